@@ -1,0 +1,161 @@
+"""The vocabulary: every dimension and variable name, with its unit and its meaning.
+
+No other module spells one of these names as a literal. The signs are fixed here too:
+
+* ``sample(p) = reference(p - u)``: what sits at ``p`` in the reference sits at ``p + u`` in the
+  sample; a displacement is positive toward larger index.
+* ``slope = grad(wavefront)``; a focusing optic has ``W = -r**2 / 2f`` and deflects toward the axis.
+* ``phase = 2 pi W / wavelength``.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import xarray as xr
+
+FRAME: Final = "frame"
+"""Dimension of a scan: time or motor step."""
+Y: Final = "y"
+"""Detector rows: pixel numbers until a result is physical, then metres."""
+X: Final = "x"
+"""Detector columns: pixel numbers until a result is physical, then metres."""
+
+UNITS: Final = "units"
+"""Attribute that holds the unit of a variable."""
+LONG_NAME: Final = "long_name"
+"""Attribute that says in words what a variable is."""
+ROLE: Final = "role"
+"""Attribute of a coordinate of a scan: where its values come from (one of the roles below)."""
+
+MOTOR: Final = "motor"
+"""Role of a coordinate that is the position of a motor."""
+COUNTER: Final = "counter"
+"""Role of a coordinate that was counted with the frame."""
+HEADER: Final = "header"
+"""Role of a coordinate taken from a header item that differs from frame to frame."""
+
+UNKNOWN_UNIT: Final = "unknown"
+"""Unit of a motor or counter whose file names none."""
+PIXEL: Final = "px"
+COUNTS: Final = "counts"
+METRE: Final = "m"
+RADIAN: Final = "rad"
+DIMENSIONLESS: Final = "1"
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """A named physical quantity.
+
+    Attributes
+    ----------
+    name : str
+        Name of the variable in a dataset.
+    units : str
+        Unit of its values.
+    long_name : str
+        What it is, in words; the label of an axis or a colour bar.
+    """
+
+    name: str
+    units: str
+    long_name: str
+
+    @property
+    def attrs(self) -> dict[str, str]:
+        """Attributes ``units`` and ``long_name``, as a new dictionary."""
+        return {UNITS: self.units, LONG_NAME: self.long_name}
+
+
+IMAGE: Final = Quantity("image", COUNTS, "intensity")
+DISPLACEMENT_Y: Final = Quantity("displacement_y", PIXEL, "vertical displacement")
+DISPLACEMENT_X: Final = Quantity("displacement_x", PIXEL, "horizontal displacement")
+UNCERTAINTY_Y: Final = Quantity(
+    "uncertainty_y", PIXEL, "standard error of the vertical displacement"
+)
+UNCERTAINTY_X: Final = Quantity(
+    "uncertainty_x", PIXEL, "standard error of the horizontal displacement"
+)
+CORRELATION: Final = Quantity("correlation", DIMENSIONLESS, "zero-normalised cross-correlation")
+WINDOW: Final = Quantity("window", PIXEL, "side of the matching window")
+SLOPE_Y: Final = Quantity("slope_y", RADIAN, "vertical wavefront slope")
+SLOPE_X: Final = Quantity("slope_x", RADIAN, "horizontal wavefront slope")
+WAVEFRONT: Final = Quantity("wavefront", METRE, "wavefront (path length)")
+PHASE: Final = Quantity("phase", RADIAN, "phase")
+CURVATURE_Y: Final = Quantity("curvature_y", "1/m", "vertical wavefront curvature")
+CURVATURE_X: Final = Quantity("curvature_x", "1/m", "horizontal wavefront curvature")
+COMPLETE: Final = Quantity("complete", DIMENSIONLESS, "frame has been written whole")
+
+POSITION_Y: Final = Quantity(Y, PIXEL, "detector row")
+POSITION_X: Final = Quantity(X, PIXEL, "detector column")
+
+QUANTITIES: Final[Mapping[str, Quantity]] = {
+    quantity.name: quantity
+    for quantity in (
+        IMAGE,
+        DISPLACEMENT_Y,
+        DISPLACEMENT_X,
+        UNCERTAINTY_Y,
+        UNCERTAINTY_X,
+        CORRELATION,
+        WINDOW,
+        SLOPE_Y,
+        SLOPE_X,
+        WAVEFRONT,
+        PHASE,
+        CURVATURE_Y,
+        CURVATURE_X,
+        COMPLETE,
+    )
+}
+"""Every quantity that may be a variable of a dataset, by name."""
+
+RESERVED_NAMES: Final = frozenset({FRAME, Y, X, *QUANTITIES})
+"""Names that a motor, a counter or a header item cannot have; such a one is renamed."""
+
+
+def labelled(
+    data: Any,
+    quantity: Quantity,
+    *,
+    dims: tuple[str, ...] = (FRAME, Y, X),
+    coords: Mapping[Any, Any] | None = None,
+    units: str | None = None,
+    attrs: Mapping[str, Any] | None = None,
+) -> xr.DataArray:
+    """Give an array its name, dimensions, unit and long name.
+
+    xarray keeps the attributes of its inputs by default, so that a product of two lengths would
+    still say ``m``: every result of this package passes through here instead.
+
+    Parameters
+    ----------
+    data : numpy.ndarray or dask.array.Array
+        Values, one axis per name in `dims`.
+    quantity : Quantity
+        What they are.
+    dims : tuple of str, default ("frame", "y", "x")
+        Names of the axes.
+    coords : mapping, optional
+        Coordinates.
+    units : str, optional
+        Unit, where it is not the quantity's own (a corrected image is dimensionless).
+    attrs : mapping, optional
+        Further attributes.
+
+    Returns
+    -------
+    xarray.DataArray
+        `data` with its labels; lazy if `data` is.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> labelled(np.zeros((2, 3)), SLOPE_Y, dims=("y", "x")).attrs["units"]
+    'rad'
+    """
+    own = quantity.attrs if units is None else {**quantity.attrs, UNITS: units}
+    return xr.DataArray(
+        data, dims=dims, coords=coords, name=quantity.name, attrs={**(attrs or {}), **own}
+    )
