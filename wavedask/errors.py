@@ -33,12 +33,8 @@ class InputError(WavedaskError, ValueError):
     """An argument that cannot be used: wrong value, shape, type or combination."""
 
 
-class FileError(WavedaskError, OSError):
+class FileError(WavedaskError):
     """A file that is missing, unreadable, or not what its name says."""
-
-    # OSError.__str__ and __reduce__ have ideas of their own about two arguments.
-    __str__ = WavedaskError.__str__
-    __reduce__ = Exception.__reduce__
 
 
 class CorruptFileError(FileError):
