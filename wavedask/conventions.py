@@ -21,6 +21,11 @@ Y: Final = "y"
 X: Final = "x"
 """Detector columns: pixel numbers until a result is physical, then metres."""
 
+SOURCE_FILE: Final = "source_file"
+"""Coordinate on `frame`: path of the file that holds the frame."""
+SOURCE_INDEX: Final = "source_index"
+"""Coordinate on `frame`: number of the frame within its file, from zero."""
+
 UNITS: Final = "units"
 """Attribute that holds the unit of a variable."""
 LONG_NAME: Final = "long_name"
@@ -111,7 +116,7 @@ QUANTITIES: Final[Mapping[str, Quantity]] = {
 }
 """Every quantity that may be a variable of a dataset, by name."""
 
-RESERVED_NAMES: Final = frozenset({FRAME, Y, X, *QUANTITIES})
+RESERVED_NAMES: Final = frozenset({FRAME, Y, X, SOURCE_FILE, SOURCE_INDEX, *QUANTITIES})
 """Names that a motor, a counter or a header item cannot have; such a one is renamed."""
 
 

@@ -1,0 +1,249 @@
+"""EDF files of the ESRF: single frames, multi-frame files, compressed files, SPEC headers."""
+
+import bz2
+import gzip
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from fabio.edfimage import EdfImage
+
+from wavedask.errors import CorruptFileError, FileError, MotorError
+from wavedask.io.frames import FrameRecord, Pixels, RawFrame, reading
+
+BLOCK = 512
+"""EDF headers, and in some writers images, are padded to a multiple of this many bytes."""
+LARGEST_HEADER = 512 * BLOCK
+"""No header is longer (fabio's own limit)."""
+STRUCTURAL = frozenset({"HEADERID", "IMAGE", "BYTEORDER", "DATATYPE", "SIZE", "COMPRESSION"})
+"""Header items, in capitals, that describe the layout of the file and not the measurement."""
+
+
+@dataclass(frozen=True, slots=True)
+class CompressedEdfFrame:
+    """A frame of an ``.edf.gz`` or ``.edf.bz2`` file.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+        File that holds the frame.
+    index : int
+        Number of the frame within its file.
+    offset : int
+        Where the pixels start in the uncompressed stream, bytes.
+    shape : tuple of int
+        Rows and columns.
+    dtype : numpy.dtype
+        Type of a pixel as stored, byte order included.
+    """
+
+    path: Path
+    index: int
+    offset: int
+    shape: tuple[int, int]
+    dtype: np.dtype[Any]
+
+    def read(self, rows: slice, cols: slice) -> Pixels:
+        """Decompress up to the last row of the region, and keep the region."""
+        width = self.shape[1]
+        row_bytes = width * self.dtype.itemsize
+        wanted = (rows.stop - rows.start) * row_bytes
+        with reading(self.path), _decompressed(self.path) as stream:
+            stream.seek(self.offset + rows.start * row_bytes)
+            content = stream.read(wanted)
+        if len(content) < wanted:
+            raise CorruptFileError(
+                f"{self.path} is truncated: frame {self.index} ends {wanted - len(content)} bytes"
+                " early",
+                "It has changed since the scan was opened: open it again.",
+            )
+        return np.frombuffer(content, self.dtype).reshape(-1, width)[:, cols]
+
+
+def read_edf(path: Path) -> list[FrameRecord]:
+    """Read the headers of an EDF file, and check that its images are all there.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file; ``.gz`` and ``.bz2`` are decompressed. A ``.gz`` of one frame is checked by the
+        length in its trailer, any other compressed file has to be decompressed whole.
+
+    Returns
+    -------
+    list of FrameRecord
+        One per frame, in the order of the file.
+
+    Raises
+    ------
+    FileError
+        If it is no EDF file of two-dimensional images.
+    CorruptFileError
+        If header and contents disagree: truncated, trailing bytes, or a wrong size.
+    MotorError
+        If motors (or counters) and their values are not of one number.
+    """
+    compressed = path.suffix.lower() in {".gz", ".bz2"}
+    with reading(path):
+        blocks = _compressed_blocks(path) if compressed else _plain_blocks(path)
+    # Every block of a file of the ESRF carries its whole header, so nothing is inherited from the
+    # first one: a motor that a block lacks is not known there. (What the format's own general
+    # block holds has been merged by fabio.)
+    kind = CompressedEdfFrame if compressed else RawFrame
+    records = []
+    for index, block in enumerate(blocks):
+        header = dict(block.header)
+        frame = kind(path, index, block.start, *_layout(block, path))
+        motors = _spec_list(header, "motor", path)
+        counters = _spec_list(header, "counter", path)
+        rest = {key: text for key, text in header.items() if not _is_structural(key)}
+        records.append(FrameRecord(frame, motors, counters, rest))
+    return records
+
+
+def _plain_blocks(path: Path) -> list[Any]:
+    with path.open("rb") as stream:
+        blocks = _blocks(stream, path)
+        _check_end(stream, blocks, stream.seek(0, io.SEEK_END), path)
+    return blocks
+
+
+class _Head(io.BytesIO):
+    """The first bytes of a file; fabio wants every stream to have a name."""
+
+    name = "head"
+
+
+def _compressed_blocks(path: Path) -> list[Any]:
+    with _decompressed(path) as stream:
+        # fabio looks for the next header behind each image. Given the first bytes alone it finds
+        # none, and the image stays compressed.
+        first = _blocks(_Head(stream.read(LARGEST_HEADER)), path)[0]
+    end = first.start + first.blobsize
+    if path.suffix.lower() == ".gz" and _stated_size(path) == end:
+        return [first]
+    size = _counted_size(path)
+    if size == end:
+        return [first]
+    with _decompressed(path) as stream:
+        blocks = [first] if size < end else _blocks(stream, path)
+        _check_end(stream, blocks, size, path)
+    return blocks
+
+
+def _blocks(stream: IO[bytes], path: Path) -> list[Any]:
+    """Blocks of a file as fabio's frames; of no use once `stream` is closed but for their header."""
+    try:
+        blocks = list(EdfImage().read(stream).frames())
+    except (EOFError, OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise FileError(
+            f"{path} is not a readable EDF file: {error!r}",
+            "Check that its suffix is right, or copy it again from its source.",
+        ) from error
+    for index, block in enumerate(blocks):
+        _check_block(block, index, path)
+    return blocks
+
+
+def _check_block(block: Any, index: int, path: Path) -> None:
+    items = {key.upper(): text for key, text in block.header.items()}
+    missing = [key for key in ("DIM_1", "DIM_2", "DATATYPE", "BYTEORDER") if key not in items]
+    if missing:
+        raise FileError(
+            f"{path}: the header of frame {index} lacks {', '.join(missing)}",
+            "It is no EDF image, or a damaged one: copy it again from its source.",
+        )
+    if block.bfname is not None or items.get("COMPRESSION", "NO").upper()[:2] != "NO":
+        raise FileError(
+            f"{path}: the pixels of frame {index} are compressed within the file or in another one",
+            "Write it again as plain EDF, for instance with fabio.",
+        )
+    shape = block.shape
+    if len(shape) != 2 or 0 in shape:
+        raise FileError(
+            f"{path}: frame {index} has the shape {shape}", "A frame has rows and columns."
+        )
+    wanted = shape[0] * shape[1] * block.dtype.itemsize
+    # `Size` counts the pixels; only the younger `EDF_BinarySize` may include padding.
+    padding = 1 if "SIZE" in items else BLOCK
+    if not 0 <= block.blobsize - wanted < padding:
+        raise CorruptFileError(
+            f"{path}: the header of frame {index} gives a size of {block.blobsize} bytes, but"
+            f" {shape[0]} x {shape[1]} pixels of {block.dtype.name} are {wanted}",
+            "Header and image do not belong together: copy the file again from its source.",
+        )
+
+
+def _layout(block: Any, path: Path) -> tuple[tuple[int, int], np.dtype[Any]]:
+    rows, columns = block.shape
+    order = next(text for key, text in block.header.items() if key.upper() == "BYTEORDER")
+    if "High" not in order and "Low" not in order:
+        raise FileError(
+            f"{path}: ByteOrder is {order!r}", "Known are HighByteFirst and LowByteFirst."
+        )
+    return (int(rows), int(columns)), block.dtype.newbyteorder(">" if "High" in order else "<")
+
+
+def _check_end(stream: IO[bytes], blocks: list[Any], size: int, path: Path) -> None:
+    """Refuse a file whose last image is cut off, or followed by what is no padding."""
+    last = blocks[-1]
+    end = last.start + last.blobsize
+    if size < end:
+        raise CorruptFileError(
+            f"{path} is truncated: its headers announce {end} bytes, it holds {size}",
+            "Copy it again from its source, or leave it out of the scan.",
+        )
+    stream.seek(end)
+    rest = stream.read(BLOCK)
+    if len(rest) == BLOCK or rest.strip(b"\0 \t\r\n"):
+        raise CorruptFileError(
+            f"{path} is damaged: {size - end} bytes that are no header follow the last image"
+            f" ({end} bytes expected, {size} found)",
+            "Its pixels cannot be trusted: copy it again from its source, in binary mode.",
+        )
+
+
+def _decompressed(path: Path) -> IO[bytes]:
+    return bz2.open(path) if path.suffix.lower() == ".bz2" else gzip.open(path)
+
+
+def _stated_size(path: Path) -> int:
+    """Length of the uncompressed stream modulo 2**32, as the trailer of a ``.gz`` file gives it."""
+    with path.open("rb") as file:
+        file.seek(-4, io.SEEK_END)
+        return int.from_bytes(file.read(4), "little")
+
+
+def _counted_size(path: Path) -> int:
+    with _decompressed(path) as stream:
+        return stream.seek(0, io.SEEK_END)
+
+
+def _spec_list(header: dict[str, str], kind: str, path: Path) -> dict[str, float]:
+    """Take the two parallel lists of SPEC, ``<kind>_mne`` and ``<kind>_pos``, from a header."""
+    names = header.pop(f"{kind}_mne", "").split()
+    texts = header.pop(f"{kind}_pos", "").split()
+    remedy = f"Correct {kind}_mne and {kind}_pos in the header of the file."
+    if len(names) != len(texts):
+        raise MotorError(
+            f"{path}: {len(names)} names in {kind}_mne, but {len(texts)} values in {kind}_pos",
+            remedy,
+        )
+    values: dict[str, float] = {}
+    for name, text in zip(names, texts, strict=True):
+        if name in values:
+            raise MotorError(f"{path}: {kind}_mne names {name!r} twice", remedy)
+        try:
+            values[name] = float(text)
+        except ValueError as error:
+            raise MotorError(
+                f"{path}: the value of {kind} {name!r} is {text!r}, which is no number", remedy
+            ) from error
+    return values
+
+
+def _is_structural(key: str) -> bool:
+    capitals = key.upper()
+    return capitals in STRUCTURAL or capitals.startswith(("EDF_", "DIM_"))

@@ -1,0 +1,117 @@
+"""Which files a source means: a path, a glob, a folder, or a list of those."""
+
+import glob
+import os
+import re
+from collections.abc import Sequence
+from enum import Enum
+from pathlib import Path
+from typing import TypeAlias
+
+from wavedask.errors import FileError, InputError
+
+PathLike: TypeAlias = str | os.PathLike[str]
+Source: TypeAlias = PathLike | Sequence[PathLike]
+
+
+class Format(Enum):
+    """A file format, with the suffixes that it goes by."""
+
+    EDF = (".edf", ".edf.gz", ".edf.bz2")
+    TIFF = (".tif", ".tiff")
+    HDF5 = (".h5", ".hdf5", ".nx", ".nxs")
+
+
+KNOWN_SUFFIXES = ", ".join(suffix for format_ in Format for suffix in format_.value)
+
+
+def format_of(path: Path) -> Format | None:
+    """Format that the suffix of a path stands for, or None."""
+    name = path.name.lower()
+    return next((format_ for format_ in Format if name.endswith(format_.value)), None)
+
+
+def natural_key(path: Path) -> tuple[list[str | int], str]:
+    """Key that sorts ``frame_2`` before ``frame_10``."""
+    text = str(path)
+    pieces = re.split(r"(\d+)", text.casefold())
+    # Text and digits alternate, so that a number is never compared with a word.
+    return [int(piece) if i % 2 else piece for i, piece in enumerate(pieces)], text
+
+
+def find_files(source: Source) -> tuple[list[Path], Format]:
+    """Find the files that a source means.
+
+    Parameters
+    ----------
+    source : path, or sequence of paths
+        A file, a glob or a folder, or several of them. A path that exists is never read as a
+        glob, whatever its characters.
+
+    Returns
+    -------
+    files : list of pathlib.Path
+        Absolute paths. Those of one glob or folder are in natural order; a list keeps its own.
+    format : Format
+        The one format of them all.
+
+    Raises
+    ------
+    FileError
+        If nothing is there, or something of no known format or of several formats.
+    InputError
+        If `source` is an empty list.
+    """
+    sources = [source] if isinstance(source, str | os.PathLike) else list(source)
+    if not sources:
+        raise InputError("source is an empty list", "Give at least one file, folder or glob.")
+    files = [path for item in sources for path in _expand(Path(item).expanduser())]
+    return files, _common_format(files)
+
+
+def _expand(path: Path) -> list[Path]:
+    if path.is_dir():
+        return _folder_files(path)
+    if path.exists():
+        return [path.absolute()]
+    if not glob.has_magic(str(path)):
+        raise FileError(f"{path} does not exist", "Check the path, and that its disk is mounted.")
+    hits = [Path(hit).absolute() for hit in glob.glob(str(path), recursive=True)]
+    files = sorted((hit for hit in hits if hit.is_file()), key=natural_key)
+    if not files:
+        raise FileError(
+            f"no file matches {str(path)!r}", "Check the pattern against the names in the folder."
+        )
+    return files
+
+
+def _folder_files(folder: Path) -> list[Path]:
+    # Hidden files are a desktop's own (such as "._frame.tif"), never frames.
+    files = [
+        entry.absolute()
+        for entry in folder.iterdir()
+        if entry.is_file() and not entry.name.startswith(".") and format_of(entry) is not None
+    ]
+    if not files:
+        raise FileError(
+            f"{folder} holds no frames", f"Files of these names are looked for: {KNOWN_SUFFIXES}."
+        )
+    return sorted(files, key=natural_key)
+
+
+def _common_format(files: Sequence[Path]) -> Format:
+    examples: dict[Format, Path] = {}
+    for path in files:
+        format_ = format_of(path)
+        if format_ is None:
+            raise FileError(
+                f"{path} has no known suffix", f"Known are: {KNOWN_SUFFIXES}. Rename or convert it."
+            )
+        examples.setdefault(format_, path)
+    if len(examples) > 1:
+        found = ", ".join(f"{format_.name} ({path.name})" for format_, path in examples.items())
+        raise FileError(
+            f"{files[0].parent}: files of several formats: {found}",
+            "Choose those of one format with a glob, such as 'folder/*.edf'.",
+        )
+    return next(iter(examples))

@@ -1,0 +1,261 @@
+"""Descriptors of frames on disk, and the lazy array that is made of them."""
+
+import struct
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+import dask.array as da
+import numpy as np
+import numpy.typing as npt
+from dask.base import tokenize
+
+from wavedask.conventions import FRAME, X, Y
+from wavedask.errors import CorruptFileError, FileError, FrameMismatchError, InputError, WavedaskError
+
+Pixels: TypeAlias = npt.NDArray[Any]
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn whatever goes wrong while a file is read into a `FileError` that names it."""
+    try:
+        yield
+    except WavedaskError:
+        raise
+    except FileNotFoundError as error:
+        raise FileError(f"{path} does not exist", "Was it moved or deleted?") from error
+    except (EOFError, zlib.error, struct.error) as error:
+        raise CorruptFileError(
+            f"{path} is damaged or truncated: {error}", "Copy it again from its source."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise FileError(
+            f"{path} cannot be read: {error}",
+            "Check that it is whole and what its suffix says, and that you may read it.",
+        ) from error
+
+
+class Frame(Protocol):
+    """One frame on disk: small, immutable and picklable, it knows how to read itself."""
+
+    @property
+    def path(self) -> Path:
+        """File that holds the frame."""
+
+    @property
+    def index(self) -> int:
+        """Number of the frame within its file."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of a pixel as stored, byte order included."""
+
+    def read(self, rows: slice, cols: slice) -> Pixels:
+        """Pixels of a contiguous region, as stored; may be a view of the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class RawFrame:
+    """A frame stored as one plain block of bytes.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+        File that holds the frame.
+    index : int
+        Number of the frame within its file.
+    offset : int
+        Where the pixels start, bytes.
+    shape : tuple of int
+        Rows and columns.
+    dtype : numpy.dtype
+        Type of a pixel as stored, byte order included.
+    """
+
+    path: Path
+    index: int
+    offset: int
+    shape: tuple[int, int]
+    dtype: np.dtype[Any]
+
+    def read(self, rows: slice, cols: slice) -> Pixels:
+        """Map the file and return a view of the region: only its pages are ever read."""
+        with reading(self.path):
+            pixels = np.memmap(
+                self.path, dtype=self.dtype, mode="r", offset=self.offset, shape=self.shape
+            )
+            return pixels[rows, cols]
+
+
+@dataclass(frozen=True, slots=True)
+class FrameRecord:
+    """What a file says about one frame.
+
+    Attributes
+    ----------
+    frame : Frame
+        Where the pixels are.
+    motors, counters : mapping of str to float
+        Positions and counts by name.
+    header : mapping of str to str
+        What else the header holds, as written.
+    """
+
+    frame: Frame
+    motors: Mapping[str, float]
+    counters: Mapping[str, float]
+    header: Mapping[str, str]
+
+
+class Stack(ABC):
+    """Frames on disk in the guise of an array (frame, y, x), as dask wants its sources.
+
+    It holds no open file, so that it can be pickled and used from several threads.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Frames, rows, columns.
+    dtype : numpy.dtype
+        Type of a pixel, in native byte order.
+    ndim : int
+        Always 3.
+    """
+
+    ndim = 3
+
+    def __init__(self, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> None:
+        self.shape = shape
+        self.dtype = dtype.newbyteorder("=")
+
+    @property
+    @abstractmethod
+    def origins(self) -> list[tuple[Path, int]]:
+        """File, and number within it, of each frame."""
+
+    @abstractmethod
+    def read(self, frames: npt.NDArray[np.intp], rows: slice, cols: slice) -> Pixels:
+        """Read a contiguous region of some frames, in native byte order."""
+
+    def __getitem__(self, index: Any) -> Pixels:
+        index = index if isinstance(index, tuple) else (index,)
+        frame, y, x = index + (slice(None),) * (self.ndim - len(index))
+        frames = np.arange(self.shape[0])[frame]
+        rows, y_within = _cover(y, self.shape[1])
+        cols, x_within = _cover(x, self.shape[2])
+        # One axis after the other: dask means lists orthogonally, NumPy would pair them up.
+        pixels = self.read(np.atleast_1d(frames), rows, cols)[:, :, x_within][:, y_within]
+        return pixels if np.ndim(frames) else pixels[0]
+
+
+def _cover(index: Any, size: int) -> tuple[slice, Any]:
+    """Contiguous slice that holds what an index means, and the index within that slice."""
+    if isinstance(index, slice):
+        steps = range(size)[index]
+        if not steps:
+            return slice(0, 0), slice(None)
+        return slice(min(steps), max(steps) + 1), slice(None, None, steps.step)
+    positions = np.arange(size)[index]
+    if not positions.size:
+        return slice(0, 0), positions
+    first = int(positions.min())
+    return slice(first, int(positions.max()) + 1), positions - first
+
+
+class FrameStack(Stack):
+    """Frames that are read one by one.
+
+    Parameters
+    ----------
+    frames : sequence of Frame
+        The frames in order; at least one.
+
+    Raises
+    ------
+    FrameMismatchError
+        If two frames differ in shape or data type.
+    """
+
+    def __init__(self, frames: Sequence[Frame]) -> None:
+        first = frames[0]
+        super().__init__((len(frames), *first.shape), first.dtype)
+        self._frames = tuple(frames)
+        for frame in self._frames:
+            if frame.shape != first.shape or frame.dtype.newbyteorder("=") != self.dtype:
+                raise FrameMismatchError(
+                    f"frames differ: {_described(first)}, but {_described(frame)}",
+                    "Open frames of one camera and one binning as a scan of their own.",
+                )
+
+    @property
+    def origins(self) -> list[tuple[Path, int]]:
+        """File, and number within it, of each frame."""
+        return [(frame.path, frame.index) for frame in self._frames]
+
+    def read(self, frames: npt.NDArray[np.intp], rows: slice, cols: slice) -> Pixels:
+        """Read a contiguous region of some frames, in native byte order."""
+        shape = (len(frames), rows.stop - rows.start, cols.stop - cols.start)
+        pixels = np.empty(shape, self.dtype)
+        for plane, number in zip(pixels, frames, strict=True):
+            plane[...] = self._frames[number].read(rows, cols)
+        return pixels
+
+
+def _described(frame: Frame) -> str:
+    rows, columns = frame.shape
+    return f"{frame.path} (frame {frame.index}) is {rows} x {columns} {frame.dtype.name}"
+
+
+def lazy(stack: Stack, *, stamp: Any, chunks: Mapping[str, Any] | None) -> da.Array:
+    """Wrap a stack as a dask array.
+
+    Parameters
+    ----------
+    stack : Stack
+        Where the pixels are.
+    stamp : object
+        What changes when the files change (size, time of modification); part of the array's name,
+        so that equal scans give equal graphs.
+    chunks : mapping of str to int, optional
+        Chunk size by dimension; by default one whole frame each.
+
+    Returns
+    -------
+    dask.array.Array
+        Frames of shape (frame, y, x).
+
+    Raises
+    ------
+    InputError
+        If `chunks` names no dimension of a scan, or no size.
+    """
+    wanted: dict[str, Any] = {FRAME: 1, Y: -1, X: -1}
+    unknown = set(chunks or ()) - set(wanted)
+    if unknown:
+        raise InputError(
+            f"chunks names {sorted(unknown)}", f"The dimensions of a scan are {list(wanted)}."
+        )
+    sizes = tuple((wanted | dict(chunks or {})).values())
+    token = tokenize(stamp, [(str(path), index) for path, index in stack.origins], sizes)
+    try:
+        # dask passes a slice on to the source only where this may also get lists of indices.
+        return da.from_array(
+            stack,
+            chunks=sizes,
+            name=f"frames-{token}",
+            fancy=True,
+            meta=np.empty((0, 0, 0), stack.dtype),
+        )
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"chunks is {chunks!r}: {error}", "Give a number of pixels or frames per dimension."
+        ) from error

@@ -1,0 +1,157 @@
+"""Grids of points anchored to the frame, and interpolation from them to pixels."""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+Floats = NDArray[np.floating]
+
+
+def anchored(start: int, stop: int, *, step: int, offset: int = 0) -> NDArray[np.intp]:
+    """Grid coordinates ``offset + k step`` in the half-open interval from `start` to `stop`.
+
+    They depend on the frame only, not on the tile that asks: the result of a tracker whose grids
+    are anchored does not depend on how the frame was cut.
+
+    Examples
+    --------
+    >>> anchored(5, 20, step=4).tolist()
+    [8, 12, 16]
+    >>> anchored(5, 20, step=4, offset=2).tolist()
+    [6, 10, 14, 18]
+    """
+    first = offset + -(-(start - offset) // step) * step
+    return np.arange(first, stop, step, dtype=np.intp)
+
+
+def neighbours(values: Floats) -> Floats:
+    """Stack the eight neighbours of every point of a grid; NaN beyond the border.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n, m)
+
+    Returns
+    -------
+    ndarray, shape (8, n, m)
+    """
+    rows, columns = values.shape
+    padded = np.pad(values, 1, constant_values=np.nan)
+    return np.stack(
+        [
+            padded[1 + y : 1 + y + rows, 1 + x : 1 + x + columns]
+            for y in (-1, 0, 1)
+            for x in (-1, 0, 1)
+            if (y, x) != (0, 0)
+        ]
+    )
+
+
+def linear_weights(grid: NDArray[np.intp], positions: NDArray[np.intp]) -> Floats:
+    """Matrix of linear interpolation from an equally spaced grid; constant beyond its ends.
+
+    Returns
+    -------
+    ndarray, shape (positions, grid)
+        Rows sum to one.
+    """
+    return _weights(grid, positions, _hat)
+
+
+def cubic_weights(grid: NDArray[np.intp], positions: NDArray[np.intp]) -> Floats:
+    """Matrix of cubic convolution (Keys 1981, a = -1/2) from an equally spaced grid.
+
+    Its support is four points, so that a tile with a halo of two grid steps interpolates as the
+    whole frame does; a cubic spline would not.
+
+    Returns
+    -------
+    ndarray, shape (positions, grid)
+        Rows sum to one; beyond the ends of the grid the last value is kept.
+    """
+    return _weights(grid, positions, _keys)
+
+
+def _hat(distance: Floats) -> Floats:
+    return np.maximum(1 - np.abs(distance), 0)
+
+
+def _keys(distance: Floats) -> Floats:
+    d = np.abs(distance)
+    near = 1 + d**2 * (1.5 * d - 2.5)
+    far = 2 - 4 * d + 2.5 * d**2 - 0.5 * d**3
+    return np.where(d < 1, near, np.where(d < 2, far, 0.0))
+
+
+def _weights(
+    grid: NDArray[np.intp], positions: NDArray[np.intp], kernel: Callable[[Floats], Floats]
+) -> Floats:
+    if grid.size == 1:
+        return np.ones((positions.size, 1))
+    where = np.clip((positions - grid[0]) / (grid[1] - grid[0]), 0, grid.size - 1)
+    # Two points beyond either end carry the continuation, then are folded back onto the ends.
+    wide = kernel(where[:, None] - np.arange(-2, grid.size + 2)[None, :])
+    weights = np.array(wide[:, 2:-2])
+    # Linear continuation: f(-1) = 2 f(0) - f(1); f(-2) is never reached inside the grid.
+    weights[:, 0] += 2 * wide[:, 1]
+    weights[:, 1] -= wide[:, 1]
+    weights[:, -1] += 2 * wide[:, -2]
+    weights[:, -2] -= wide[:, -2]
+    return np.asarray(weights)
+
+
+def interpolate(
+    values: Floats,
+    *,
+    rows: NDArray[np.intp],
+    columns: NDArray[np.intp],
+    pixel_rows: NDArray[np.intp],
+    pixel_columns: NDArray[np.intp],
+    cubic: bool = True,
+) -> Floats:
+    """Interpolate a field from a grid to pixels; gaps stay gaps.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n, m)
+        Values at the grid; NaN is a gap.
+    rows, columns : ndarray of int, shapes (n,) and (m,)
+        Coordinates of the grid, equally spaced.
+    pixel_rows, pixel_columns : ndarray of int, shapes (p,) and (q,)
+        Coordinates of the pixels.
+    cubic : bool, default True
+        Cubic convolution; otherwise linear.
+
+    Returns
+    -------
+    ndarray, shape (p, q)
+        A pixel whose nearest grid point is a gap is NaN. A gap beside a pixel counts with the mean
+        of its own neighbours, and keeps the pixel from being spoiled by it.
+    """
+    if min(values.shape) == 0:
+        return np.full((pixel_rows.size, pixel_columns.size), np.nan)
+    gaps = np.isnan(values)
+    filled = values
+    if gaps.any():
+        around = neighbours(values)
+        known = np.isfinite(around)
+        mean = np.where(known, around, 0).sum(0) / np.maximum(known.sum(0), 1)
+        filled = np.where(gaps, mean, values)
+    weights = cubic_weights if cubic else linear_weights
+    # Sparse, and so without the threads of a BLAS: the cores belong to Dask.
+    down = sparse.csr_array(weights(rows, pixel_rows))
+    across = sparse.csr_array(weights(columns, pixel_columns))
+    field = (across @ (down @ filled).T).T
+    if gaps.any():
+        nearest = np.ix_(_nearest(rows, pixel_rows), _nearest(columns, pixel_columns))
+        field[gaps[nearest]] = np.nan
+    return np.asarray(field)
+
+
+def _nearest(grid: NDArray[np.intp], positions: NDArray[np.intp]) -> NDArray[np.intp]:
+    if grid.size == 1:
+        return np.zeros(positions.size, np.intp)
+    step = grid[1] - grid[0]
+    return np.clip((positions - grid[0] + step // 2) // step, 0, grid.size - 1).astype(np.intp)

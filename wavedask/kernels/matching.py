@@ -1,0 +1,418 @@
+"""Template matching: where each point of a sample image came from in the reference.
+
+The displacement ``u`` at a point ``p`` of the sample obeys ``sample(p) = reference(p - u)``: the
+template is cut from the sample around ``p`` and searched for in the reference around ``p - start``.
+Everything here works on one pair of plain arrays; a NaN is a pixel without data.
+"""
+
+from dataclasses import dataclass
+from typing import Final, Self
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from wavedask.kernels.grids import neighbours
+
+Floats = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+MAX_MISSING: Final = 0.05
+"""Largest fraction of a window that may be without data."""
+FLAT: Final = 1e-4
+"""A window whose standard deviation is below this fraction of its mean magnitude has no pattern."""
+AMBIGUOUS: Final = 0.9
+"""A second peak above this fraction of the first makes a match ambiguous."""
+OUTLIER: Final = 3.0
+"""Normalised-median residual above which a vector is an outlier (Westerweel & Scarano use 2)."""
+OUTLIER_FLOOR: Final = 0.5
+"""Pixels added to the median residual: the precision that a first pass is expected to have."""
+MAX_GRADIENT: Final = 0.15
+"""Displacement per pixel beyond which neighbours contradict each other instead of varying."""
+_EXCLUDED: Final = -2.0
+"""Correlation written where a candidate window has too little data; below any real value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """Matches at the points of a grid; every array has the shape ``(rows, columns)``.
+
+    Attributes
+    ----------
+    displacement_y, displacement_x : ndarray of float32
+        Displacement in pixels; NaN where there is no match that deserves the name.
+    correlation : ndarray of float32
+        Height of the correlation peak, -1 to 1; NaN where nothing could be compared.
+    window : ndarray of int16
+        Side in pixels of the window that gave the match; 0 where there is none.
+    """
+
+    displacement_y: Floats
+    displacement_x: Floats
+    correlation: Floats
+    window: NDArray[np.int16]
+
+    @classmethod
+    def none(cls, shape: tuple[int, int]) -> Self:
+        """Return a grid without any match."""
+        return cls(
+            np.full(shape, np.nan, np.float32),
+            np.full(shape, np.nan, np.float32),
+            np.full(shape, np.nan, np.float32),
+            np.zeros(shape, np.int16),
+        )
+
+    @property
+    def valid(self) -> Mask:
+        """Where there is a match."""
+        return np.isfinite(self.displacement_y)
+
+
+class MaskedImage:
+    """An image prepared for matching: gaps filled, margins added, data counted.
+
+    Parameters
+    ----------
+    image : ndarray of float, shape (rows, columns)
+        Intensities; NaN marks a pixel without data.
+    margin : int
+        Pixels without data added on every side, so that windows may reach over the border.
+    window : int
+        Side of the neighbourhood whose mean fills a gap.
+    """
+
+    def __init__(self, image: NDArray[np.floating], *, margin: int, window: int) -> None:
+        missing = ~np.isfinite(image)
+        # matchTemplate sums squares in single precision: without a level near zero, 60000 counts
+        # of pedestal would drown a contrast of a few per cent.
+        level = float(np.mean(image, where=~missing)) if not missing.all() else 0.0
+        centred = np.where(missing, 0.0, image - level).astype(np.float32)
+        if missing.any():
+            weight = cv2.blur((~missing).astype(np.float32), (window, window))
+            mean = cv2.blur(centred, (window, window)) / np.maximum(weight, 1e-6)
+            centred[missing] = mean[missing]
+        self.margin = margin
+        self.level = level
+        self.pixels = _pad(centred, margin)
+        gaps = cv2.copyMakeBorder(
+            missing.astype(np.uint8), *(margin,) * 4, borderType=cv2.BORDER_CONSTANT, value=1
+        )
+        self._gaps = cv2.integral(gaps)
+
+    def missing_pixels(
+        self, top: NDArray[np.intp], left: NDArray[np.intp], side: int
+    ) -> NDArray[np.int32]:
+        """Count the pixels without data in square windows, given their corners (padded frame)."""
+        total = self._gaps
+        counts = total[top + side, left + side] - total[top, left + side]
+        counts -= total[top + side, left] - total[top, left]
+        return np.asarray(counts, np.int32)
+
+    def missing_candidates(self, top: int, left: int, side: int, candidates: int) -> Floats | None:
+        """Count missing pixels in each candidate window of a search area; None if there are none.
+
+        `top` and `left` are the corner of the area; there are ``candidates x candidates`` windows.
+        """
+        total = self._gaps
+        bottom, right = top + side + candidates - 1, left + side + candidates - 1
+        if (
+            total[bottom, right] - total[top, right] - total[bottom, left] + total[top, left]
+        ) == 0:
+            return None
+        rows = slice(top, top + candidates)
+        ends = slice(top + side, top + side + candidates)
+        columns = slice(left, left + candidates)
+        sides = slice(left + side, left + side + candidates)
+        counts = total[ends, sides] - total[rows, sides] - total[ends, columns]
+        return np.asarray(counts + total[rows, columns], np.float32)
+
+
+def _pad(image: Floats, margin: int) -> Floats:
+    if margin == 0:
+        return image
+    # Repeating the edge, not the mean of the block: that would depend on the tiling.
+    padded = cv2.copyMakeBorder(image, *(margin,) * 4, borderType=cv2.BORDER_REPLICATE)
+    return np.asarray(padded, np.float32)
+
+
+def windows_between(smallest: int, largest: int) -> list[int]:
+    """Sides of the growing template, from the smallest to the largest, about doubling its area.
+
+    Parameters
+    ----------
+    smallest, largest : int
+        Odd numbers of pixels.
+
+    Returns
+    -------
+    list of int
+        Odd numbers, increasing.
+
+    Examples
+    --------
+    >>> windows_between(11, 41)
+    [11, 15, 21, 29, 41]
+    >>> windows_between(21, 21)
+    [21]
+    """
+    sides = [smallest]
+    while sides[-1] < largest:
+        sides.append(min(largest, int(sides[-1] * np.sqrt(2) / 2) * 2 + 1))
+    return sides
+
+
+def match_points(
+    sample: MaskedImage,
+    reference: MaskedImage,
+    *,
+    rows: NDArray[np.intp],
+    columns: NDArray[np.intp],
+    start_y: NDArray[np.floating],
+    start_x: NDArray[np.floating],
+    windows: list[int],
+    search: int,
+    good: float,
+    demand_unique: bool,
+) -> Matches:
+    """Match the points of a grid, with a template that grows where the peak is weak.
+
+    The correlation is OpenCV's ``TM_CCOEFF_NORMED`` (equations 3.1 and 3.2 of the M7.5 report, with
+    T the template from the sample and A the search area of the reference). A point is matched with
+    the smallest window; where the peak is below `good`, or there is none, with the next larger one,
+    until the largest.
+
+    Parameters
+    ----------
+    sample, reference : MaskedImage
+        The pair, with a margin of at least half the largest window, plus, in the reference, the
+        search and the largest start.
+    rows, columns : ndarray of int, shapes (n,) and (m,)
+        Pixel coordinates of the grid.
+    start_y, start_x : ndarray of float, shape (n, m)
+        Displacement around which to search; NaN for a point that is not to be matched.
+    windows : list of int
+        Odd sides of the template, increasing.
+    search : int
+        Pixels searched on either side of the start.
+    good : float
+        Correlation at which the template stops growing.
+    demand_unique : bool
+        Whether a second peak nearly as high makes the point invalid.
+
+    Returns
+    -------
+    Matches
+        With shape (n, m). A peak on the edge of the search range or beside missing data, a window
+        without pattern, and, on demand, an ambiguous peak are no match.
+    """
+    grid_y, grid_x = (grid.ravel() for grid in np.meshgrid(rows, columns, indexing="ij"))
+    centre_y, centre_x = np.rint(start_y).ravel(), np.rint(start_x).ravel()
+    best = Matches.none((grid_y.size, 1))
+    pending = np.flatnonzero(np.isfinite(centre_y) & np.isfinite(centre_x))
+    for window in windows:
+        usable = pending[_has_pattern(sample, grid_y[pending], grid_x[pending], window)]
+        peaks, patches = _correlate(
+            sample,
+            reference,
+            (grid_y[usable], grid_x[usable]),
+            (centre_y[usable].astype(np.intp), centre_x[usable].astype(np.intp)),
+            window=window,
+            search=search,
+            demand_unique=demand_unique,
+        )
+        offset_y, offset_x, height = quadratic_peak(patches)
+        found = np.isfinite(offset_y)
+        index = usable[found]
+        best.displacement_y[index, 0] = centre_y[index] - (peaks[found, 0] + offset_y[found])
+        best.displacement_x[index, 0] = centre_x[index] - (peaks[found, 1] + offset_x[found])
+        best.correlation[index, 0] = height[found]
+        best.window[index, 0] = window
+        lost = usable[~found & ~best.valid[usable, 0]]
+        best.correlation[lost, 0] = patches[~found & ~best.valid[usable, 0], 1, 1]
+        done = best.valid[pending, 0] & (best.correlation[pending, 0] >= good)
+        pending = pending[~done]
+        if pending.size == 0:
+            break
+    shape = start_y.shape
+    return Matches(
+        best.displacement_y.reshape(shape),
+        best.displacement_x.reshape(shape),
+        best.correlation.reshape(shape),
+        best.window.reshape(shape),
+    )
+
+
+def _has_pattern(
+    image: MaskedImage, rows: NDArray[np.intp], columns: NDArray[np.intp], window: int
+) -> Mask:
+    """Whether the windows around these points have data, and the data a pattern."""
+    corner = image.margin - window // 2
+    gaps = image.missing_pixels(rows + corner, columns + corner, window)
+    # OpenCV gives a flat template a correlation of 1 everywhere.
+    size = (window, window)
+    mean = cv2.blur(image.pixels, size)
+    square = cv2.sqrBoxFilter(image.pixels, cv2.CV_32F, size)
+    at = (rows + image.margin, columns + image.margin)
+    variance = square[at] - mean[at] ** 2
+    floor = (FLAT * (np.abs(mean[at] + image.level) + np.abs(mean[at]))) ** 2
+    return np.asarray((gaps <= MAX_MISSING * window**2) & (variance > floor), np.bool_)
+
+
+def _correlate(
+    sample: MaskedImage,
+    reference: MaskedImage,
+    points: tuple[NDArray[np.intp], NDArray[np.intp]],
+    starts: tuple[NDArray[np.intp], NDArray[np.intp]],
+    *,
+    window: int,
+    search: int,
+    demand_unique: bool,
+) -> tuple[NDArray[np.intp], Floats]:
+    """Correlate each point's template with its search area: the loop of the report.
+
+    Returns the integer offsets of the peaks from the centre, shape (points, 2), and the 3x3
+    neighbourhoods of the peaks, NaN around the centre where the peak cannot be used.
+    """
+    peaks = np.zeros((points[0].size, 2), np.intp)
+    patches = np.full((points[0].size, 3, 3), np.nan, np.float32)
+    candidates = 2 * search + 1
+    corner = sample.margin - window // 2
+    shift = reference.margin - window // 2 - search
+    side = window + 2 * search
+    limit_y, limit_x = (length - side for length in reference.pixels.shape)
+    image, area = sample.pixels, reference.pixels
+    tops, lefts = (points[0] + corner).tolist(), (points[1] + corner).tolist()
+    area_tops = (points[0] - starts[0] + shift).tolist()
+    area_lefts = (points[1] - starts[1] + shift).tolist()
+    for index, (top, left, y, x) in enumerate(
+        zip(tops, lefts, area_tops, area_lefts, strict=True)
+    ):
+        if not (0 <= y <= limit_y and 0 <= x <= limit_x):
+            continue
+        scores = cv2.matchTemplate(
+            area[y : y + side, x : x + side],
+            image[top : top + window, left : left + window],
+            cv2.TM_CCOEFF_NORMED,
+        )
+        gaps = reference.missing_candidates(y, x, window, candidates)
+        if gaps is not None:
+            scores[gaps > MAX_MISSING * window**2] = _EXCLUDED
+        _, height, _, (column, row) = cv2.minMaxLoc(scores)
+        peaks[index] = row - search, column - search
+        patches[index, 1, 1] = height if height > _EXCLUDED else np.nan
+        if not (0 < row < candidates - 1 and 0 < column < candidates - 1):
+            continue
+        patch = scores[row - 1 : row + 2, column - 1 : column + 2]
+        if patch.min() <= _EXCLUDED or (demand_unique and _ambiguous(scores, row, column, height)):
+            continue
+        patches[index] = patch
+    return peaks, patches
+
+
+_NEIGHBOURHOOD: Final = np.ones((3, 3), np.uint8)
+
+
+def _ambiguous(scores: Floats, row: int, column: int, height: float) -> bool:
+    """Whether another local maximum stands nearly as high as the peak."""
+    summits = (scores >= cv2.dilate(scores, _NEIGHBOURHOOD)) & (scores > AMBIGUOUS * height)
+    summits[max(row - 2, 0) : row + 3, max(column - 2, 0) : column + 3] = False
+    return bool(summits.any())
+
+
+def quadratic_peak(patches: Floats) -> tuple[Floats, Floats, Floats]:
+    """Fit a 2-D quadratic to the 3x3 neighbourhood of each peak by least squares.
+
+    Parameters
+    ----------
+    patches : ndarray, shape (n, 3, 3)
+        Correlation around the highest value; NaN where there is no peak.
+
+    Returns
+    -------
+    offset_y, offset_x : ndarray of float32, shape (n,)
+        Position of the maximum from the centre, within one pixel; NaN where the quadratic has no
+        maximum there.
+    height : ndarray of float32, shape (n,)
+        The value at the maximum, at most 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> y, x = np.mgrid[-1:2, -1:2]
+    >>> patch = 0.9 - 0.1 * (y - 0.25) ** 2 - 0.2 * (x + 0.4) ** 2
+    >>> [round(float(v[0]), 4) for v in quadratic_peak(patch[None].astype(np.float32))]
+    [0.25, -0.4, 0.9]
+    """
+    values = patches.astype(np.float64)
+    y, x = np.mgrid[-1:2, -1:2]
+    total = values.sum((1, 2))
+    slope_y, slope_x = (values * y).sum((1, 2)) / 6, (values * x).sum((1, 2)) / 6
+    bend_yy = (values * y**2).sum((1, 2)) / 2 - total / 3
+    bend_xx = (values * x**2).sum((1, 2)) / 2 - total / 3
+    bend_yx = (values * y * x).sum((1, 2)) / 4
+    centre = (5 * total - 3 * (values * (y**2 + x**2)).sum((1, 2))) / 9
+    determinant = 4 * bend_yy * bend_xx - bend_yx**2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        offset_y = (bend_yx * slope_x - 2 * bend_xx * slope_y) / determinant
+        offset_x = (bend_yx * slope_y - 2 * bend_yy * slope_x) / determinant
+        height = centre + (slope_y * offset_y + slope_x * offset_x) / 2
+        usable = (bend_yy < 0) & (determinant > 0) & (np.abs(offset_y) <= 1)
+        usable &= np.abs(offset_x) <= 1
+    offset_y[~usable] = np.nan
+    offset_x[~usable] = np.nan
+    return (
+        offset_y.astype(np.float32),
+        offset_x.astype(np.float32),
+        np.minimum(height, 1).astype(np.float32),
+    )
+
+
+def without_outliers(matches: Matches, *, spacing: int) -> tuple[Floats, Floats]:
+    """Replace outliers and gaps of a displacement field by the median of their neighbours.
+
+    The normalised-median test of Westerweel & Scarano (Exp. Fluids 39, 1096, 2005): a vector is
+    compared with the median of its eight neighbours, in units of their median residual.
+
+    Parameters
+    ----------
+    matches : Matches
+        A grid of matches, shape (n, m).
+    spacing : int
+        Pixels between the points of the grid.
+
+    Returns
+    -------
+    displacement_y, displacement_x : ndarray of float32, shape (n, m)
+        NaN where fewer than half of the neighbours are left to confirm or replace a vector, or
+        where they contradict each other.
+    """
+    fields = (matches.displacement_y, matches.displacement_x)
+    outlier = np.zeros(matches.valid.shape, np.bool_)
+    lost = np.zeros(matches.valid.shape, np.bool_)
+    for field in fields:
+        around = neighbours(field)
+        median = _median(around)
+        residual = _median(np.abs(around - median))
+        with np.errstate(invalid="ignore"):
+            outlier |= np.abs(field - median) > OUTLIER * (residual + OUTLIER_FLOOR)
+            lost |= residual > MAX_GRADIENT * spacing + OUTLIER_FLOOR
+    kept = matches.valid & ~outlier
+    present = np.isfinite(neighbours(np.zeros(kept.shape))).sum(0)
+    confirming = np.isfinite(neighbours(np.where(kept, 0, np.nan))).sum(0)
+    lost |= 2 * confirming < present
+    cleaned = []
+    for field in fields:
+        clean = np.where(kept, field, np.nan)
+        clean = np.where(kept, clean, _median(neighbours(clean)))
+        clean[lost] = np.nan
+        cleaned.append(clean.astype(np.float32))
+    return cleaned[0], cleaned[1]
+
+
+def _median(values: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Median along the first axis of what is not NaN; NaN where nothing is left."""
+    ordered = np.sort(values, axis=0)  # NaN sorts to the end
+    count = np.isfinite(values).sum(0)
+    low = np.take_along_axis(ordered, np.maximum(count - 1, 0)[None] // 2, 0)[0]
+    high = np.take_along_axis(ordered, np.minimum(count // 2, len(values) - 1)[None], 0)[0]
+    return np.asarray((low + high) / 2)
