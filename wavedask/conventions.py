@@ -90,6 +90,15 @@ WAVEFRONT: Final = Quantity("wavefront", METRE, "wavefront (path length)")
 PHASE: Final = Quantity("phase", RADIAN, "phase")
 CURVATURE_Y: Final = Quantity("curvature_y", "1/m", "vertical wavefront curvature")
 CURVATURE_X: Final = Quantity("curvature_x", "1/m", "horizontal wavefront curvature")
+FOCAL_LENGTH: Final = Quantity("focal_length", METRE, "focal length")
+RADIUS: Final = Quantity("radius", METRE, "apex radius of curvature of one lens surface")
+RADIUS_Y: Final = Quantity("radius_y", METRE, "apex radius of one lens surface, vertical")
+RADIUS_X: Final = Quantity("radius_x", METRE, "apex radius of one lens surface, horizontal")
+CENTER_Y: Final = Quantity("center_y", METRE, "vertical position of the optical axis")
+CENTER_X: Final = Quantity("center_x", METRE, "horizontal position of the optical axis")
+RESIDUAL: Final = Quantity("residual", METRE, "wavefront without the fitted lens")
+RESIDUAL_RMS: Final = Quantity("residual_rms", METRE, "rms wavefront without the fitted lens")
+FIGURE_ERROR: Final = Quantity("figure_error", METRE, "excess thickness of the lens")
 COMPLETE: Final = Quantity("complete", DIMENSIONLESS, "frame has been written whole")
 
 POSITION_Y: Final = Quantity(Y, PIXEL, "detector row")
@@ -111,6 +120,15 @@ QUANTITIES: Final[Mapping[str, Quantity]] = {
         PHASE,
         CURVATURE_Y,
         CURVATURE_X,
+        FOCAL_LENGTH,
+        RADIUS,
+        RADIUS_Y,
+        RADIUS_X,
+        CENTER_Y,
+        CENTER_X,
+        RESIDUAL,
+        RESIDUAL_RMS,
+        FIGURE_ERROR,
         COMPLETE,
     )
 }

@@ -178,9 +178,7 @@ def cross_spot_block(
         tile = Tile(0, 0, (slice(0, rows), slice(0, columns)))
     largest = max(settings.windows)
     image = MaskedImage(sample, margin=largest // 2, window=settings.windows[0])
-    target = MaskedImage(
-        reference, margin=2 * settings.reach + largest, window=settings.windows[0]
-    )
+    target = MaskedImage(reference, margin=2 * settings.reach + largest, window=settings.windows[0])
 
     def points(step: int, offset: int, margin: int | None) -> list[NDArray[np.intp]]:
         grids = []
@@ -242,13 +240,14 @@ def _to_pixels(
     """Interpolate the second pass to the inner pixels of the tile and attach the uncertainty."""
     errors = np.full((2, *matches.valid.shape), np.inf, np.float32)
     for window in np.unique(matches.window[matches.valid]).tolist():
-        index = np.nonzero(matches.valid & (matches.window == window))
-        errors[:, *index] = displacement_uncertainty(
+        matched = matches.valid & (matches.window == window)
+        rows, columns = np.nonzero(matched)
+        errors[:, matched] = displacement_uncertainty(
             image.pixels,
-            matches.correlation[index],
+            matches.correlation[matched],
             window=window,
-            rows=grid[0][index[0]] + image.margin,
-            columns=grid[1][index[1]] + image.margin,
+            rows=grid[0][rows] + image.margin,
+            columns=grid[1][columns] + image.margin,
         )
     fields = [
         matches.displacement_y,
@@ -328,8 +327,9 @@ def cross_spot(
     Notes
     -----
     A match is refused, and the pixel left NaN with infinite uncertainty, where the peak lies on the
-    edge of the search range, where more than a twentieth of the window is missing (so within about half
-    a window of the border), where the window is flat, and where another peak is nearly as high.
+    edge of the search range, where more than a twentieth of the window is missing (so within about
+    half a window of the border), where the window is flat, and where another peak is nearly as
+    high.
 
     Chunks of a lazy `sample` are kept: a chunk that spans the frame needs no halo and pairs are
     independent; smaller tiles share a halo and give the same result.
@@ -412,9 +412,7 @@ def _rigid_of(
     if rigid is None:
         return 0, 0
     if rigid == "auto":
-        return rigid_shift(
-            sample, reference, window=max(settings.windows), search=settings.search
-        )
+        return rigid_shift(sample, reference, window=max(settings.windows), search=settings.search)
     return round(rigid[0]), round(rigid[1])
 
 
@@ -432,7 +430,7 @@ def _track_arrays(
     for index, (image, target) in enumerate(zip(samples, references, strict=True)):
         shift = _rigid_of(image, target, settings, rigid)
         out[:, index] = cross_spot_block(image, shifted(target, shift), settings=settings)
-        out[:2, index] += np.float32(shift)[:, None, None]
+        out[:2, index] += np.array(shift, np.float32)[:, None, None]
     return CrossSpot(*out.reshape(COMPONENTS, *shape))
 
 
@@ -460,7 +458,11 @@ def _track_lazy(
             meta=np.empty((0, 0, 0), np.int64),
         )
         references = da.map_blocks(
-            _move_block, whole, shift, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32),
+            _move_block,
+            whole,
+            shift,
+            dtype=np.float32,
+            meta=np.empty((0, 0, 0), np.float32),
             chunks=whole.chunks,
         )
     references = references.rechunk(samples.chunks)

@@ -7,33 +7,24 @@ drives the run writes it, and only after all chunks of a frame have landed.
 
 import datetime
 import logging
-import math
 import os
 import shutil
-import threading
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
-from operator import and_
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
-import dask
 import dask.array as da
 import numpy as np
 import xarray as xr
 import zarr
-from dask.delayed import Delayed
-from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
 
 from wavedask.conventions import COMPLETE, FRAME
-from wavedask.errors import InputError, StoreError, StoreExistsError, WavedaskError
-from wavedask.progress import run_each
+from wavedask.errors import InputError, StoreError, StoreExistsError
 from wavedask.provenance import as_json, differences, fingerprints, versions
+from wavedask.writer import METADATA, Ledger, os_errors, write_missing
 
 FORMAT: Final = "wavedask_store"
 """Attribute that tells a result store from any other Zarr group; its value is the version."""
@@ -44,14 +35,10 @@ VERSION: Final = "wavedask_version"
 VERSIONS: Final = "versions"
 CREATED: Final = "created"
 
-FLUSH_SECONDS: Final = 0.5
-"""Time between two writes of the ledger: what a killed run must do again."""
-
 COMPRESSOR: Final = BloscCodec(cname="lz4", clevel=5, shuffle="shuffle")
 """For noisy float32 maps: written as fast as without compression, read faster, a fifth smaller."""
 
 _logger = logging.getLogger("wavedask")
-_METADATA: Final = "zarr.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,13 +139,13 @@ def write_store(
         _check_same(target, dataset, provenance)
     else:
         _create(target, dataset, lazy, provenance)
-    with _os_errors(f"store {target} cannot be opened for writing"):
+    with os_errors(f"store {target} cannot be opened for writing"):
         group = zarr.open_group(target, mode="r+")
-        ledger = _Ledger(_array(group, COMPLETE.name), target)
+        ledger = Ledger(_array(group, COMPLETE.name), target)
     missing = int((~ledger.complete).sum())
     if missing:
         arrays = {name: _array(group, name) for name in lazy}
-        _write_missing(target, lazy, arrays, ledger, progress)
+        write_missing(target, lazy, arrays, ledger, progress)
     return StoreReport(path=target, frames=ledger.complete.size, written=missing)
 
 
@@ -202,8 +189,9 @@ def open_store(path: str | Path) -> xr.Dataset:
             f"{target} is not a wavedask result store",
             "Give the folder that was written as a result; open other Zarr data with xarray.",
         )
-    with _os_errors(f"store {target} cannot be read"):
-        dataset = xr.open_zarr(target, consolidated=False, chunks={}).set_coords(COMPLETE.name)
+    with os_errors(f"store {target} cannot be read"):
+        dataset: xr.Dataset = xr.open_zarr(target, consolidated=False, chunks={})
+        dataset = dataset.set_coords(COMPLETE.name)
         for coordinate in dataset.coords.values():
             coordinate.load()
     complete = dataset[COMPLETE.name]
@@ -215,7 +203,7 @@ def open_store(path: str | Path) -> xr.Dataset:
 
 def _attributes(target: Path) -> dict[str, Any] | None:
     """Attributes of the store at `target`; None if it is something else."""
-    if not (target / _METADATA).is_file():
+    if not (target / METADATA).is_file():
         return None
     try:
         attributes = dict(zarr.open_group(target, mode="r").attrs)
@@ -243,13 +231,15 @@ def _storable(dataset: xr.Dataset) -> xr.Dataset:
         )
     # A ledger that came with the data, out of another store, says nothing about this one.
     dataset = dataset.drop_vars(COMPLETE.name, errors="ignore").drop_encoding()
-    # Fixed-length text has no Zarr v3 type; that of variable length has.
-    texts = {
-        name: variable.astype(object)
-        for name, variable in dataset.variables.items()
-        if variable.dtype.kind == "U"
-    }
-    return dataset.assign({name: dataset[name].copy(data=text) for name, text in texts.items()})
+    for name, variable in dataset.variables.items():
+        if variable.dtype.kind == "U":
+            # Text of fixed length has no Zarr v3 type; text of any length has.
+            dataset[name] = dataset[name].astype(object)
+        elif variable.dtype.kind == "O" and not all(
+            isinstance(i, str) for i in variable.values.flat
+        ):
+            raise InputError(f"variable {name!r} holds Python objects", "Give numbers or texts.")
+    return dataset
 
 
 def _lazy_variables(dataset: xr.Dataset) -> dict[str, xr.Variable]:
@@ -274,4 +264,103 @@ def _lazy_variables(dataset: xr.Dataset) -> dict[str, xr.Variable]:
             {dim: max(sizes) for dim, sizes in variable.chunksizes.items()} | {FRAME: frames}
         )
         for name, variable in lazy.items()
+    }
+
+
+def _create(
+    target: Path,
+    dataset: xr.Dataset,
+    lazy: Mapping[str, xr.Variable],
+    provenance: Mapping[str, Any],
+) -> None:
+    """Create a store whose frames are all missing, in full or not at all."""
+    eager = dataset.drop_vars(list(lazy)).compute()
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    package = versions()
+    eager.attrs = {
+        **as_json(dict(dataset.attrs), where="attributes"),
+        **provenance,
+        VERSION: package["wavedask"],
+        VERSIONS: package,
+        CREATED: now,
+    }
+    for name, variable in eager.variables.items():
+        variable.attrs = as_json(variable.attrs, where=f"attributes of {name}")
+    draft = target.with_name(f".{target.name}.{uuid.uuid4().hex}.draft")
+    with os_errors(f"store {target} cannot be created"):
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            eager.to_zarr(draft, mode="w-", zarr_format=3, consolidated=False)
+            group = zarr.open_group(draft, mode="r+")
+            for name, variable in lazy.items():
+                _allocate(group, name, variable)
+            frames = dataset.sizes[FRAME]
+            # Nothing to compute is complete from the start. One chunk, so that one atomic rename
+            # replaces the whole ledger.
+            ledger = xr.Variable((FRAME,), np.full(frames, not lazy), COMPLETE.attrs)
+            _allocate(group, COMPLETE.name, ledger)[:] = ledger.values
+            draft.rename(target)
+        except BaseException:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
+
+
+def _allocate(group: zarr.Group, name: str, variable: xr.Variable) -> zarr.Array[Any]:
+    """Create the metadata of one array; its chunks are the blocks of `variable`."""
+    chunks = tuple(max(sizes) for sizes in variable.chunks or ((n,) for n in variable.shape))
+    return group.create_array(
+        name,
+        shape=variable.shape,
+        chunks=chunks,
+        dtype=variable.dtype,
+        fill_value=np.nan if variable.dtype.kind in "fc" else 0,
+        compressors=COMPRESSOR,
+        dimension_names=[str(dim) for dim in variable.dims],
+        attributes=as_json(variable.attrs, where=f"attributes of {name}"),
+    )
+
+
+def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:
+    """Open an array to be written; a block of nothing but the fill value is stored as well."""
+    return zarr.open_array(group.store, path=name, mode="r+", config={"write_empty_chunks": True})
+
+
+def _check_same(target: Path, dataset: xr.Dataset, provenance: Mapping[str, Any]) -> None:
+    """Refuse what stands at `target` unless it is a store that `dataset` would complete."""
+    attributes = _attributes(target)
+    if attributes is None:
+        raise StoreExistsError(
+            f"{target} exists and is not a wavedask result store",
+            "It was left as it is: give another path, or move it away.",
+        )
+    found = differences(_comparable(attributes), _comparable(provenance))
+    if not found:
+        stored = open_store(target).drop_vars(COMPLETE.name)
+        found = differences(_layout(stored), _layout(dataset)) or [
+            f"{name} has other values there than here"
+            for name, variable in dataset.variables.items()
+            if not variable.chunks and not variable.equals(stored.variables[name])
+        ]
+    if found:
+        more = f"; and {len(found) - 3} more" if len(found) > 3 else ""
+        raise StoreExistsError(
+            f"{target} holds another result: {'; '.join(found[:3])}{more}",
+            "It was left as it is: give another path, or remove it to compute it anew.",
+        )
+
+
+def _comparable(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep settings and inputs, the latter by path."""
+    inputs = {item["path"]: {**item} for item in provenance[INPUTS]}
+    return {SETTINGS: provenance[SETTINGS], INPUTS: inputs}
+
+
+def _layout(dataset: xr.Dataset) -> dict[str, Any]:
+    """Dimensions, shape and data type of each variable, alike before and after storage."""
+    return {
+        str(name): {
+            "shape": {str(dim): size for dim, size in variable.sizes.items()},
+            "data type": "text" if variable.dtype.kind in "OT" else variable.dtype.name,
+        }
+        for name, variable in sorted(dataset.variables.items(), key=lambda item: str(item[0]))
     }

@@ -5,13 +5,15 @@ import gzip
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeAlias
 
 import numpy as np
 from fabio.edfimage import EdfImage
 
 from wavedask.errors import CorruptFileError, FileError, MotorError
 from wavedask.io.frames import FrameRecord, Pixels, RawFrame, reading
+
+Stream: TypeAlias = IO[bytes] | gzip.GzipFile | bz2.BZ2File
 
 BLOCK = 512
 """EDF headers, and in some writers images, are padded to a multiple of this many bytes."""
@@ -133,15 +135,17 @@ def _compressed_blocks(path: Path) -> list[Any]:
     return blocks
 
 
-def _blocks(stream: IO[bytes], path: Path) -> list[Any]:
-    """Blocks of a file as fabio's frames; of no use once `stream` is closed but for their header."""
+def _blocks(stream: Stream, path: Path) -> list[Any]:
+    """Blocks of a file as frames of fabio; nothing is kept of them but what their header says."""
     try:
         blocks = list(EdfImage().read(stream).frames())
-    except (EOFError, OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+    except Exception as error:  # fabio raises the bare class, too
         raise FileError(
             f"{path} is not a readable EDF file: {error!r}",
             "Check that its suffix is right, or copy it again from its source.",
         ) from error
+    if not blocks:
+        raise FileError(f"{path} holds no image", "Leave it out of the scan.")
     for index, block in enumerate(blocks):
         _check_block(block, index, path)
     return blocks
@@ -186,7 +190,7 @@ def _layout(block: Any, path: Path) -> tuple[tuple[int, int], np.dtype[Any]]:
     return (int(rows), int(columns)), block.dtype.newbyteorder(">" if "High" in order else "<")
 
 
-def _check_end(stream: IO[bytes], blocks: list[Any], size: int, path: Path) -> None:
+def _check_end(stream: Stream, blocks: list[Any], size: int, path: Path) -> None:
     """Refuse a file whose last image is cut off, or followed by what is no padding."""
     last = blocks[-1]
     end = last.start + last.blobsize
@@ -205,7 +209,7 @@ def _check_end(stream: IO[bytes], blocks: list[Any], size: int, path: Path) -> N
         )
 
 
-def _decompressed(path: Path) -> IO[bytes]:
+def _decompressed(path: Path) -> gzip.GzipFile | bz2.BZ2File:
     return bz2.open(path) if path.suffix.lower() == ".bz2" else gzip.open(path)
 
 

@@ -76,7 +76,8 @@ def _expand(path: Path) -> list[Path]:
         return [path.absolute()]
     if not glob.has_magic(str(path)):
         raise FileError(f"{path} does not exist", "Check the path, and that its disk is mounted.")
-    hits = [Path(hit).absolute() for hit in glob.glob(str(path), recursive=True)]
+    # Path.glob() takes no absolute patterns, and would find hidden files.
+    hits = [Path(hit).absolute() for hit in glob.glob(str(path), recursive=True)]  # noqa: PTH207
     files = sorted((hit for hit in hits if hit.is_file()), key=natural_key)
     if not files:
         raise FileError(

@@ -15,7 +15,13 @@ import numpy.typing as npt
 from dask.base import tokenize
 
 from wavedask.conventions import FRAME, X, Y
-from wavedask.errors import CorruptFileError, FileError, FrameMismatchError, InputError, WavedaskError
+from wavedask.errors import (
+    CorruptFileError,
+    FileError,
+    FrameMismatchError,
+    InputError,
+    WavedaskError,
+)
 
 Pixels: TypeAlias = npt.NDArray[Any]
 
@@ -248,7 +254,7 @@ def lazy(stack: Stack, *, stamp: Any, chunks: Mapping[str, Any] | None) -> da.Ar
     token = tokenize(stamp, [(str(path), index) for path, index in stack.origins], sizes)
     try:
         # dask passes a slice on to the source only where this may also get lists of indices.
-        return da.from_array(
+        frames: da.Array = da.from_array(  # type: ignore[no-untyped-call]  # dask has no types
             stack,
             chunks=sizes,
             name=f"frames-{token}",
@@ -259,3 +265,4 @@ def lazy(stack: Stack, *, stamp: Any, chunks: Mapping[str, Any] | None) -> da.Ar
         raise InputError(
             f"chunks is {chunks!r}: {error}", "Give a number of pixels or frames per dimension."
         ) from error
+    return frames

@@ -49,6 +49,25 @@ def neighbours(values: Floats) -> Floats:
     )
 
 
+def median_of(values: Floats) -> Floats:
+    """Median along the first axis of what is not NaN; NaN where nothing is left.
+
+    NumPy's ``nanmedian`` gives the same, some fifty times slower, and warns.
+
+    Examples
+    --------
+    >>> median_of(np.array([[1.0, np.nan], [4.0, np.nan], [np.nan, np.nan]]))
+    array([2.5, nan])
+    """
+    ordered = np.sort(values, axis=0)  # NaN sorts to the end
+    count = np.isfinite(values).sum(0)
+    low, high = (
+        np.take_along_axis(ordered, np.clip(index, 0, len(values) - 1)[None], 0)[0]
+        for index in ((count - 1) // 2, count // 2)
+    )
+    return np.asarray((low + high) / 2)
+
+
 def linear_weights(grid: NDArray[np.intp], positions: NDArray[np.intp]) -> Floats:
     """Matrix of linear interpolation from an equally spaced grid; constant beyond its ends.
 
@@ -75,14 +94,14 @@ def cubic_weights(grid: NDArray[np.intp], positions: NDArray[np.intp]) -> Floats
 
 
 def _hat(distance: Floats) -> Floats:
-    return np.maximum(1 - np.abs(distance), 0)
+    return np.asarray(np.maximum(1 - np.abs(distance), 0))
 
 
 def _keys(distance: Floats) -> Floats:
     d = np.abs(distance)
     near = 1 + d**2 * (1.5 * d - 2.5)
     far = 2 - 4 * d + 2.5 * d**2 - 0.5 * d**3
-    return np.where(d < 1, near, np.where(d < 2, far, 0.0))
+    return np.asarray(np.where(d < 1, near, np.where(d < 2, far, 0.0)))
 
 
 def _weights(
@@ -154,4 +173,5 @@ def _nearest(grid: NDArray[np.intp], positions: NDArray[np.intp]) -> NDArray[np.
     if grid.size == 1:
         return np.zeros(positions.size, np.intp)
     step = grid[1] - grid[0]
-    return np.clip((positions - grid[0] + step // 2) // step, 0, grid.size - 1).astype(np.intp)
+    nearest = (positions - grid[0] + step // 2) // step
+    return np.asarray(np.clip(nearest, 0, grid.size - 1), np.intp)

@@ -6,13 +6,13 @@ Everything here works on one pair of plain arrays; a NaN is a pixel without data
 """
 
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from wavedask.kernels.grids import neighbours
+from wavedask.kernels.grids import median_of, neighbours
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -115,9 +115,7 @@ class MaskedImage:
         """
         total = self._gaps
         bottom, right = top + side + candidates - 1, left + side + candidates - 1
-        if (
-            total[bottom, right] - total[top, right] - total[bottom, left] + total[top, left]
-        ) == 0:
+        if (total[bottom, right] - total[top, right] - total[bottom, left] + total[top, left]) == 0:
             return None
         rows = slice(top, top + candidates)
         ends = slice(top + side, top + side + candidates)
@@ -284,9 +282,7 @@ def _correlate(
     tops, lefts = (points[0] + corner).tolist(), (points[1] + corner).tolist()
     area_tops = (points[0] - starts[0] + shift).tolist()
     area_lefts = (points[1] - starts[1] + shift).tolist()
-    for index, (top, left, y, x) in enumerate(
-        zip(tops, lefts, area_tops, area_lefts, strict=True)
-    ):
+    for index, (top, left, y, x) in enumerate(zip(tops, lefts, area_tops, area_lefts, strict=True)):
         if not (0 <= y <= limit_y and 0 <= x <= limit_x):
             continue
         scores = cv2.matchTemplate(
@@ -312,7 +308,7 @@ def _correlate(
 _NEIGHBOURHOOD: Final = np.ones((3, 3), np.uint8)
 
 
-def _ambiguous(scores: Floats, row: int, column: int, height: float) -> bool:
+def _ambiguous(scores: NDArray[Any], row: int, column: int, height: float) -> bool:
     """Whether another local maximum stands nearly as high as the peak."""
     summits = (scores >= cv2.dilate(scores, _NEIGHBOURHOOD)) & (scores > AMBIGUOUS * height)
     summits[max(row - 2, 0) : row + 3, max(column - 2, 0) : column + 3] = False
@@ -391,8 +387,8 @@ def without_outliers(matches: Matches, *, spacing: int) -> tuple[Floats, Floats]
     lost = np.zeros(matches.valid.shape, np.bool_)
     for field in fields:
         around = neighbours(field)
-        median = _median(around)
-        residual = _median(np.abs(around - median))
+        median = median_of(around)
+        residual = median_of(np.abs(around - median))
         with np.errstate(invalid="ignore"):
             outlier |= np.abs(field - median) > OUTLIER * (residual + OUTLIER_FLOOR)
             lost |= residual > MAX_GRADIENT * spacing + OUTLIER_FLOOR
@@ -403,16 +399,7 @@ def without_outliers(matches: Matches, *, spacing: int) -> tuple[Floats, Floats]
     cleaned = []
     for field in fields:
         clean = np.where(kept, field, np.nan)
-        clean = np.where(kept, clean, _median(neighbours(clean)))
+        clean = np.where(kept, clean, median_of(neighbours(clean)))
         clean[lost] = np.nan
         cleaned.append(clean.astype(np.float32))
     return cleaned[0], cleaned[1]
-
-
-def _median(values: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Median along the first axis of what is not NaN; NaN where nothing is left."""
-    ordered = np.sort(values, axis=0)  # NaN sorts to the end
-    count = np.isfinite(values).sum(0)
-    low = np.take_along_axis(ordered, np.maximum(count - 1, 0)[None] // 2, 0)[0]
-    high = np.take_along_axis(ordered, np.minimum(count // 2, len(values) - 1)[None], 0)[0]
-    return np.asarray((low + high) / 2)

@@ -82,10 +82,8 @@ def _probe(
     image = MaskedImage(sample, margin=window // 2, window=window)
     reach = window + search + max(map(abs, shift))
     target = MaskedImage(reference, margin=reach, window=window)
-    grid = [
-        np.linspace(0, length - 1, PROBES + 2)[1:-1].astype(np.intp) for length in sample.shape
-    ]
-    start = np.broadcast_to(np.float32(shift)[:, None, None], (2, PROBES, PROBES))
+    grid = [np.linspace(0, length - 1, PROBES + 2)[1:-1].astype(np.intp) for length in sample.shape]
+    start = np.broadcast_to(np.array(shift, np.float32)[:, None, None], (2, PROBES, PROBES))
     matches = match_points(
         image,
         target,
@@ -112,7 +110,9 @@ def shifted(image: NDArray[Any], shift: tuple[int, int]) -> NDArray[np.float32]:
            [nan,  2.]], dtype=float32)
     """
     rows, columns = image.shape
-    y, x = (max(-size, min(size, int(step))) for step, size in zip(shift, (rows, columns), strict=True))
+    y, x = (
+        max(-size, min(size, int(step))) for step, size in zip(shift, (rows, columns), strict=True)
+    )
     values = np.asarray(image, np.float32)
     if y == x == 0:
         return values

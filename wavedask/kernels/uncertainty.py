@@ -1,6 +1,6 @@
 """Standard error of a matched displacement, from the image and the correlation."""
 
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -20,7 +20,7 @@ def displacement_uncertainty(
     rows: NDArray[np.intp],
     columns: NDArray[np.intp],
 ) -> tuple[Floats, Floats]:
-    """Standard error of the displacement of the windows around some points of an image.
+    """Estimate the standard error of the displacement of windows around points of an image.
 
     A window of N pixels is matched with the reference up to gain and offset; what is left is noise
     of variance ``s^2 = N / (N - 4) * var * (1 - correlation^2)``, and the covariance of the two
@@ -49,11 +49,11 @@ def displacement_uncertainty(
     gradient_y = cv2.sepFilter2D(image, cv2.CV_32F, identity, difference, borderType=border)
     gradient_x = cv2.sepFilter2D(image, cv2.CV_32F, difference, identity, borderType=border)
 
-    def mean(values: Floats) -> NDArray[np.float64]:
+    def mean(values: NDArray[Any]) -> NDArray[np.float64]:
         blurred = cv2.blur(values, (window, window), borderType=border)
         return np.asarray(blurred[rows, columns], np.float64)
 
-    def covariance(first: Floats, second: Floats) -> NDArray[np.float64]:
+    def covariance(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.float64]:
         return mean(first * second) - mean(first) * mean(second)
 
     yy, xx = covariance(gradient_y, gradient_y), covariance(gradient_x, gradient_x)

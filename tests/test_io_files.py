@@ -1,0 +1,86 @@
+"""Which files a source means, and in which order."""
+
+from pathlib import Path
+
+import pytest
+
+from wavedask.errors import FileError, InputError
+from wavedask.io.files import Format, find_files, format_of
+
+
+def touch(folder: Path, *names: str) -> list[Path]:
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        (folder / name).write_bytes(b"x")
+    return [folder / name for name in names]
+
+
+def test_numbers_in_names_are_sorted_as_numbers(tmp_path: Path) -> None:
+    ordered = touch(tmp_path, "a_2.edf", "a_10.edf", "a_100.edf", "b_1.edf")
+    assert find_files(tmp_path) == (ordered, Format.EDF)
+    assert find_files(f"{tmp_path}/*.edf") == (ordered, Format.EDF)
+
+
+def test_a_list_keeps_its_order_and_may_mix_files_folders_and_globs(tmp_path: Path) -> None:
+    inner = touch(tmp_path / "inner", "f_1.tif", "f_2.tiff")
+    late, early = touch(tmp_path, "z.tif", "a.tif")
+    files, _ = find_files([late, tmp_path / "inner", f"{tmp_path}/a*.tif"])
+    assert files == [late, *inner, early]
+
+
+def test_an_existing_path_with_glob_characters_is_a_path(tmp_path: Path) -> None:
+    touch(tmp_path, "f1.edf")
+    (path,) = touch(tmp_path, "f[1].edf")
+    assert find_files(path)[0] == [path]
+
+
+def test_a_folder_ignores_hidden_and_foreign_files(tmp_path: Path) -> None:
+    touch(tmp_path, "._frame.tif", "notes.txt")
+    wanted = touch(tmp_path, "frame.tif")
+    assert find_files(tmp_path)[0] == wanted
+
+
+def test_a_relative_path_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (path,) = touch(tmp_path, "f.edf")
+    monkeypatch.chdir(tmp_path)
+    assert find_files("f.edf")[0] == [path]
+    assert find_files("*.edf")[0] == [path]
+
+
+@pytest.mark.parametrize(
+    ("name", "format_"),
+    [
+        ("a.EDF", Format.EDF),
+        ("a.edf.gz", Format.EDF),
+        ("a.edf.bz2", Format.EDF),
+        ("a.tiff", Format.TIFF),
+        ("a.nxs", Format.HDF5),
+        ("a.gz", None),
+        ("a.npy", None),
+    ],
+)
+def test_suffix_tells_the_format(name: str, format_: Format | None) -> None:
+    assert format_of(Path(name)) is format_
+
+
+def test_nothing_found_is_an_error_that_names_the_place(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match=r"gone\.edf does not exist"):
+        find_files(tmp_path / "gone.edf")
+    with pytest.raises(FileError, match=r"no file matches '.*run_\*\.edf'"):
+        find_files(tmp_path / "run_*.edf")
+    with pytest.raises(FileError, match=r"holds no frames.*\.edf\.gz"):
+        find_files(tmp_path)
+    with pytest.raises(InputError, match="empty list"):
+        find_files([])
+
+
+def test_unknown_suffix_lists_the_known_ones(tmp_path: Path) -> None:
+    (path,) = touch(tmp_path, "frame.npy")
+    with pytest.raises(FileError, match=r"frame\.npy has no known suffix.*\.tiff.*\.nxs"):
+        find_files(path)
+
+
+def test_mixed_formats_are_listed(tmp_path: Path) -> None:
+    touch(tmp_path, "a.edf", "b.tif")
+    with pytest.raises(FileError, match=r"EDF \(a\.edf\), TIFF \(b\.tif\)"):
+        find_files(tmp_path)

@@ -1,0 +1,186 @@
+"""What is known of each frame beside its pixels, turned into coordinates of a scan."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from wavedask.conventions import (
+    COUNTER,
+    FRAME,
+    HEADER,
+    LONG_NAME,
+    MOTOR,
+    RESERVED_NAMES,
+    ROLE,
+    UNITS,
+    UNKNOWN_UNIT,
+)
+from wavedask.errors import InputError, MotorError
+from wavedask.io.frames import FrameRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """Values of one motor, counter or header item over a scan.
+
+    Attributes
+    ----------
+    name : str
+        Its name in the file.
+    role : str
+        One of the roles of `wavedask.conventions`.
+    values : numpy.ndarray
+        One value for the whole scan (no axis), or one per frame.
+    units : str
+        Unit of the values.
+    """
+
+    name: str
+    role: str
+    values: npt.NDArray[Any]
+    units: str = UNKNOWN_UNIT
+
+
+def gather(records: Sequence[FrameRecord]) -> tuple[list[Column], dict[str, str]]:
+    """Turn the headers of the frames into columns.
+
+    Parameters
+    ----------
+    records : sequence of FrameRecord
+        One per frame.
+
+    Returns
+    -------
+    columns : list of Column
+        Motors, counters, and the header items that vary.
+    constants : dict of str to str
+        Header items that are the same in every frame, as written.
+
+    Raises
+    ------
+    MotorError
+        If a motor or a counter is in the headers of some frames only.
+    """
+    columns = [
+        Column(name, role, _numbers_of(name, role, records, tables))
+        for role, tables in (
+            (MOTOR, [record.motors for record in records]),
+            (COUNTER, [record.counters for record in records]),
+        )
+        for name in _names(tables)
+    ]
+    constants = {}
+    headers = [record.header for record in records]
+    for name in _names(headers):
+        texts = [header.get(name) for header in headers]
+        if texts[0] is not None and all(text == texts[0] for text in texts):
+            constants[name] = texts[0]
+        else:
+            columns.append(Column(name, HEADER, _parsed(texts)))
+    return columns, constants
+
+
+def _names(tables: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Every key, in the order in which they first come."""
+    return list(dict.fromkeys(name for table in tables for name in table))
+
+
+def _numbers_of(
+    name: str, role: str, records: Sequence[FrameRecord], tables: Sequence[Mapping[str, float]]
+) -> npt.NDArray[np.float64]:
+    known = [name in table for table in tables]
+    if not all(known):
+        with_it, without_it = (records[known.index(state)].frame for state in (True, False))
+        raise MotorError(
+            f"{role} {name!r} is in the header of {with_it.path} (frame {with_it.index}), but not"
+            f" of {without_it.path} (frame {without_it.index})",
+            "Open the frames of one scan only.",
+        )
+    return np.array([table[name] for table in tables], dtype=np.float64)
+
+
+def _parsed(texts: Sequence[str | None]) -> npt.NDArray[Any]:
+    """Numbers if every text is one; else the texts, empty where a frame has none."""
+    try:
+        # float() takes "1_000", which no instrument writes: that is a name.
+        return np.array([float((text or "").replace("_", "?")) for text in texts])
+    except ValueError:
+        # The one type of text that Zarr 3 stores without a warning.
+        return np.array([text or "" for text in texts], dtype=np.dtypes.StringDType())
+
+
+def coordinates(
+    columns: Sequence[Column], *, n_frames: int, units: Mapping[str, str]
+) -> dict[str, xr.Variable]:
+    """Turn columns into coordinates with their final names, units and roles.
+
+    Parameters
+    ----------
+    columns : sequence of Column
+        What is known of each frame; of two with one name and role, the later one counts.
+    n_frames : int
+        Frames of the scan.
+    units : mapping of str to str
+        Units by name of the coordinate (or of the motor), which go before those of the file.
+
+    Returns
+    -------
+    dict of str to xarray.Variable
+        What varies is one-dimensional on ``frame``, what does not is a scalar. A name that
+        something else has is given its role as a prefix.
+
+    Raises
+    ------
+    MotorError
+        If a column has neither one value nor one per frame.
+    InputError
+        If `units` names what is not there.
+    """
+    variables: dict[str, xr.Variable] = {}
+    used: set[str] = set()
+    latest: dict[tuple[str, str], Column] = {}
+    for column in columns:
+        former = latest.get((column.role, column.name))
+        if former is not None and column.units == UNKNOWN_UNIT:
+            column = replace(column, units=former.units)
+        latest[column.role, column.name] = column
+    # Motors first: a counter or a header item of the same name makes way.
+    order = (MOTOR, COUNTER, HEADER)
+    for column in sorted(latest.values(), key=lambda column: order.index(column.role)):
+        # A slash would be a folder in a Zarr store.
+        name = column.name.replace("/", "_")
+        while name in RESERVED_NAMES or name in variables:
+            name = f"{column.role}_{name}"
+        keys = [name, column.name] if column.role == MOTOR else [name]
+        used.update(keys)
+        unit = next((units[key] for key in keys if key in units), column.units)
+        attrs = {UNITS: unit, LONG_NAME: f"{column.role} {column.name}", ROLE: column.role}
+        values = _collapsed(column, n_frames)
+        variables[name] = xr.Variable((FRAME,) if values.ndim else (), values, attrs)
+    unknown = sorted(set(units) - used)
+    if unknown:
+        raise InputError(
+            f"units names {unknown}, which the scan does not have",
+            f"It has: {', '.join(sorted(variables)) or 'no motors; give them with motors='}.",
+        )
+    return variables
+
+
+def _collapsed(column: Column, n_frames: int) -> npt.NDArray[Any]:
+    """Values of a column, reduced to a single one where it never changes."""
+    values = column.values
+    if values.ndim == 0:
+        return values
+    if values.shape != (n_frames,):
+        raise MotorError(
+            f"{column.role} {column.name!r} has {values.size} values, but the scan has"
+            f" {n_frames} frames",
+            f"Give motors={{{column.name!r}: values}} with one value per frame, or a single one.",
+        )
+    is_number = values.dtype.kind == "f"
+    constant = np.array_equal(values, np.full_like(values, values[0]), equal_nan=is_number)
+    return values[0].reshape(()) if constant and is_number else values

@@ -1,0 +1,181 @@
+"""TIFF files: single images, many pages, BigTIFF, ImageJ stacks, compressed pages."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from wavedask.errors import CorruptFileError, FileError, FrameMismatchError
+from wavedask.io.frames import Frame, FrameRecord, Pixels, RawFrame, reading
+
+HEADER_TAGS = ("DateTime", "ImageDescription", "Make", "Model")
+"""Tags that say something about the measurement."""
+
+
+@dataclass(frozen=True, slots=True)
+class TiffPage:
+    """A page that has to be decoded: compressed, tiled or in scattered strips.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+        File that holds the page.
+    index : int
+        Number of the page.
+    shape : tuple of int
+        Rows and columns.
+    dtype : numpy.dtype
+        Type of a pixel once decoded.
+    """
+
+    path: Path
+    index: int
+    shape: tuple[int, int]
+    dtype: np.dtype[Any]
+
+    def read(self, rows: slice, cols: slice) -> Pixels:
+        """Decode the page and keep the region."""
+        with reading(self.path), tifffile.TiffFile(self.path) as tif:
+            page = tif.pages[self.index]
+            # tifffile fills what is missing with zeros.
+            _check_extent(page, self.index, tif.filehandle.size, self.path)
+            pixels: Pixels = page.asarray()
+        return pixels[rows, cols]
+
+
+def read_tiff(path: Path) -> list[FrameRecord]:
+    """Read the directories of a TIFF file, and check that its images are all there.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file.
+
+    Returns
+    -------
+    list of FrameRecord
+        One per image, in the order of the file.
+
+    Raises
+    ------
+    FileError
+        If it is no TIFF file of grey images, or needs a codec that is not installed.
+    CorruptFileError
+        If it is truncated.
+    FrameMismatchError
+        If its images differ in shape or data type.
+    """
+    with reading(path), tifffile.TiffFile(path) as tif:
+        pages = list(tif.pages)
+        _check_chain(tif, path)
+        for index, page in enumerate(pages):
+            _check_page(page, index, path)
+            _check_extent(page, index, tif.filehandle.size, path)
+            if (page.shape, page.dtype) != (pages[0].shape, pages[0].dtype):
+                raise FrameMismatchError(
+                    f"{path}: page 0 is {pages[0].shape} {pages[0].dtype}, but page {index} is"
+                    f" {page.shape} {page.dtype}",
+                    "Split the file into scans of one camera and one binning each.",
+                )
+        frames = _stacked(tif, path) if len(pages) == 1 else _paged(pages, tif.byteorder, path)
+        headers = [_header(page) for page in pages]
+    headers *= len(frames) // len(headers)
+    return [
+        FrameRecord(frame, {}, {}, header) for frame, header in zip(frames, headers, strict=True)
+    ]
+
+
+def _check_chain(tif: Any, path: Path) -> None:
+    """Refuse a file whose list of pages leads beyond its end (tifffile only logs that)."""
+    link = tif.pages.next_page_offset
+    tif.filehandle.seek(link)
+    following = tif.filehandle.read(tif.tiff.offsetsize)
+    if any(following):
+        raise CorruptFileError(
+            f"{path} is truncated: further pages follow page {len(tif.pages) - 1}, but the file"
+            f" ends at {tif.filehandle.size} bytes",
+            "Copy it again from its source.",
+        )
+
+
+def _check_page(page: Any, index: int, path: Path) -> None:
+    if page.samplesperpixel != 1 or page.photometric == tifffile.PHOTOMETRIC.PALETTE:
+        raise FileError(
+            f"{path}: page {index} is a colour image", "A frame is grey: save one channel."
+        )
+    if page.dtype is None or page.dtype.kind not in "iuf" or len(page.shape) != 2:
+        raise FileError(
+            f"{path}: page {index} has shape {page.shape} and {page.bitspersample} bits per pixel"
+            f" of type {page.dtype}",
+            "A frame has rows and columns of integers or real numbers.",
+        )
+    try:
+        tifffile.TIFF.DECOMPRESSORS[page.compression]
+        tifffile.TIFF.UNPREDICTORS[page.predictor]
+    except KeyError as error:
+        raise FileError(
+            f"{path}: page {index} cannot be decoded: {error.args[0]}",
+            "Install the package imagecodecs, or save the file without compression.",
+        ) from error
+
+
+def _check_extent(page: Any, index: int, size: int, path: Path) -> None:
+    ends = [
+        offset + count for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True)
+    ]
+    if not ends or not all(page.databytecounts) or max(ends) > size:
+        raise CorruptFileError(
+            f"{path} is truncated: pixels of page {index} are missing (they end at"
+            f" {max(ends, default=0)} bytes, the file at {size})",
+            "Copy it again from its source.",
+        )
+
+
+def _paged(pages: Sequence[Any], byteorder: str, path: Path) -> list[Frame]:
+    return [
+        RawFrame(path, index, page.dataoffsets[0], page.shape, page.dtype.newbyteorder(byteorder))
+        if page.is_final
+        else TiffPage(path, index, page.shape, page.dtype)
+        for index, page in enumerate(pages)
+    ]
+
+
+def _stacked(tif: Any, path: Path) -> list[Frame]:
+    """Frames of a file with one page; ImageJ and others put a whole stack behind it."""
+    page = tif.pages.first
+    images = math.prod(tif.series[0].shape) // math.prod(page.shape)
+    announced = int((tif.imagej_metadata or {}).get("images", 1))
+    nbytes = page.nbytes
+    start = page.dataoffsets[0]
+    end = start + max(images, announced) * nbytes
+    if max(images, announced) == 1:
+        return _paged([page], tif.byteorder, path)
+    if not page.is_final:
+        raise FileError(
+            f"{path}: a compressed stack in a single page", "Save it with one page per image."
+        )
+    if images < announced or end > tif.filehandle.size:
+        raise CorruptFileError(
+            f"{path} is truncated: its stack of {max(images, announced)} images ends at {end}"
+            f" bytes, the file at {tif.filehandle.size}",
+            "Copy it again from its source.",
+        )
+    dtype = page.dtype.newbyteorder(tif.byteorder)
+    return [
+        RawFrame(path, index, start + index * nbytes, page.shape, dtype) for index in range(images)
+    ]
+
+
+def _header(page: Any) -> dict[str, str]:
+    # These programs describe the layout of the file in the text of its first page.
+    structural = page.is_shaped or page.is_imagej or page.is_ome
+    tags = {name: page.tags.valueof(name) for name in HEADER_TAGS}
+    return {
+        name: str(text).strip()
+        for name, text in tags.items()
+        if text and not (structural and name == "ImageDescription")
+    }

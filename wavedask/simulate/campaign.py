@@ -1,0 +1,246 @@
+"""A beamline campaign on disk, as the beamline would write it, with its truth."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import fabio.edfimage
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from wavedask.errors import FileError, InputError
+from wavedask.simulate.camera import Camera
+from wavedask.simulate.lens import Lens, Truth, lens_truth
+from wavedask.simulate.speckle import speckle_field
+
+FileFormat = Literal["edf", "tiff"]
+FILE_FORMATS: Final = ("edf", "tiff")
+
+DARKS: Final = 5
+FLATS: Final = 5
+PARKED: Final = -20.0
+"""Position of lens and membrane out of the beam, mm."""
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """The files of a simulated campaign and the truth behind them.
+
+    Attributes
+    ----------
+    folder : pathlib.Path
+        Where the files are.
+    dark, flat, reference, sample : str
+        Glob patterns of the files of each role.
+    sidecar : pathlib.Path or None
+        CSV file with the motors of the sample frames, where the format has no header.
+    lens : Lens
+        The optic.
+    centers : tuple of (float, float)
+        Position (y, x) of the lens for each sample frame, m.
+    shape : (int, int)
+        Rows and columns of a frame.
+    pixel_size, distance, energy : float
+        m, m and keV.
+    """
+
+    folder: Path
+    dark: str
+    flat: str
+    reference: str
+    sample: str
+    sidecar: Path | None
+    lens: Lens
+    centers: tuple[tuple[float, float], ...]
+    shape: tuple[int, int]
+    pixel_size: float
+    distance: float
+    energy: float
+
+    def truth(self, frame: int) -> Truth:
+        """Slopes and wavefront that the sample frame of this number should give."""
+        return lens_truth(
+            self.lens,
+            shape=self.shape,
+            pixel_size=self.pixel_size,
+            distance=self.distance,
+            center=self.centers[frame],
+        )
+
+
+def write_campaign(
+    folder: str | Path,
+    *,
+    lens: Lens,
+    centers: Sequence[tuple[float, float]] = ((0.0, 0.0), (0.0, 20e-6)),
+    shape: tuple[int, int] = (512, 512),
+    pixel_size: float = 0.65e-6,
+    distance: float = 1.0,
+    energy: float = 17.0,
+    counts: float = 8000.0,
+    file_format: FileFormat = "edf",
+    seed: int = 0,
+) -> Campaign:
+    """Simulate a campaign and write its frames: dark, flat, reference and sample.
+
+    Parameters
+    ----------
+    folder : path
+        Where to write; created. It must not hold files of an earlier campaign.
+    lens : Lens
+        The optic.
+    centers : sequence of (float, float)
+        Positions (y, x) of the lens axis from the middle of the detector, m: a sample frame each.
+    shape : (int, int), default (512, 512)
+        Rows and columns of a frame.
+    pixel_size : float, default 0.65e-6
+        m.
+    distance : float, default 1.0
+        From lens to detector, m.
+    energy : float, default 17.0
+        keV; written to the header.
+    counts : float, default 8000
+        Mean counts of a pixel.
+    file_format : "edf" or "tiff", default "edf"
+        EDF: a frame per file with SPEC motors in its header, lengths in mm. TIFF: a multi-page
+        file per role without motors, and a sidecar CSV with those of the sample.
+    seed : int, default 0
+        Seed of the random numbers.
+
+    Returns
+    -------
+    Campaign
+
+    Raises
+    ------
+    InputError
+        An unknown format, or rays that cross before the detector.
+    FileError
+        The folder holds files of a campaign already.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> lens = Lens(radius=50e-6, delta=1.2e-6)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     campaign = write_campaign(folder, lens=lens, shape=(32, 32))
+    ...     print(len(list(campaign.folder.glob("sample_*.edf"))))
+    2
+    """
+    if file_format not in FILE_FORMATS:
+        raise InputError(
+            f"file_format is {file_format!r}", f"Choose one of: {', '.join(FILE_FORMATS)}."
+        )
+    target = Path(folder).resolve()
+    target.mkdir(parents=True, exist_ok=True)
+    present = sorted(path.name for path in target.glob(f"*.{file_format}"))
+    if present:
+        raise FileError(
+            f"{target} already holds {len(present)} files, {present[0]} first",
+            "Choose an empty folder.",
+        )
+    campaign = Campaign(
+        folder=target,
+        **{role: str(target / f"{role}_*.{file_format}") for role in _ROLES},
+        sidecar=None if file_format == "edf" else target / "sample_motors.csv",
+        lens=lens,
+        centers=tuple(centers),
+        shape=shape,
+        pixel_size=pixel_size,
+        distance=distance,
+        energy=energy,
+    )
+    exposures = _exposures(campaign, Camera(shape, counts=counts, seed=seed), seed)
+    if campaign.sidecar is None:
+        _write_edf(campaign, exposures)
+    else:
+        _write_tiff(campaign, campaign.sidecar, exposures)
+    return campaign
+
+
+_ROLES: Final = ("dark", "flat", "reference", "sample")
+
+
+@dataclass(frozen=True, slots=True)
+class _Exposure:
+    """A frame with the role and the motor positions (mm) it was taken at."""
+
+    role: str
+    image: NDArray[np.uint16]
+    motors: dict[str, float]
+
+
+def _exposures(campaign: Campaign, camera: Camera, seed: int) -> list[_Exposure]:
+    truths = [campaign.truth(frame) for frame in range(len(campaign.centers))]
+    reach = max(
+        float(np.abs([truth.displacement_y, truth.displacement_x]).max()) for truth in truths
+    )
+    speckle = speckle_field(max(campaign.shape) + 2 * int(np.ceil(reach)), seed=seed)
+    y, x = np.mgrid[: campaign.shape[0], : campaign.shape[1]].astype(np.float64)
+    beams: list[tuple[str, Any, float, tuple[float, float]]] = []
+    out_of_beam = (PARKED, PARKED)
+    beams += [("dark", 0.0, PARKED, out_of_beam)] * DARKS
+    beams += [("flat", 1.0, PARKED, out_of_beam)] * FLATS
+    beams += [("reference", speckle(y, x), 0.0, out_of_beam)]
+    for truth, center in zip(truths, campaign.centers, strict=True):
+        # The lens concentrates the beam: flux per area goes with the Jacobian of the rays.
+        (yy, yx), (xy, xx) = (
+            np.gradient(origin, campaign.pixel_size) for origin in (truth.origin_y, truth.origin_x)
+        )
+        moved = speckle(y - truth.displacement_y, x - truth.displacement_x)
+        beams.append(
+            ("sample", moved * (yy * xx - yx * xy), 0.0, (center[0] * 1e3, center[1] * 1e3))
+        )
+    return [
+        _Exposure(
+            role,
+            camera.expose(beam, frame=number),
+            {
+                "energy": campaign.energy,
+                "membrane": membrane,
+                "lens_y": position[0],
+                "lens_x": position[1],
+                "detz": campaign.distance * 1e3,
+            },
+        )
+        for number, (role, beam, membrane, position) in enumerate(beams)
+    ]
+
+
+def _of_role(exposures: list[_Exposure], role: str) -> list[_Exposure]:
+    return [exposure for exposure in exposures if exposure.role == role]
+
+
+def _write_edf(campaign: Campaign, exposures: list[_Exposure]) -> None:
+    for role in _ROLES:
+        for number, exposure in enumerate(_of_role(exposures, role)):
+            header = {
+                "title": "wavedask simulated campaign",
+                "prefix": f"{role}_",
+                "suffix": ".edf",
+                "run": "0",
+                "point_no": str(number),
+                "count_time": "1",
+                "motor_mne": " ".join(exposure.motors),
+                "motor_pos": " ".join(f"{value:.9g}" for value in exposure.motors.values()),
+                "counter_mne": "sec srcur",
+                "counter_pos": f"1 {200 - 0.01 * number:.3f}",
+            }
+            edf = fabio.edfimage.EdfImage(data=exposure.image, header=header)
+            edf.write(str(campaign.folder / f"{role}_{number:04d}.edf"))
+
+
+def _write_tiff(campaign: Campaign, sidecar: Path, exposures: list[_Exposure]) -> None:
+    for role in _ROLES:
+        stack = np.stack([exposure.image for exposure in _of_role(exposures, role)])
+        tifffile.imwrite(campaign.folder / f"{role}_0000.tiff", stack, photometric="minisblack")
+    with sidecar.open("w", newline="") as file:
+        writer = csv.writer(file)
+        samples = _of_role(exposures, "sample")
+        writer.writerow(
+            f"{name} [{'keV' if name == 'energy' else 'mm'}]" for name in samples[0].motors
+        )
+        writer.writerows(exposure.motors.values() for exposure in samples)
