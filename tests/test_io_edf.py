@@ -126,7 +126,7 @@ def test_truncated_file(
     tmp_path: Path, missing: int, compress: Callable[[bytes], bytes] | None
 ) -> None:
     content = write_edf(tmp_path / "plain.edf", IMAGES[0])[:-missing]
-    suffix = {None: "", gzip.compress: ".gz", bz2.compress: ".bz2"}[compress]
+    suffix = "" if compress is None else ".gz" if compress is gzip.compress else ".bz2"
     path = tmp_path / f"cut.edf{suffix}"
     path.write_bytes(compress(content) if compress else content)
     with pytest.raises(
@@ -163,7 +163,7 @@ def test_trailing_bytes(tmp_path: Path, suffix: str, extra: bytes) -> None:
     path = tmp_path / f"long{suffix}"
     path.write_bytes(gzip.compress(content) if suffix.endswith("gz") else content)
     with pytest.raises(
-        CorruptFileError, match=rf"long\.edf.* {len(extra)} bytes that are no header.*Copy it again"
+        CorruptFileError, match=rf"long\.edf.* {len(extra)} bytes that are no header.*copy it again"
     ):
         read_edf(path)
 

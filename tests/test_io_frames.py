@@ -23,9 +23,13 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> FrameStack:
     return FrameStack([RawFrame(path, i, 6 + 84 * i, (6, 7), VALUES.dtype) for i in range(5)])
 
 
+def as_indices(positions: list[int]) -> np.ndarray:
+    return np.array(positions, dtype=np.intp)
+
+
 def axis_index(size: int) -> st.SearchStrategy[Any]:
     positions = st.integers(-size, size - 1)
-    return st.one_of(positions, st.slices(size), st.lists(positions, max_size=4).map(np.intp))
+    return st.one_of(positions, st.slices(size), st.lists(positions, max_size=4).map(as_indices))
 
 
 @given(index=st.tuples(*(axis_index(size) for size in SHAPE)))

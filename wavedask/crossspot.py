@@ -321,8 +321,7 @@ def cross_spot(
     Raises
     ------
     InputError
-        Shapes that do not fit each other, or settings that make no sense; tiles smaller than the
-        halo that the settings need.
+        Shapes that do not fit each other, or settings that make no sense.
 
     Notes
     -----
@@ -331,8 +330,8 @@ def cross_spot(
     half a window of the border), where the window is flat, and where another peak is nearly as
     high.
 
-    Chunks of a lazy `sample` are kept: a chunk that spans the frame needs no halo and pairs are
-    independent; smaller tiles share a halo and give the same result.
+    The result is chunked as a lazy `sample` is: a chunk that spans the frame needs no halo, and pairs
+    are independent; smaller tiles share a halo and give the same result.
 
     References
     ----------
@@ -440,21 +439,24 @@ def _track_lazy(
     """Express the tracking of a chunked stack as one `map_overlap`."""
     single = sample.ndim == 2
     samples = sample[None] if single else sample
+    chunks = (samples.chunks[0], *(_tiles(axis, settings.halo) for axis in samples.chunks[1:]))
+    tiled = samples.rechunk(chunks)
     references = reference if reference.ndim == 3 else reference[None]
-    references = da.broadcast_to(
-        references, samples.shape, chunks=(samples.chunks[0], *references.chunks[1:])
-    )
-    shift = da.zeros((samples.shape[0], 2, 1), dtype=np.int64, chunks=(samples.chunks[0], 2, 1))
+    if references.shape[0] == 1:
+        references = da.broadcast_to(
+            references, samples.shape, chunks=(chunks[0], *references.chunks[1:])
+        )
+    shift = da.zeros((samples.shape[0], 2, 1), dtype=np.int64, chunks=(chunks[0], 2, 1))
     if rigid is not None:
         # The shift is that of whole frames, whatever the tiles, and the reference is moved before
         # it is tiled: so the halo does not depend on a shift that nobody knows yet.
-        whole = references.rechunk({1: -1, 2: -1})
+        whole = references.rechunk({0: chunks[0], 1: -1, 2: -1})
         shift = da.map_blocks(
             partial(_shift_block, settings=settings, rigid=rigid),
             samples.rechunk({1: -1, 2: -1}),
             whole,
             dtype=np.int64,
-            chunks=(samples.chunks[0], (2,), (1,)),
+            chunks=(chunks[0], (2,), (1,)),
             meta=np.empty((0, 0, 0), np.int64),
         )
         references = da.map_blocks(
@@ -465,40 +467,38 @@ def _track_lazy(
             meta=np.empty((0, 0, 0), np.float32),
             chunks=whole.chunks,
         )
-    references = references.rechunk(samples.chunks)
-    depth = {0: 0, 1: 0, 2: 0}
-    for axis in (1, 2):
-        if samples.numblocks[axis] > 1:
-            depth[axis] = settings.halo
-            _check_tiles(samples.chunks[axis], settings)
+    depth = {0: 0} | {axis: settings.halo * (len(chunks[axis]) > 1) for axis in (1, 2)}
     tracked = da.map_overlap(
-        partial(
-            _overlap_block, settings=settings, chunks=samples.chunks, depth=(depth[1], depth[2])
-        ),
-        samples,
-        references,
+        partial(_overlap_block, settings=settings, chunks=chunks, depth=(depth[1], depth[2])),
+        tiled,
+        references.rechunk(chunks),
         depth=[depth, depth],
         boundary="none",
         allow_rechunk=False,
         trim=False,  # a block gives back its inner part only
         new_axis=0,
-        chunks=((COMPONENTS,), *samples.chunks),
+        chunks=((COMPONENTS,), *chunks),
         dtype=np.float32,
         meta=np.empty((0, 0, 0, 0), np.float32),
     )
     fields = [tracked[index] for index in range(COMPONENTS)]
     for index in (0, 1):
         fields[index] = fields[index] + shift[:, index : index + 1].astype(np.float32)
+    fields = [field.rechunk(samples.chunks) for field in fields]
     return CrossSpot(*(field[0] if single else field for field in fields))
 
 
-def _check_tiles(tiles: tuple[int, ...], settings: CrossSpotSettings) -> None:
-    if min(tiles) < settings.halo:
-        raise InputError(
-            f"a tile of {min(tiles)} pixels is smaller than the halo of {settings.halo} pixels "
-            f"that window {settings.windows} and search {settings.search} need",
-            "Rechunk to larger tiles, or to one chunk per frame: image.chunk(y=-1, x=-1).",
-        )
+def _tiles(sizes: tuple[int, ...], halo: int) -> tuple[int, ...]:
+    """Merge neighbouring chunks until each is at least as large as the halo."""
+    tiles = [0]
+    for size in sizes:
+        if tiles[-1] >= halo:
+            tiles.append(0)
+        tiles[-1] += size
+    if len(tiles) > 1 and tiles[-1] < halo:
+        last = tiles.pop()
+        tiles[-1] += last
+    return tuple(tiles)
 
 
 def _shift_block(

@@ -28,7 +28,7 @@ from rich.progress import (
 if TYPE_CHECKING:
     from distributed import Client
 
-IN_FLIGHT_PER_THREAD: Final = 4
+IN_FLIGHT_PER_THREAD: Final = 16
 """Tasks that wait or run on a cluster, per thread of its workers.
 
 Enough that no thread waits for the driver, and few enough that the scheduler of a scan of ten

@@ -1,12 +1,10 @@
 """Writing: each block of a lazy dataset by its own task, each finished frame in the ledger."""
 
-import os
+import platform
 import threading
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import reduce
-from operator import and_
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -37,72 +35,110 @@ def write_missing(
     ledger: "Ledger",
     progress: bool | None,
 ) -> None:
-    """Compute and write the blocks of frames that the ledger lacks."""
+    """Compute and write the blocks of the frames that the ledger lacks.
+
+    Parameters
+    ----------
+    target : Path
+        The store.
+    lazy : mapping of str to xarray.Variable
+        Variables to compute, each with the dimension ``frame``.
+    arrays : mapping of str to zarr.Array
+        Where to write them; all have the same number of frames per chunk.
+    ledger : Ledger
+        What is complete; updated as frames land.
+    progress : bool, optional
+        Whether to show a progress bar; by default only on a terminal.
+    """
     name, variable = next(iter(lazy.items()))
     per_block = arrays[name].chunks[variable.dims.index(FRAME)]
-    blocks = np.unique(np.flatnonzero(~ledger.complete) // per_block)
-    tasks = _block_tasks(target, lazy, arrays, blocks)
+    missing = np.unique(np.flatnonzero(~ledger.complete) // per_block)
+    tasks, block_of = _write_tasks(target, lazy, arrays, missing)
+    outstanding = np.bincount(block_of)
+
+    def landed(index: int, _: Any) -> None:
+        block = block_of[index]
+        outstanding[block] -= 1
+        if outstanding[block] == 0:
+            ledger.mark(block * per_block, per_block)
+
     with os_errors(f"writing {target} was interrupted"), ledger:
-        run_each(
-            tasks,
-            label=f"writing {target.name}",
-            on_done=lambda index, _: ledger.mark(int(blocks[index]) * per_block, per_block),
-            show=progress,
-        )
+        run_each(tasks, label=f"writing {target.name}", on_done=landed, show=progress)
 
 
-def _block_tasks(
+def _write_tasks(
     store: Path,
     lazy: Mapping[str, xr.Variable],
     arrays: Mapping[str, zarr.Array[Any]],
-    blocks: NDArray[np.integer[Any]],
-) -> list[Delayed]:
-    """One task per block of frames, which writes that block of all variables."""
+    missing: NDArray[np.integer[Any]],
+) -> tuple[list[Delayed], list[int]]:
+    """Tasks that write the `missing` blocks of frames, and the block of frames of each."""
+    # A name of this run alone: a cluster must not take a write of an earlier run, into a store
+    # since removed, for this one.
     run = uuid.uuid4().hex
-    landed = []
-    for name, variable in lazy.items():
-        data = variable.data.rechunk(arrays[name].chunks)
-        written = da.map_blocks(
-            _write_block,
-            data,
-            target=arrays[name],
+    written = []
+    for number, names in enumerate(_alike(lazy, arrays)):
+        blocks = [lazy[name].data.rechunk(arrays[name].chunks) for name in names]
+        acknowledged = da.map_blocks(
+            _write_blocks,
+            *blocks,
+            targets=[arrays[name] for name in names],
             store=store,
-            # A name of this run alone: a cluster must not take a write of an earlier run, into a
-            # store since removed, for this one.
-            name=f"write-{name}-{run}",
+            name=f"write-{number}-{run}",
             dtype=bool,
-            chunks=tuple((1,) * blocks_along for blocks_along in data.numblocks),
-            meta=np.empty((0,) * data.ndim, dtype=bool),
+            chunks=tuple((1,) * count for count in blocks[0].numblocks),
+            meta=np.empty((0,) * blocks[0].ndim, dtype=bool),
         )
-        others = tuple(axis for axis, dim in enumerate(variable.dims) if dim != FRAME)
-        landed.append(written.all(axis=others))
-    # Optimised once and as a whole, so that the variables of one block share its computation.
-    (whole,) = optimize(reduce(and_, landed).blocks[blocks])
-    return list(whole.to_delayed(optimize_graph=False).ravel())
+        frames_first = da.moveaxis(acknowledged, lazy[names[0]].dims.index(FRAME), 0)
+        written.append(frames_first.blocks[missing])
+    # Optimised as a whole, so that what several variables need is computed once.
+    delayed = [array.to_delayed(optimize_graph=False) for array in optimize(*written)]
+    pairs = [
+        (task, int(block))
+        for position, block in enumerate(missing)
+        for tasks in delayed
+        for task in tasks[position].flat
+    ]
+    return [task for task, _ in pairs], [block for _, block in pairs]
 
 
-def _write_block(
-    block: NDArray[Any], *, target: zarr.Array[Any], store: Path, block_id: tuple[int, ...]
+def _alike(
+    lazy: Mapping[str, xr.Variable], arrays: Mapping[str, zarr.Array[Any]]
+) -> list[list[str]]:
+    """Names of the variables with the same grid: one task writes a block of all of them."""
+    groups: dict[Any, list[str]] = {}
+    for name, variable in lazy.items():
+        grid = (variable.dims, variable.shape, arrays[name].chunks)
+        groups.setdefault(grid, []).append(name)
+    return list(groups.values())
+
+
+def _write_blocks(
+    *blocks: NDArray[Any],
+    targets: list[zarr.Array[Any]],
+    store: Path,
+    block_id: tuple[int, ...],
 ) -> NDArray[np.bool_]:
-    """Write one block as the chunk that it is; runs where the block was computed."""
-    expected = tuple(
-        min(size, length - index * size)
-        for index, size, length in zip(block_id, target.chunks, target.shape, strict=True)
-    )
-    if block.shape != expected:
-        raise StoreError(
-            f"block {block_id} of {target.path!r} has shape {block.shape}, not {expected}",
-            "The function that computes it declares other chunks than it returns.",
+    """Write blocks as the chunks that they are; runs where they were computed."""
+    for block, target in zip(blocks, targets, strict=True):
+        expected = tuple(
+            min(size, length - index * size)
+            for index, size, length in zip(block_id, target.chunks, target.shape, strict=True)
         )
-    # Without this, a worker that does not see the store would write into a folder of its own.
-    if not (store / target.path / METADATA).is_file():
-        raise StoreError(
-            f"a worker on {os.uname().nodename} does not find the store {store}",
-            "Put the store on a file system that all workers see under the same path.",
-        )
-    with os_errors(f"block {block_id} of {target.path!r} cannot be written to {store}"):
-        target.blocks[block_id] = block
-    return np.ones((1,) * block.ndim, dtype=bool)
+        if block.shape != expected:
+            raise StoreError(
+                f"block {block_id} of {target.path!r} has shape {block.shape}, not {expected}",
+                "The function that computes it returns other chunks than it declares.",
+            )
+        # Without this, a worker that does not see the store would make a folder of its own.
+        if not (store / target.path / METADATA).is_file():
+            raise StoreError(
+                f"a worker on {platform.node()} does not find the store {store}",
+                "Put the store on a file system that all workers see under the same path.",
+            )
+        with os_errors(f"block {block_id} of {target.path!r} cannot be written to {store}"):
+            target.blocks[block_id] = block
+    return np.ones((1,) * len(block_id), dtype=bool)
 
 
 class Ledger:

@@ -254,7 +254,7 @@ def lazy(stack: Stack, *, stamp: Any, chunks: Mapping[str, Any] | None) -> da.Ar
     token = tokenize(stamp, [(str(path), index) for path, index in stack.origins], sizes)
     try:
         # dask passes a slice on to the source only where this may also get lists of indices.
-        frames: da.Array = da.from_array(  # type: ignore[no-untyped-call]  # dask has no types
+        frames: da.Array = da.from_array(
             stack,
             chunks=sizes,
             name=f"frames-{token}",

@@ -114,7 +114,7 @@ def open_scan(
     >>> scan = open_scan(folder.name, motors={"lens_x [mm]": [0.0, 0.5, 1.0]})
     >>> dict(scan.sizes), scan.image.dtype, scan.lens_x.units
     ({'frame': 3, 'y': 4, 'x': 5}, dtype('uint16'), 'mm')
-    >>> scan.image.isel(frame=2).mean().item()
+    >>> float(scan.image.isel(frame=2).mean())
     2.0
     >>> folder.cleanup()
     """
@@ -160,7 +160,7 @@ def input_files(scan: xr.Dataset | xr.DataArray) -> list[Path]:
     --------
     >>> import tempfile, numpy as np, tifffile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     tifffile.imwrite(f"{folder}/stack.tif", np.zeros((3, 4, 5), "uint16"))
+    ...     tifffile.imwrite(f"{folder}/stack.tif", np.zeros((2, 4, 5), "uint16"))
     ...     [path.name for path in input_files(open_scan(folder))]
     ['stack.tif']
     """
@@ -208,7 +208,7 @@ def _open_hdf5(
 
 
 def _stamp(path: Path) -> tuple[str, int, int]:
-    """What changes when a file does."""
+    """Path, size and time of change: another stamp means another content."""
     with reading(path):
         status = path.stat()
     return str(path), status.st_size, status.st_mtime_ns

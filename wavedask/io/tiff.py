@@ -90,14 +90,14 @@ def read_tiff(path: Path) -> list[FrameRecord]:
 
 
 def _check_chain(tif: Any, path: Path) -> None:
-    """Refuse a file whose list of pages leads beyond its end (tifffile only logs that)."""
+    """Refuse a file whose list of pages is cut or leads beyond its end (tifffile only logs it)."""
     link = tif.pages.next_page_offset
     tif.filehandle.seek(link)
     following = tif.filehandle.read(tif.tiff.offsetsize)
-    if any(following):
+    if len(following) < tif.tiff.offsetsize or any(following):
         raise CorruptFileError(
-            f"{path} is truncated: further pages follow page {len(tif.pages) - 1}, but the file"
-            f" ends at {tif.filehandle.size} bytes",
+            f"{path} is truncated: its list of pages goes on after page {len(tif.pages) - 1}, but"
+            f" the file ends at {tif.filehandle.size} bytes",
             "Copy it again from its source.",
         )
 

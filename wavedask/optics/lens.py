@@ -11,13 +11,16 @@ import xraydb
 from wavedask.conventions import (
     CENTER_X,
     CENTER_Y,
+    DIMENSIONLESS,
     FIGURE_ERROR,
     FOCAL_LENGTH,
+    METRE,
     RADIUS,
     RADIUS_X,
     RADIUS_Y,
     RESIDUAL,
     RESIDUAL_RMS,
+    UNITS,
     WAVEFRONT,
     Quantity,
     X,
@@ -38,19 +41,25 @@ LENSES: Final = "lenses"
 SURFACES: Final = "surfaces"
 """Attribute: number of parabolic surfaces of each lens."""
 
-_PARAMETER: Final = "paraboloid_parameter"
+PARAMETER: Final = "paraboloid"
+"""Dimension of the fitted parameters, on their way out of a block."""
+MIN_PIXELS: Final = 6
+"""Pixels with data that a fit of five parameters and its residual need."""
+MAX_CONDITION: Final = 1e12
+"""Normal equations worse than this come from pixels that do not span a plane."""
 
 logger = logging.getLogger("wavedask")
 
 
 class _Paraboloid(NamedTuple):
-    """Fit of one wavefront; order of the parameters that travel in one array."""
+    """Fit of each frame, all in m."""
 
-    radius: float
-    radius_y: float
-    radius_x: float
-    center_y: float
-    center_x: float
+    radius: xr.DataArray
+    radius_y: xr.DataArray
+    radius_x: xr.DataArray
+    center_y: xr.DataArray
+    center_x: xr.DataArray
+    residual_rms: xr.DataArray
 
 
 def fit_lens(
@@ -72,7 +81,7 @@ def fit_lens(
     Rays are straight, so that a lens of focal length f at the distance d makes at the detector a
     wavefront of radius q = f - d; hence f = q + d. A stack of N thin lenses, each with n parabolic
     surfaces of apex radius R, has f = R / (n N delta) (Lengeler et al., J. Synchrotron Rad. 6,
-    1153, 1999, eq. 1 with n = 2); hence R.
+    1153, 1999, with n = 2); hence R.
 
     A thickness t delays the phase by less than vacuum does: its path length is W = -delta t. What
     the paraboloid leaves of W is therefore, divided by -delta, the excess of material.
@@ -145,14 +154,13 @@ def fit_lens(
     if material is not None:
         attrs[MATERIAL] = material
 
-    parameters, residual = _fit_lazily(surface)
-    fit = _Paraboloid(*(parameters.isel({_PARAMETER: i}) for i in range(parameters.sizes[_PARAMETER])))
+    fit, residual = _fit(surface)
     variables = [
         _named(fit.radius + distance, FOCAL_LENGTH),
         _named(fit.center_y, CENTER_Y),
         _named(fit.center_x, CENTER_X),
         _named(residual, RESIDUAL),
-        _named(np.sqrt((residual**2).mean((Y, X))), RESIDUAL_RMS),
+        _named(fit.residual_rms, RESIDUAL_RMS),
     ]
     if decrement is not None:
         attrs[DELTA] = decrement
@@ -165,3 +173,149 @@ def fit_lens(
             variables.append(_named((radius + distance) * power, quantity))
         variables.append(_named(-residual / decrement, FIGURE_ERROR))
     return xr.Dataset({v.name: v for v in variables}, attrs=attrs)
+
+
+def _checked(wf: xr.Dataset) -> tuple[xr.DataArray, float]:
+    """Return the wavefront, whole in y and x, and the distance."""
+    if WAVEFRONT.name not in wf:
+        raise InputError(
+            f"wf has no {WAVEFRONT.name!r}; it has {', '.join(map(str, wf))}",
+            "Give the result of wavefront.",
+        )
+    surface = wf[WAVEFRONT.name]
+    for dim in (Y, X):
+        if dim not in surface.dims or dim not in surface.coords:
+            raise InputError(
+                f"{WAVEFRONT.name} has the dimensions {surface.dims} and no coordinate {dim!r}",
+                f"It needs the coordinates {Y!r} and {X!r} in {METRE}.",
+            )
+        unit = surface[dim].attrs.get(UNITS, METRE)
+        if unit != METRE:
+            raise InputError(f"coordinate {dim!r} is in {unit!r}", f"It must be in {METRE!r}.")
+    if DISTANCE not in wf.attrs:
+        raise InputError(
+            f"wf has no attribute {DISTANCE!r}",
+            "Give the result of wavefront, or set the distance from the optic to the detector in"
+            " m: wf.assign_attrs(distance=...).",
+        )
+    distance = in_range("distance", wf.attrs[DISTANCE], low=1e-4, high=1e4, unit=METRE)
+    if surface.chunks is not None:
+        surface = surface.chunk({Y: -1, X: -1})
+    return surface.transpose(..., Y, X), distance
+
+
+def _decrement(
+    wf: xr.Dataset,
+    *,
+    material: str | None,
+    delta: float | None,
+    density: float | None,
+    energy: float | None,
+) -> float | None:
+    """Refractive index decrement, given or of a material; None if neither is known."""
+    if delta is not None:
+        if material is not None:
+            raise InputError(f"material is {material!r} and delta is {delta:g}", "Give one.")
+        return in_range("delta", delta, low=1e-12, high=0.1, unit=DIMENSIONLESS)
+    if material is None:
+        if density is not None:
+            raise InputError(f"density is {density:g} without a material", "Give the material.")
+        return None
+    if energy is None:
+        energy = wf.attrs.get(ENERGY)
+    if energy is None:
+        raise InputError(
+            f"the refractive index of {material!r} needs the photon energy",
+            "Give energy in keV, here or to wavefront; or give delta.",
+        )
+    electronvolts = 1e3 * in_range("energy", energy, low=0.01, high=1000.0, unit="keV")
+    formula, known_density = _composition(material)
+    density = known_density if density is None else density
+    if density is None:
+        raise InputError(
+            f"the density of {material!r} is unknown", "Give density in g/cm3, or give delta."
+        )
+    in_range("density", density, low=1e-5, high=30.0, unit="g/cm3")
+    return float(xraydb.xray_delta_beta(formula, density, electronvolts)[0])
+
+
+def _composition(material: str) -> tuple[str, float | None]:
+    """Look up the formula of a material, and its density in g/cm3 where xraydb knows it."""
+    known = xraydb.find_material(material)
+    if known is not None:
+        return known.formula, known.density
+    remedy = "Give a chemical formula such as 'Be' or 'SiO2', or a name that xraydb knows."
+    try:
+        elements = xraydb.chemparse(material)
+    except ValueError as error:
+        raise InputError(f"material is {material!r} ({error})", remedy) from error
+    if not elements:
+        raise InputError(f"material is {material!r}", remedy)
+    if len(elements) == 1:
+        return material, float(xraydb.atomic_density(next(iter(elements))))
+    return material, None
+
+
+def _named(array: xr.DataArray, quantity: Quantity) -> xr.DataArray:
+    dims = tuple(str(dim) for dim in array.dims)
+    return labelled(array.data, quantity, dims=dims, coords=array.coords)
+
+
+def _fit(surface: xr.DataArray) -> tuple[_Paraboloid, xr.DataArray]:
+    parameters, residual = xr.apply_ufunc(
+        _fit_map,
+        surface,
+        kwargs={"y": surface[Y].to_numpy(), "x": surface[X].to_numpy()},
+        input_core_dims=[[Y, X]],
+        output_core_dims=[[PARAMETER], [Y, X]],
+        vectorize=True,
+        dask="parallelized",
+        output_dtypes=[np.float64, surface.dtype],
+        dask_gufunc_kwargs={"output_sizes": {PARAMETER: len(_Paraboloid._fields)}},
+        keep_attrs=False,
+    )
+    columns = (parameters.isel({PARAMETER: i}) for i in range(len(_Paraboloid._fields)))
+    return _Paraboloid(*columns), residual.assign_coords({Y: surface[Y], X: surface[X]})
+
+
+def _fit_map(
+    surface: npt.NDArray[Any], *, y: FloatArray, x: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Fit one map; return the fields of `_Paraboloid` and the residual."""
+    valid = np.isfinite(surface)
+    dead = np.full(len(_Paraboloid._fields), np.nan), np.full(surface.shape, np.nan)
+    if np.count_nonzero(valid) < MIN_PIXELS:
+        logger.warning("fit_lens: a frame has fewer than %d pixels with data", MIN_PIXELS)
+        return dead
+    scale = max(np.ptp(y), np.ptp(x)) / 2
+    middle_y, middle_x = (y.max() + y.min()) / 2, (x.max() + x.min()) / 2
+    powers_y = np.vander((y - middle_y) / scale, 5, increasing=True)
+    powers_x = np.vander((x - middle_x) / scale, 5, increasing=True)
+
+    # Moments of the pixels with data give the normal equations without a row per pixel.
+    moments = powers_y.T @ valid.astype(np.float64) @ powers_x
+    heights = np.where(valid, surface, 0.0).astype(np.float64)
+    projections = powers_y[:, :3].T @ heights @ powers_x[:, :3]
+    # Terms 1, y, x, y^2, x^2, as exponents.
+    i, j = np.array([0, 1, 0, 2, 0]), np.array([0, 0, 1, 0, 2])
+    normal, right = moments[np.add.outer(i, i), np.add.outer(j, j)], projections[i, j]
+    if np.linalg.cond(normal) > MAX_CONDITION:
+        logger.warning("fit_lens: the pixels with data of a frame do not span a plane")
+        return dead
+    _, _, _, astigmatic_y, astigmatic_x = np.linalg.solve(normal, right)
+    round_lens = np.eye(5, 4)
+    round_lens[4, 3] = 1.0
+    piston, tilt_y, tilt_x, curved = np.linalg.solve(
+        round_lens.T @ normal @ round_lens, round_lens.T @ right
+    )
+
+    paraboloid_y = powers_y[:, :3] @ [piston, tilt_y, curved]
+    paraboloid_x = powers_x[:, :3] @ [0.0, tilt_x, curved]
+    residual = surface - paraboloid_y[:, np.newaxis] - paraboloid_x
+    # A flat wavefront has an infinite radius and no axis.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        radii = -(scale**2) / (2 * np.array([curved, astigmatic_y, astigmatic_x]))
+        center_y = middle_y - scale * tilt_y / (2 * curved)
+        center_x = middle_x - scale * tilt_x / (2 * curved)
+    rms = np.sqrt(np.mean(np.square(residual[valid])))
+    return np.array([*radii, center_y, center_x, rms]), residual
