@@ -1,9 +1,9 @@
 """The report's two-pass tracker: truth, chunking, and what it refuses to guess."""
 
-import dask
 import dask.array as da
 import numpy as np
 import pytest
+from dask.base import compute
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -78,7 +78,7 @@ def test_tiles_give_what_one_block_gives(
         step=step,
         rigid=rigid,  # type: ignore[arg-type]
     )
-    for name, one, many in zip(whole._fields, whole, dask.compute(*tiles), strict=True):
+    for name, one, many in zip(whole._fields, whole, compute(*tiles), strict=True):
         assert np.array_equal(np.isfinite(one), np.isfinite(many)), name
         known = np.isfinite(one)
         assert np.abs(one[known] - many[known]).max() < 1e-4, name
@@ -96,7 +96,7 @@ def test_a_stack_is_its_pairs(rigid_pair: Pair) -> None:
         **kwargs,  # type: ignore[arg-type]
     )
     assert all(isinstance(field, da.Array) for field in lazy)
-    computed = dask.compute(*lazy)
+    computed = compute(*lazy)
     for index, pair in enumerate((rigid_pair, other)):
         alone = cross_spot(pair.sample, pair.reference, **kwargs)  # type: ignore[arg-type]
         for one, two, three in zip(alone, stack, computed, strict=True):

@@ -41,7 +41,8 @@ def error(solution: Solution, surface: FloatArray) -> float:
 
 def disc(size: int) -> npt.NDArray[np.bool_]:
     axis = np.arange(size) - (size - 1) / 2
-    return np.hypot(axis[:, np.newaxis], axis) <= size / 2
+    inside: npt.NDArray[np.bool_] = np.hypot(axis[:, np.newaxis], axis) <= size / 2
+    return inside
 
 
 @pytest.mark.parametrize("method", FREE_BOUNDARY)

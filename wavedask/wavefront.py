@@ -93,7 +93,7 @@ def wavefront(
         * ``wavefront``: W in m, of zero mean over the pixels with data; grad W = slope,
         * ``phase``: 2 pi W / wavelength in rad, if `energy` or `wavelength` is given,
         * ``curvature_y``, ``curvature_x``: derivatives of ``slope_y`` along y and of ``slope_x``
-          along x in 1/m, by central differences; NaN beside pixels without slope,
+          along x in 1/m, by central differences; NaN at and beside pixels without slope,
         * ``correlation``, if `tracking` has it.
 
         All other coordinates (the motors) are carried over. The attributes ``distance``,
@@ -290,4 +290,6 @@ def _derivative(slope: xr.DataArray, quantity: Quantity, dim: str) -> xr.DataArr
         dask="parallelized",
         output_dtypes=[slope.dtype],
     )
-    return _relabelled(curvature.transpose(*slope.dims), quantity)
+    # A central difference skips its own pixel: without a slope there, it has no curvature either.
+    curvature = curvature.transpose(*slope.dims).where(np.isfinite(slope))
+    return _relabelled(curvature, quantity)

@@ -132,8 +132,22 @@ def read_hdf5(path: Path, *, scan: str | None) -> Hdf5Scan:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[h5py.File]:
-    with reading(path), h5py.File(path, "r", locking=False) as file:
+    with reading(path), _unlocked(path) as file:
         yield file
+
+
+def _unlocked(path: Path) -> h5py.File:
+    """Open a file without a lock, or as this very process has it open already.
+
+    HDF5 allows a process one way of locking per file, so that the user's own open file decides.
+    """
+    for locking in (False, None):
+        try:
+            return h5py.File(path, "r", locking=locking)
+        except OSError as error:
+            if "flag values don't match" not in str(error):
+                raise
+    return h5py.File(path, "r", locking=True)
 
 
 def _cameras(entry: h5py.Group, path: Path) -> Iterator[tuple[str, h5py.Dataset]]:

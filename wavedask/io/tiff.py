@@ -124,10 +124,10 @@ def _check_page(page: Any, index: int, path: Path) -> None:
 
 
 def _check_extent(page: Any, index: int, size: int, path: Path) -> None:
-    ends = [
-        offset + count for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True)
-    ]
-    if not ends or not all(page.databytecounts) or max(ends) > size:
+    offsets, counts = page.dataoffsets, page.databytecounts
+    ends = [offset + count for offset, count in zip(offsets, counts, strict=False)]
+    incomplete = len(offsets) != len(counts) or not all(counts)
+    if incomplete or max(ends, default=size + 1) > size:
         raise CorruptFileError(
             f"{path} is truncated: pixels of page {index} are missing (they end at"
             f" {max(ends, default=0)} bytes, the file at {size})",

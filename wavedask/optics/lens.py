@@ -248,7 +248,7 @@ def _composition(material: str) -> tuple[str, float | None]:
     try:
         elements = xraydb.chemparse(material)
     except ValueError as error:
-        raise InputError(f"material is {material!r} ({error})", remedy) from error
+        raise InputError(f"material is {material!r}", remedy) from error
     if not elements:
         raise InputError(f"material is {material!r}", remedy)
     if len(elements) == 1:
