@@ -7,12 +7,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import dask
 import dask.array as da
 import numpy as np
 import numpy.typing as npt
 import pytest
 import xarray as xr
+from laziness import forbid_computing
 
 from wavedask.errors import InputError
 from wavedask.integrate import METHODS, Method, equal_step, integrate
@@ -39,15 +39,6 @@ def labelled_slopes(units: str | None = "rad") -> list[xr.DataArray]:
         )
         for values in slopes()
     ]
-
-
-def forbid_computing() -> Any:
-    """Make every Dask computation in the body fail."""
-
-    def scheduler(*_: Any, **__: Any) -> None:
-        raise AssertionError("something was computed")
-
-    return dask.config.set(scheduler=scheduler)
 
 
 def lazy(array: npt.NDArray[Any], chunks: tuple[int, ...] = (2, 5, 4)) -> da.Array:

@@ -79,7 +79,7 @@ class ThreadLimits(WorkerPlugin):
 
     Examples
     --------
-    >>> with Client(processes=False, n_workers=1, dashboard_address=None) as client:
+    >>> with Client(processes=False, n_workers=1, dashboard_address=":0") as client:
     ...     _ = client.register_plugin(ThreadLimits())
     ...     client.submit(cv2.getNumThreads).result()
     1
@@ -110,8 +110,7 @@ def local_client(
 ) -> Iterator[Client]:
     """Start worker processes on this machine and yield a client of them.
 
-    Scheduler and workers listen on the loopback interface only, on free ports, without a
-    dashboard; they are gone when the body ends, however it ends. The workers are spawned, so that
+    Scheduler and workers listen on the loopback interface only, on free ports, on free ports; they are gone when the body ends, however it ends. The workers are spawned, so that
     a script that calls this needs the guard ``if __name__ == "__main__":``.
 
     Parameters
@@ -154,7 +153,8 @@ def local_client(
             memory_limit=memory_limit,
             processes=True,
             host=LOOPBACK,
-            dashboard_address=None,
+            # None would still take the port 8787, for the scheduler's HTTP pages.
+            dashboard_address=f"{LOOPBACK}:0",
             # A worker that is told to stop may still say that it lost its scheduler.
             silence_logs=logging.CRITICAL,
             env=WORKER_ENVIRONMENT,

@@ -1,16 +1,16 @@
 """Progress of long work: run it on any Dask scheduler, and show how far it is."""
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 import dask
 import dask.threaded
 from dask.base import get_scheduler
 from dask.callbacks import Callback
+from dask.core import get_dependencies
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 from dask.optimization import cull
@@ -193,20 +193,28 @@ def _run_on_cluster(client: "Client", tasks: Sequence[Delayed], report: Report) 
     indices: dict[Any, list[int]] = {}
     for index, task in enumerate(tasks):
         indices.setdefault(task.key, []).append(index)
-    waiting = iter(indices)
+    waiting = list(indices)
+    last_user = _last_users(graph, waiting)
+    submitted = 0
     in_flight: dict[Any, Any] = {}
+    shared: dict[Any, Any] = {}
     completed = as_completed(loop=client.loop)
 
     def submit() -> None:
+        nonlocal submitted, shared
         limit = IN_FLIGHT_PER_THREAD * max(1, sum(client.nthreads().values()))
         # Half a window at a time: each submission is a message to the scheduler.
-        if len(in_flight) > limit // 2:
+        if submitted == len(waiting) or len(in_flight) > limit // 2:
             return
-        keys = list(islice(waiting, limit - len(in_flight)))
-        if keys:
-            futures = client.get(cull(graph, keys)[0], keys, sync=False)
-            in_flight.update(zip(keys, futures, strict=True))
-            completed.update(futures)
+        keys = waiting[submitted : submitted + limit - len(in_flight)]
+        submitted += len(keys)
+        window, _ = cull(graph, keys)
+        # The cluster forgets a result that no submitted task needs: hold what later ones need.
+        held = [key for key in window if last_user.get(key, -1) >= submitted and key not in keys]
+        futures = client.get(window, keys + held, sync=False)
+        in_flight.update(zip(keys, futures, strict=False))
+        completed.update(futures[: len(keys)])
+        shared = dict(zip(held, futures[len(keys) :], strict=True))
 
     def collect() -> None:
         done = [key for key, future in in_flight.items() if future.status == "finished"]
@@ -226,7 +234,26 @@ def _run_on_cluster(client: "Client", tasks: Sequence[Delayed], report: Report) 
                     future.result()
             submit()
     finally:
-        client.cancel(list(in_flight.values()))
+        client.cancel([*in_flight.values(), *shared.values()])
+
+
+def _last_users(graph: Mapping[Any, Any], roots: Sequence[Any]) -> dict[Any, int]:
+    """Find what several `roots` need: the position of the last root that does, by key.
+
+    Of a chain that is shared, only the end is listed, where the roots part.
+    """
+    first_user: dict[Any, int] = {}
+    last_user: dict[Any, int] = {}
+    for position, root in enumerate(roots):
+        stack = [root]
+        while stack:
+            key = stack.pop()
+            if key not in first_user:
+                first_user[key] = position
+                stack.extend(get_dependencies(graph, key))
+            elif first_user[key] != position:
+                last_user[key] = position
+    return last_user
 
 
 def _merged_graph(tasks: Sequence[Delayed]) -> dict[Any, Any]:

@@ -137,11 +137,11 @@ def wavefront(
     surface = integrate(slope_y, slope_x, method=method)
     variables = [slope_y, slope_x, surface]
     if wavelength is not None:
-        variables.append(_relabelled(surface * (2 * np.pi / wavelength), PHASE))
+        variables.append(relabelled(surface * (2 * np.pi / wavelength), PHASE))
     variables += [_derivative(slope_y, CURVATURE_Y, Y), _derivative(slope_x, CURVATURE_X, X)]
     if CORRELATION.name in tracking:
         correlation = _one_chunk_per_map(tracking[CORRELATION.name])
-        variables.append(_relabelled(_in_metres(correlation, pixels), CORRELATION))
+        variables.append(relabelled(_in_metres(correlation, pixels), CORRELATION))
     given: dict[str, Any] = {DISTANCE: distance, PIXEL_SIZE: list(pixels)}
     if wavelength is not None:
         given |= {ENERGY: HC_KEV_M / wavelength, WAVELENGTH: wavelength}
@@ -188,6 +188,30 @@ def in_range(name: str, value: float, *, low: float, high: float, unit: str) -> 
     return float(value)
 
 
+def relabelled(array: xr.DataArray, quantity: Quantity) -> xr.DataArray:
+    """Name an array anew: what was computed from one quantity is another.
+
+    Parameters
+    ----------
+    array : xarray.DataArray
+        Values; their own name and attributes are dropped.
+    quantity : Quantity
+        What they are.
+
+    Returns
+    -------
+    xarray.DataArray
+        The same values, dimensions and coordinates.
+
+    Examples
+    --------
+    >>> relabelled(xr.DataArray([1.0], attrs={"units": "px"}), SLOPE_Y).attrs["units"]
+    'rad'
+    """
+    dims = tuple(str(dim) for dim in array.dims)
+    return labelled(array.data, quantity, dims=dims, coords=array.coords)
+
+
 def _pixel_sizes(pixel_size: float | tuple[float, float]) -> tuple[float, float]:
     sizes = np.asarray(pixel_size, dtype=np.float64)
     if sizes.shape not in ((), (2,)):
@@ -230,7 +254,7 @@ def _slope(
         values = values.where(~np.isinf(tracking[uncertainty.name]))
     pixel = pixels[0] if displacement is DISPLACEMENT_Y else pixels[1]
     physical = _one_chunk_per_map(values) * (pixel / distance)
-    return _relabelled(_in_metres(physical, pixels), slope)
+    return relabelled(_in_metres(physical, pixels), slope)
 
 
 def _displacement(tracking: xr.Dataset, displacement: Quantity) -> xr.DataArray:
@@ -273,11 +297,6 @@ def _in_metres(array: xr.DataArray, pixels: tuple[float, float]) -> xr.DataArray
     return array.assign_coords(metres)
 
 
-def _relabelled(array: xr.DataArray, quantity: Quantity) -> xr.DataArray:
-    dims = tuple(str(dim) for dim in array.dims)
-    return labelled(array.data, quantity, dims=dims, coords=array.coords)
-
-
 def _derivative(slope: xr.DataArray, quantity: Quantity, dim: str) -> xr.DataArray:
     """Differentiate along `dim` by central differences, of second order at the borders too."""
     curvature = xr.apply_ufunc(
@@ -292,4 +311,4 @@ def _derivative(slope: xr.DataArray, quantity: Quantity, dim: str) -> xr.DataArr
     )
     # A central difference skips its own pixel: without a slope there, it has no curvature either.
     curvature = curvature.transpose(*slope.dims).where(np.isfinite(slope))
-    return _relabelled(curvature, quantity)
+    return relabelled(curvature, quantity)

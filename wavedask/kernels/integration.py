@@ -15,13 +15,12 @@ import scipy.sparse
 from wavedask.errors import InputError
 from wavedask.kernels.poisson import (
     RELATIVE_TOLERANCE,
+    BoolArray,
+    FloatArray,
     edge_means,
     solve_rectangle,
     solve_weighted,
 )
-
-FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
 
 
 class Solution(NamedTuple):

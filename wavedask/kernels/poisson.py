@@ -154,8 +154,9 @@ def _smooth_scale(weight: FloatArray) -> FloatArray:
     """One over the square root of the local mean weight.
 
     Where the weights vary slowly, the weighted Laplacian is nearly the plain one between two such
-    scalings (Concus and Golub, SIAM J. Numer. Anal. 10, 1103, 1973): a Gaussian beam takes 18
-    iterations with it and hundreds without. Rough weights must be smoothed first, or it diverges.
+    scalings (Concus and Golub, SIAM J. Numer. Anal. 10, 1103, 1973): a Gaussian beam of
+    512 x 512 pixels takes 17 iterations with it and more than 150 without. The scaling by rough
+    weights themselves diverges: hence their mean.
     """
     inside = weight > 0
     mean = scipy.ndimage.gaussian_filter(weight, SCALE_SIGMA)

@@ -22,13 +22,11 @@ from wavedask.conventions import (
     RESIDUAL_RMS,
     UNITS,
     WAVEFRONT,
-    Quantity,
     X,
     Y,
-    labelled,
 )
 from wavedask.errors import InputError
-from wavedask.wavefront import DISTANCE, ENERGY, in_range
+from wavedask.wavefront import DISTANCE, ENERGY, in_range, relabelled
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -156,11 +154,11 @@ def fit_lens(
 
     fit, residual = _fit(surface)
     variables = [
-        _named(fit.radius + distance, FOCAL_LENGTH),
-        _named(fit.center_y, CENTER_Y),
-        _named(fit.center_x, CENTER_X),
-        _named(residual, RESIDUAL),
-        _named(fit.residual_rms, RESIDUAL_RMS),
+        relabelled(fit.radius + distance, FOCAL_LENGTH),
+        relabelled(fit.center_y, CENTER_Y),
+        relabelled(fit.center_x, CENTER_X),
+        relabelled(residual, RESIDUAL),
+        relabelled(fit.residual_rms, RESIDUAL_RMS),
     ]
     if decrement is not None:
         attrs[DELTA] = decrement
@@ -170,8 +168,8 @@ def fit_lens(
             (fit.radius_y, RADIUS_Y),
             (fit.radius_x, RADIUS_X),
         ):
-            variables.append(_named((radius + distance) * power, quantity))
-        variables.append(_named(-residual / decrement, FIGURE_ERROR))
+            variables.append(relabelled((radius + distance) * power, quantity))
+        variables.append(relabelled(-residual / decrement, FIGURE_ERROR))
     return xr.Dataset({v.name: v for v in variables}, attrs=attrs)
 
 
@@ -254,11 +252,6 @@ def _composition(material: str) -> tuple[str, float | None]:
     if len(elements) == 1:
         return material, float(xraydb.atomic_density(next(iter(elements))))
     return material, None
-
-
-def _named(array: xr.DataArray, quantity: Quantity) -> xr.DataArray:
-    dims = tuple(str(dim) for dim in array.dims)
-    return labelled(array.data, quantity, dims=dims, coords=array.coords)
 
 
 def _fit(surface: xr.DataArray) -> tuple[_Paraboloid, xr.DataArray]:

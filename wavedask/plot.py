@@ -1,0 +1,198 @@
+"""Maps as pictures: physical axes, units, a colour bar, and zero in the middle where it matters."""
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+
+from wavedask.conventions import (
+    CURVATURE_X,
+    CURVATURE_Y,
+    DIMENSIONLESS,
+    DISPLACEMENT_X,
+    DISPLACEMENT_Y,
+    LONG_NAME,
+    METRE,
+    PHASE,
+    PIXEL,
+    RADIAN,
+    RESIDUAL,
+    SLOPE_X,
+    SLOPE_Y,
+    UNITS,
+    WAVEFRONT,
+    X,
+    Y,
+)
+from wavedask.errors import InputError
+
+SIGNED: Final = frozenset(
+    quantity.name
+    for quantity in (
+        DISPLACEMENT_Y,
+        DISPLACEMENT_X,
+        SLOPE_Y,
+        SLOPE_X,
+        WAVEFRONT,
+        PHASE,
+        CURVATURE_Y,
+        CURVATURE_X,
+        RESIDUAL,
+    )
+)
+"""Variables whose zero has a meaning: drawn with a diverging map centred on it."""
+PREFIXES: Final = {0: "", -3: "m", -6: "µ", -9: "n", -12: "p", 3: "k"}
+SCALED_UNITS: Final = frozenset({METRE, RADIAN})
+"""Units that take an SI prefix."""
+OUTLYING: Final = 0.1
+"""Per cent of the pixels on either side that the colours need not cover."""
+
+
+def plot_map(
+    field: xr.DataArray, *, axes: Axes | None = None, signed: bool | None = None
+) -> AxesImage:
+    """Draw one map.
+
+    Parameters
+    ----------
+    field : xarray.DataArray, dims (y, x)
+        The map; a lazy one is computed. Coordinates give the axes, ``units`` and ``long_name`` the
+        labels; lengths and angles are given in the SI prefix that suits them.
+    axes : matplotlib.axes.Axes, optional
+        Where to draw; by default in a new figure.
+    signed : bool, optional
+        Whether zero is in the middle of a diverging colour map; by default so for displacements,
+        slopes, wavefronts, phases, curvatures and residuals.
+
+    Returns
+    -------
+    matplotlib.image.AxesImage
+        Its ``figure`` can be saved with ``figure.savefig(path)``.
+
+    Raises
+    ------
+    InputError
+        Not a single map.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> field = xr.DataArray(
+    ...     np.eye(3) * 2e-6, dims=("y", "x"), name="slope_x", attrs={"units": "rad"}
+    ... )
+    >>> plot_map(field).colorbar.ax.get_ylabel()
+    'slope_x [µrad]'
+    """
+    if set(field.dims) != {Y, X}:
+        raise InputError(
+            f"{field.name} has dimensions {field.dims}",
+            f"Choose one map of dimensions ({Y}, {X}), such as field.isel(frame=0).",
+        )
+    if axes is None:
+        axes = Figure(figsize=(6, 5), layout="constrained").add_subplot()
+    image = field.transpose(Y, X)
+    values = np.asarray(image.values, np.float64)
+    values = np.where(np.isfinite(values), values, np.nan)
+    unit = str(image.attrs.get(UNITS, ""))
+    scale, label = _prefixed(values, unit)
+    low, high = _limits(values * scale)
+    if field.name in SIGNED if signed is None else signed:
+        bound = max(abs(low), abs(high)) or 1.0
+        low, high, colours = -bound, bound, "RdBu_r"
+    else:
+        colours = "viridis"
+    extent, unit_y, unit_x = _extent(image)
+    drawn = axes.imshow(values * scale, cmap=colours, vmin=low, vmax=high, extent=extent)
+    name = str(image.attrs.get(LONG_NAME, field.name))
+    axes.set_title(name, fontsize="medium")
+    axes.set_xlabel(f"{X} [{unit_x}]")
+    axes.set_ylabel(f"{Y} [{unit_y}]")
+    bar = axes.get_figure().colorbar(drawn, ax=axes, shrink=0.8)  # type: ignore[union-attr]
+    bar.set_label(
+        f"{field.name} [{label}]" if label not in ("", DIMENSIONLESS) else str(field.name)
+    )
+    return drawn
+
+
+def plot_maps(
+    fields: Sequence[xr.DataArray], *, title: str | None = None, columns: int = 3
+) -> Figure:
+    """Draw several maps in one figure.
+
+    Parameters
+    ----------
+    fields : sequence of xarray.DataArray, dims (y, x)
+        The maps, as in `plot_map`.
+    title : str, optional
+        Title of the figure.
+    columns : int, default 3
+        Maps side by side.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    InputError
+        No maps, or one that is none.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> field = xr.DataArray(np.eye(3), dims=("y", "x"), name="correlation")
+    >>> len(plot_maps([field, field], title="two").axes)  # two maps, two colour bars
+    4
+    """
+    if not fields:
+        raise InputError("no maps to draw", "Give at least one.")
+    columns = min(columns, len(fields))
+    rows = math.ceil(len(fields) / columns)
+    figure = Figure(figsize=(4.6 * columns, 3.9 * rows), layout="constrained")
+    for number, field in enumerate(fields, 1):
+        plot_map(field, axes=figure.add_subplot(rows, columns, number))
+    if title:
+        figure.suptitle(title)
+    return figure
+
+
+def _prefixed(values: np.ndarray, unit: str) -> tuple[float, str]:
+    """Factor and unit that bring values to between 1 and 1000 where the unit takes a prefix."""
+    known = np.abs(values[np.isfinite(values)])
+    largest = float(known.max()) if known.size else 0.0
+    if unit not in SCALED_UNITS or largest == 0:
+        return 1.0, unit
+    power = 3 * math.floor(math.log10(largest) / 3)
+    power = min(max(power, min(PREFIXES)), max(PREFIXES))
+    return 10.0**-power, PREFIXES[power] + unit
+
+
+def _limits(values: np.ndarray) -> tuple[float, float]:
+    known = values[np.isfinite(values)]
+    if not known.size:
+        return 0.0, 1.0
+    low, high = np.percentile(known, [OUTLYING, 100 - OUTLYING])
+    return float(low), float(high)
+
+
+def _extent(image: xr.DataArray) -> tuple[tuple[float, float, float, float], str, str]:
+    """Edges of the picture and units of its axes; row 0 is at the top, as on the detector."""
+    edges, units = [], []
+    for dim in (Y, X):
+        size = image.sizes[dim]
+        positions = np.arange(size, dtype=np.float64)
+        unit = PIXEL
+        if dim in image.coords:
+            positions = np.asarray(image[dim].values, np.float64)
+            unit = str(image[dim].attrs.get(UNITS, PIXEL))
+        scale, unit = _prefixed(positions, unit)
+        half = abs(positions[-1] - positions[0]) / (2 * (size - 1)) if size > 1 else 0.5
+        edges.append(((positions[0] - half) * scale, (positions[-1] + half) * scale))
+        units.append(unit)
+    (top, bottom), (left, right) = edges
+    return (left, right, bottom, top), units[0], units[1]
