@@ -110,8 +110,9 @@ def local_client(
 ) -> Iterator[Client]:
     """Start worker processes on this machine and yield a client of them.
 
-    Scheduler and workers listen on the loopback interface only, on free ports, on free ports; they are gone when the body ends, however it ends. The workers are spawned, so that
-    a script that calls this needs the guard ``if __name__ == "__main__":``.
+    Scheduler and workers listen on the loopback interface only, on free ports; they are gone when
+    the body ends, however it ends. The workers are spawned, so that a script that calls this needs
+    the guard ``if __name__ == "__main__":``.
 
     Parameters
     ----------

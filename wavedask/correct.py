@@ -61,8 +61,8 @@ def correct(
     xarray.DataArray
         Relative intensity (units ``1``), float32, lazy and chunked as `scan`, with its coordinates.
         Pixels whose flat field is not above their dark are NaN: they see no beam, and nothing can
-        be said there. How many they are is logged when they are computed; `blind_pixels` tells
-        where.
+        be said there. How many they are is logged when they are computed (as a warning if `scan` is
+        in memory, else as information); `blind_pixels` tells where.
 
     Raises
     ------
@@ -150,7 +150,13 @@ def _level_and_gain(
     if flat is not None:
         bright = _averaged(image_of(flat, "flat"), "flat", shape, average)
         gain = da.map_blocks(
-            _gain_block, bright, level, dtype=np.float32, meta=np.empty((0, 0), np.float32)
+            _gain_block,
+            bright,
+            level,
+            # A cluster runs this in several processes, each with a standard error of its own.
+            severity=logging.INFO if isinstance(raw.data, da.Array) else logging.WARNING,
+            dtype=np.float32,
+            meta=np.empty((0, 0), np.float32),
         )
     return level, gain
 
@@ -185,11 +191,14 @@ def _combined_block(frames: NDArray[Any], *, combine: Callable[..., Any]) -> NDA
     return np.asarray(combine(frames.astype(np.float64), axis=0), np.float32)
 
 
-def _gain_block(flat: NDArray[np.float32], level: NDArray[np.float32]) -> NDArray[np.float32]:
+def _gain_block(
+    flat: NDArray[np.float32], level: NDArray[np.float32], *, severity: int
+) -> NDArray[np.float32]:
     gain = flat - level
     blind = ~(gain > 0)
     if blind.any():
-        logger.warning(
+        logger.log(
+            severity,
             "%d of %d pixels have a flat field not above their dark: they are NaN from here on",
             np.count_nonzero(blind),
             blind.size,

@@ -29,8 +29,8 @@ SECOND_SEARCH: Final = 3
 """Pixels searched around the first pass by the second."""
 SUPPORT: Final = 3
 """Coarse steps on which the start of a point depends: interpolation, replacement, median test."""
-GRID_SUPPORT: Final = 3
-"""Fine steps on which a pixel depends: cubic interpolation, and the filling of a gap in it."""
+GRID_SUPPORT: Final = 5
+"""Fine steps on which a pixel depends: cubic interpolation, a gap filled in it, isolation."""
 
 
 class CrossSpot(NamedTuple):
@@ -226,7 +226,7 @@ def cross_spot_block(
             for field in first
         ]
     )
-    second = matched(fine, start, SECOND_SEARCH, first_pass=False)
+    second = matched(fine, start, SECOND_SEARCH, first_pass=False).without_isolated()
     return _to_pixels(second, image, fine, tile, settings.step)
 
 
@@ -327,11 +327,11 @@ def cross_spot(
     -----
     A match is refused, and the pixel left NaN with infinite uncertainty, where the peak lies on the
     edge of the search range, where more than a twentieth of the window is missing (so within about
-    half a window of the border), where the window is flat, and where another peak is nearly as
-    high.
+    half a window of the border), where the window is flat, where another peak is nearly as high,
+    and where the match stands alone.
 
-    The result is chunked as a lazy `sample` is: a chunk that spans the frame needs no halo, and pairs
-    are independent; smaller tiles share a halo and give the same result.
+    The result is chunked as a lazy `sample` is: a chunk that spans the frame needs no halo, and
+    pairs are independent; smaller tiles share a halo and give the same result.
 
     References
     ----------

@@ -91,7 +91,7 @@ class Correct(_Section):
     """Settings of `wavedask.correct`."""
 
     average: Average = "mean"
-    hot_pixels: float | None = Field(None, gt=0)
+    hot_pixels: float | None = Field(default=None, gt=0)
 
 
 class Track(_Section):
@@ -130,7 +130,7 @@ class Cluster(_Section):
     """Where to compute: arguments of `wavedask.cluster.connect`."""
 
     address: str | None = None
-    workers: int | None = Field(None, ge=1)
+    workers: int | None = Field(default=None, ge=1)
 
 
 class Experiment(_Section):

@@ -141,7 +141,7 @@ def stages(experiment: Experiment, *, progress: bool | None = None) -> Stages:
     physical = wavefront(tracking, **dict(experiment.wavefront))
     # Displacements take the coordinates in metres, so that the store has one pair of axes.
     maps = tracking.assign_coords({dim: physical[dim] for dim in (Y, X)})
-    result = maps.drop_vars(list(physical.data_vars), errors="ignore").merge(physical)
+    result = maps.assign(physical.data_vars)
     result.attrs = {**scans["sample"].attrs, **physical.attrs}
     inputs = tuple(path for scan in scans.values() for path in input_files(scan))
     blind = None

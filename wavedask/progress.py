@@ -210,7 +210,7 @@ def _run_on_cluster(client: "Client", tasks: Sequence[Delayed], report: Report) 
         submitted += len(keys)
         window, _ = cull(graph, keys)
         # The cluster forgets a result that no submitted task needs: hold what later ones need.
-        held = [key for key in window if last_user.get(key, -1) >= submitted and key not in keys]
+        held = [key for key in window if last_user.get(key, -1) >= submitted]
         futures = client.get(window, keys + held, sync=False)
         in_flight.update(zip(keys, futures, strict=False))
         completed.update(futures[: len(keys)])

@@ -322,7 +322,9 @@ def _allocate(group: zarr.Group, name: str, variable: xr.Variable) -> zarr.Array
 
 def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:
     """Open an array to be written; a block of nothing but the fill value is stored as well."""
-    return zarr.open_array(group.store, path=name, mode="r+", config={"write_empty_chunks": True})
+    # open_array() takes a `config` too, and ignores it where the array exists.
+    with zarr.config.set({"array.write_empty_chunks": True}):
+        return zarr.open_array(group.store, path=name, mode="r+")
 
 
 def _check_same(target: Path, dataset: xr.Dataset, provenance: Mapping[str, Any]) -> None:

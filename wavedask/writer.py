@@ -5,6 +5,7 @@ import threading
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -13,8 +14,8 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 import zarr
-from dask.base import optimize
 from dask.delayed import Delayed
+from dask.highlevelgraph import HighLevelGraph
 from numpy.typing import NDArray
 
 from wavedask.conventions import FRAME
@@ -76,7 +77,8 @@ def _write_tasks(
     # A name of this run alone: a cluster must not take a write of an earlier run, into a store
     # since removed, for this one.
     run = uuid.uuid4().hex
-    written = []
+    written: list[da.Array] = []
+    keys: list[list[Any]] = [[] for _ in missing]
     for number, names in enumerate(_alike(lazy, arrays)):
         blocks = [lazy[name].data.rechunk(arrays[name].chunks) for name in names]
         acknowledged = da.map_blocks(
@@ -89,17 +91,18 @@ def _write_tasks(
             chunks=tuple((1,) * count for count in blocks[0].numblocks),
             meta=np.empty((0,) * blocks[0].ndim, dtype=bool),
         )
-        frames_first = da.moveaxis(acknowledged, lazy[names[0]].dims.index(FRAME), 0)
-        written.append(frames_first.blocks[missing])
-    # Optimised as a whole, so that what several variables need is computed once.
-    delayed = [array.to_delayed(optimize_graph=False) for array in optimize(*written)]
-    pairs = [
-        (task, int(block))
-        for position, block in enumerate(missing)
-        for tasks in delayed
-        for task in tasks[position].flat
-    ]
-    return [task for task, _ in pairs], [block for _, block in pairs]
+        written.append(acknowledged)
+        axis = lazy[names[0]].dims.index(FRAME)
+        for position, block in enumerate(missing):
+            grid = [range(count) for count in acknowledged.numblocks]
+            grid[axis] = range(block, block + 1)
+            keys[position] += [(acknowledged.name, *index) for index in product(*grid)]
+    # All at once: dask.optimize() treats each array by itself, and what two of them need would
+    # be computed twice.
+    whole = HighLevelGraph.merge(*(array.__dask_graph__() for array in written))
+    graph = dict(written[0].__dask_optimize__(whole, [key for frame in keys for key in frame]))
+    tasks = [Delayed(key, graph) for frame in keys for key in frame]
+    return tasks, [int(block) for block, frame in zip(missing, keys, strict=True) for _ in frame]
 
 
 def _alike(

@@ -11,6 +11,7 @@ from typing import Any, Final, Self
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from wavedask.kernels.grids import median_of, neighbours
 
@@ -66,6 +67,19 @@ class Matches:
     def valid(self) -> Mask:
         """Where there is a match."""
         return np.isfinite(self.displacement_y)
+
+    def without_isolated(self) -> Self:
+        """Drop the matches that are not part of a square of three by three.
+
+        Chance matches stand alone, and a field in pieces cannot be integrated.
+        """
+        alone = self.valid & ~ndimage.binary_opening(self.valid, np.ones((3, 3), np.bool_))
+        return type(self)(
+            np.where(alone, np.float32(np.nan), self.displacement_y),
+            np.where(alone, np.float32(np.nan), self.displacement_x),
+            self.correlation,
+            np.where(alone, np.int16(0), self.window),
+        )
 
 
 class MaskedImage:

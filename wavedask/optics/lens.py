@@ -6,7 +6,6 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
-import xraydb
 
 from wavedask.conventions import (
     CENTER_X,
@@ -26,6 +25,7 @@ from wavedask.conventions import (
     Y,
 )
 from wavedask.errors import InputError
+from wavedask.optics.material import refractive_decrement
 from wavedask.wavefront import DISTANCE, ENERGY, in_range, relabelled
 
 FloatArray = npt.NDArray[np.float64]
@@ -219,39 +219,13 @@ def _decrement(
         if density is not None:
             raise InputError(f"density is {density:g} without a material", "Give the material.")
         return None
-    if energy is None:
-        energy = wf.attrs.get(ENERGY)
+    energy = wf.attrs.get(ENERGY) if energy is None else energy
     if energy is None:
         raise InputError(
             f"the refractive index of {material!r} needs the photon energy",
             "Give energy in keV, here or to wavefront; or give delta.",
         )
-    electronvolts = 1e3 * in_range("energy", energy, low=0.01, high=1000.0, unit="keV")
-    formula, known_density = _composition(material)
-    density = known_density if density is None else density
-    if density is None:
-        raise InputError(
-            f"the density of {material!r} is unknown", "Give density in g/cm3, or give delta."
-        )
-    in_range("density", density, low=1e-5, high=30.0, unit="g/cm3")
-    return float(xraydb.xray_delta_beta(formula, density, electronvolts)[0])
-
-
-def _composition(material: str) -> tuple[str, float | None]:
-    """Look up the formula of a material, and its density in g/cm3 where xraydb knows it."""
-    known = xraydb.find_material(material)
-    if known is not None:
-        return known.formula, known.density
-    remedy = "Give a chemical formula such as 'Be' or 'SiO2', or a name that xraydb knows."
-    try:
-        elements = xraydb.chemparse(material)
-    except ValueError as error:
-        raise InputError(f"material is {material!r}", remedy) from error
-    if not elements:
-        raise InputError(f"material is {material!r}", remedy)
-    if len(elements) == 1:
-        return material, float(xraydb.atomic_density(next(iter(elements))))
-    return material, None
+    return refractive_decrement(material, energy=energy, density=density)
 
 
 def _fit(surface: xr.DataArray) -> tuple[_Paraboloid, xr.DataArray]:

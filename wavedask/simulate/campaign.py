@@ -4,7 +4,7 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 
 import fabio.edfimage
 import numpy as np
@@ -18,6 +18,7 @@ from wavedask.simulate.speckle import speckle_field
 
 FileFormat = Literal["edf", "tiff"]
 FILE_FORMATS: Final = ("edf", "tiff")
+ROLES: Final = ("dark", "flat", "reference", "sample")
 
 DARKS: Final = 5
 FLATS: Final = 5
@@ -59,6 +60,22 @@ class Campaign:
     pixel_size: float
     distance: float
     energy: float
+
+    @classmethod
+    def in_folder(
+        cls, folder: str | Path, *, file_format: FileFormat = "edf", **numbers: Any
+    ) -> Self:
+        """Name the files of a campaign that `write_campaign` wrote with these numbers."""
+        target = Path(folder).resolve()
+        return cls(
+            folder=target,
+            dark=str(target / f"dark_*.{file_format}"),
+            flat=str(target / f"flat_*.{file_format}"),
+            reference=str(target / f"reference_*.{file_format}"),
+            sample=str(target / f"sample_*.{file_format}"),
+            sidecar=None if file_format == "edf" else target / "sample_motors.csv",
+            **numbers,
+        )
 
     def truth(self, frame: int) -> Truth:
         """Slopes and wavefront that the sample frame of this number should give."""
@@ -142,10 +159,9 @@ def write_campaign(
             f"{target} already holds {len(present)} files, {present[0]} first",
             "Choose an empty folder.",
         )
-    campaign = Campaign(
-        folder=target,
-        **{role: str(target / f"{role}_*.{file_format}") for role in _ROLES},
-        sidecar=None if file_format == "edf" else target / "sample_motors.csv",
+    campaign = Campaign.in_folder(
+        target,
+        file_format=file_format,
         lens=lens,
         centers=tuple(centers),
         shape=shape,
@@ -159,9 +175,6 @@ def write_campaign(
     else:
         _write_tiff(campaign, campaign.sidecar, exposures)
     return campaign
-
-
-_ROLES: Final = ("dark", "flat", "reference", "sample")
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +228,7 @@ def _of_role(exposures: list[_Exposure], role: str) -> list[_Exposure]:
 
 
 def _write_edf(campaign: Campaign, exposures: list[_Exposure]) -> None:
-    for role in _ROLES:
+    for role in ROLES:
         for number, exposure in enumerate(_of_role(exposures, role)):
             header = {
                 "title": "wavedask simulated campaign",
@@ -234,7 +247,7 @@ def _write_edf(campaign: Campaign, exposures: list[_Exposure]) -> None:
 
 
 def _write_tiff(campaign: Campaign, sidecar: Path, exposures: list[_Exposure]) -> None:
-    for role in _ROLES:
+    for role in ROLES:
         stack = np.stack([exposure.image for exposure in _of_role(exposures, role)])
         tifffile.imwrite(campaign.folder / f"{role}_0000.tiff", stack, photometric="minisblack")
     with sidecar.open("w", newline="") as file:

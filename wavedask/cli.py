@@ -1,0 +1,297 @@
+"""The command line: it walks as the user does, from a look at the files to a result."""
+
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import click
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.table import Table
+
+from wavedask.errors import WavedaskError
+
+FAILED: Final = 1
+BAD_INPUT: Final = 2
+
+
+class _Commands(click.Group):
+    """Commands whose foreseen errors are one message and no traceback."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except WavedaskError as error:
+            if context.params.get("debug"):
+                raise
+            console = Console(stderr=True, highlight=False)
+            console.print(f"[bold red]Error:[/] {_plain(error)}", soft_wrap=True)
+            context.exit(BAD_INPUT)
+        except KeyboardInterrupt:
+            Console(stderr=True).print("Stopped. What was written is kept; run it again to resume.")
+            context.exit(FAILED)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            if context.params.get("debug"):
+                raise
+            Console(stderr=True, highlight=False).print(
+                f"[bold red]Failed:[/] {type(error).__name__}: {_plain(error)}\n"
+                "This is not an error that wavedask foresaw: run it again as "
+                "'wavedask --debug ...' and report what it prints.",
+                soft_wrap=True,
+            )
+            context.exit(FAILED)
+
+
+def _plain(error: Exception) -> str:
+    """Text of an error with what rich would take for markup left alone."""
+    return str(error).replace("[", r"\[")
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="wavedask", message="%(prog)s %(version)s")
+@click.option("--debug", is_flag=True, help="Show tracebacks and every log message.")
+def main(debug: bool) -> None:
+    """Measure the wavefront of an X-ray beam from images of speckle.
+
+    \b
+    Start here:
+      wavedask demo                 simulate a campaign, analyse it, compare with the truth
+      wavedask info FOLDER          what is in my files?
+      wavedask run --plan EXP.yaml  what will it take?
+      wavedask run EXP.yaml         from raw frames to a wavefront; run again to resume
+
+    Lengths are in m, energies in keV, windows and displacements in px. A folder that was written
+    is never overwritten.
+
+    Exit code 0: done; 1: failed; 2: something in the input is wrong.
+    """  # noqa: D301 (click takes the backspace for "leave these lines as they are")
+    # Only our own messages: those of the cluster are about its housekeeping.
+    logger = logging.getLogger("wavedask")
+    logger.setLevel(logging.DEBUG if debug else logging.WARNING)
+    logger.addHandler(RichHandler(console=Console(stderr=True), show_path=debug, show_time=debug))
+
+
+def _cluster_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Options that say where to compute."""
+    command = click.option(
+        "--workers", type=click.IntRange(min=1), help="Processes (or threads); one per core."
+    )(command)
+    return click.option(
+        "--address",
+        metavar="ADDRESS",
+        help="Dask scheduler to use, as tcp://host:8786, or 'threads'; by default a cluster of "
+        "processes on this machine.",
+    )(command)
+
+
+@main.command()
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("wavedask-demo"),
+    show_default=True,
+    help="Where to put raw frames, experiment file, result and picture.",
+)
+@click.option(
+    "--side",
+    type=click.IntRange(min=256),
+    default=1024,
+    show_default=True,
+    help="Rows and columns of a frame.",
+)
+@click.option(
+    "--positions",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    help="Positions of the lens, a frame each.",
+)
+@_cluster_options
+def demo(output: Path, side: int, positions: int, address: str | None, workers: int | None) -> None:
+    """Simulate a campaign, analyse it and compare with the truth.
+
+    Writes raw EDF frames of a beryllium lens as a beamline would, an experiment file, the result
+    store and a picture. A second run into the same folder resumes; it overwrites nothing.
+    """
+    from wavedask.cluster import connect
+    from wavedask.demo import EXPERIMENT, run_demo
+
+    with connect(address, workers=workers):
+        report = run_demo(output, side=side, positions=positions)
+    store = report.run.store
+    rate = report.points * store.written / report.run.seconds
+    rows = [
+        ("frames", f"{store.frames} ({store.written} computed now, {store.kept} kept)"),
+        ("pixels per frame", f"{report.shape[0]} x {report.shape[1]} px"),
+        ("points matched", f"{report.points * store.frames:,} ({report.points:,} per frame)"),
+        ("points per second", f"{rate:,.0f}" if store.written else "- (nothing left to compute)"),
+        ("time of the pipeline", f"{report.run.seconds:.1f} s"),
+        (
+            "pixels without a match",
+            f"{100 * report.marked:.1f} % (borders: their speckle is outside the reference)",
+        ),
+        ("flat pixels without beam", f"{report.run.blind_pixels}"),
+        ("lens radius, true", f"{report.radius_true * 1e6:.3f} µm"),
+        (
+            "lens radius, recovered",
+            f"{report.radius_found * 1e6:.3f} ± {report.radius_spread * 1e6:.3f} µm "
+            f"({100 * (report.radius_found / report.radius_true - 1):+.2f} %)",
+        ),
+        (
+            "rms wavefront error",
+            f"{report.error_rms * 1e9:.5f} nm of {report.wavefront_range * 1e9:.2f} nm",
+        ),
+        ("experiment file", str(output / EXPERIMENT)),
+        ("result store", str(store.path)),
+        ("picture", str(report.picture)),
+    ]
+    _print_rows("wavedask demo", rows)
+
+
+def _print_rows(title: str, rows: list[tuple[str, str]]) -> None:
+    table = Table(title=title, show_header=False, title_justify="left")
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(name, value)
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+
+
+@main.command()
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option("--scan", help="Scan of an HDF5 file, such as 1.1.")
+@click.option("--all", "everything", is_flag=True, help="List the motors that stand still, too.")
+def info(paths: tuple[str, ...], scan: str | None, everything: bool) -> None:
+    """Show what is in raw files, folders or result stores.
+
+    Several paths are frames of one scan: quote a glob or let the shell expand it.
+    """
+    from wavedask.summary import describe_scan, describe_store, is_store
+
+    if len(paths) == 1 and is_store(paths[0]):
+        _print_rows(paths[0], describe_store(paths[0]))
+        return
+    from wavedask.io import open_scan
+
+    opened = open_scan(list(paths), scan=scan)
+    title = paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
+    _print_rows(title, describe_scan(opened, everything=everything))
+
+
+@main.command()
+@click.argument("experiment", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--plan", "only_plan", is_flag=True, help="Say what it will take, and stop.")
+@_cluster_options
+def run(experiment: Path, only_plan: bool, address: str | None, workers: int | None) -> None:
+    """Run an experiment file: raw frames to a result store.
+
+    \b
+    An experiment file is YAML; 'wavedask demo' writes one to start from:
+      sample: raw/sample_*.edf
+      reference: raw/reference_*.edf
+      dark: raw/dark_*.edf
+      flat: raw/flat_*.edf
+      track: {window: 21, search: 16}
+      wavefront: {distance: 1.0, pixel_size: 0.65e-6, energy: 17.0}
+      output: results.zarr
+
+    If the store was begun with the same settings and files, only what is missing is computed.
+    """  # noqa: D301 (as above)
+    from wavedask.cluster import connect
+    from wavedask.experiment import load_experiment
+    from wavedask.pipeline import run as run_experiment
+    from wavedask.pipeline import stages
+    from wavedask.summary import describe_plan
+
+    asked = load_experiment(experiment)
+    prepared = stages(asked)
+    if only_plan:
+        _print_rows(f"plan of {experiment}", describe_plan(prepared))
+        return
+    with connect(address or asked.cluster.address, workers=workers or asked.cluster.workers):
+        report = run_experiment(asked, prepared=prepared)
+    _print_rows(
+        str(experiment),
+        [
+            ("frames", f"{report.store.frames}"),
+            ("computed now", f"{report.store.written} ({report.store.kept} kept)"),
+            ("flat pixels without beam", f"{report.blind_pixels}"),
+            ("time", f"{report.seconds:.1f} s"),
+            ("result store", str(report.store.path)),
+        ],
+    )
+
+
+@main.command()
+@click.argument("sample")
+@click.argument("reference")
+@click.option(
+    "--output", required=True, type=click.Path(path_type=Path), help="Result store to write (Zarr)."
+)
+@click.option("--dark", help="Frames without beam.")
+@click.option("--flat", help="Frames without membrane.")
+@click.option("--window", type=int, default=21, show_default=True, help="Side of the template, px.")
+@click.option("--largest-window", type=int, help="Let the template grow up to this side, px.")
+@click.option(
+    "--search",
+    type=int,
+    default=16,
+    show_default=True,
+    help="Largest displacement beyond the rigid shift, px.",
+)
+@click.option("--step", type=int, default=4, show_default=True, help="Distance of points, px.")
+@_cluster_options
+def track(
+    sample: str,
+    reference: str,
+    output: Path,
+    dark: str | None,
+    flat: str | None,
+    window: int,
+    largest_window: int | None,
+    search: int,
+    step: int,
+    address: str | None,
+    workers: int | None,
+) -> None:
+    """Track SAMPLE frames in REFERENCE frames, without going on to a wavefront.
+
+    SAMPLE and REFERENCE are files, folders or quoted globs; one reference serves all samples.
+    """
+    from wavedask import correct, input_files, open_scan, write_store
+    from wavedask import track as track_frames
+    from wavedask.cluster import connect
+
+    given = {"sample": sample, "reference": reference, "dark": dark, "flat": flat}
+    scans = {role: open_scan(path) for role, path in given.items() if path is not None}
+    images, targets = (
+        correct(scans[role], dark=scans.get("dark"), flat=scans.get("flat"))
+        for role in ("sample", "reference")
+    )
+    settings = {
+        "window": window if largest_window is None else (window, largest_window),
+        "search": search,
+        "step": step,
+    }
+    with connect(address, workers=workers):
+        report = write_store(
+            output,
+            track_frames(images, targets, **settings),  # type: ignore[arg-type]
+            settings={"track": settings},
+            inputs=[path for scan in scans.values() for path in input_files(scan)],
+        )
+    _print_rows(
+        "track",
+        [
+            ("frames", f"{report.frames} ({report.written} computed now)"),
+            ("result store", str(report.path)),
+        ],
+    )
+
+
+if __name__ == "__main__":
+    main()
