@@ -106,7 +106,7 @@ def _cluster_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "--positions",
     type=click.IntRange(min=1),
-    default=3,
+    default=4,
     show_default=True,
     help="Positions of the lens, a frame each.",
 )

@@ -178,7 +178,7 @@ def run_demo(
     folder: str | Path,
     *,
     side: int = 1024,
-    positions: int = 3,
+    positions: int = 4,
     seed: int = 0,
     progress: bool | None = None,
 ) -> DemoReport:
@@ -193,7 +193,7 @@ def run_demo(
         Where to put the raw frames, the experiment file, the store and the picture.
     side : int, default 1024
         Rows and columns of a frame.
-    positions : int, default 3
+    positions : int, default 4
         Positions of the lens.
     seed : int, default 0
         Seed of the random numbers.

@@ -192,7 +192,7 @@ def plan(result: xr.Dataset, image: xr.DataArray) -> Plan:
     blocks = max(int(np.prod(array.data.numblocks)) for array in maps)
     block_shape = tuple(max(sizes) for sizes in maps[0].chunks or ())
     (first,) = dask.base.optimize(result.isel({FRAME: slice(0, block_shape[0])}))
-    tasks = len(first.__dask_graph__()) * -(-frames // block_shape[0])
+    tasks = len(dict(first.__dask_graph__())) * -(-frames // block_shape[0])
     per_block = sum(int(np.prod(array.data.chunksize)) * array.dtype.itemsize for array in maps)
     return Plan(
         frames=frames,

@@ -338,10 +338,11 @@ def _check_same(target: Path, dataset: xr.Dataset, provenance: Mapping[str, Any]
     found = differences(_comparable(attributes), _comparable(provenance))
     if not found:
         stored = open_store(target).drop_vars(COMPLETE.name)
+        values: Mapping[Any, Any] = stored.variables
         found = differences(_layout(stored), _layout(dataset)) or [
             f"{name} has other values there than here"
             for name, variable in dataset.variables.items()
-            if not variable.chunks and not variable.equals(stored.variables[name])
+            if not variable.chunks and not values[name].equals(variable)
         ]
     if found:
         more = f"; and {len(found) - 3} more" if len(found) > 3 else ""

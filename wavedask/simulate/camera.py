@@ -1,6 +1,7 @@
 """An imperfect camera."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ class Camera:
     def _random(self, *stream: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, *stream])
 
-    @property
+    @cached_property
     def _bad(self) -> Floats:
         """Random numbers that tell dead (low) and hot (high) pixels from the rest."""
         return self._random(0).random(self.shape)
@@ -56,7 +57,7 @@ class Camera:
         """Pixels with a large and noisy dark current."""
         return self._bad > 1 - self.bad_fraction
 
-    @property
+    @cached_property
     def flat_field(self) -> Floats:
         """Expected counts of the beam without membrane: its profile times the scintillator's."""
         rows, columns = self.shape
