@@ -11,8 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from rich.console import Console
-from rich.table import Table
+from figures import add_write_option, show
 
 from wavedask.integrate import Method, integrate
 
@@ -79,24 +78,28 @@ def main(argv: Sequence[str] | None = None) -> list[Row]:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, nargs="+", default=[512, 2048], help="pixels a side")
     parser.add_argument("--repeat", type=int, default=3, help="calls, of which the fastest counts")
+    add_write_option(parser)
     arguments = parser.parse_args(argv)
-
-    table = Table(title=f"Integration of two slope maps, surface of amplitude {AMPLITUDE:g}")
-    for heading in ("method", "size", "rms error", "time / ms", "time / least_squares"):
-        table.add_column(heading, justify="left" if heading == "method" else "right")
     rows: list[Row] = []
+    lines = []
     for size in arguments.size:
         rows = measure(size, arguments.repeat)
-        for row in rows:
-            table.add_row(
+        lines += [
+            (
                 row.label,
                 f"{size} x {size}",
                 f"{row.rms_error:.1e}",
                 f"{1e3 * row.seconds:.1f}",
                 f"{row.seconds / rows[0].seconds:.2f}",
             )
-        table.add_section()
-    Console().print(table)
+            for row in rows
+        ]
+    show(
+        f"Integration of two slope maps, surface of amplitude {AMPLITUDE:g}",
+        ("method", "size", "rms error", "time / ms", "time / least_squares"),
+        lines,
+        write=arguments.write,
+    )
     return rows
 
 

@@ -1,10 +1,7 @@
 """The public face of integration: kinds of arrays, laziness, labels, units and errors."""
 
-import importlib.util
 import logging
 from collections.abc import Callable
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import dask.array as da
@@ -217,23 +214,3 @@ def test_slopes_on_different_pixels_are_refused() -> None:
 def test_unequal_steps_are_refused(positions: list[float]) -> None:
     with pytest.raises(InputError, match="not equally spaced"):
         equal_step(xr.DataArray(np.zeros(3), coords={"x": positions}, dims="x"), "x")
-
-
-def benchmark_module() -> ModuleType:
-    path = Path(__file__).parents[1] / "benchmarks" / "integrate.py"
-    specification = importlib.util.spec_from_file_location("benchmark_integrate", path)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
-
-
-def test_the_benchmark_shows_the_accuracy(capsys: pytest.CaptureFixture[str]) -> None:
-    rows = {row.label: row for row in benchmark_module().main(["--size", "200", "--repeat", "1"])}
-    assert "rms error" in capsys.readouterr().out
-    # The target at 2048 x 2048 and an amplitude of 30, here on 100 times fewer pixels.
-    assert rows["least_squares"].rms_error < 2.6e-5
-    assert rows["least_squares, circular pupil"].rms_error < 4e-5
-    assert rows["grad2surf"].rms_error < 1e-4
-    assert rows["frankot_chellappa"].rms_error > 1.0

@@ -1,0 +1,41 @@
+"""Tables of figures: printed for who runs a benchmark, written for who reads the docs."""
+
+import argparse
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+Rows = Sequence[Sequence[str]]
+
+
+def add_write_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option that every benchmark has."""
+    parser.add_argument(
+        "--write", type=Path, metavar="FILE.md", help="also write the table as Markdown"
+    )
+
+
+def show(title: str, headings: Sequence[str], rows: Rows, *, write: Path | None) -> None:
+    """Print a table, and write it as Markdown if a file is given; the first column is text."""
+    table = Table(title=title, title_justify="left")
+    for number, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if number == 0 else "right")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+    if write is not None:
+        machine = (
+            f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
+        )
+        lines = [
+            f"{title} ({machine}).",
+            "",
+            f"| {' | '.join(headings)} |",
+            f"|{'|'.join(['---'] + ['---:'] * (len(headings) - 1))}|",
+            *(f"| {' | '.join(row)} |" for row in rows),
+        ]
+        write.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -1,0 +1,61 @@
+"""Sphinx configuration: every page, the reference and the notebook, with no network."""
+
+import warnings
+from importlib.metadata import version as version_of
+
+project = "wavedask"
+author = "the wavedask developers"
+copyright = author
+release = version_of("wavedask")
+version = release
+
+extensions = [
+    "myst_nb",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.viewcode",
+]
+exclude_patterns = ["_build", "figures", "jupyter_execute", "**/.ipynb_checkpoints"]
+templates_path = ["_templates"]
+suppress_warnings = ["config.cache"]
+
+# A single backtick in a docstring is a reference where it names something, else plain code.
+default_role = "py:obj"
+add_module_names = False
+python_maximum_signature_line_length = 88
+autosummary_generate = True
+autosummary_imported_members = False
+autodoc_typehints = "none"  # the docstrings say it, with shapes and units
+autodoc_preserve_defaults = True
+# The members of a class have pages of their own, or are listed by its docstring.
+numpydoc_show_class_members = False
+
+myst_enable_extensions = ["colon_fence", "dollarmath", "smartquotes"]
+myst_heading_anchors = 3
+
+# Executed at each build: a stored output would hide that the package has changed under it.
+nb_execution_mode = "force"
+nb_execution_raise_on_error = True
+nb_execution_timeout = 300
+nb_execution_show_tb = True
+nb_merge_streams = True
+
+html_theme = "pydata_sphinx_theme"
+html_title = "wavedask"
+html_static_path = ["_static"]
+html_css_files = ["wavedask.css"]
+html_show_sourcelink = False
+html_theme_options = {
+    "navbar_align": "left",
+    "navbar_end": ["theme-switcher"],
+    "footer_start": ["copyright"],
+    "footer_end": [],
+    "secondary_sidebar_items": ["page-toc"],
+    "show_toc_level": 2,
+}
+html_sidebars = {"index": [], "how_it_works": [], "conventions": [], "performance": []}
+
+# Of the builder's own machinery, not of this package.
+warnings.filterwarnings("ignore", category=DeprecationWarning)
