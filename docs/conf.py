@@ -1,7 +1,12 @@
 """Sphinx configuration: every page, the reference and the notebook, with no network."""
 
-import warnings
+import sys
 from importlib.metadata import version as version_of
+from pathlib import Path
+
+from sphinx.application import Sphinx
+
+from wavedask.conventions import QUANTITIES
 
 project = "wavedask"
 author = "the wavedask developers"
@@ -9,15 +14,18 @@ copyright = author
 release = version_of("wavedask")
 version = release
 
+sys.path.insert(0, str(Path(__file__).parent))
 extensions = [
+    "mathml",
     "myst_nb",
     "numpydoc",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.mathjax",
     "sphinx.ext.viewcode",
 ]
-exclude_patterns = ["_build", "figures", "jupyter_execute", "**/.ipynb_checkpoints"]
+GENERATED = "api/generated"
+QUANTITY_TABLE = f"{GENERATED}/quantities.md"
+exclude_patterns = ["_build", "figures", QUANTITY_TABLE, "jupyter_execute", "**/.ipynb_checkpoints"]
 templates_path = ["_templates"]
 suppress_warnings = ["config.cache"]
 
@@ -32,7 +40,7 @@ autodoc_preserve_defaults = True
 # The members of a class have pages of their own, or are listed by its docstring.
 numpydoc_show_class_members = False
 
-myst_enable_extensions = ["colon_fence", "dollarmath", "smartquotes"]
+myst_enable_extensions = ["deflist", "dollarmath", "smartquotes"]
 myst_heading_anchors = 3
 
 # Executed at each build: a stored output would hide that the package has changed under it.
@@ -42,6 +50,7 @@ nb_execution_timeout = 300
 nb_execution_show_tb = True
 nb_merge_streams = True
 
+html_math_renderer = "mathml"
 html_theme = "pydata_sphinx_theme"
 html_title = "wavedask"
 html_static_path = ["_static"]
@@ -55,7 +64,19 @@ html_theme_options = {
     "secondary_sidebar_items": ["page-toc"],
     "show_toc_level": 2,
 }
-html_sidebars = {"index": [], "how_it_works": [], "conventions": [], "performance": []}
+html_sidebars = {"*": [], "notebooks/*": []}  # only the reference has pages below pages
 
-# Of the builder's own machinery, not of this package.
-warnings.filterwarnings("ignore", category=DeprecationWarning)
+
+def write_quantity_table(app: Sphinx) -> None:
+    """Write the table of all quantities, as the code has them."""
+    lines = ["| name | meaning | unit |", "|---|---|---|"]
+    for quantity in QUANTITIES.values():
+        lines.append(f"| `{quantity.name}` | {quantity.long_name} | {quantity.units} |")
+    table = Path(app.srcdir, QUANTITY_TABLE)
+    table.parent.mkdir(parents=True, exist_ok=True)
+    table.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def setup(app: Sphinx) -> None:
+    """Register what is done at build time."""
+    app.connect("builder-inited", write_quantity_table)

@@ -1,7 +1,9 @@
 """The command line: it walks as the user does, from a look at the files to a result."""
 
+import io
 import logging
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -10,11 +12,15 @@ import click
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.table import Table
+from rich.text import Text
 
 from wavedask.errors import WavedaskError
 
 FAILED: Final = 1
 BAD_INPUT: Final = 2
+
+MAX_WIDTH: Final = 2000
+"""Columns of a table that is not shown on a terminal."""
 
 
 class _Commands(click.Group):
@@ -23,38 +29,39 @@ class _Commands(click.Group):
     def invoke(self, context: click.Context) -> Any:
         try:
             return super().invoke(context)
-        except WavedaskError as error:
-            if context.params.get("debug"):
-                raise
-            console = Console(stderr=True, highlight=False)
-            console.print(f"[bold red]Error:[/] {_plain(error)}", soft_wrap=True)
-            context.exit(BAD_INPUT)
-        except KeyboardInterrupt:
-            Console(stderr=True).print("Stopped. What was written is kept; run it again to resume.")
-            context.exit(FAILED)
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
+        except KeyboardInterrupt:
+            _complain("Stopped.", "What was written is kept; run it again to resume.")
+            context.exit(FAILED)
         except Exception as error:
             if context.params.get("debug"):
-                raise
-            Console(stderr=True, highlight=False).print(
-                f"[bold red]Failed:[/] {type(error).__name__}: {_plain(error)}\n"
-                "This is not an error that wavedask foresaw: run it again as "
-                "'wavedask --debug ...' and report what it prints.",
-                soft_wrap=True,
+                traceback.print_exc()
+            if isinstance(error, WavedaskError):
+                _complain("Error:", str(error))
+                context.exit(BAD_INPUT)
+            if isinstance(error, OSError):
+                _complain("Failed:", f"{error}. Check permissions, free space and the path.")
+                context.exit(BAD_INPUT if isinstance(error, PermissionError) else FAILED)
+            _complain(
+                "Failed:",
+                f"{type(error).__name__}: {error}\nThis is not an error that wavedask foresaw: run "
+                "it again as 'wavedask --debug ...' and report what it prints.",
             )
             context.exit(FAILED)
 
 
-def _plain(error: Exception) -> str:
-    """Text of an error with what rich would take for markup left alone."""
-    return str(error).replace("[", r"\[")
+def _complain(headline: str, message: str) -> None:
+    # As Text, because paths may hold what rich takes for markup.
+    line = Text.assemble((headline, "bold red"), " ", message)
+    Console(stderr=True).print(line, soft_wrap=True)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="wavedask", message="%(prog)s %(version)s")
 @click.option("--debug", is_flag=True, help="Show tracebacks and every log message.")
-def main(debug: bool) -> None:
+@click.pass_context
+def main(context: click.Context, debug: bool) -> None:
     """Measure the wavefront of an X-ray beam from images of speckle.
 
     \b
@@ -69,10 +76,18 @@ def main(debug: bool) -> None:
 
     Exit code 0: done; 1: failed; 2: something in the input is wrong.
     """  # noqa: D301 (click takes the backspace for "leave these lines as they are")
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal without µ or … shows a question mark, rather than no result.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     # Only our own messages: those of the cluster are about its housekeeping.
     logger = logging.getLogger("wavedask")
+    before = logger.level
+    handler = RichHandler(console=Console(stderr=True), show_path=debug, show_time=debug)
     logger.setLevel(logging.DEBUG if debug else logging.WARNING)
-    logger.addHandler(RichHandler(console=Console(stderr=True), show_path=debug, show_time=debug))
+    logger.addHandler(handler)
+    context.call_on_close(lambda: logger.removeHandler(handler))
+    context.call_on_close(lambda: logger.setLevel(before))
 
 
 def _cluster_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -153,12 +168,14 @@ def demo(output: Path, side: int, positions: int, address: str | None, workers: 
 
 
 def _print_rows(title: str, rows: list[tuple[str, str]]) -> None:
-    table = Table(title=title, show_header=False, title_justify="left")
+    table = Table(title=Text(title), show_header=False, title_justify="left")
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for name, value in rows:
-        table.add_row(name, value)
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+        # As Text, because "[rad]" is not meant as markup.
+        table.add_row(Text(name), Text(value))
+    # In a file or a pipe a line is as long as it is: what reads it may look for a path.
+    Console(width=None if sys.stdout.isatty() else MAX_WIDTH).print(table)
 
 
 @main.command()
@@ -202,7 +219,7 @@ def run(experiment: Path, only_plan: bool, address: str | None, workers: int | N
     If the store was begun with the same settings and files, only what is missing is computed.
     """  # noqa: D301 (as above)
     from wavedask.cluster import connect
-    from wavedask.experiment import load_experiment
+    from wavedask.experiment import Cluster, load_experiment
     from wavedask.pipeline import run as run_experiment
     from wavedask.pipeline import stages
     from wavedask.summary import describe_plan
@@ -212,13 +229,20 @@ def run(experiment: Path, only_plan: bool, address: str | None, workers: int | N
     if only_plan:
         _print_rows(f"plan of {experiment}", describe_plan(prepared))
         return
-    with connect(address or asked.cluster.address, workers=workers or asked.cluster.workers):
+    where = asked.cluster
+    if address is not None:
+        # Another place altogether: the number of workers in the file was for the one in the file.
+        where = Cluster(address=address)
+    with connect(where.address, workers=where.workers if workers is None else workers):
         report = run_experiment(asked, prepared=prepared)
     _print_rows(
         str(experiment),
         [
-            ("frames", f"{report.store.frames}"),
-            ("computed now", f"{report.store.written} ({report.store.kept} kept)"),
+            (
+                "frames",
+                f"{report.store.frames} ({report.store.written} computed now, "
+                f"{report.store.kept} kept)",
+            ),
             ("flat pixels without beam", f"{report.blind_pixels}"),
             ("time", f"{report.seconds:.1f} s"),
             ("result store", str(report.store.path)),
@@ -265,33 +289,33 @@ def track(
     from wavedask import correct, input_files, open_scan, write_store
     from wavedask import track as track_frames
     from wavedask.cluster import connect
+    from wavedask.experiment import Track
 
     given = {"sample": sample, "reference": reference, "dark": dark, "flat": flat}
-    scans = {role: open_scan(path) for role, path in given.items() if path is not None}
+    sources = {role: str(Path(path).absolute()) for role, path in given.items() if path is not None}
+    # Not checked here: track() does, and its message is for users of this command, too.
+    settings = Track.model_construct(
+        window=window if largest_window is None else (window, largest_window),
+        search=search,
+        step=step,
+    )
+    scans = {role: open_scan(path) for role, path in sources.items()}
     images, targets = (
         correct(scans[role], dark=scans.get("dark"), flat=scans.get("flat"))
         for role in ("sample", "reference")
     )
-    settings = {
-        "window": window if largest_window is None else (window, largest_window),
-        "search": search,
-        "step": step,
-    }
+    tracked = track_frames(images, targets, **dict(settings))
     with connect(address, workers=workers):
         report = write_store(
             output,
-            track_frames(images, targets, **settings),  # type: ignore[arg-type]
-            settings={"track": settings},
+            tracked,
+            settings={"track": settings.model_dump(mode="json"), "files": sources},
             inputs=[path for scan in scans.values() for path in input_files(scan)],
         )
     _print_rows(
-        "track",
+        "wavedask track",
         [
-            ("frames", f"{report.frames} ({report.written} computed now)"),
+            ("frames", f"{report.frames} ({report.written} computed now, {report.kept} kept)"),
             ("result store", str(report.path)),
         ],
     )
-
-
-if __name__ == "__main__":
-    main()

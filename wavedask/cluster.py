@@ -2,6 +2,8 @@
 
 import logging
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Final
@@ -101,6 +103,22 @@ class ThreadLimits(WorkerPlugin):
         self._limits.close()
 
 
+class IgnoreInterrupts(WorkerPlugin):
+    """Leave Ctrl-C to the process that drives the run.
+
+    A terminal sends it to all processes of a command: the workers would end with tracebacks, while
+    the driver stops them in order.
+    """
+
+    name = "wavedask-ignore-interrupts"
+    idempotent = True
+
+    def setup(self, worker: Worker) -> None:
+        """Ignore the signal, where it is this thread's to handle."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 @contextmanager
 def local_client(
     workers: int | None = None,
@@ -163,6 +181,7 @@ def local_client(
         Client(cluster) as client,
     ):
         client.register_plugin(ThreadLimits())
+        client.register_plugin(IgnoreInterrupts())
         yield client
 
 

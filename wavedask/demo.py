@@ -25,10 +25,11 @@ from wavedask.conventions import (
     labelled,
 )
 from wavedask.errors import FileError
-from wavedask.experiment import load_experiment
+from wavedask.experiment import Experiment, Frames, Track, Wavefront, load_experiment
 from wavedask.optics import fit_lens, refractive_decrement
 from wavedask.pipeline import RunReport, Stages, run, stages
 from wavedask.plot import plot_maps
+from wavedask.provenance import differences
 from wavedask.simulate import Campaign, Lens, write_campaign
 from wavedask.store import open_store
 
@@ -41,6 +42,9 @@ SHIFT: Final = 20e-6
 """Distance between neighbouring positions of the lens, m."""
 FIGURE: Final = ((0, 0, 0, 1.5e-6), (0, 1.0e-6, 0, 0), (0, 0, 0, 0), (-2.0e-6, 0, 0, 0))
 """Thickness error of the lens, m: products of Legendre polynomials over the frame."""
+
+MOTOR_UNITS: Final = {"energy": "keV", "lens_x": "mm", "lens_y": "mm", "detz": "mm"}
+"""EDF headers name no units."""
 
 RAW: Final = "raw"
 RECIPE: Final = "simulated.json"
@@ -128,9 +132,11 @@ def demo_campaign(folder: Path, *, side: int, positions: int, seed: int) -> Camp
         "energy": ENERGY,
     }
     recipe = json.dumps(
-        {**numbers, "radius": RADIUS_TRUE, "figure": FIGURE, "seed": seed}, indent=2
+        {**numbers, RADIUS.name: RADIUS_TRUE, "figure": FIGURE, "seed": seed}, indent=2
     )
     raw = folder / RAW
+    if folder.is_file():
+        raise FileError(f"{folder} is a file", "Choose a folder that is new or empty.")
     # A hidden folder is the draft of a demonstration that was stopped while it simulated.
     if not folder.is_dir() or all(entry.name.startswith(".") for entry in folder.iterdir()):
         draft = folder / f".{RAW}-{uuid.uuid4().hex}"
@@ -142,9 +148,9 @@ def demo_campaign(folder: Path, *, side: int, positions: int, seed: int) -> Camp
             f"{folder} is not empty and holds no demonstration",
             "It was left as it is: choose another folder.",
         )
-    elif (raw / RECIPE).read_text() != recipe:
+    elif changed := differences(json.loads((raw / RECIPE).read_text()), json.loads(recipe)):
         raise FileError(
-            f"{folder} holds a demonstration with other numbers",
+            f"{folder} holds a demonstration with other numbers: {'; '.join(changed)}",
             "It was left as it is: choose another folder, or remove it.",
         )
     return Campaign.in_folder(raw, lens=lens, **numbers)
@@ -154,18 +160,23 @@ def write_experiment(folder: Path) -> Path:
     """Write the experiment file of the demonstration, unless it is there; return its path."""
     file = folder / EXPERIMENT
     if not file.exists():
-        content = {
-            **{role: f"{RAW}/{role}_*.edf" for role in ("sample", "reference", "dark", "flat")},
-            "track": {"engine": "opencv", "window": 21, "search": 32, "step": 4},
-            "wavefront": {
-                "mode": "differential",
-                "distance": DISTANCE,
-                "pixel_size": PIXEL_SIZE,
-                "energy": ENERGY,
-                "method": "least_squares",
-            },
-            "output": STORE,
-        }
+        experiment = Experiment(
+            sample=Frames(files=f"{RAW}/sample_*.edf", units=MOTOR_UNITS),
+            reference=Frames(files=f"{RAW}/reference_*.edf"),
+            dark=Frames(files=f"{RAW}/dark_*.edf"),
+            flat=Frames(files=f"{RAW}/flat_*.edf"),
+            track=Track(engine="opencv", window=21, search=32, step=4),
+            wavefront=Wavefront(
+                mode="differential",
+                distance=DISTANCE,
+                pixel_size=PIXEL_SIZE,
+                energy=ENERGY,
+                method="least_squares",
+            ),
+            output=STORE,
+        )
+        # What is not set is as documented.
+        content = experiment.model_dump(mode="json", exclude_unset=True)
         file.write_text(
             "# From raw frames to a wavefront: wavedask run experiment.yaml\n"
             "# Lengths in m, energy in keV, window, search and step in px.\n"

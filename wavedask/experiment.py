@@ -1,14 +1,24 @@
 """The experiment file: what to open, how to correct, track and integrate, where to write."""
 
 import difflib
-from collections.abc import Iterator
+import glob
+import reprlib
+from collections.abc import Hashable
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 import yaml
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+)
 
 from wavedask.correct import Average
 from wavedask.crossspot import CrossSpotSettings
@@ -18,8 +28,26 @@ from wavedask.io import mesh
 from wavedask.track import Engine
 
 
+def _not_truth(value: Any) -> Any:
+    """Refuse what YAML makes of ``yes`` or ``on``, and Python would take for 1."""
+    if isinstance(value, bool):
+        raise ValueError("a number is needed")
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_not_truth)]
+Number = Annotated[float, BeforeValidator(_not_truth)]
+
+
+def _one_of(choice: Any) -> str:
+    return f"one of: {', '.join(map(str, get_args(choice)))}"
+
+
 class _Section(BaseModel):
-    """A part of an experiment file; a key that it does not know is an error."""
+    """A part of an experiment file; a key that it does not know is an error.
+
+    The description of a field says what a message about a wrong value should: what to give.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -27,15 +55,23 @@ class _Section(BaseModel):
 class Mesh(_Section):
     """Motors on an equally spaced mesh, as `wavedask.mesh` takes them."""
 
-    motor_x: str
-    motor_y: str
-    nx: int
-    ny: int
-    step_x: float
-    step_y: float
-    start_x: float = 0.0
-    start_y: float = 0.0
-    snake: bool = False
+    motor_x: str = Field(description="the name of the fast motor")
+    motor_y: str = Field(description="the name of the slow motor")
+    nx: Whole = Field(description="the number of positions of the fast motor")
+    ny: Whole = Field(description="the number of positions of the slow motor")
+    step_x: Number = Field(description="the step of the fast motor")
+    step_y: Number = Field(description="the step of the slow motor")
+    start_x: Number = Field(default=0.0, description="the first position of the fast motor")
+    start_y: Number = Field(default=0.0, description="the first position of the slow motor")
+    snake: bool = Field(default=False, description="true if every second line runs backward")
+
+    @model_validator(mode="after")
+    def _sensible(self) -> "Mesh":
+        try:
+            self.positions()
+        except InputError as error:
+            raise ValueError(str(error)) from error
+        return self
 
     def positions(self) -> dict[str, NDArray[np.float64]]:
         """Return the positions by motor, one per frame."""
@@ -53,27 +89,17 @@ class Mesh(_Section):
 
 
 class Frames(_Section):
-    """Frames of one role.
+    """Frames of one role; paths are relative to the experiment file."""
 
-    Attributes
-    ----------
-    files : str or list of str
-        A file, a glob, a folder, or a list of those; relative to the experiment file.
-    motors : str or mapping, optional
-        Sidecar CSV file, or positions by name.
-    mesh : Mesh, optional
-        Motors on an equally spaced mesh.
-    units : mapping of str to str
-        Units of motors whose file names none.
-    scan : str, optional
-        Scan of an HDF5 file.
-    """
-
-    files: str | list[str]
-    motors: str | dict[str, float | list[float]] | None = None
-    mesh: Mesh | None = None
-    units: dict[str, str] = {}
-    scan: str | None = None
+    files: str | Annotated[list[str], Field(min_length=1)] = Field(
+        description="a file, a glob, a folder, or a list of those"
+    )
+    motors: str | dict[str, Number | list[Number]] | None = Field(
+        default=None, description="a CSV file, or positions by the name of the motor"
+    )
+    mesh: Mesh | None = Field(default=None, description="a section: motors on an even mesh")
+    units: dict[str, str] = Field(default={}, description="units by the name of the motor")
+    scan: str | None = Field(default=None, description="the name of a scan of an HDF5 file")
 
     @model_validator(mode="before")
     @classmethod
@@ -90,19 +116,25 @@ class Frames(_Section):
 class Correct(_Section):
     """Settings of `wavedask.correct`."""
 
-    average: Average = "mean"
-    hot_pixels: float | None = Field(default=None, gt=0)
+    average: Average = Field(default="mean", description=_one_of(Average))
+    hot_pixels: Number | None = Field(
+        default=None, gt=0, description="a positive fraction of the local median, 0.5 say"
+    )
 
 
 class Track(_Section):
     """Settings of `wavedask.track`."""
 
-    engine: Engine = "opencv"
-    window: int | tuple[int, int] = 21
-    search: int = 16
-    step: int = 4
-    good: float = 0.8
-    rigid: Literal["auto"] | tuple[int, int] | None = "auto"
+    engine: Engine = Field(default="opencv", description=_one_of(Engine))
+    window: Whole | tuple[Whole, Whole] = Field(
+        default=21, description="an odd number of pixels, or a pair [smallest, largest]"
+    )
+    search: Whole = Field(default=16, description="a whole number of pixels")
+    step: Whole = Field(default=4, description="a whole number of pixels")
+    good: Number = Field(default=0.8, description="a correlation between 0 and 1")
+    rigid: Literal["auto"] | tuple[Whole, Whole] | None = Field(
+        default="auto", description="auto, a displacement [y, x] in whole pixels, or null"
+    )
 
     @model_validator(mode="after")
     def _sensible(self) -> "Track":
@@ -118,57 +150,65 @@ class Track(_Section):
 class Wavefront(_Section):
     """Settings of `wavedask.wavefront`."""
 
-    mode: Literal["differential"] = "differential"
-    distance: float = Field(gt=0)
-    pixel_size: float | tuple[float, float]
-    energy: float | None = None
-    wavelength: float | None = None
-    method: Method = "least_squares"
+    mode: Literal["differential"] = Field(default="differential", description="differential")
+    distance: Number = Field(gt=0, description="the distance from optic to detector in m, above 0")
+    pixel_size: Number | tuple[Number, Number] = Field(
+        description="the pixel size in m, or a pair [y, x]"
+    )
+    energy: Number | None = Field(default=None, description="the photon energy in keV")
+    wavelength: Number | None = Field(default=None, description="the wavelength in m")
+    method: Method = Field(default="least_squares", description=_one_of(Method))
 
 
 class Cluster(_Section):
     """Where to compute: arguments of `wavedask.cluster.connect`."""
 
-    address: str | None = None
-    workers: int | None = Field(default=None, ge=1)
+    address: str | None = Field(
+        default=None, description="the address of a Dask scheduler (tcp://host:8786), or threads"
+    )
+    workers: Whole | None = Field(default=None, ge=1, description="a number of at least 1")
 
 
 class Experiment(_Section):
-    """A whole measurement, from raw frames to a result store.
+    """A whole measurement, from raw frames to a result store."""
 
-    Attributes
-    ----------
-    sample, reference : Frames
-        Speckle with and without the optic.
-    dark, flat : Frames, optional
-        Frames without beam, and without membrane.
-    correct, track, wavefront, cluster
-        Settings of the stages.
-    output : str
-        The result store; relative to the experiment file.
-    """
-
-    sample: Frames
-    reference: Frames
-    dark: Frames | None = None
-    flat: Frames | None = None
-    correct: Correct = Correct()
-    track: Track = Track()
-    wavefront: Wavefront
-    output: str
-    cluster: Cluster = Cluster()
+    sample: Frames = Field(description="files, or a section: frames with the optic")
+    reference: Frames = Field(description="files, or a section: frames without the optic")
+    dark: Frames | None = Field(
+        default=None, description="files, or a section: frames without beam"
+    )
+    flat: Frames | None = Field(
+        default=None, description="files, or a section: frames without membrane"
+    )
+    correct: Correct = Field(default=Correct(), description="a section: keys and values")
+    track: Track = Field(default=Track(), description="a section: keys and values")
+    wavefront: Wavefront = Field(description="a section: keys and values")
+    output: str = Field(description="the path of the result store, such as results.zarr")
+    cluster: Cluster = Field(default=Cluster(), description="a section: keys and values")
 
     # Not a setting: where the experiment file is. Relative paths start there.
     _folder: Path = PrivateAttr(default_factory=Path.cwd)
 
     def path(self, name: str) -> Path:
         """Return the absolute path of a file that the experiment names."""
-        return (self._folder / name).absolute()
+        return (self._folder / Path(name).expanduser()).absolute()
+
+    def source(self, name: str) -> Path:
+        """Return the absolute path, folder or glob of frames that the experiment names."""
+        path = self.path(name)
+        if path.exists() or Path(name).expanduser().is_absolute():
+            return path
+        # Only the name is a pattern; brackets in the name of the folder are its own.
+        return Path(glob.escape(str(self._folder.absolute()))) / name if _is_glob(name) else path
 
     @property
     def settings(self) -> dict[str, Any]:
         """What decides the numbers of the result: all but where it is computed and written."""
         return self.model_dump(mode="json", exclude={"output", "cluster"})
+
+
+def _is_glob(name: str) -> bool:
+    return glob.escape(name) != name
 
 
 def load_experiment(path: str | Path) -> Experiment:
@@ -187,7 +227,8 @@ def load_experiment(path: str | Path) -> Experiment:
     ------
     ExperimentError
         A file that is missing or no YAML, an unknown key (the message names the nearest valid
-        one), a missing key, or a value of the wrong kind; every mistake is listed.
+        one), a key that is missing or stands twice, or a value of the wrong kind; every mistake
+        is listed.
 
     Examples
     --------
@@ -204,63 +245,108 @@ def load_experiment(path: str | Path) -> Experiment:
     21
     """
     file = Path(path)
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ExperimentError(
-            f"experiment file {file} cannot be read: {error}", "Check the path."
-        ) from error
-    except yaml.YAMLError as error:
-        raise ExperimentError(
-            f"experiment file {file} is not valid YAML: {error}",
-            "Look at the line named above; mind the indentation.",
-        ) from error
+    content = _read(file)
     if not isinstance(content, dict):
         raise ExperimentError(
-            f"experiment file {file} holds {type(content).__name__}, not keys and values",
-            f"It has the keys {', '.join(_keys(Experiment))}.",
+            f"experiment file {file} holds {_shown(content)}, not keys and values",
+            f"Its keys are {', '.join(Experiment.model_fields)}.",
         )
     try:
         experiment = Experiment.model_validate(content)
     except ValidationError as error:
-        mistakes = "\n".join(f"  {line}" for line in _mistakes(error))
+        mistakes = _mistakes(error)
+        count = "a mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
         raise ExperimentError(
-            f"experiment file {file}:\n{mistakes}", "Correct these entries."
+            f"experiment file {file} has {count}", "\n  ".join(["Correct this:", *mistakes])
         ) from error
     experiment._folder = file.absolute().parent
     return experiment
 
 
-def _keys(section: type[BaseModel]) -> list[str]:
-    return list(section.model_fields)
+class _Loader(yaml.SafeLoader):
+    """YAML in which a key that stands twice is an error, and not the last of the two."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.MarkedYAMLError(
+                        problem=f"the key {key.value!r} stands twice", problem_mark=key.start_mark
+                    )
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
-def _mistakes(error: ValidationError) -> Iterator[str]:
+def _read(file: Path) -> Any:
+    try:
+        # _Loader is a SafeLoader.
+        return yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)
+    except OSError as error:
+        raise ExperimentError(
+            f"experiment file {file} cannot be read: {error.strerror}", "Check the path."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ExperimentError(
+            f"experiment file {file} is not text: {error}", "Save it as UTF-8."
+        ) from error
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = "" if mark is None else f", line {mark.line + 1}, column {mark.column + 1}"
+        raise ExperimentError(
+            f"experiment file {file}{place}: {error.problem}",
+            "Correct the line, or the one before it; indent with blanks.",
+        ) from error
+    except yaml.YAMLError as error:
+        raise ExperimentError(
+            f"experiment file {file} is not valid YAML: {error}", "Save it as plain text."
+        ) from error
+
+
+def _mistakes(error: ValidationError) -> list[str]:
     """Each mistake as a line: where, what, and what would be right."""
+    lines: dict[str, str] = {}
     for mistake in error.errors(include_url=False):
-        location = [part for part in mistake["loc"] if isinstance(part, str)]
-        where = ".".join(str(part) for part in mistake["loc"])
+        keys, section, description = _place(mistake["loc"])
+        where = ".".join(keys)
         if mistake["type"] == "extra_forbidden":
-            section = _section_at(location[:-1])
-            known = _keys(section)
-            nearest = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
+            known = list(section.model_fields) if section else []
+            nearest = difflib.get_close_matches(keys[-1], known, n=1, cutoff=0.5)
             hint = f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(known)}"
-            yield f"{where}: unknown key; {hint}"
+            line = f"{where}: unknown key; {hint}"
         elif mistake["type"] == "missing":
-            yield f"{where}: missing"
+            line = f"{where}: missing; give {description}"
+        elif mistake["type"] == "value_error" and section is not None:
+            line = f"{where}: {mistake['msg'].removeprefix('Value error, ')}"
+        elif description:
+            line = f"{where} is {_shown(mistake['input'])}: give {description}"
         else:
-            message = mistake["msg"].removeprefix("Value error, ")
-            yield f"{where}: {message} (it is {mistake['input']!r})"
+            line = f"{where}: {mistake['msg']}"
+        # Of a value that is none of several kinds, pydantic complains once for each kind.
+        lines.setdefault(where, line)
+    return list(lines.values())
 
 
-def _section_at(location: list[str]) -> type[BaseModel]:
-    """Model of the section at a location; alternatives of a union are passed through."""
-    section: type[BaseModel] = Experiment
-    for name in location:
-        field = section.model_fields.get(name)
+def _place(location: tuple[int | str, ...]) -> tuple[list[str], type[BaseModel] | None, str]:
+    """Keys that lead to a mistake, the section it is in or is, and what belongs there.
+
+    What follows a field that is no section (the kinds of a union, the place in a list) is left out.
+    """
+    keys: list[str] = []
+    section: type[BaseModel] | None = Experiment
+    description = ""
+    for part in location:
+        if section is None:
+            break
+        keys.append(str(part))
+        field = section.model_fields.get(str(part))
         if field is None:
-            continue
-        for kind in (field.annotation, *get_args(field.annotation)):
-            if isinstance(kind, type) and issubclass(kind, BaseModel):
-                section = kind
-    return section
+            return keys, section, ""
+        description = field.description or ""
+        kinds = (field.annotation, *get_args(field.annotation))
+        section = next((k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)), None)
+    return keys, section, description
+
+
+def _shown(value: Any) -> str:
+    return "nothing" if value is None else reprlib.repr(value)

@@ -211,7 +211,7 @@ def _integrate_labelled(
             output_core_dims=[[Y, X]],
             join="exact",
             dask="allowed",
-            keep_attrs=False,
+            keep_attrs="override",
         )
     except xr.AlignmentError as error:
         raise InputError(

@@ -1,25 +1,24 @@
 """An experiment from raw frames to a result store: open, correct, track, integrate, write."""
 
-import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-import dask
 import numpy as np
 import xarray as xr
+from dask.highlevelgraph import HighLevelGraph
 
 from wavedask.conventions import FRAME, X, Y
 from wavedask.correct import blind_pixels, correct
-from wavedask.errors import InputError
+from wavedask.errors import FrameMismatchError, InputError, StoreError
 from wavedask.experiment import Experiment, Frames
 from wavedask.io import input_files, open_scan
-from wavedask.store import StoreReport, write_store
+from wavedask.store import StoreReport, open_store, write_store
 from wavedask.track import track
 from wavedask.wavefront import wavefront
-
-logger = logging.getLogger(__name__)
 
 BLIND_PIXELS = "blind_pixels"
 """Attribute of a result: pixels whose flat field is not above their dark."""
@@ -63,9 +62,9 @@ class Plan:
     block_shape : tuple of int
         Frames, rows and columns of the largest block.
     tasks : int
-        Dask tasks, estimated from the first frame.
+        Dask tasks, estimated from the first frames.
     bytes_input : int
-        Raw bytes of the sample.
+        Size of all input files.
     bytes_output : int
         Bytes of the result before compression.
     bytes_per_task : int
@@ -125,6 +124,7 @@ def stages(experiment: Experiment, *, progress: bool | None = None) -> Stages:
         for role in ("sample", "reference", "dark", "flat")
         if getattr(experiment, role) is not None
     }
+    _check_shapes(scans)
     dark, flat = scans.get("dark"), scans.get("flat")
     settings = experiment.correct
     image, reference = (
@@ -150,6 +150,17 @@ def stages(experiment: Experiment, *, progress: bool | None = None) -> Stages:
     return Stages(image, reference, result, inputs, blind)
 
 
+def _check_shapes(scans: Mapping[str, xr.Dataset]) -> None:
+    shapes = {role: (scan.sizes[Y], scan.sizes[X]) for role, scan in scans.items()}
+    for role, shape in shapes.items():
+        if shape != shapes["sample"]:
+            raise FrameMismatchError(
+                f"{role} frames ({input_files(scans[role])[0]}, ...) are {shape} pixels (y, x), "
+                f"sample frames ({input_files(scans['sample'])[0]}, ...) {shapes['sample']}",
+                "Use frames of the same detector region and binning.",
+            )
+
+
 def _open(experiment: Experiment, frames: Frames, progress: bool | None) -> xr.Dataset:
     names = [frames.files] if isinstance(frames.files, str) else frames.files
     motors: Any = frames.motors
@@ -158,7 +169,7 @@ def _open(experiment: Experiment, frames: Frames, progress: bool | None) -> xr.D
     elif frames.mesh is not None:
         motors = frames.mesh.positions()
     return open_scan(
-        [experiment.path(name) for name in names],
+        [experiment.source(name) for name in names],
         motors=motors,
         units=frames.units,
         scan=frames.scan,
@@ -166,15 +177,13 @@ def _open(experiment: Experiment, frames: Frames, progress: bool | None) -> xr.D
     )
 
 
-def plan(result: xr.Dataset, image: xr.DataArray) -> Plan:
-    """Tell what computing a result will take; only its graph is looked at.
+def plan(prepared: Stages) -> Plan:
+    """Tell what a run will take; only its graph and the sizes of its files are looked at.
 
     Parameters
     ----------
-    result : xarray.Dataset
-        Lazy result of `stages`.
-    image : xarray.DataArray
-        Corrected frames it is computed from.
+    prepared : Stages
+        As of `stages`.
 
     Returns
     -------
@@ -185,25 +194,39 @@ def plan(result: xr.Dataset, image: xr.DataArray) -> Plan:
     InputError
         A result that is not lazy: there is nothing left to plan.
     """
+    result = prepared.result
     maps = [array for array in result.data_vars.values() if FRAME in array.dims and array.chunks]
     if not maps:
         raise InputError("the result is not lazy", "Plan before it is computed.")
     frames = result.sizes[FRAME]
     blocks = max(int(np.prod(array.data.numblocks)) for array in maps)
     block_shape = tuple(max(sizes) for sizes in maps[0].chunks or ())
-    (first,) = dask.base.optimize(result.isel({FRAME: slice(0, block_shape[0])}))
-    tasks = len(dict(first.__dask_graph__())) * -(-frames // block_shape[0])
+    one, two = (_count_tasks(maps, blocks) for blocks in (1, 2))
+    # What all frames share (flat, dark, reference) is in both, and counts once.
+    tasks = one + (two - one) * (-(-frames // block_shape[0]) - 1)
     per_block = sum(int(np.prod(array.data.chunksize)) * array.dtype.itemsize for array in maps)
     return Plan(
         frames=frames,
-        shape=(image.sizes[Y], image.sizes[X]),
+        shape=(result.sizes[Y], result.sizes[X]),
         blocks=blocks,
         block_shape=block_shape,
         tasks=tasks,
-        bytes_input=image.nbytes,
+        bytes_input=sum(path.stat().st_size for path in prepared.inputs),
         bytes_output=sum(array.nbytes for array in maps),
         bytes_per_task=2 * per_block,
     )
+
+
+def _count_tasks(maps: list[xr.DataArray], blocks: int) -> int:
+    """Count the tasks of the first blocks of frames, fused as they will be."""
+    whole = HighLevelGraph.merge(*(array.data.__dask_graph__() for array in maps))
+    keys = []
+    for array in maps:
+        grid = [range(count) for count in array.data.numblocks]
+        axis = array.dims.index(FRAME)
+        grid[axis] = grid[axis][:blocks]
+        keys += [(array.data.name, *index) for index in product(*grid)]
+    return len(dict(maps[0].data.__dask_optimize__(whole, keys)))
 
 
 def run(
@@ -235,15 +258,25 @@ def run(
     """
     begin = time.perf_counter()
     ready = stages(experiment, progress=progress) if prepared is None else prepared
-    blind = 0 if ready.blind is None else int(ready.blind.sum())
-    if blind:
-        logger.info("%d pixels have a flat field not above their dark", blind)
-    result = ready.result.assign_attrs({BLIND_PIXELS: blind})
+    output = experiment.path(experiment.output)
+    blind = _count_blind(ready, output)
     report = write_store(
-        experiment.path(experiment.output),
-        result,
+        output,
+        ready.result.assign_attrs({BLIND_PIXELS: blind}),
         settings=experiment.settings,
         inputs=ready.inputs,
         progress=progress,
     )
     return RunReport(report, blind, time.perf_counter() - begin)
+
+
+def _count_blind(ready: Stages, output: Path) -> int:
+    """Count the blind pixels, or take the number from the store of an earlier run."""
+    if ready.blind is None:
+        return 0
+    try:
+        stored = open_store(output).attrs
+    except StoreError:
+        # No store yet. If something else stands there, writing will say so.
+        stored = {}
+    return int(stored[BLIND_PIXELS] if BLIND_PIXELS in stored else ready.blind.sum())

@@ -9,6 +9,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from numpy.typing import NDArray
 
 from wavedask.conventions import (
     CURVATURE_X,
@@ -16,11 +17,10 @@ from wavedask.conventions import (
     DIMENSIONLESS,
     DISPLACEMENT_X,
     DISPLACEMENT_Y,
+    FIGURE_ERROR,
     LONG_NAME,
-    METRE,
     PHASE,
     PIXEL,
-    RADIAN,
     RESIDUAL,
     SLOPE_X,
     SLOPE_Y,
@@ -30,6 +30,7 @@ from wavedask.conventions import (
     Y,
 )
 from wavedask.errors import InputError
+from wavedask.prefixes import prefixed
 
 SIGNED: Final = frozenset(
     quantity.name
@@ -43,14 +44,14 @@ SIGNED: Final = frozenset(
         CURVATURE_Y,
         CURVATURE_X,
         RESIDUAL,
+        FIGURE_ERROR,
     )
 )
 """Variables whose zero has a meaning: drawn with a diverging map centred on it."""
-PREFIXES: Final = {0: "", -3: "m", -6: "µ", -9: "n", -12: "p", 3: "k"}
-SCALED_UNITS: Final = frozenset({METRE, RADIAN})
-"""Units that take an SI prefix."""
 OUTLYING: Final = 0.1
 """Per cent of the pixels on either side that the colours need not cover."""
+NO_DATA: Final = "0.75"
+"""Grey of pixels without a value: white would pass for zero."""
 
 
 def plot_map(
@@ -67,7 +68,7 @@ def plot_map(
         Where to draw; by default in a new figure.
     signed : bool, optional
         Whether zero is in the middle of a diverging colour map; by default so for displacements,
-        slopes, wavefronts, phases, curvatures and residuals.
+        slopes, wavefronts, phases, curvatures, residuals and figure errors.
 
     Returns
     -------
@@ -99,7 +100,7 @@ def plot_map(
     values = np.asarray(image.values, np.float64)
     values = np.where(np.isfinite(values), values, np.nan)
     unit = str(image.attrs.get(UNITS, ""))
-    scale, label = _prefixed(values, unit)
+    scale, label = prefixed(_largest(values), unit)
     low, high = _limits(values * scale)
     if field.name in SIGNED if signed is None else signed:
         bound = max(abs(low), abs(high)) or 1.0
@@ -109,6 +110,7 @@ def plot_map(
     extent, unit_y, unit_x = _extent(image)
     drawn = axes.imshow(values * scale, cmap=colours, vmin=low, vmax=high, extent=extent)
     name = str(image.attrs.get(LONG_NAME, field.name))
+    axes.set_facecolor(NO_DATA)
     axes.set_title(name, fontsize="medium")
     axes.set_xlabel(f"{X} [{unit_x}]")
     axes.set_ylabel(f"{Y} [{unit_y}]")
@@ -161,18 +163,12 @@ def plot_maps(
     return figure
 
 
-def _prefixed(values: np.ndarray, unit: str) -> tuple[float, str]:
-    """Factor and unit that bring values to between 1 and 1000 where the unit takes a prefix."""
+def _largest(values: NDArray[np.float64]) -> float:
     known = np.abs(values[np.isfinite(values)])
-    largest = float(known.max()) if known.size else 0.0
-    if unit not in SCALED_UNITS or largest == 0:
-        return 1.0, unit
-    power = 3 * math.floor(math.log10(largest) / 3)
-    power = min(max(power, min(PREFIXES)), max(PREFIXES))
-    return 10.0**-power, PREFIXES[power] + unit
+    return float(known.max()) if known.size else 0.0
 
 
-def _limits(values: np.ndarray) -> tuple[float, float]:
+def _limits(values: NDArray[np.float64]) -> tuple[float, float]:
     known = values[np.isfinite(values)]
     if not known.size:
         return 0.0, 1.0
@@ -190,9 +186,11 @@ def _extent(image: xr.DataArray) -> tuple[tuple[float, float, float, float], str
         if dim in image.coords:
             positions = np.asarray(image[dim].values, np.float64)
             unit = str(image[dim].attrs.get(UNITS, PIXEL))
-        scale, unit = _prefixed(positions, unit)
-        half = abs(positions[-1] - positions[0]) / (2 * (size - 1)) if size > 1 else 0.5
-        edges.append(((positions[0] - half) * scale, (positions[-1] + half) * scale))
+        scale, unit = prefixed(_largest(positions), unit)
+        first, last = positions[0] * scale, positions[-1] * scale
+        # A single pixel tells no step.
+        half = (last - first) / (2 * (size - 1)) if size > 1 else 0.5
+        edges.append((float(first - half), float(last + half)))
         units.append(unit)
     (top, bottom), (left, right) = edges
     return (left, right, bottom, top), units[0], units[1]

@@ -1,6 +1,8 @@
 """Scans, stores and plans in words: rows of a name and a value, for tables."""
 
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 import xarray as xr
@@ -8,20 +10,28 @@ import xarray as xr
 from wavedask.conventions import (
     COMPLETE,
     COUNTER,
+    DIMENSIONLESS,
     FRAME,
     IMAGE,
     LONG_NAME,
     MOTOR,
+    PIXEL,
+    QUANTITIES,
     ROLE,
     UNITS,
     UNKNOWN_UNIT,
     X,
     Y,
 )
-from wavedask.pipeline import Stages, plan
-from wavedask.store import open_store
+from wavedask.pipeline import BLIND_PIXELS, Stages, plan
+from wavedask.prefixes import prefixed
+from wavedask.store import CREATED, INPUTS, SETTINGS, VERSION, open_store
+from wavedask.writer import METADATA
 
 Rows = list[tuple[str, str]]
+
+BARE: Final = frozenset({UNKNOWN_UNIT, DIMENSIONLESS})
+"""Units that are not worth a word."""
 
 
 def is_store(path: str | Path) -> bool:
@@ -32,7 +42,11 @@ def is_store(path: str | Path) -> bool:
     >>> is_store("sample_0000.edf")
     False
     """
-    return (Path(path) / "zarr.json").is_file()
+    try:
+        return (Path(path) / METADATA).is_file()
+    except OSError:
+        # Who opens it next tells why.
+        return False
 
 
 def describe_scan(scan: xr.Dataset, *, everything: bool = False) -> Rows:
@@ -65,7 +79,7 @@ def describe_scan(scan: xr.Dataset, *, everything: bool = False) -> Rows:
     size = image.dtype.itemsize
     described: Rows = [
         ("frames", str(frames)),
-        ("frame", f"{rows} x {columns} px, {image.dtype.name}"),
+        ("frame size", f"{rows} x {columns} px, {image.dtype.name}"),
         ("size", _bytes(image.nbytes)),
         (
             "chunks",
@@ -96,7 +110,7 @@ def describe_scan(scan: xr.Dataset, *, everything: bool = False) -> Rows:
 
 
 def describe_store(path: str | Path) -> Rows:
-    """Describe a result store: frames, what is complete, variables, motors, origin.
+    """Describe a result store: what is complete, motors, axes, variables, settings, origin.
 
     Parameters
     ----------
@@ -113,22 +127,32 @@ def describe_store(path: str | Path) -> Rows:
         Not a result store.
     """
     stored = open_store(path)
+    frames = stored.sizes[FRAME]
     complete = int(stored[COMPLETE.name].sum())
-    described: Rows = [
-        ("frames", f"{stored.sizes[FRAME]} ({complete} complete)"),
-        ("written by", f"wavedask {stored.attrs['wavedask_version']}, {stored.attrs['created']}"),
-        ("input files", str(len(stored.attrs["inputs"]))),
-    ]
-    for name, variable in stored.data_vars.items():
-        dims = " x ".join(f"{dim} {size}" for dim, size in variable.sizes.items())
-        label = variable.attrs.get(LONG_NAME, "")
-        described.append((str(name), f"{label}{_unit(variable)}; {dims}"))
+    state = "finished" if complete == frames else "not finished: run the same again to resume"
+    described: Rows = [("frames", f"{frames}, {complete} complete ({state})")]
     described += [
         (str(name), _range(coord))
         for name, coord in stored.coords.items()
         if coord.attrs.get(ROLE) == MOTOR and coord.dims == (FRAME,)
     ]
-    return described
+    described += [(f"axis {dim}", _axis(stored[dim])) for dim in (Y, X) if dim in stored.coords]
+    described += [
+        (name, _meaning(stored[name]))
+        for name in sorted(map(str, stored.data_vars), key=_place_of(QUANTITIES))
+    ]
+    described += [
+        (f"settings, {section}", _listed(given))
+        for section, given in stored.attrs[SETTINGS].items()
+        if isinstance(given, dict)
+    ]
+    if BLIND_PIXELS in stored.attrs:
+        described.append(("flat pixels without beam", str(stored.attrs[BLIND_PIXELS])))
+    return [
+        *described,
+        ("input", f"{len(stored.attrs[INPUTS])} files"),
+        ("written by", f"wavedask {stored.attrs[VERSION]}, {stored.attrs[CREATED]}"),
+    ]
 
 
 def describe_plan(prepared: Stages) -> Rows:
@@ -143,7 +167,7 @@ def describe_plan(prepared: Stages) -> Rows:
     -------
     list of (str, str)
     """
-    asked = plan(prepared.result, prepared.image)
+    asked = plan(prepared)
     return [
         ("frames", f"{asked.frames} of {asked.shape[0]} x {asked.shape[1]} px"),
         ("input", f"{_bytes(asked.bytes_input)} in {len(prepared.inputs)} files"),
@@ -155,9 +179,35 @@ def describe_plan(prepared: Stages) -> Rows:
     ]
 
 
+def _place_of(names: Iterable[str]) -> Callable[[str], tuple[int, str]]:
+    """Key that sorts as `names` are, and what is not among them behind, by name."""
+    places = {name: place for place, name in enumerate(names)}
+    return lambda name: (places.get(name, len(places)), name)
+
+
+def _meaning(variable: xr.DataArray) -> str:
+    """Say what a variable is, its unit, and its dimensions where they are not those of a stack."""
+    unit = str(variable.attrs.get(UNITS, UNKNOWN_UNIT))
+    words = [str(variable.attrs.get(LONG_NAME, "")), "" if unit in BARE else f"[{unit}]"]
+    if variable.dims != (FRAME, Y, X):
+        words.append(f"({', '.join(map(str, variable.dims))})")
+    return " ".join(filter(None, words))
+
+
+def _axis(positions: xr.DataArray) -> str:
+    """Range and number of the pixels along an axis."""
+    values = np.asarray(positions.values, np.float64)
+    scale, unit = prefixed(float(np.abs(values).max()), str(positions.attrs.get(UNITS, PIXEL)))
+    return f"{values[0] * scale:.4g} … {values[-1] * scale:.4g} {unit}, {values.size} px"
+
+
+def _listed(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in settings.items() if value not in (None, {}))
+
+
 def _unit(array: xr.DataArray) -> str:
     unit = array.attrs.get(UNITS, UNKNOWN_UNIT)
-    return "" if unit in (UNKNOWN_UNIT, "1") else f" {unit}"
+    return "" if unit in BARE else f" {unit}"
 
 
 def _range(coord: xr.DataArray) -> str:

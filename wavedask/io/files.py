@@ -70,6 +70,15 @@ def find_files(source: Source) -> tuple[list[Path], Format]:
 
 
 def _expand(path: Path) -> list[Path]:
+    try:
+        return _files_at(path)
+    except PermissionError as error:
+        raise FileError(
+            f"{path} cannot be looked at: {error}", "Ask for the permission to read it."
+        ) from error
+
+
+def _files_at(path: Path) -> list[Path]:
     if path.is_dir():
         return _folder_files(path)
     if path.exists():

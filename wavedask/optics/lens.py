@@ -239,7 +239,7 @@ def _fit(surface: xr.DataArray) -> tuple[_Paraboloid, xr.DataArray]:
         dask="parallelized",
         output_dtypes=[np.float64, surface.dtype],
         dask_gufunc_kwargs={"output_sizes": {PARAMETER: len(_Paraboloid._fields)}},
-        keep_attrs=False,
+        keep_attrs="override",
     )
     columns = (parameters.isel({PARAMETER: i}) for i in range(len(_Paraboloid._fields)))
     return _Paraboloid(*columns), residual.assign_coords({Y: surface[Y], X: surface[X]})

@@ -1,0 +1,170 @@
+"""One vocabulary: spelt in one place, complete, and on every result."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import wavedask as wd
+from wavedask.conventions import (
+    FRAME,
+    LONG_NAME,
+    QUANTITIES,
+    RESERVED_NAMES,
+    SLOPE_Y,
+    UNITS,
+    Quantity,
+    labelled,
+)
+from wavedask.simulate import displaced_pair
+
+PACKAGE = Path(wd.__file__).parent
+
+EXCEPTIONS = {
+    ("__init__.py", "wavefront"),  # the function
+    ("integrate.py", "slope_y"),  # the argument, in messages
+    ("integrate.py", "slope_x"),
+    ("io/hdf5.py", "image"),  # the name under which a BLISS file keeps the frames of a camera
+    ("optics/lens.py", "y"),  # arguments of a function that xarray calls
+    ("optics/lens.py", "x"),
+}
+"""Where such a word is not a name of this package, by file and word."""
+
+
+def docstrings(tree: ast.AST) -> Iterator[ast.expr]:
+    """Texts that stand alone: docstrings of modules, classes, functions and constants."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr):
+            yield node.value
+
+
+def spelt(source: str) -> set[tuple[int, str]]:
+    """Lines and names of the vocabulary that stand in a source as literals."""
+    tree = ast.parse(source)
+    words = {id(text) for text in docstrings(tree)}
+    return {
+        (node.lineno, node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and node.value in RESERVED_NAMES
+        and id(node) not in words
+    }
+
+
+def test_a_literal_is_found_where_it_counts() -> None:
+    source = '"""frame"""\nds["slope_y"]\nds.sel(frame=0)\ndef f():\n    "y"\n    return {"x": 1}\n'
+    assert spelt(source) == {(2, "slope_y"), (6, "x")}
+
+
+@pytest.mark.parametrize(
+    "path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE))
+)
+def test_no_other_module_spells_a_name(path: Path) -> None:
+    name = path.relative_to(PACKAGE).as_posix()
+    if name == "conventions.py":
+        pytest.skip("this is where they are spelt")
+    found = spelt(path.read_text(encoding="utf-8"))
+    assert not {(line, word) for line, word in found if (name, word) not in EXCEPTIONS}
+
+
+def test_no_exception_outlives_its_reason() -> None:
+    for name, word in EXCEPTIONS:
+        assert word in {word for _, word in spelt((PACKAGE / name).read_text(encoding="utf-8"))}
+
+
+@pytest.mark.parametrize("quantity", QUANTITIES.values(), ids=list(QUANTITIES))
+def test_every_quantity_is_described(quantity: Quantity) -> None:
+    assert quantity.name.isidentifier()
+    assert quantity.units == quantity.units.strip() != ""
+    assert quantity.long_name == quantity.long_name.strip() != ""
+
+
+def test_names_and_meanings_are_unique() -> None:
+    assert [quantity.name for quantity in QUANTITIES.values()] == list(QUANTITIES)
+    assert len({quantity.long_name for quantity in QUANTITIES.values()}) == len(QUANTITIES)
+    assert {FRAME, "y", "x", "source_file", "source_index"} <= RESERVED_NAMES
+
+
+def test_attributes_are_a_copy() -> None:
+    SLOPE_Y.attrs["units"] = "m"
+    assert SLOPE_Y.attrs["units"] == "rad"
+
+
+def test_labels_replace_those_of_the_input() -> None:
+    array = labelled(
+        np.zeros((1, 2, 3)), SLOPE_Y, attrs={"units": "px", "long_name": "u", "camera": "pco"}
+    )
+    assert array.dims == ("frame", "y", "x")
+    assert array.name == "slope_y"
+    assert array.attrs == {
+        "units": "rad",
+        "long_name": "vertical wavefront slope",
+        "camera": "pco",
+    }
+    assert labelled(np.zeros((1, 2, 3)), SLOPE_Y, units="mrad").attrs["units"] == "mrad"
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, xr.Dataset]:
+    """What each public function that returns labelled data gives, by name."""
+    pair = displaced_pair((96, 96), displacement_x=1.3, seed=1)
+    sample, reference = (
+        xr.DataArray(
+            image[None].astype("f4"),
+            dims=("frame", "y", "x"),
+            coords={"lens_x": ("frame", [0.5], {"units": "mm", "long_name": "lens_x"})},
+            attrs={"units": "counts", "long_name": "raw"},
+        )
+        for image in (pair.sample, pair.reference)
+    )
+    # Without `lens_x`, which would be the same motor at another position.
+    reference = reference.drop_vars("lens_x")
+    corrected = wd.correct(sample, flat=reference * 0 + 100)
+    tracked = wd.track(sample, reference, window=15, search=4)
+    physical = wd.wavefront(tracked, distance=1.0, pixel_size=1e-6, energy=17.0)
+    surface = wd.integrate(physical.slope_y, physical.slope_x)
+    lens = wd.optics.fit_lens(physical, delta=1e-6)
+    store = tmp_path_factory.mktemp("labels") / "r.zarr"
+    wd.write_store(store, physical.chunk({"frame": 1}), settings={})
+    return {
+        "blind_pixels": wd.blind_pixels(reference).to_dataset(name="blind"),
+        "correct": corrected.to_dataset(name="image"),
+        "integrate": surface.to_dataset(name="wavefront"),
+        "open_store": wd.open_store(store),
+        "optics": lens,
+        "track": tracked,
+        "wavefront": physical,
+    }
+
+
+UNLABELLED = {
+    "CrossSpot",
+    "StoreReport",
+    "cross_spot",
+    "errors",
+    "input_files",
+    "mesh",
+    "open_scan",
+    "simulate",
+    "write_store",
+}
+"""Public names that return no labelled result (open_scan has tests of its own)."""
+
+LABELLED = sorted(set(wd.__all__) - UNLABELLED)
+
+
+@pytest.mark.parametrize("function", LABELLED)
+def test_results_say_what_they_are(function: str, outputs: dict[str, xr.Dataset]) -> None:
+    result = outputs[function]
+    assert result.data_vars
+    for name, variable in result.variables.items():
+        assert variable.attrs.get(UNITS), f"{name} of {function} has no units"
+        assert variable.attrs.get(LONG_NAME), f"{name} of {function} has no long_name"
+        quantity = QUANTITIES.get(str(name))
+        if quantity is not None and name != "image":
+            assert variable.attrs[UNITS] == quantity.units
+            assert variable.attrs[LONG_NAME] == quantity.long_name

@@ -1,0 +1,149 @@
+"""What the documentation says is what the package does."""
+
+import inspect
+import re
+import shlex
+from pathlib import Path
+from typing import get_args
+
+import click
+import dask
+import pytest
+import yaml
+from pydantic import BaseModel
+
+import wavedask as wd
+from wavedask import errors
+from wavedask.cli import main
+from wavedask.demo import demo_campaign
+from wavedask.experiment import Experiment, load_experiment
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+DOCS = ROOT / "docs"
+PAGES = [README, ROOT / "deploy" / "README.md", *sorted(DOCS.glob("*.md"))]
+NOTEBOOK = ROOT / "notebooks" / "first_light.md"
+
+
+def blocks(page: Path, *languages: str) -> list[str]:
+    """Code blocks of a page in one of these languages."""
+    found = re.findall(r"^```(\w+)\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    return [code for language, code in found if language in languages]
+
+
+def commands(page: Path) -> list[list[str]]:
+    """Calls of ``wavedask`` on a page, as lists of words without the name itself."""
+    calls = []
+    for block in blocks(page, "bash", "console"):
+        for line in block.replace("\\\n", " ").splitlines():
+            for part in line.removeprefix("$ ").split("&&"):
+                words = shlex.split(part)
+                if words and words[0].rpartition("/")[2] == "wavedask":
+                    calls.append(words[1:])
+    return calls
+
+
+def keys(section: type[BaseModel]) -> set[str]:
+    """Keys that a section of an experiment file may have, and those of the sections in it."""
+    found = set(section.model_fields)
+    for field in section.model_fields.values():
+        for kind in (field.annotation, *get_args(field.annotation)):
+            if inspect.isclass(kind) and issubclass(kind, BaseModel):
+                found |= keys(kind)
+    return found
+
+
+def test_readme_example_runs_on_the_files_of_the_demonstration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (example,) = blocks(README, "python")
+    assert len(example.splitlines()) <= 18
+    demo_campaign(tmp_path / "wavedask-demo", side=256, positions=2, seed=0)
+    monkeypatch.chdir(tmp_path)
+    with dask.config.set(scheduler="threads", num_workers=1):
+        exec(compile(example, str(README), "exec"), {})
+    radius = float(capsys.readouterr().out.strip("[] m\n"))
+    assert radius == pytest.approx(50e-6, rel=0.05)
+    assert (tmp_path / "lens.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("ending", ["pytest", "wavedask demo"])
+def test_readme_has_one_line_that_sets_itself_up(ending: str) -> None:
+    lines = [
+        line
+        for block in blocks(README, "bash")
+        for line in block.splitlines()
+        if line.startswith("python3 -m venv .venv && ") and line.endswith(f".venv/bin/{ending}")
+    ]
+    assert len(lines) == 1
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_and_options_exist(page: Path) -> None:
+    for words in commands(page):
+        name, *arguments = words
+        command = main.commands[name]
+        options = {option for parameter in command.params for option in parameter.opts}
+        assert {word for word in arguments if word.startswith("--")} <= options, words
+        # What click itself thinks of the line: required arguments, kinds of values.
+        command.make_context(name, list(arguments), resilient_parsing=False)
+
+
+def test_pages_with_commands_were_read() -> None:
+    named = {words[0] for page in PAGES for words in commands(page)}
+    assert named == set(main.commands)
+    assert isinstance(main, click.Group)
+
+
+def test_experiment_of_the_documentation_is_valid_and_complete(tmp_path: Path) -> None:
+    example, *variations = blocks(DOCS / "experiment.md", "yaml")
+    file = tmp_path / "experiment.yaml"
+    file.write_text(example)
+    shown = load_experiment(file)
+    words = set(re.findall(r"\w+", "".join([example, *variations])))
+    assert keys(Experiment) <= words
+    required = {
+        name: yaml.safe_load(example)[name] for name in ("sample", "reference", "output")
+    } | {"wavefront": {"distance": 1.0, "pixel_size": 0.65e-6, "energy": 17.0}}
+    default = Experiment.model_validate(required)
+    assert shown.correct.average == default.correct.average
+    assert shown.wavefront == default.wavefront
+    assert shown.track.model_copy(update={"search": default.track.search}) == default.track
+    for variation in variations:
+        Experiment.model_validate(required | yaml.safe_load(variation))
+
+
+def test_mistakes_are_reported_as_the_documentation_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    example = blocks(DOCS / "experiment.md", "yaml")[0]
+    (report,) = blocks(DOCS / "experiment.md", "text")
+    monkeypatch.chdir(tmp_path)
+    file = Path("experiment.yaml")
+    file.write_text(example.replace("search:", "serach:").replace("e: 1.0 ", "e: -1.0 "))
+    with pytest.raises(errors.ExperimentError) as raised:
+        load_experiment(file)
+    assert f"Error: {raised.value}" == report.strip()
+
+
+def test_reference_lists_the_public_api() -> None:
+    listed = {
+        line.strip().rpartition(".")[2]
+        for block in re.findall(r":nosignatures:\n\n(.*?)```", (DOCS / "api.md").read_text(), re.S)
+        for line in block.splitlines()
+    }
+    public = {
+        name
+        for module in (wd, wd.optics, wd.simulate)
+        for name in module.__all__
+        if not inspect.ismodule(getattr(module, name))
+    }
+    raised = {name for name, item in vars(errors).items() if inspect.isclass(item)}
+    assert public | raised <= listed
+
+
+@pytest.mark.parametrize("page", [*PAGES, NOTEBOOK], ids=lambda page: page.name)
+def test_links_to_files_lead_somewhere(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", page.read_text())
+    missing = [target for target in targets if not (page.parent / target).exists()]
+    assert not missing
