@@ -521,3 +521,25 @@ def test_control_c_keeps_what_was_written(folder: Path) -> None:
             load(folder, track={"step": 1}, dark=None, output="other.zarr")
         )
     assert_equal(wd.open_store(store), wd.open_store(undisturbed.store.path))
+
+
+def test_control_c_in_a_terminal_reaches_the_workers_and_makes_no_noise(folder: Path) -> None:
+    file = write(folder, track={"step": 1}, cluster={"address": None, "workers": 2})
+    process = subprocess.Popen(
+        python_m("run", file),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    store = folder / "results.zarr"
+    try:
+        until(lambda: store.exists() or process.poll() is not None)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process
+        output, message = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert (process.returncode, output) == (1, "")
+    assert message == "Stopped. What was written is kept; run it again to resume.\n"
+    assert succeeded("run", file, *THREADS)["frames"].startswith(f"{FRAMES} (")

@@ -147,7 +147,7 @@ def demo(output: Path, side: int, positions: int, address: str | None, workers: 
         ("time of the pipeline", f"{report.run.seconds:.1f} s"),
         (
             "pixels without a match",
-            f"{100 * report.marked:.1f} % (borders: their speckle is outside the reference)",
+            f"{100 * report.marked:.1f} % (borders, whose speckle the reference does not hold)",
         ),
         ("flat pixels without beam", f"{report.run.blind_pixels}"),
         ("lens radius, true", f"{report.radius_true * 1e6:.3f} µm"),

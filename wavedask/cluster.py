@@ -30,6 +30,13 @@ WORKER_ENVIRONMENT: Final = {
 }
 """Environment of a worker process before it imports anything."""
 
+WORKER_CONFIG: Final = {
+    # The statistical profiler takes the interpreter from the running task a hundred times a second:
+    # six per cent of a loop of template matches, for a dashboard that is not there.
+    "distributed.worker.profile.enabled": False,
+}
+"""Configuration of the workers that are started here."""
+
 ZARR_LIMITS: Final = {"async.concurrency": 4, "threading.max_workers": 4}
 """Concurrent requests and codec threads of Zarr in one process; by default 10 requests a task."""
 
@@ -166,6 +173,7 @@ def local_client(
         workers = max(1, cores() // threads_per_worker)
     _check_workers(workers)
     with (
+        dask.config.set(WORKER_CONFIG),
         LocalCluster(
             n_workers=workers,
             threads_per_worker=threads_per_worker,

@@ -1,5 +1,6 @@
 """Maps as pictures: physical axes, units, a colour bar, and zero in the middle where it matters."""
 
+import io
 import math
 from collections.abc import Sequence
 from typing import Final
@@ -54,6 +55,16 @@ NO_DATA: Final = "0.75"
 """Grey of pixels without a value: white would pass for zero."""
 
 
+class Picture(Figure):
+    """A figure that a notebook shows without being told how, and that no global state holds."""
+
+    def _repr_png_(self) -> bytes:
+        """Draw for a notebook."""
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png")
+        return buffer.getvalue()
+
+
 def plot_map(
     field: xr.DataArray, *, axes: Axes | None = None, signed: bool | None = None
 ) -> AxesImage:
@@ -73,7 +84,7 @@ def plot_map(
     Returns
     -------
     matplotlib.image.AxesImage
-        Its ``figure`` can be saved with ``figure.savefig(path)``.
+        Its ``figure`` is shown by a notebook, and saved with ``figure.savefig(path)``.
 
     Raises
     ------
@@ -95,7 +106,7 @@ def plot_map(
             f"Choose one map of dimensions ({Y}, {X}), such as field.isel(frame=0).",
         )
     if axes is None:
-        axes = Figure(figsize=(6, 5), layout="constrained").add_subplot()
+        axes = Picture(figsize=(6, 5), layout="constrained").add_subplot()
     image = field.transpose(Y, X)
     values = np.asarray(image.values, np.float64)
     values = np.where(np.isfinite(values), values, np.nan)
@@ -155,7 +166,7 @@ def plot_maps(
         raise InputError("no maps to draw", "Give at least one.")
     columns = min(columns, len(fields))
     rows = math.ceil(len(fields) / columns)
-    figure = Figure(figsize=(4.6 * columns, 3.9 * rows), layout="constrained")
+    figure = Picture(figsize=(4.6 * columns, 3.9 * rows), layout="constrained")
     for number, field in enumerate(fields, 1):
         plot_map(field, axes=figure.add_subplot(rows, columns, number))
     if title:

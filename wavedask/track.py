@@ -8,8 +8,10 @@ from wavedask.conventions import (
     CORRELATION,
     DISPLACEMENT_X,
     DISPLACEMENT_Y,
+    LONG_NAME,
     UNCERTAINTY_X,
     UNCERTAINTY_Y,
+    UNITS,
     WINDOW,
     labelled,
 )
@@ -113,4 +115,6 @@ def track(
         )
         for quantity, field in zip(FIELDS, fields, strict=True)
     }
-    return xr.Dataset(variables, attrs=dict(sample.attrs))
+    # A unit is that of the image, not of the tracking.
+    attrs = {name: value for name, value in sample.attrs.items() if name not in (UNITS, LONG_NAME)}
+    return xr.Dataset(variables, attrs=attrs)

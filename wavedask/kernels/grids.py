@@ -146,8 +146,9 @@ def interpolate(
     Returns
     -------
     ndarray, shape (p, q)
-        A pixel whose nearest grid point is a gap is NaN. A gap beside a pixel counts with the mean
-        of its own neighbours, and keeps the pixel from being spoiled by it.
+        A pixel of a cell with a gap at a corner is NaN, unless it lies on a side without one. A gap
+        farther away, which a cubic still reaches with a small weight, counts with the mean of its
+        own neighbours.
     """
     if min(values.shape) == 0:
         return np.full((pixel_rows.size, pixel_columns.size), np.nan)
@@ -158,20 +159,14 @@ def interpolate(
         known = np.isfinite(around)
         mean = np.where(known, around, 0).sum(0) / np.maximum(known.sum(0), 1)
         filled = np.where(gaps, mean, values)
-    weights = cubic_weights if cubic else linear_weights
-    # Sparse, and so without the threads of a BLAS: the cores belong to Dask.
-    down = sparse.csr_array(weights(rows, pixel_rows))
-    across = sparse.csr_array(weights(columns, pixel_columns))
-    field = (across @ (down @ filled).T).T
+
+    def spread(field: Floats, weights: Callable[..., Floats]) -> Floats:
+        # Sparse, and so without the threads of a BLAS: the cores belong to Dask.
+        down = sparse.csr_array(weights(rows, pixel_rows))
+        across = sparse.csr_array(weights(columns, pixel_columns))
+        return np.asarray((across @ (down @ field).T).T)
+
+    out = spread(filled, cubic_weights if cubic else linear_weights)
     if gaps.any():
-        nearest = np.ix_(_nearest(rows, pixel_rows), _nearest(columns, pixel_columns))
-        field[gaps[nearest]] = np.nan
-    return np.asarray(field)
-
-
-def _nearest(grid: NDArray[np.intp], positions: NDArray[np.intp]) -> NDArray[np.intp]:
-    if grid.size == 1:
-        return np.zeros(positions.size, np.intp)
-    step = grid[1] - grid[0]
-    nearest = (positions - grid[0] + step // 2) // step
-    return np.asarray(np.clip(nearest, 0, grid.size - 1), np.intp)
+        out[spread(gaps.astype(np.float64), linear_weights) > 0] = np.nan
+    return out
