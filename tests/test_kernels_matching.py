@@ -1,5 +1,7 @@
 """The kernels of template matching, one by one."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -85,11 +87,16 @@ def test_a_gap_stays_a_gap_and_spoils_nothing() -> None:
     values = np.add.outer(grid * 1.0, 2.0 * grid)
     values[5, 5] = np.nan
     pixels = np.arange(41)
-    found = interpolate(values, rows=grid, columns=grid, pixel_rows=pixels, pixel_columns=pixels)
+    spread = partial(
+        interpolate, values, rows=grid, columns=grid, pixel_rows=pixels, pixel_columns=pixels
+    )
+    found = spread()
     truth = np.add.outer(pixels * 1.0, 2.0 * pixels)
     assert np.isnan(found[19:21, 19:21]).all()
     known = np.isfinite(found)
-    assert (~known).sum() <= 16
+    assert (~known).sum() == 7**2  # the four cells around it
+    bridged = spread(cubic=False, bridge=True)
+    assert np.isnan(bridged).sum() == 4**2
     np.testing.assert_allclose(found[known], truth[known])
 
 

@@ -195,8 +195,7 @@ def cross_spot_block(
         grid: list[NDArray[np.intp]], start: NDArray[Any], search: int, *, first_pass: bool
     ) -> Matches:
         return match_points(
-            image,
-            target,
+            [(image, target)],
             rows=grid[0],
             columns=grid[1],
             start_y=start[0],
@@ -222,6 +221,7 @@ def cross_spot_block(
                 pixel_rows=fine[0],
                 pixel_columns=fine[1],
                 cubic=False,
+                bridge=True,
             )
             for field in first
         ]

@@ -79,6 +79,19 @@ def linear_weights(grid: NDArray[np.intp], positions: NDArray[np.intp]) -> Float
     return _weights(grid, positions, _hat)
 
 
+def nearest_weights(grid: NDArray[np.intp], positions: NDArray[np.intp]) -> Floats:
+    """Matrix that takes the value of the nearest grid point.
+
+    Returns
+    -------
+    ndarray, shape (positions, grid)
+        A one in each row.
+    """
+    step = grid[1] - grid[0] if grid.size > 1 else 1
+    nearest = np.clip((positions - grid[0] + step // 2) // step, 0, grid.size - 1)
+    return np.asarray(nearest[:, None] == np.arange(grid.size), np.float64)
+
+
 def cubic_weights(grid: NDArray[np.intp], positions: NDArray[np.intp]) -> Floats:
     """Matrix of cubic convolution (Keys 1981, a = -1/2) from an equally spaced grid.
 
@@ -129,6 +142,7 @@ def interpolate(
     pixel_rows: NDArray[np.intp],
     pixel_columns: NDArray[np.intp],
     cubic: bool = True,
+    bridge: bool = False,
 ) -> Floats:
     """Interpolate a field from a grid to pixels; gaps stay gaps.
 
@@ -142,13 +156,15 @@ def interpolate(
         Coordinates of the pixels.
     cubic : bool, default True
         Cubic convolution; otherwise linear.
+    bridge : bool, default False
+        Whether only the pixels nearest to a gap are NaN.
 
     Returns
     -------
     ndarray, shape (p, q)
-        A pixel of a cell with a gap at a corner is NaN, unless it lies on a side without one. A gap
-        farther away, which a cubic still reaches with a small weight, counts with the mean of its
-        own neighbours.
+        A pixel of a cell with a gap at a corner is NaN, unless it lies on a side without one. Where
+        a gap still counts, to a cubic from farther away or to a bridge, it does so with the mean of
+        its own neighbours.
     """
     if min(values.shape) == 0:
         return np.full((pixel_rows.size, pixel_columns.size), np.nan)
@@ -168,5 +184,6 @@ def interpolate(
 
     out = spread(filled, cubic_weights if cubic else linear_weights)
     if gaps.any():
-        out[spread(gaps.astype(np.float64), linear_weights) > 0] = np.nan
+        share = spread(gaps.astype(np.float64), nearest_weights if bridge else linear_weights)
+        out[share > 0] = np.nan
     return out

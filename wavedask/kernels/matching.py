@@ -5,6 +5,7 @@ template is cut from the sample around ``p`` and searched for in the reference a
 Everything here works on one pair of plain arrays; a NaN is a pixel without data.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -174,8 +175,7 @@ def windows_between(smallest: int, largest: int) -> list[int]:
 
 
 def match_points(
-    sample: MaskedImage,
-    reference: MaskedImage,
+    pairs: Sequence[tuple[MaskedImage, MaskedImage]],
     *,
     rows: NDArray[np.intp],
     columns: NDArray[np.intp],
@@ -195,9 +195,10 @@ def match_points(
 
     Parameters
     ----------
-    sample, reference : MaskedImage
-        The pair, with a margin of at least half the largest window, plus, in the reference, the
-        search and the largest start.
+    pairs : sequence of (MaskedImage, MaskedImage)
+        Sample and reference, with a margin of at least half the largest window, plus, in the
+        reference, the search and the largest start. Of several pairs that share a displacement,
+        the correlations are averaged.
     rows, columns : ndarray of int, shapes (n,) and (m,)
         Pixel coordinates of the grid.
     start_y, start_x : ndarray of float, shape (n, m)
@@ -222,10 +223,12 @@ def match_points(
     best = Matches.none((grid_y.size, 1))
     pending = np.flatnonzero(np.isfinite(centre_y) & np.isfinite(centre_x))
     for window in windows:
-        usable = pending[_has_pattern(sample, grid_y[pending], grid_x[pending], window)]
+        patterned = np.ones(pending.size, np.bool_)
+        for sample, _ in pairs:
+            patterned &= _has_pattern(sample, grid_y[pending], grid_x[pending], window)
+        usable = pending[patterned]
         peaks, patches = _correlate(
-            sample,
-            reference,
+            pairs,
             (grid_y[usable], grid_x[usable]),
             (centre_y[usable].astype(np.intp), centre_x[usable].astype(np.intp)),
             window=window,
@@ -271,8 +274,7 @@ def _has_pattern(
 
 
 def _correlate(
-    sample: MaskedImage,
-    reference: MaskedImage,
+    pairs: Sequence[tuple[MaskedImage, MaskedImage]],
     points: tuple[NDArray[np.intp], NDArray[np.intp]],
     starts: tuple[NDArray[np.intp], NDArray[np.intp]],
     *,
@@ -288,11 +290,13 @@ def _correlate(
     peaks = np.zeros((points[0].size, 2), np.intp)
     patches = np.full((points[0].size, 3, 3), np.nan, np.float32)
     candidates = 2 * search + 1
+    sample, reference = pairs[0]
     corner = sample.margin - window // 2
     shift = reference.margin - window // 2 - search
     side = window + 2 * search
     limit_y, limit_x = (length - side for length in reference.pixels.shape)
     image, area = sample.pixels, reference.pixels
+    others = [(first.pixels, second.pixels) for first, second in pairs[1:]]
     tops, lefts = (points[0] + corner).tolist(), (points[1] + corner).tolist()
     area_tops = (points[0] - starts[0] + shift).tolist()
     area_lefts = (points[1] - starts[1] + shift).tolist()
@@ -304,9 +308,18 @@ def _correlate(
             image[top : top + window, left : left + window],
             cv2.TM_CCOEFF_NORMED,
         )
-        gaps = reference.missing_candidates(y, x, window, candidates)
-        if gaps is not None:
-            scores[gaps > MAX_MISSING * window**2] = _EXCLUDED
+        if others:
+            for template, field in others:
+                scores += cv2.matchTemplate(
+                    field[y : y + side, x : x + side],
+                    template[top : top + window, left : left + window],
+                    cv2.TM_CCOEFF_NORMED,
+                )
+            scores /= len(pairs)
+        for _, target in pairs:
+            gaps = target.missing_candidates(y, x, window, candidates)
+            if gaps is not None:
+                scores[gaps > MAX_MISSING * window**2] = _EXCLUDED
         _, height, _, (column, row) = cv2.minMaxLoc(scores)
         peaks[index] = row - search, column - search
         patches[index, 1, 1] = height if height > _EXCLUDED else np.nan

@@ -85,8 +85,7 @@ def _probe(
     grid = [np.linspace(0, length - 1, PROBES + 2)[1:-1].astype(np.intp) for length in sample.shape]
     start = np.broadcast_to(np.array(shift, np.float32)[:, None, None], (2, PROBES, PROBES))
     matches = match_points(
-        image,
-        target,
+        [(image, target)],
         rows=grid[0],
         columns=grid[1],
         start_y=start[0],
