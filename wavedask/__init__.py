@@ -4,7 +4,7 @@ from importlib.metadata import version
 
 from wavedask import errors, optics, simulate
 from wavedask.correct import blind_pixels, correct
-from wavedask.crossspot import CrossSpot, cross_spot
+from wavedask.crossspot import cross_spot
 from wavedask.integrate import integrate
 from wavedask.io import input_files, mesh, open_scan
 from wavedask.store import StoreReport, open_store, write_store
@@ -14,7 +14,6 @@ from wavedask.wavefront import wavefront
 __version__ = version("wavedask")
 
 __all__ = [
-    "CrossSpot",
     "StoreReport",
     "blind_pixels",
     "correct",

@@ -84,6 +84,8 @@ UNCERTAINTY_X: Final = Quantity(
 )
 CORRELATION: Final = Quantity("correlation", DIMENSIONLESS, "zero-normalised cross-correlation")
 WINDOW: Final = Quantity("window", PIXEL, "side of the matching window")
+TRANSMISSION: Final = Quantity("transmission", DIMENSIONLESS, "transmission")
+DARK_FIELD: Final = Quantity("dark_field", DIMENSIONLESS, "dark field (ratio of visibilities)")
 SLOPE_Y: Final = Quantity("slope_y", RADIAN, "vertical wavefront slope")
 SLOPE_X: Final = Quantity("slope_x", RADIAN, "horizontal wavefront slope")
 WAVEFRONT: Final = Quantity("wavefront", METRE, "wavefront (path length)")
@@ -114,6 +116,8 @@ QUANTITIES: Final[Mapping[str, Quantity]] = {
         UNCERTAINTY_X,
         CORRELATION,
         WINDOW,
+        TRANSMISSION,
+        DARK_FIELD,
         SLOPE_Y,
         SLOPE_X,
         WAVEFRONT,

@@ -1,298 +1,47 @@
-"""The two-pass tracker of the M7.5 report (crossSpot) on plain arrays, tile by tile under Dask."""
+"""The tracker of the report (crossSpot) on bare arrays: tile by tile under Dask."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, Literal, NamedTuple, TypeGuard
+from typing import Any, Final, Literal, TypeGuard
 
-import cv2
 import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 
 from wavedask.errors import InputError
-from wavedask.kernels.grids import anchored, interpolate
-from wavedask.kernels.matching import (
-    MaskedImage,
-    Matches,
-    match_points,
-    windows_between,
-    without_outliers,
-)
+from wavedask.kernels.dense import Dense
+from wavedask.kernels.fields import Fields
+from wavedask.kernels.matching import windows_between
 from wavedask.kernels.rigid import rigid_shift, shifted
-from wavedask.kernels.uncertainty import displacement_uncertainty
+from wavedask.kernels.spline import Order
+from wavedask.kernels.tile import Tile
+from wavedask.kernels.twopass import TwoPass
 
 Array = NDArray[Any] | da.Array
+Engine = Literal["dense", "opencv"]
 Rigid = Literal["auto"] | tuple[int, int] | None
+Settings = Dense | TwoPass
 
-SECOND_SEARCH: Final = 3
-"""Pixels searched around the first pass by the second."""
-SUPPORT: Final = 3
-"""Coarse steps on which the start of a point depends: interpolation, replacement, median test."""
-GRID_SUPPORT: Final = 5
-"""Fine steps on which a pixel depends: cubic interpolation, a gap filled in it, isolation."""
-
-
-class CrossSpot(NamedTuple):
-    """What `cross_spot` returns: arrays of float32 of the shape of the sample.
-
-    Attributes
-    ----------
-    displacement_y, displacement_x : array
-        ``u`` in pixels with ``sample(p) = reference(p - u)``; NaN where there is no match.
-    uncertainty_y, uncertainty_x : array
-        Standard error of the displacement in pixels; infinite where there is no match.
-    correlation : array
-        Zero-normalised cross-correlation at the match, -1 to 1; where there is none, the highest
-        that was seen, or NaN.
-    window : array
-        Side in pixels of the template that gave the match; 0 where there is none.
-    """
-
-    displacement_y: Any
-    displacement_x: Any
-    uncertainty_y: Any
-    uncertainty_x: Any
-    correlation: Any
-    window: Any
-
-
-COMPONENTS: Final = len(CrossSpot._fields)
-NO_MATCH: Final = CrossSpot(np.nan, np.nan, np.inf, np.inf, np.nan, 0)
-"""What a pixel without a match holds."""
-
-
-@dataclass(frozen=True, slots=True)
-class CrossSpotSettings:
-    """The settings of one tracking, checked and resolved.
-
-    Attributes
-    ----------
-    windows : tuple of int
-        Sides of the growing template in pixels, odd and increasing.
-    search : int
-        Pixels searched by the first pass on either side of the rigid shift.
-    step : int
-        Pixels between the points of the second pass.
-    good : float
-        Correlation at which the template stops growing.
-    """
-
-    windows: tuple[int, ...]
-    search: int
-    step: int
-    good: float
-
-    @classmethod
-    def checked(
-        cls, *, window: int | tuple[int, int], search: int, step: int, good: float
-    ) -> "CrossSpotSettings":
-        """Build settings from what a user gave, or say what is wrong with it."""
-        smallest, largest = window if isinstance(window, Sequence) else (window, window)
-        for side in (smallest, largest):
-            if side != int(side) or side < 5 or side % 2 == 0:
-                raise InputError(
-                    f"window is {window!r}",
-                    "Give an odd number of pixels from 5 up, or a pair (smallest, largest).",
-                )
-        if largest < smallest:
-            raise InputError(
-                f"window is {window!r}", "Give the smallest side first: (smallest, largest)."
-            )
-        if search != int(search) or search < 1:
-            raise InputError(
-                f"search is {search!r}",
-                "Give the largest displacement to look for, beyond the rigid shift, in whole "
-                "pixels from 1 up.",
-            )
-        if step != int(step) or not 1 <= step <= smallest:
-            raise InputError(
-                f"step is {step!r}",
-                f"Give a whole number of pixels from 1 to the window ({smallest}): wider steps "
-                "leave pixels unseen.",
-            )
-        if not 0 < good <= 1:
-            raise InputError(f"good is {good!r}", "Give a correlation between 0 and 1.")
-        return cls(tuple(windows_between(smallest, largest)), int(search), int(step), float(good))
-
-    @property
-    def coarse_step(self) -> int:
-        """Pixels between the points of the first pass: about a window."""
-        return self.windows[0]
-
-    @property
-    def reach(self) -> int:
-        """Pixels between a point and the farthest pixel of the pair that its match looks at."""
-        return max(self.windows) // 2 + self.search + SECOND_SEARCH
-
-    @property
-    def halo(self) -> int:
-        """Pixels around a tile without which its result would depend on the tiling."""
-        return SUPPORT * self.coarse_step + GRID_SUPPORT * self.step + self.reach
-
-
-@dataclass(frozen=True, slots=True)
-class Tile:
-    """Where a block with its halo lies in the frame.
-
-    Attributes
-    ----------
-    top, left : int
-        Frame coordinates of the block's first pixel, halo included.
-    inner : tuple of slice
-        The block without its halo, in coordinates of the block.
-    """
-
-    top: int
-    left: int
-    inner: tuple[slice, slice]
-
-
-def cross_spot_block(
-    sample: NDArray[Any],
-    reference: NDArray[Any],
-    *,
-    settings: CrossSpotSettings,
-    tile: Tile | None = None,
-) -> NDArray[np.float32]:
-    """Track one tile of one pair: both passes of the report's crossSpot. A pure function.
-
-    Parameters
-    ----------
-    sample, reference : ndarray, shape (rows, columns)
-        The pair, reference already shifted rigidly onto the sample; NaN is missing data.
-    settings : CrossSpotSettings
-        Windows, search and step.
-    tile : Tile, optional
-        Where the block lies in the frame; by default it is the frame.
-
-    Returns
-    -------
-    ndarray of float32, shape (6, rows, columns)
-        The fields of `CrossSpot` in their order, for the inner part of the tile.
-    """
-    if cv2.getNumThreads() != 1:
-        cv2.setNumThreads(1)  # the cores belong to Dask
-    rows, columns = sample.shape
-    if tile is None:
-        tile = Tile(0, 0, (slice(0, rows), slice(0, columns)))
-    largest = max(settings.windows)
-    image = MaskedImage(sample, margin=largest // 2, window=settings.windows[0])
-    target = MaskedImage(reference, margin=2 * settings.reach + largest, window=settings.windows[0])
-
-    def points(step: int, offset: int, margin: int | None) -> list[NDArray[np.intp]]:
-        grids = []
-        for origin, length, inner in zip(
-            (tile.top, tile.left), sample.shape, tile.inner, strict=True
-        ):
-            first, last = (0, length)
-            if margin is not None:
-                first, last = max(0, inner.start - margin), min(length, inner.stop + margin)
-            grids.append(anchored(first + origin, last + origin, step=step, offset=offset) - origin)
-        return grids
-
-    def matched(
-        grid: list[NDArray[np.intp]], start: NDArray[Any], search: int, *, first_pass: bool
-    ) -> Matches:
-        return match_points(
-            [(image, target)],
-            rows=grid[0],
-            columns=grid[1],
-            start_y=start[0],
-            start_x=start[1],
-            windows=list(settings.windows),
-            search=search,
-            good=settings.good,
-            demand_unique=first_pass,
-        )
-
-    coarse = points(settings.coarse_step, settings.coarse_step // 2, None)
-    fine = points(settings.step, 0, GRID_SUPPORT * settings.step)
-    nowhere = np.zeros((2, coarse[0].size, coarse[1].size), np.float32)
-    first = without_outliers(
-        matched(coarse, nowhere, settings.search, first_pass=True), spacing=settings.coarse_step
-    )
-    start = np.stack(
-        [
-            interpolate(
-                field,
-                rows=coarse[0],
-                columns=coarse[1],
-                pixel_rows=fine[0],
-                pixel_columns=fine[1],
-                cubic=False,
-                bridge=True,
-            )
-            for field in first
-        ]
-    )
-    second = matched(fine, start, SECOND_SEARCH, first_pass=False).without_isolated()
-    return _to_pixels(second, image, fine, tile, settings.step)
-
-
-def _to_pixels(
-    matches: Matches,
-    image: MaskedImage,
-    grid: list[NDArray[np.intp]],
-    tile: Tile,
-    step: int,
-) -> NDArray[np.float32]:
-    """Interpolate the second pass to the inner pixels of the tile and attach the uncertainty."""
-    errors = np.full((2, *matches.valid.shape), np.inf, np.float32)
-    for window in np.unique(matches.window[matches.valid]).tolist():
-        matched = matches.valid & (matches.window == window)
-        rows, columns = np.nonzero(matched)
-        errors[:, matched] = displacement_uncertainty(
-            image.pixels,
-            matches.correlation[matched],
-            window=window,
-            rows=grid[0][rows] + image.margin,
-            columns=grid[1][columns] + image.margin,
-        )
-    fields = [
-        matches.displacement_y,
-        matches.displacement_x,
-        np.where(np.isfinite(errors[0]), errors[0], np.nan),
-        np.where(np.isfinite(errors[1]), errors[1], np.nan),
-        matches.correlation,
-        np.where(matches.valid, matches.window, np.nan).astype(np.float32),
-    ]
-    pixels = [np.arange(inner.start, inner.stop) for inner in tile.inner]
-    out = np.empty((COMPONENTS, pixels[0].size, pixels[1].size), np.float32)
-    for index, field in enumerate(fields):
-        if step == 1:
-            values = field[np.ix_(pixels[0] - grid[0][0], pixels[1] - grid[1][0])]
-        else:
-            values = interpolate(
-                field,
-                rows=grid[0],
-                columns=grid[1],
-                pixel_rows=pixels[0],
-                pixel_columns=pixels[1],
-                # Errors and windows must not overshoot, as a cubic does beside a jump.
-                cubic=index < 2,
-            )
-        out[index] = np.where(np.isnan(values), NO_MATCH[index], values)
-    return out
+ENGINES: Final = ("dense", "opencv")
+ORDERS: Final = (3, 5)
+STEP: Final = 4
+"""Pixels between the points of the two-pass tracker, by default."""
 
 
 def cross_spot(
     sample: Array,
     reference: Array,
     *,
+    engine: Engine = "dense",
     window: int | tuple[int, int] = 21,
     search: int = 16,
-    step: int = 4,
     good: float = 0.8,
     rigid: Rigid = "auto",
-) -> CrossSpot:
+    joint: bool = False,
+    step: int | None = None,
+    order: Order | None = None,
+) -> Fields:
     """Track every pixel of a sample image, or of a stack of them, in its reference.
-
-    The report's crossSpot: a first pass on a coarse grid (a template about every window, searched
-    for around the rigid shift), outliers replaced, interpolated to all pixels; a second pass on a
-    fine grid centred on the first, with a template that grows where the peak is weak; a 2-D
-    quadratic through the peak; and interpolation to all pixels. The correlation is OpenCV's
-    ``TM_CCOEFF_NORMED`` (equations 3.1, 3.2).
 
     Parameters
     ----------
@@ -300,23 +49,35 @@ def cross_spot(
         Images with the optic. NaN marks missing pixels.
     reference : ndarray or dask.array.Array, shape (y, x) or (frame, y, x)
         Images without: one for all samples, or one for each.
+    engine : "dense" or "opencv", default "dense"
+        ``dense``: Gauss-Newton in deforming windows around every pixel, with B-splines.
+        ``opencv``: the two passes of the report, a loop of template matches.
     window : int or (int, int), default 21
-        Side of the template in pixels, odd; a pair lets it grow from the smallest to the largest
-        where the peak is weaker than `good`.
+        Side of the window in pixels, odd; a pair lets it grow from the smallest to the largest
+        where the match is weaker than `good` (and, with ``dense``, less certain than 0.1 px).
     search : int, default 16
         Largest displacement looked for, beyond the rigid shift, in pixels.
-    step : int, default 4
-        Pixels between the points of the second pass; 1 matches every pixel.
     good : float, default 0.8
-        Correlation at which the template stops growing.
+        Correlation at which the window stops growing.
     rigid : "auto", (int, int) or None, default "auto"
         Displacement (y, x) common to all pixels, in pixels: found from the whole frames, given, or
         none.
+    joint : bool, default False
+        Whether all frames share one displacement and are matched together (XSVT, UMPA), by the
+        ``dense`` engine only: the result has no frame axis.
+    step : int, optional
+        ``opencv`` only: pixels between the points of the second pass, 4 by default; 1 matches every
+        pixel.
+    order : 3 or 5, optional
+        ``dense`` only: order of the B-spline, 3 by default. The quintic is less biased where grains
+        are finer than 3 px, and slower.
 
     Returns
     -------
-    CrossSpot
-        Arrays of the shape of `sample`, lazy if one of the two is lazy.
+    Fields
+        A named tuple of arrays of the shape of `sample`, lazy if one of the two is lazy:
+        ``displacement_y``, ``displacement_x``, ``uncertainty_y``, ``uncertainty_x`` (px),
+        ``correlation``, ``window`` (px), ``transmission``, ``dark_field``.
 
     Raises
     ------
@@ -325,18 +86,21 @@ def cross_spot(
 
     Notes
     -----
-    A match is refused, and the pixel left NaN with infinite uncertainty, where the peak lies on the
-    edge of the search range, where more than a twentieth of the window is missing (so within about
-    half a window of the border), where the window is flat, where another peak is nearly as high,
-    and where the match stands alone.
+    Pixels without a match that deserves the name have NaN displacement and infinite uncertainty.
+    ``opencv``: the peak lies on the edge of the search range, more than a twentieth of the window
+    is missing, the window is flat, another peak is nearly as high, or the match stands alone.
+    ``dense``: less than a quarter of the window has data, it has no pattern, there was no
+    unambiguous start nearby, or the iteration has not settled.
 
-    The result is chunked as a lazy `sample` is: a chunk that spans the frame needs no halo, and
-    pairs are independent; smaller tiles share a halo and give the same result.
+    The result is chunked as a lazy `sample` is (a joint one has all frames in one chunk): a chunk
+    that spans the frame needs no halo, and pairs are independent; smaller tiles share a halo and
+    give the same result.
 
     References
     ----------
     E.-R. Cojocaru et al., "Wavefront software tests at ESRF", EUCALL milestone M7.5 (2018),
-    chapter 3. S. Berujon et al., Phys. Rev. Lett. 108, 158102 (2012).
+    chapter 3. S. Berujon et al., Phys. Rev. Lett. 108, 158102 (2012). M.-C. Zdora et al., Phys.
+    Rev. Lett. 118, 203903 (2017), for joint stacks.
 
     Examples
     --------
@@ -346,12 +110,87 @@ def cross_spot(
     >>> print(f"{found.displacement_x[48, 48]:.1f}")
     -1.6
     """
-    settings = CrossSpotSettings.checked(window=window, search=search, step=step, good=good)
+    settings = checked_settings(
+        engine=engine, window=window, search=search, good=good, step=step, order=order
+    )
+    if joint and not isinstance(settings, Dense):
+        raise InputError(f"joint matching with engine {engine!r}", 'Use engine="dense" for stacks.')
     _check_rigid(rigid)
-    _check_pair(sample, reference, settings)
-    if not (isinstance(sample, da.Array) or isinstance(reference, da.Array)):
-        return _track_arrays(np.asarray(sample), np.asarray(reference), settings, rigid)
-    return _track_lazy(da.asarray(sample), da.asarray(reference), settings, rigid)
+    _check_pair(sample, reference, settings, joint=joint)
+    if isinstance(sample, da.Array) or isinstance(reference, da.Array):
+        return _track_lazy(da.asarray(sample), da.asarray(reference), settings, rigid, joint)
+    return _track_arrays(np.asarray(sample), np.asarray(reference), settings, rigid, joint)
+
+
+def checked_settings(
+    *,
+    engine: Engine = "dense",
+    window: int | tuple[int, int],
+    search: int,
+    good: float,
+    step: int | None = None,
+    order: Order | None = None,
+) -> Settings:
+    """Resolve the settings of an engine, or say what is wrong with them.
+
+    Parameters
+    ----------
+    engine, window, search, good, step, order
+        As in `cross_spot`.
+
+    Returns
+    -------
+    Dense or TwoPass
+
+    Raises
+    ------
+    InputError
+        A setting that makes no sense, or belongs to the other engine.
+    """
+    if engine not in ENGINES:
+        raise InputError(f"engine is {engine!r}", f"Choose one of: {', '.join(ENGINES)}.")
+    smallest, largest = window if isinstance(window, Sequence) else (window, window)
+    for side in (smallest, largest):
+        if side != int(side) or side < 5 or side % 2 == 0:
+            raise InputError(
+                f"window is {window!r}",
+                "Give an odd number of pixels from 5 up, or a pair (smallest, largest).",
+            )
+    if largest < smallest:
+        raise InputError(
+            f"window is {window!r}", "Give the smallest side first: (smallest, largest)."
+        )
+    if search != int(search) or search < 1:
+        raise InputError(
+            f"search is {search!r}",
+            "Give the largest displacement to look for, beyond the rigid shift, in whole "
+            "pixels from 1 up.",
+        )
+    if not 0 < good <= 1:
+        raise InputError(f"good is {good!r}", "Give a correlation between 0 and 1.")
+    windows = tuple(windows_between(smallest, largest))
+    if engine == "dense":
+        if step is not None:
+            raise InputError(
+                f"step is {step!r} with engine 'dense', which gives every pixel",
+                'Leave it out, or choose engine="opencv".',
+            )
+        if order not in (None, *ORDERS):
+            raise InputError(f"order is {order!r}", "Give 3 or 5.")
+        return Dense(windows, int(search), float(good), order or 3)
+    if order is not None:
+        raise InputError(
+            f"order is {order!r} with engine 'opencv', which has no splines",
+            'Leave it out, or choose engine="dense".',
+        )
+    step = STEP if step is None else step
+    if step != int(step) or not 1 <= step <= smallest:
+        raise InputError(
+            f"step is {step!r}",
+            f"Give a whole number of pixels from 1 to the window ({smallest}): wider steps "
+            "leave pixels unseen.",
+        )
+    return TwoPass(windows, int(search), int(step), float(good))
 
 
 def _is_pair_of_numbers(value: object) -> TypeGuard[tuple[float, float]]:
@@ -372,7 +211,7 @@ def _check_rigid(rigid: object) -> None:
     )
 
 
-def _check_pair(sample: Array, reference: Array, settings: CrossSpotSettings) -> None:
+def _check_pair(sample: Array, reference: Array, settings: Settings, *, joint: bool) -> None:
     for name, array in (("sample", sample), ("reference", reference)):
         if array.ndim not in (2, 3):
             raise InputError(
@@ -393,6 +232,8 @@ def _check_pair(sample: Array, reference: Array, settings: CrossSpotSettings) ->
             f"{frames} sample frames but {references} reference frames",
             "Give one reference for all samples or one for each.",
         )
+    if joint and sample.ndim != 3:
+        raise InputError(f"a joint sample has shape {sample.shape}", "Give a stack: (frame, y, x).")
     if min(sample.shape[-2:]) < max(settings.windows):
         raise InputError(
             f"frames of {sample.shape[-2:]} pixels are smaller than the window "
@@ -406,7 +247,7 @@ def _frames(array: Array) -> int:
 
 
 def _rigid_of(
-    sample: NDArray[Any], reference: NDArray[Any], settings: CrossSpotSettings, rigid: Rigid
+    sample: NDArray[Any], reference: NDArray[Any], settings: Settings, rigid: Rigid
 ) -> tuple[int, int]:
     if rigid is None:
         return 0, 0
@@ -415,48 +256,64 @@ def _rigid_of(
     return round(rigid[0]), round(rigid[1])
 
 
+def _stacks(samples: NDArray[Any], *, joint: bool) -> list[slice]:
+    """Frames that are tracked together: all of them, or one by one."""
+    if joint:
+        return [slice(0, len(samples))]
+    return [slice(frame, frame + 1) for frame in range(len(samples))]
+
+
 def _track_arrays(
     sample: NDArray[Any],
     reference: NDArray[Any],
-    settings: CrossSpotSettings,
+    settings: Settings,
     rigid: Rigid,
-) -> CrossSpot:
-    """Track arrays that are in memory, pair by pair."""
-    shape = sample.shape
-    samples = sample.reshape(-1, *shape[-2:])
-    references = np.broadcast_to(reference, (len(samples), *shape[-2:]))
-    out = np.empty((COMPONENTS, *samples.shape), np.float32)
-    for index, (image, target) in enumerate(zip(samples, references, strict=True)):
-        shift = _rigid_of(image, target, settings, rigid)
-        out[:, index] = cross_spot_block(image, shifted(target, shift), settings=settings)
-        out[:2, index] += np.array(shift, np.float32)[:, None, None]
-    return CrossSpot(*out.reshape(COMPONENTS, *shape))
+    joint: bool,
+) -> Fields:
+    """Track arrays that are in memory."""
+    samples = sample.reshape(-1, *sample.shape[-2:])
+    references = np.broadcast_to(reference, samples.shape)
+    tile = Tile.whole(samples.shape)
+    results = []
+    for frames in _stacks(samples, joint=joint):
+        shift = _rigid_of(samples[frames][0], references[frames][0], settings, rigid)
+        moved = np.stack([shifted(image, shift) for image in references[frames]])
+        fields = settings.track(samples[frames], moved, tile)
+        fields[:2] += np.array(shift, np.float32)[:, None, None]
+        results.append(fields)
+    if joint or sample.ndim == 2:
+        return Fields(*results[0])
+    return Fields(*np.stack(results, axis=1))
 
 
 def _track_lazy(
-    sample: da.Array, reference: da.Array, settings: CrossSpotSettings, rigid: Rigid
-) -> CrossSpot:
+    sample: da.Array, reference: da.Array, settings: Settings, rigid: Rigid, joint: bool
+) -> Fields:
     """Express the tracking of a chunked stack as one `map_overlap`."""
     single = sample.ndim == 2
     samples = sample[None] if single else sample
-    chunks = (samples.chunks[0], *(_tiles(axis, settings.halo) for axis in samples.chunks[1:]))
+    tiles = tuple(_tiles(axis, settings.halo) for axis in samples.chunks[1:])
+    frames = ((samples.shape[0],),) if joint else samples.chunks[:1]
+    chunks = (*frames, *tiles)
     tiled = samples.rechunk(chunks)
     references = reference if reference.ndim == 3 else reference[None]
     if references.shape[0] == 1:
         references = da.broadcast_to(
-            references, samples.shape, chunks=(chunks[0], *references.chunks[1:])
+            references, samples.shape, chunks=(samples.chunks[0], *references.chunks[1:])
         )
-    shift = da.zeros((samples.shape[0], 2, 1), dtype=np.int64, chunks=(chunks[0], 2, 1))
+    shift = da.zeros((1, 2, 1), dtype=np.int64, chunks=-1)
     if rigid is not None:
         # The shift is that of whole frames, whatever the tiles, and the reference is moved before
         # it is tiled: so the halo does not depend on a shift that nobody knows yet.
-        whole = references.rechunk({0: chunks[0], 1: -1, 2: -1})
+        whole = references.rechunk({0: samples.chunks[0], 1: -1, 2: -1})
+        kept = slice(0, 1) if joint else slice(None)
+        first = samples[kept]
         shift = da.map_blocks(
             partial(_shift_block, settings=settings, rigid=rigid),
-            samples.rechunk({1: -1, 2: -1}),
-            whole,
+            first.rechunk({1: -1, 2: -1}),
+            whole[kept],
             dtype=np.int64,
-            chunks=(chunks[0], (2,), (1,)),
+            chunks=(first.chunks[0], (2,), (1,)),
             meta=np.empty((0, 0, 0), np.int64),
         )
         references = da.map_blocks(
@@ -468,8 +325,15 @@ def _track_lazy(
             chunks=whole.chunks,
         )
     depth = {0: 0} | {axis: settings.halo * (len(chunks[axis]) > 1) for axis in (1, 2)}
+    outer = (1,) if joint else chunks[0]
     tracked = da.map_overlap(
-        partial(_overlap_block, settings=settings, chunks=chunks, depth=(depth[1], depth[2])),
+        partial(
+            _overlap_block,
+            settings=settings,
+            tiles=tiles,
+            depth=(depth[1], depth[2]),
+            joint=joint,
+        ),
         tiled,
         references.rechunk(chunks),
         depth=[depth, depth],
@@ -477,15 +341,15 @@ def _track_lazy(
         allow_rechunk=False,
         trim=False,  # a block gives back its inner part only
         new_axis=0,
-        chunks=((COMPONENTS,), *chunks),
+        chunks=((len(Fields._fields),), outer, *tiles),
         dtype=np.float32,
         meta=np.empty((0, 0, 0, 0), np.float32),
     )
-    fields = [tracked[index] for index in range(COMPONENTS)]
+    fields = [tracked[index] for index in range(len(Fields._fields))]
     for index in (0, 1):
         fields[index] = fields[index] + shift[:, index : index + 1].astype(np.float32)
-    fields = [field.rechunk(samples.chunks) for field in fields]
-    return CrossSpot(*(field[0] if single else field for field in fields))
+    fields = [field.rechunk((outer, *samples.chunks[1:])) for field in fields]
+    return Fields(*(field[0] if single or joint else field for field in fields))
 
 
 def _tiles(sizes: tuple[int, ...], halo: int) -> tuple[int, ...]:
@@ -502,11 +366,7 @@ def _tiles(sizes: tuple[int, ...], halo: int) -> tuple[int, ...]:
 
 
 def _shift_block(
-    sample: NDArray[Any],
-    reference: NDArray[Any],
-    *,
-    settings: CrossSpotSettings,
-    rigid: Rigid,
+    sample: NDArray[Any], reference: NDArray[Any], *, settings: Settings, rigid: Rigid
 ) -> NDArray[np.int64]:
     shifts = [
         _rigid_of(image, target, settings, rigid)
@@ -516,8 +376,9 @@ def _shift_block(
 
 
 def _move_block(reference: NDArray[Any], shift: NDArray[np.int64]) -> NDArray[np.float32]:
+    shifts = np.broadcast_to(shift[:, :, 0], (len(reference), 2))
     return np.stack(
-        [shifted(image, (y, x)) for image, (y, x) in zip(reference, shift[:, :, 0], strict=True)]
+        [shifted(image, (y, x)) for image, (y, x) in zip(reference, shifts, strict=True)]
     )
 
 
@@ -525,24 +386,21 @@ def _overlap_block(
     sample: NDArray[Any],
     reference: NDArray[Any],
     *,
-    settings: CrossSpotSettings,
-    chunks: tuple[tuple[int, ...], ...],
+    settings: Settings,
+    tiles: tuple[tuple[int, ...], ...],
     depth: tuple[int, int],
+    joint: bool,
     block_info: Any = None,
 ) -> NDArray[np.float32]:
     """Track the frames of one block with its halo."""
-    location = block_info[0]["chunk-location"]
+    location = block_info[0]["chunk-location"][1:]
     origins, inner = [], []
-    for axis in (1, 2):
-        sizes, index, halo = chunks[axis], location[axis], depth[axis - 1]
+    for sizes, index, halo in zip(tiles, location, depth, strict=True):
         before = halo if index > 0 else 0
         origins.append(sum(sizes[:index]) - before)
         inner.append(slice(before, before + sizes[index]))
     tile = Tile(origins[0], origins[1], (inner[0], inner[1]))
+    stacks = _stacks(sample, joint=joint)
     return np.stack(
-        [
-            cross_spot_block(image, target, settings=settings, tile=tile)
-            for image, target in zip(sample, reference, strict=True)
-        ],
-        axis=1,
+        [settings.track(sample[frames], reference[frames], tile) for frames in stacks], axis=1
     )

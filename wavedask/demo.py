@@ -235,7 +235,7 @@ def run_demo(
     _draw(prepared, stored, error, lens[FIGURE_ERROR.name], picture)
     radii = lens[RADIUS.name].values
     valid = np.isfinite(error.values)
-    step = experiment.track.step
+    step = experiment.track.step or 1
     return DemoReport(
         run=report,
         shape=campaign.shape,

@@ -21,11 +21,10 @@ from pydantic import (
 )
 
 from wavedask.correct import Average
-from wavedask.crossspot import CrossSpotSettings
+from wavedask.crossspot import Engine, checked_settings
 from wavedask.errors import ExperimentError, InputError
 from wavedask.integrate import Method
 from wavedask.io import mesh
-from wavedask.track import Engine
 
 
 def _not_truth(value: Any) -> Any:
@@ -125,12 +124,15 @@ class Correct(_Section):
 class Track(_Section):
     """Settings of `wavedask.track`."""
 
-    engine: Engine = Field(default="opencv", description=_one_of(Engine))
+    engine: Engine = Field(default="dense", description=_one_of(Engine))
     window: Whole | tuple[Whole, Whole] = Field(
         default=21, description="an odd number of pixels, or a pair [smallest, largest]"
     )
     search: Whole = Field(default=16, description="a whole number of pixels")
-    step: Whole = Field(default=4, description="a whole number of pixels")
+    step: Whole | None = Field(
+        default=None, description="a whole number of pixels, for engine opencv only"
+    )
+    order: Literal[3, 5] | None = Field(default=None, description="3 or 5, for engine dense only")
     good: Number = Field(default=0.8, description="a correlation between 0 and 1")
     rigid: Literal["auto"] | tuple[Whole, Whole] | None = Field(
         default="auto", description="auto, a displacement [y, x] in whole pixels, or null"
@@ -139,8 +141,13 @@ class Track(_Section):
     @model_validator(mode="after")
     def _sensible(self) -> "Track":
         try:
-            CrossSpotSettings.checked(
-                window=self.window, search=self.search, step=self.step, good=self.good
+            checked_settings(
+                engine=self.engine,
+                window=self.window,
+                search=self.search,
+                good=self.good,
+                step=self.step,
+                order=self.order,
             )
         except InputError as error:
             raise ValueError(str(error)) from error

@@ -1,34 +1,38 @@
 """Labelled tracking: where the speckle of a sample came from in its reference."""
 
-from typing import Final, Literal
+from typing import Final
 
 import xarray as xr
 
 from wavedask.conventions import (
     CORRELATION,
+    DARK_FIELD,
     DISPLACEMENT_X,
     DISPLACEMENT_Y,
+    FRAME,
     LONG_NAME,
+    TRANSMISSION,
     UNCERTAINTY_X,
     UNCERTAINTY_Y,
     UNITS,
     WINDOW,
     labelled,
 )
-from wavedask.crossspot import CrossSpot, Rigid, cross_spot
+from wavedask.crossspot import Engine, Rigid, cross_spot
 from wavedask.errors import InputError
 from wavedask.images import image_of
+from wavedask.kernels.fields import Fields
+from wavedask.kernels.spline import Order
 
-Engine = Literal["opencv"]
-ENGINES: Final = ("opencv",)
-
-FIELDS: Final = CrossSpot(
+FIELDS: Final = Fields(
     displacement_y=DISPLACEMENT_Y,
     displacement_x=DISPLACEMENT_X,
     uncertainty_y=UNCERTAINTY_Y,
     uncertainty_x=UNCERTAINTY_X,
     correlation=CORRELATION,
     window=WINDOW,
+    transmission=TRANSMISSION,
+    dark_field=DARK_FIELD,
 )
 """The quantity that each field of the tracker is."""
 
@@ -37,14 +41,18 @@ def track(
     sample: xr.DataArray | xr.Dataset,
     reference: xr.DataArray | xr.Dataset,
     *,
-    engine: Engine = "opencv",
+    over: str | None = None,
+    engine: Engine = "dense",
     window: int | tuple[int, int] = 21,
     search: int = 16,
-    step: int = 4,
     good: float = 0.8,
     rigid: Rigid = "auto",
+    step: int | None = None,
+    order: Order | None = None,
 ) -> xr.Dataset:
-    """Track the speckle of sample images in reference images (X-ray speckle tracking, XST).
+    """Track the speckle of sample images in reference images (X-ray speckle tracking).
+
+    Each sample frame against its reference (XST), or all frames of a stack together (XSVT, UMPA).
 
     Parameters
     ----------
@@ -52,9 +60,12 @@ def track(
         Images with the optic; of a dataset, its variable ``image``.
     reference : xarray.DataArray or Dataset, dims ([frame], y, x)
         Images without the optic: one for all samples, or one for each, paired by position.
-    engine : "opencv", default "opencv"
-        The tracker: the report's crossSpot, a loop of OpenCV template matches.
-    window, search, step, good, rigid
+    over : str, optional
+        Dimension whose frames share one displacement and are matched jointly: ``"frame"``. By
+        default each frame is matched alone.
+    engine : "dense" or "opencv", default "dense"
+        The tracker: Gauss-Newton at every pixel, or the report's loop of template matches.
+    window, search, good, rigid, step, order
         As in `wavedask.cross_spot`.
 
     Returns
@@ -70,9 +81,12 @@ def track(
         ``correlation`` (1)
             Zero-normalised cross-correlation at the match.
         ``window`` (px)
-            Side of the template that gave the match; 0 where there is none.
+            Side of the window that gave the match; 0 where there is none.
+        ``transmission``, ``dark_field`` (1)
+            Ratio of the local means, and of the relative visibilities, sample to reference.
 
-        A sample without ``frame`` gives maps without it.
+        A joint tracking has no ``frame``, and no coordinates along it; a sample without ``frame``
+        gives maps without it, too.
 
     Raises
     ------
@@ -97,21 +111,34 @@ def track(
     >>> print(f"{tracked.displacement_x[48, 48]:.1f} {tracked.displacement_x.units}")
     2.3 px
     """
-    if engine not in ENGINES:
-        raise InputError(f"engine is {engine!r}", f"Choose one of: {', '.join(ENGINES)}.")
     images, targets = image_of(sample, "sample"), image_of(reference, "reference")
+    if over is not None and (over != FRAME or over not in images.dims):
+        raise InputError(
+            f"over is {over!r}, the sample has dimensions {images.dims}",
+            f"Give {FRAME!r}, and a stack of frames; or leave it out.",
+        )
     fields = cross_spot(
         images.data,
         targets.data,
+        engine=engine,
         window=window,
         search=search,
-        step=step,
         good=good,
         rigid=rigid,
+        joint=over is not None,
+        step=step,
+        order=order,
+    )
+    kept = (
+        images
+        if over is None
+        else images.isel({FRAME: 0}, drop=True).drop_vars(
+            [name for name, coord in images.coords.items() if FRAME in coord.dims], errors="ignore"
+        )
     )
     variables = {
         quantity.name: labelled(
-            field, quantity, dims=tuple(map(str, images.dims)), coords=images.coords
+            field, quantity, dims=tuple(map(str, kept.dims)), coords=kept.coords
         )
         for quantity, field in zip(FIELDS, fields, strict=True)
     }

@@ -114,6 +114,15 @@ class MaskedImage:
         )
         self._gaps = cv2.integral(gaps)
 
+    def moments(
+        self, rows: NDArray[np.intp], columns: NDArray[np.intp], window: int
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Mean and standard deviation of the windows around some points of the image."""
+        at = (rows + self.margin, columns + self.margin)
+        mean = cv2.blur(self.pixels, (window, window))[at]
+        square = cv2.sqrBoxFilter(self.pixels, cv2.CV_32F, (window, window))[at]
+        return mean + self.level, np.sqrt(np.maximum(square - mean**2, 0))
+
     def missing_pixels(
         self, top: NDArray[np.intp], left: NDArray[np.intp], side: int
     ) -> NDArray[np.int32]:
@@ -264,13 +273,9 @@ def _has_pattern(
     corner = image.margin - window // 2
     gaps = image.missing_pixels(rows + corner, columns + corner, window)
     # OpenCV gives a flat template a correlation of 1 everywhere.
-    size = (window, window)
-    mean = cv2.blur(image.pixels, size)
-    square = cv2.sqrBoxFilter(image.pixels, cv2.CV_32F, size)
-    at = (rows + image.margin, columns + image.margin)
-    variance = square[at] - mean[at] ** 2
-    floor = (FLAT * (np.abs(mean[at] + image.level) + np.abs(mean[at]))) ** 2
-    return np.asarray((gaps <= MAX_MISSING * window**2) & (variance > floor), np.bool_)
+    mean, deviation = image.moments(rows, columns, window)
+    floor = FLAT * (np.abs(mean) + np.abs(mean - image.level))
+    return np.asarray((gaps <= MAX_MISSING * window**2) & (deviation > floor), np.bool_)
 
 
 def _correlate(
@@ -303,19 +308,20 @@ def _correlate(
     for index, (top, left, y, x) in enumerate(zip(tops, lefts, area_tops, area_lefts, strict=True)):
         if not (0 <= y <= limit_y and 0 <= x <= limit_x):
             continue
-        scores = cv2.matchTemplate(
+        scores: NDArray[Any] = cv2.matchTemplate(
             area[y : y + side, x : x + side],
             image[top : top + window, left : left + window],
             cv2.TM_CCOEFF_NORMED,
         )
+        for template, field in others:
+            more = cv2.matchTemplate(
+                field[y : y + side, x : x + side],
+                template[top : top + window, left : left + window],
+                cv2.TM_CCOEFF_NORMED,
+            )
+            scores = scores + more
         if others:
-            for template, field in others:
-                scores += cv2.matchTemplate(
-                    field[y : y + side, x : x + side],
-                    template[top : top + window, left : left + window],
-                    cv2.TM_CCOEFF_NORMED,
-                )
-            scores /= len(pairs)
+            scores = scores / np.float32(len(pairs))
         for _, target in pairs:
             gaps = target.missing_candidates(y, x, window, candidates)
             if gaps is not None:
