@@ -490,7 +490,7 @@ def test_control_c_keeps_what_was_written(folder: Path) -> None:
     for number in range(FRAMES, 8):
         shutil.copy2(first, folder / "raw" / f"sample_{number:04d}.edf")
     store = folder / "results.zarr"
-    file = write(folder, track={"step": 1}, dark=None)
+    file = write(folder, track={"engine": "opencv", "step": 1}, dark=None)
     process = subprocess.Popen(
         python_m("run", file, "--address", "threads", "--workers", "1"),
         stdout=subprocess.PIPE,
@@ -518,13 +518,15 @@ def test_control_c_keeps_what_was_written(folder: Path) -> None:
     assert again["frames"] == f"8 ({8 - kept} computed now, {kept} kept)"
     with dask.config.set(scheduler="threads", num_workers=2):
         undisturbed = run_experiment(
-            load(folder, track={"step": 1}, dark=None, output="other.zarr")
+            load(folder, track={"engine": "opencv", "step": 1}, dark=None, output="other.zarr")
         )
     assert_equal(wd.open_store(store), wd.open_store(undisturbed.store.path))
 
 
 def test_control_c_in_a_terminal_reaches_the_workers_and_makes_no_noise(folder: Path) -> None:
-    file = write(folder, track={"step": 1}, cluster={"address": None, "workers": 2})
+    file = write(
+        folder, track={"engine": "opencv", "step": 1}, cluster={"address": None, "workers": 2}
+    )
     process = subprocess.Popen(
         python_m("run", file),
         stdout=subprocess.PIPE,

@@ -25,7 +25,7 @@ from wavedask.pipeline import RunReport, plan, run, stages
 VARIABLES = {
     *("displacement_y", "displacement_x", "uncertainty_y", "uncertainty_x"),
     *("correlation", "window", "slope_y", "slope_x", "wavefront", "phase"),
-    *("curvature_y", "curvature_x"),
+    *("curvature_y", "curvature_x", "transmission", "dark_field"),
 }
 
 

@@ -32,7 +32,7 @@ def test_a_membrane_moved_by_a_stage(fourrod: tuple[xr.DataArray, xr.DataArray])
 
     def moved(first: int, second: int) -> xr.Dataset:
         pair = (reference.isel(frame=number) for number in (second, first))
-        return wd.track(*pair, search=40, step=8).isel(FIELD).compute()
+        return wd.track(*pair, engine="opencv", search=40, step=8).isel(FIELD).compute()
 
     steps = {pair: moved(*pair) for pair in ((0, 1), (1, 2), (2, 3), (0, 2))}
     for pair, expected in {(0, 1): 31.94, (1, 2): 31.91, (2, 3): 31.93}.items():
@@ -48,7 +48,7 @@ def test_a_membrane_moved_by_a_stage(fourrod: tuple[xr.DataArray, xr.DataArray])
 
 def test_the_rods_refract_outward(fourrod: tuple[xr.DataArray, xr.DataArray]) -> None:
     reference, sample = (images.isel(frame=0) for images in fourrod)
-    found = wd.track(sample, reference, window=31, search=6)
+    found = wd.track(sample, reference, engine="opencv", window=31, search=6)
     physical = wd.wavefront(found, distance=0.7, pixel_size=6.5e-6, energy=25.0).compute()
     rows = physical.isel(y=slice(200, 230))
     profile = rows.slope_x.median("y").values / (6.5e-6 / 0.7)  # px again
@@ -78,7 +78,7 @@ def test_an_imposed_displacement(data_dir: DataDir, level: str) -> None:
         tifffile.imread(folder / f"Sample14 {name}.tif").astype(np.float32)
         for name in (f"{level} Amp0.1b", "Reference")
     )
-    found = wd.cross_spot(sample, reference, window=21, search=4, step=6)
+    found = wd.cross_spot(sample, reference, engine="opencv", window=21, search=4, step=6)
     columns = np.arange(40, 2008)
     error = np.nanmean(found.displacement_x[:, columns], axis=0) - [truth[x] for x in columns]
     assert np.sqrt(np.mean(error**2)) < 0.01
@@ -95,7 +95,7 @@ def test_a_second_opinion_on_a_real_test_piece(data_dir: DataDir) -> None:
         tifffile.imread(folder / f"oht_cfrp_{number}.tiff").astype(np.float32)
         for number in ("04", "00")
     )
-    found = wd.cross_spot(sample, reference, window=27, search=8, step=3)
+    found = wd.cross_spot(sample, reference, engine="opencv", window=27, search=8, step=3)
     # DICe gives the displacement at the place of the reference: u(p) there is ours at p + u.
     u_y, u_x = peer["DISPLACEMENT_Y"], peer["DISPLACEMENT_X"]
     y = np.rint(peer["COORDINATE_Y"] + u_y).astype(int)

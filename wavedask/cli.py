@@ -114,7 +114,7 @@ def _cluster_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "--side",
     type=click.IntRange(min=256),
-    default=1024,
+    default=768,
     show_default=True,
     help="Rows and columns of a frame.",
 )
@@ -258,8 +258,8 @@ def run(experiment: Path, only_plan: bool, address: str | None, workers: int | N
 )
 @click.option("--dark", help="Frames without beam.")
 @click.option("--flat", help="Frames without membrane.")
-@click.option("--window", type=int, default=21, show_default=True, help="Side of the template, px.")
-@click.option("--largest-window", type=int, help="Let the template grow up to this side, px.")
+@click.option("--window", type=int, default=21, show_default=True, help="Side of the window, px.")
+@click.option("--largest-window", type=int, help="Let the window grow up to this side, px.")
 @click.option(
     "--search",
     type=int,
@@ -267,7 +267,14 @@ def run(experiment: Path, only_plan: bool, address: str | None, workers: int | N
     show_default=True,
     help="Largest displacement beyond the rigid shift, px.",
 )
-@click.option("--step", type=int, default=4, show_default=True, help="Distance of points, px.")
+@click.option(
+    "--engine",
+    type=click.Choice(["dense", "opencv"]),
+    default="dense",
+    show_default=True,
+    help="Every pixel by Gauss-Newton, or the report's loop of template matches.",
+)
+@click.option("--step", type=int, help="Distance of points, px; engine opencv only, there 4.")
 @_cluster_options
 def track(
     sample: str,
@@ -278,7 +285,8 @@ def track(
     window: int,
     largest_window: int | None,
     search: int,
-    step: int,
+    engine: Any,
+    step: int | None,
     address: str | None,
     workers: int | None,
 ) -> None:
@@ -296,6 +304,7 @@ def track(
     # Not checked here: track() does, and its message is for users of this command, too.
     settings = Track.model_construct(
         window=window if largest_window is None else (window, largest_window),
+        engine=engine,
         search=search,
         step=step,
     )

@@ -15,6 +15,7 @@ from dask.system import cpu_count
 from distributed import Client, LocalCluster, Worker, WorkerPlugin
 
 from wavedask.errors import InputError
+from wavedask.kernels.warm import warm
 
 LOOPBACK: Final = "127.0.0.1"
 THREADS: Final = "threads"
@@ -99,11 +100,12 @@ class ThreadLimits(WorkerPlugin):
     idempotent = True
 
     def setup(self, worker: Worker) -> None:
-        """Set the limits when a worker starts."""
+        """Set the limits when a worker starts, and have the kernels ready."""
         for variable, value in WORKER_ENVIRONMENT.items():
             os.environ.setdefault(variable, value)
         self._limits = ExitStack()
         self._limits.enter_context(limit_threads())
+        warm()
 
     def teardown(self, worker: Worker) -> None:
         """Lift the limits when it ends: it may have lived in the user's own process."""
@@ -172,6 +174,7 @@ def local_client(
     if workers is None:
         workers = max(1, cores() // threads_per_worker)
     _check_workers(workers)
+    warm()  # once here, on all cores' behalf: the workers find it on the disk
     with (
         dask.config.set(WORKER_CONFIG),
         LocalCluster(

@@ -165,7 +165,7 @@ def write_experiment(folder: Path) -> Path:
             reference=Frames(files=f"{RAW}/reference_*.edf"),
             dark=Frames(files=f"{RAW}/dark_*.edf"),
             flat=Frames(files=f"{RAW}/flat_*.edf"),
-            track=Track(engine="opencv", window=21, search=32, step=4),
+            track=Track(window=21, search=32),
             wavefront=Wavefront(
                 mode="differential",
                 distance=DISTANCE,
@@ -179,7 +179,7 @@ def write_experiment(folder: Path) -> Path:
         content = experiment.model_dump(mode="json", exclude_unset=True)
         file.write_text(
             "# From raw frames to a wavefront: wavedask run experiment.yaml\n"
-            "# Lengths in m, energy in keV, window, search and step in px.\n"
+            "# Lengths in m, energy in keV, window and search in px.\n"
             + yaml.safe_dump(content, sort_keys=False)
         )
     return file
@@ -188,7 +188,7 @@ def write_experiment(folder: Path) -> Path:
 def run_demo(
     folder: str | Path,
     *,
-    side: int = 1024,
+    side: int = 768,
     positions: int = 4,
     seed: int = 0,
     progress: bool | None = None,
@@ -202,7 +202,7 @@ def run_demo(
     ----------
     folder : path
         Where to put the raw frames, the experiment file, the store and the picture.
-    side : int, default 1024
+    side : int, default 768
         Rows and columns of a frame.
     positions : int, default 4
         Positions of the lens.

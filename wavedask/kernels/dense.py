@@ -14,6 +14,7 @@ from wavedask.kernels.coarse import start_field, start_reach
 from wavedask.kernels.fields import NO_MATCH, Fields
 from wavedask.kernels.spline import JIT, Order, SplineFilters, coefficients, gradient
 from wavedask.kernels.tile import Tile
+from wavedask.kernels.uncertainty import FREE_PARAMETERS, refined_uncertainty
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -24,8 +25,8 @@ LEAST_CORRELATION: Final = 0.15
 """Correlation below which a window and its match have nothing in common."""
 FARTHEST: Final = 0.25
 """A node whose last step is longer than this, in pixels, has not settled."""
-FREE_PARAMETERS: Final = 4
-"""Two displacements, a gain and an offset are fitted to every window."""
+LOBE: Final = 0.56
+"""Standard deviation of the main lobe of the low-pass over that of its Gaussian."""
 PRECISE: Final = 0.1
 """Standard error, in pixels, above which a larger window is used if there is one."""
 HALO_WINDOWS: Final = 4
@@ -56,7 +57,7 @@ class Prepared:
     g_x: Floats
     splines: Floats
     margin: int
-    order: int
+    order: Order
     offset_s: float
     scale_s: float
     offset_r: float
@@ -212,7 +213,7 @@ def refined(pair: Prepared, grid: rf.NodeGrid, start: Floats, *, window: int) ->
     reliable = _reliable(statistics, images=len(pair.s), window=window)
     taps = rf.gaussian_taps(max(rf.SIGMA * half / step, 0.6))
     weights = rf.keys_weights(step)
-    u = np.stack([rf.low_passed(component, taps, rf.PASSES) for component in start])
+    u = np.stack([rf.smoothed(component, taps) for component in start])
     v = u.copy()
     out = np.zeros((5, rows, columns), np.float32)
     active = np.ones((len(bands), len(strips)), np.bool_)
@@ -240,10 +241,7 @@ def refined(pair: Prepared, grid: rf.NodeGrid, start: Floats, *, window: int) ->
                 v[1],
                 out,
             )
-        moved = [
-            rf.low_passed(_bridged(component, reliable, window / step), taps, rf.PASSES)
-            for component in v
-        ]
+        moved = [rf.smoothed(_bridged(component, reliable, window / step), taps) for component in v]
         change = np.maximum(np.abs(moved[0] - u[0]), np.abs(moved[1] - u[1])) * reliable
         u = np.stack(moved)
         moving = np.array(
@@ -255,7 +253,15 @@ def refined(pair: Prepared, grid: rf.NodeGrid, start: Floats, *, window: int) ->
         active = ndimage.binary_dilation(moving > rf.CONVERGED, np.ones((3, 3), np.bool_))
         if not active.any():
             break
-    return _judged(u, out, statistics, reliable)
+    return _judged(
+        u,
+        out,
+        statistics,
+        reliable,
+        order=pair.order,
+        blur=max(1, round(window / step)),
+        lobe=LOBE * rf.SIGMA * half / step,
+    )
 
 
 def _reliable(statistics: Floats, *, images: int, window: int) -> Mask:
@@ -287,17 +293,44 @@ def _bridged(values: Floats, reliable: Mask, reach: float) -> Floats:
     return np.ascontiguousarray(kept, np.float32)
 
 
-def _judged(u: Floats, out: Floats, statistics: Floats, reliable: Mask) -> Level:
+def _shared(errors: Floats, reliable: Mask, sigma: float) -> Floats:
+    """Average standard errors over the nodes that the low-pass mixes.
+
+    The windows of such nodes overlap, so that their errors are not independent.
+    """
+    weight = reliable.astype(np.float32)
+    total, share = (
+        cv2.GaussianBlur(values, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)
+        for values in (np.where(reliable, errors, np.float32(0)), weight)
+    )
+    return np.where(reliable, total / np.maximum(share, np.float32(1e-6)), errors)
+
+
+def _judged(
+    u: Floats,
+    out: Floats,
+    statistics: Floats,
+    reliable: Mask,
+    *,
+    order: Order,
+    blur: int,
+    lobe: float,
+) -> Level:
     """Attach uncertainty and validity to a solution."""
     count = np.maximum(statistics[rf.COUNT], FREE_PARAMETERS + 1)
-    h_yy, h_yx, h_xx = statistics[rf.H_YY], statistics[rf.H_YX], statistics[rf.H_XX]
     rho = out[rf.RHO]
-    # Cramer-Rao: the residual variance over the sum of squared gradients (the covariances are
-    # means over the window), with the degrees of freedom that the fit has taken.
-    residual = np.maximum(statistics[rf.VAR_S] * (1 - rho**2), 0) / (count - FREE_PARAMETERS)
-    determinant = np.maximum(h_yy * h_xx - h_yx**2, 1e-12)
-    error_y = rf.NOISE * np.sqrt(residual * h_xx / determinant)
-    error_x = rf.NOISE * np.sqrt(residual * h_yy / determinant)
+    # The variance of the residual, with the degrees of freedom that the fit has taken.
+    freedom = count / (count - FREE_PARAMETERS)
+    residual = np.maximum(statistics[rf.VAR_S] * (1 - rho**2), 0) * freedom
+    errors = refined_uncertainty(
+        residual,
+        count,
+        (statistics[rf.H_YY], statistics[rf.H_YX], statistics[rf.H_XX]),
+        (u[0], u[1]),
+        order=order,
+        blur=blur,
+    )
+    error_y, error_x = (rf.NOISE * _shared(error, reliable, lobe) for error in errors)
     settled = np.maximum(np.abs(out[rf.STEP_Y]), np.abs(out[rf.STEP_X])) < FARTHEST
     return Level(
         u[0],
@@ -352,8 +385,8 @@ def blended(
     below = np.clip(np.floor(wanted).astype(int), 0, len(levels) - 2)
     share = wanted - below
 
-    def pick(name: str) -> Floats:
-        stack = np.stack([getattr(level, name) for level in levels])
+    def pick(values: list[Floats]) -> Floats:
+        stack = np.stack(values)
         low = np.take_along_axis(stack, below[None], 0)[0]
         high = np.take_along_axis(stack, below[None] + 1, 0)[0]
         return np.asarray((1 - share) * low + share * high, np.float32)
@@ -362,14 +395,14 @@ def blended(
     low, high = (np.take_along_axis(valid, below[None] + k, 0)[0] for k in (0, 1))
     used = np.interp(wanted, np.arange(len(windows)), windows).astype(np.float32)
     level = Level(
-        u_y=pick("u_y"),
-        u_x=pick("u_x"),
-        error_y=pick("error_y"),
-        error_x=pick("error_x"),
-        correlation=pick("correlation"),
-        gain=pick("gain"),
-        mean=pick("mean"),
-        mean_s=pick("mean_s"),
+        u_y=pick([level.u_y for level in levels]),
+        u_x=pick([level.u_x for level in levels]),
+        error_y=pick([level.error_y for level in levels]),
+        error_x=pick([level.error_x for level in levels]),
+        correlation=pick([level.correlation for level in levels]),
+        gain=pick([level.gain for level in levels]),
+        mean=pick([level.mean for level in levels]),
+        mean_s=pick([level.mean_s for level in levels]),
         valid=(low | (share > 0.5)) & (high | (share < 0.5)),
     )
     return level, used

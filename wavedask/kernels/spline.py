@@ -278,7 +278,7 @@ def _quintic_line(
     b3: np.float32,
     b4: np.float32,
     b5: np.float32,
-) -> np.float32:
+) -> Any:
     return (
         b0 * row[i]
         + b1 * row[i + 1]

@@ -1,0 +1,126 @@
+"""Speed of the trackers: points per second on one core and on all, at equal settings.
+
+Run ``python benchmarks/track.py``. Pairs are read from EDF files, corrected and tracked by worker
+processes; only a number per frame comes back. One core and all cores take turns, so that a machine
+that drifts drifts for both, and the medians are compared.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import NamedTuple
+
+import xarray as xr
+from distributed import Client
+from figures import add_write_option, show
+
+import wavedask as wd
+from wavedask.cluster import cores, local_client
+from wavedask.simulate import Lens, write_campaign
+
+
+class Row(NamedTuple):
+    """One line of the table."""
+
+    workers: int
+    seconds: float
+    points_per_second: float
+    efficiency: float
+
+
+def mean_displacement(folder: str, arguments: argparse.Namespace) -> xr.DataArray:
+    """Express the tracking of a campaign's samples; a number per frame is the result."""
+    dark, flat, reference, sample = (
+        wd.open_scan(f"{folder}/{role}_*.edf") for role in ("dark", "flat", "reference", "sample")
+    )
+    image, target = (wd.correct(scan, dark=dark, flat=flat) for scan in (sample, reference))
+    tracked = wd.track(
+        image,
+        target,
+        engine="opencv",
+        window=arguments.window,
+        search=arguments.search,
+        step=arguments.step,
+    )
+    mean: xr.DataArray = tracked.displacement_x.mean(("y", "x"))
+    return mean
+
+
+def seconds_for(client: Client, work: xr.DataArray) -> float:
+    """Time one computation on the workers of a client."""
+    begin = time.perf_counter()
+    client.compute(work).result()
+    return time.perf_counter() - begin
+
+
+def measure(arguments: argparse.Namespace) -> list[Row]:
+    """Time the batch on one worker and on all, in turns."""
+    side = arguments.size
+    lens = Lens(radius=200e-6, delta=1.2e-6)
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        write_campaign(
+            folder,
+            lens=lens,
+            shape=(side, side),
+            centers=[(0.0, number * 5e-6) for number in range(arguments.frames)],
+        )
+        work = mean_displacement(folder, arguments)
+        counts = sorted({1, arguments.workers})
+        clients = {count: stack.enter_context(local_client(count)) for count in counts}
+        times: dict[int, list[float]] = {count: [] for count in counts}
+        for turn in range(arguments.repeat + 1):
+            for count, client in clients.items():
+                seconds = seconds_for(client, work)
+                if turn > 0:  # the first turn imports and compiles
+                    times[count].append(seconds)
+    points = arguments.frames * (-(-side // arguments.step)) ** 2
+    alone = statistics.median(times[1])
+    return [
+        Row(
+            count,
+            statistics.median(values),
+            points / statistics.median(values),
+            alone / statistics.median(values) / count,
+        )
+        for count, values in times.items()
+    ]
+
+
+def main(argv: Sequence[str] | None = None) -> list[Row]:
+    """Print the table and return its rows."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", type=int, default=1024, help="pixels a side")
+    parser.add_argument("--frames", type=int, default=8, help="pairs in the batch")
+    parser.add_argument("--window", type=int, default=21)
+    parser.add_argument("--search", type=int, default=8)
+    parser.add_argument("--step", type=int, default=4, help="pixels between points")
+    parser.add_argument("--workers", type=int, default=cores(), help="processes, against one")
+    parser.add_argument("--repeat", type=int, default=5, help="turns, whose median counts")
+    add_write_option(parser)
+    arguments = parser.parse_args(argv)
+    rows = measure(arguments)
+    show(
+        f"Tracking by engine=opencv: {arguments.frames} pairs of {arguments.size} x "
+        f"{arguments.size} px, window {arguments.window}, search {arguments.search}, "
+        f"a point every {arguments.step} px",
+        ("processes", "time / s", "points / s", "against one", "efficiency"),
+        [
+            (
+                str(row.workers),
+                f"{row.seconds:.2f}",
+                f"{row.points_per_second:,.0f}",
+                f"{row.efficiency * row.workers:.2f}",
+                f"{100 * row.efficiency:.0f} %",
+            )
+            for row in rows
+        ],
+        write=arguments.write,
+    )
+    return rows
+
+
+if __name__ == "__main__":
+    main()
