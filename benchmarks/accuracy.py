@@ -124,10 +124,12 @@ def simulate(case: Case, size: int, *, displacement: tuple[Any, Any] | None = No
             ahead, behind = (speckle(fine + s * dy, coarse + s * dx) for s in (1, -1))
             stack.append(case.counts * (ahead - behind) / (2 * little))
         if case.noise:
-            sample, reference = rng.poisson(sample) * 1.0, rng.poisson(reference) * 1.0
+            sample = rng.poisson(sample).astype(np.float64)
+            reference = rng.poisson(reference).astype(np.float64)
         if case.dead:
             dead = rng.random((size, size)) < case.dead
-            sample, reference = (np.where(dead, np.nan, image) for image in (sample, reference))
+            sample, reference = sample.copy(), reference.copy()
+            sample[dead] = reference[dead] = np.nan
         stacks[0].append(sample)
         stacks[1].append(reference)
     samples, references = (np.asarray(stack, np.float32) for stack in stacks[:2])

@@ -1,120 +1,191 @@
-"""Speed of the trackers: points per second on one core and on all, at equal settings.
+"""Speed of the trackers on one core: every pixel of one pair, at equal settings.
 
-Run ``python benchmarks/track.py``. Pairs are read from EDF files, corrected and tracked by worker
-processes; only a number per frame comes back. One core and all cores take turns, so that a machine
-that drifts drifts for both, and the medians are compared.
+Run ``python benchmarks/track.py``. Everything is measured in processes that are kept on one core,
+with libraries of one thread, in one run: compare ratios, not seconds of two runs. For batches on
+several processes see ``benchmarks/workers.py``.
 """
 
 import argparse
-import statistics
+import os
 import tempfile
-import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
-import xarray as xr
-from distributed import Client
+import numpy as np
+import onecore
 from figures import add_write_option, show
 
-import wavedask as wd
-from wavedask.cluster import cores, local_client
-from wavedask.simulate import Lens, write_campaign
+WINDOWS = (7, 11, 21, 31, 41)
+STACKS = (1, 4, 16)
+WINDOW = 21
+"""The window at which size and stack are varied."""
+PARTS = ("trackers", "scaling", "task", "start", "roofline")
+BYTES = 25
+"""Memory traffic per pixel and iteration: five images are read once, and a little for the nodes."""
+OPERATIONS = 116
+"""Floating-point operations per pixel and iteration: 71 for the cubic spline at the displaced
+place, 18 for the displacement itself, 1 for the weight, 18 for running sums, 8 for sums at nodes.
+"""
 
 
 class Row(NamedTuple):
-    """One line of the table."""
+    """One line of the table: what was measured, its value with unit, and against what."""
 
-    workers: int
-    seconds: float
-    points_per_second: float
-    efficiency: float
-
-
-def mean_displacement(folder: str, arguments: argparse.Namespace) -> xr.DataArray:
-    """Express the tracking of a campaign's samples; a number per frame is the result."""
-    dark, flat, reference, sample = (
-        wd.open_scan(f"{folder}/{role}_*.edf") for role in ("dark", "flat", "reference", "sample")
-    )
-    image, target = (wd.correct(scan, dark=dark, flat=flat) for scan in (sample, reference))
-    tracked = wd.track(
-        image,
-        target,
-        engine="opencv",
-        window=arguments.window,
-        search=arguments.search,
-        step=arguments.step,
-    )
-    mean: xr.DataArray = tracked.displacement_x.mean(("y", "x"))
-    return mean
+    label: str
+    value: str
+    ratio: float
+    against: str
 
 
-def seconds_for(client: Client, work: xr.DataArray) -> float:
-    """Time one computation on the workers of a client."""
-    begin = time.perf_counter()
-    client.compute(work).result()
-    return time.perf_counter() - begin
-
-
-def measure(arguments: argparse.Namespace) -> list[Row]:
-    """Time the batch on one worker and on all, in turns."""
-    side = arguments.size
-    lens = Lens(radius=200e-6, delta=1.2e-6)
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        write_campaign(
-            folder,
-            lens=lens,
-            shape=(side, side),
-            centers=[(0.0, number * 5e-6) for number in range(arguments.frames)],
-        )
-        work = mean_displacement(folder, arguments)
-        counts = sorted({1, arguments.workers})
-        clients = {count: stack.enter_context(local_client(count)) for count in counts}
-        times: dict[int, list[float]] = {count: [] for count in counts}
-        for turn in range(arguments.repeat + 1):
-            for count, client in clients.items():
-                seconds = seconds_for(client, work)
-                if turn > 0:  # the first turn imports and compiles
-                    times[count].append(seconds)
-    points = arguments.frames * (-(-side // arguments.step)) ** 2
-    alone = statistics.median(times[1])
+def trackers(file: str, size: int, window: int, search: int, calls: int) -> list[Row]:
+    """Compare the trackers at the same window."""
+    with onecore.process_on(min(os.sched_getaffinity(0))) as measured_there:
+        dense = measured_there(onecore.dense_speed, file, size, window, search, calls)
+        others = [
+            measured_there(onecore.opencv_speed, file, size, window, search),
+            measured_there(onecore.ilk_speed, file, size, window),
+        ]
+    measured = [dense, *(speed for speed in others if speed is not None)]
     return [
         Row(
-            count,
-            statistics.median(values),
-            points / statistics.median(values),
-            alone / statistics.median(values) / count,
+            speed.label,
+            f"{speed.rate:,.0f} points/s, rms error {speed.rms:.4f} px",
+            dense.rate / speed.rate,
+            "dense is so many times faster",
         )
-        for count, values in times.items()
+        for speed in measured
+    ]
+
+
+def scaling(file: str, size: int, search: int, calls: int) -> list[Row]:
+    """Time per pixel against window, size of the frame, and images of a stack."""
+    quarter, half = size // 4, size // 2
+    with onecore.process_on(min(os.sched_getaffinity(0))) as measured_there:
+
+        def seconds(side: int, window: int) -> float:
+            speed: onecore.Speed = measured_there(
+                onecore.dense_speed, file, side, window, search, calls
+            )
+            return 1 / speed.rate
+
+        by_window = {window: seconds(half, window) for window in WINDOWS}
+        by_size = {side: seconds(side, WINDOW) for side in (quarter, half, size)}
+        by_images = {
+            images: 1
+            / images
+            / measured_there(onecore.stack_speed, file, quarter, images, WINDOW, search, calls).rate
+            for images in STACKS
+        }
+
+    def rows(label: str, times: dict[int, float], reference: int, against: str) -> list[Row]:
+        return [
+            Row(label.format(key), f"{1e9 * time:.0f} ns", time / times[reference], against)
+            for key, time in times.items()
+        ]
+
+    return [
+        *rows(
+            f"time per pixel, window {{0}}, {half} x {half} px",
+            by_window,
+            WINDOW,
+            f"window {WINDOW}",
+        ),
+        *rows(f"time per pixel, {{0}} x {{0}} px, window {WINDOW}", by_size, size, "largest frame"),
+        *rows(
+            f"time per pixel and image, stack of {{0}}, window {WINDOW}", by_images, 1, "1 image"
+        ),
+    ]
+
+
+def task(file: str, size: int, window: int, search: int, calls: int) -> list[Row]:
+    """Memory of a task, and two tasks at a time."""
+    cores = sorted(os.sched_getaffinity(0))
+    with onecore.process_on(cores[0]) as measured_there:
+        spare = measured_there(onecore.memory, file, size, window, search)
+    rows = [
+        Row("peak memory beyond input and output", f"{spare:.0f} bytes per pixel", float("nan"), "")
+    ]
+    if len(cores) > 1:
+        half = size // 2
+        alone = onecore.together(file, half, window, search, calls, cores[:1])
+        both = onecore.together(file, half, window, search, calls, cores[:2])
+        rows.append(
+            Row("two tasks on two cores", f"{both:,.0f} points/s", both / alone, "one on one core")
+        )
+    return rows
+
+
+def start() -> list[Row]:
+    """Take the time of first calls."""
+    fresh, warm = onecore.first_calls()
+    return [
+        Row(label, f"{seconds:.{digits}f} s", float("nan"), "")
+        for label, seconds, digits in (
+            ("import", warm.imports, 1),
+            ("first call after installation (compiles)", fresh.first, 1),
+            ("first call of a new process (loads)", warm.first, 2),
+            ("second call, 96 x 96 px", warm.second, 3),
+        )
+    ]
+
+
+def roofline(file: str, size: int, window: int, search: int) -> list[Row]:
+    """Compare an iteration with what the core could move and multiply at most."""
+    with onecore.process_on(min(os.sched_getaffinity(0))) as measured_there:
+        roof: onecore.Roofline = measured_there(onecore.roofline, file, size, window, search)
+    times = (
+        (f"refinement, one of {roof.passes:.1f} iterations, per pixel", roof.nanoseconds),
+        (
+            f"its {BYTES} bytes at the speed of a copy, {roof.bytes_per_second / 1e9:.1f} GB/s",
+            1e9 * BYTES / roof.bytes_per_second,
+        ),
+        (
+            f"its {OPERATIONS} operations at {roof.operations_per_second / 1e9:.0f} GFLOP/s of "
+            "multiply-add",
+            1e9 * OPERATIONS / roof.operations_per_second,
+        ),
+    )
+    return [
+        Row(label, f"{time:.1f} ns", time / roof.nanoseconds, "the iteration")
+        for label, time in times
     ]
 
 
 def main(argv: Sequence[str] | None = None) -> list[Row]:
     """Print the table and return its rows."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", type=int, default=1024, help="pixels a side")
-    parser.add_argument("--frames", type=int, default=8, help="pairs in the batch")
-    parser.add_argument("--window", type=int, default=21)
+    parser.add_argument("--size", type=int, default=2048, help="pixels a side")
+    parser.add_argument("--window", type=int, default=WINDOW)
     parser.add_argument("--search", type=int, default=8)
-    parser.add_argument("--step", type=int, default=4, help="pixels between points")
-    parser.add_argument("--workers", type=int, default=cores(), help="processes, against one")
-    parser.add_argument("--repeat", type=int, default=5, help="turns, whose median counts")
+    parser.add_argument("--calls", type=int, default=3, help="calls, of which the fastest counts")
+    parser.add_argument(
+        "--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure; all by default"
+    )
     add_write_option(parser)
     arguments = parser.parse_args(argv)
-    rows = measure(arguments)
+    size, window, search, calls = (
+        arguments.size,
+        arguments.window,
+        arguments.search,
+        arguments.calls,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        file = str(Path(folder) / "pair.npy")
+        np.save(file, onecore.simulated_pair(size))
+        measurements: dict[str, Callable[[], list[Row]]] = {
+            "trackers": lambda: trackers(file, size, window, search, calls),
+            "scaling": lambda: scaling(file, size, search, calls),
+            "task": lambda: task(file, size, window, search, calls),
+            "start": start,
+            "roofline": lambda: roofline(file, size // 2, window, search),
+        }
+        rows = [row for part in PARTS if part in arguments.parts for row in measurements[part]()]
     show(
-        f"Tracking by engine=opencv: {arguments.frames} pairs of {arguments.size} x "
-        f"{arguments.size} px, window {arguments.window}, search {arguments.search}, "
-        f"a point every {arguments.step} px",
-        ("processes", "time / s", "points / s", "against one", "efficiency"),
+        f"Tracking on one core: {size} x {size} px, window {window}, search {search}",
+        ("what", "measured", "ratio", "against"),
         [
-            (
-                str(row.workers),
-                f"{row.seconds:.2f}",
-                f"{row.points_per_second:,.0f}",
-                f"{row.efficiency * row.workers:.2f}",
-                f"{100 * row.efficiency:.0f} %",
-            )
+            (row.label, row.value, "–" if np.isnan(row.ratio) else f"{row.ratio:.2f}", row.against)
             for row in rows
         ],
         write=arguments.write,

@@ -1,6 +1,6 @@
-"""Speed of the trackers: points per second on one core and on all, at equal settings.
+"""Speed of a batch: points per second of one worker process, and of one per core.
 
-Run ``python benchmarks/track.py``. Pairs are read from EDF files, corrected and tracked by worker
+Run ``python benchmarks/workers.py``. Pairs are read from EDF files, corrected and tracked by worker
 processes; only a number per frame comes back. One core and all cores take turns, so that a machine
 that drifts drifts for both, and the medians are compared.
 """
@@ -19,6 +19,7 @@ from figures import add_write_option, show
 
 import wavedask as wd
 from wavedask.cluster import cores, local_client
+from wavedask.crossspot import ENGINES
 from wavedask.simulate import Lens, write_campaign
 
 
@@ -40,10 +41,10 @@ def mean_displacement(folder: str, arguments: argparse.Namespace) -> xr.DataArra
     tracked = wd.track(
         image,
         target,
-        engine="opencv",
+        engine=arguments.engine,
         window=arguments.window,
         search=arguments.search,
-        step=arguments.step,
+        step=arguments.step if arguments.engine == "opencv" else None,
     )
     mean: xr.DataArray = tracked.displacement_x.mean(("y", "x"))
     return mean
@@ -76,7 +77,8 @@ def measure(arguments: argparse.Namespace) -> list[Row]:
                 seconds = seconds_for(client, work)
                 if turn > 0:  # the first turn imports and compiles
                     times[count].append(seconds)
-    points = arguments.frames * (-(-side // arguments.step)) ** 2
+    step = arguments.step if arguments.engine == "opencv" else 1
+    points = arguments.frames * (-(-side // step)) ** 2
     alone = statistics.median(times[1])
     return [
         Row(
@@ -96,16 +98,17 @@ def main(argv: Sequence[str] | None = None) -> list[Row]:
     parser.add_argument("--frames", type=int, default=8, help="pairs in the batch")
     parser.add_argument("--window", type=int, default=21)
     parser.add_argument("--search", type=int, default=8)
-    parser.add_argument("--step", type=int, default=4, help="pixels between points")
+    parser.add_argument("--engine", choices=ENGINES, default="dense")
+    parser.add_argument("--step", type=int, default=4, help="pixels between points, of opencv")
     parser.add_argument("--workers", type=int, default=cores(), help="processes, against one")
     parser.add_argument("--repeat", type=int, default=5, help="turns, whose median counts")
     add_write_option(parser)
     arguments = parser.parse_args(argv)
     rows = measure(arguments)
+    points = f"a point every {arguments.step} px" if arguments.engine == "opencv" else "every pixel"
     show(
-        f"Tracking by engine=opencv: {arguments.frames} pairs of {arguments.size} x "
-        f"{arguments.size} px, window {arguments.window}, search {arguments.search}, "
-        f"a point every {arguments.step} px",
+        f"Tracking by engine={arguments.engine}: {arguments.frames} pairs of {arguments.size} x "
+        f"{arguments.size} px, window {arguments.window}, search {arguments.search}, {points}",
         ("processes", "time / s", "points / s", "against one", "efficiency"),
         [
             (

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
@@ -46,13 +47,59 @@ def test_integration_shows_the_accuracy(
     assert errors["frankot_chellappa"] > 1.0
 
 
-def test_tracking_shows_points_per_second(
-    benchmark_main: Callable[[str], Callable[..., Any]], capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("engine", ["dense", "opencv"])
+def test_workers_show_points_per_second(
+    benchmark_main: Callable[[str], Callable[..., Any]],
+    capsys: pytest.CaptureFixture[str],
+    engine: str,
 ) -> None:
-    rows = benchmark_main("track")(
-        ["--size", "128", "--frames", "2", "--step", "8", "--repeat", "1", "--workers", "2"]
+    rows = benchmark_main("workers")(
+        ["--size", "128", "--frames", "2", "--repeat", "1", "--workers", "2", "--engine", engine]
     )
     assert [row.workers for row in rows] == [1, 2]
     assert all(row.points_per_second > 0 for row in rows)
     assert rows[0].efficiency == 1
     assert "points / s" in capsys.readouterr().out
+
+
+def test_accuracy_stands_beside_the_photon_limit(
+    benchmark_main: Callable[[str], Callable[..., Any]], tmp_path: Path
+) -> None:
+    figures = tmp_path / "accuracy.md"
+    rows = benchmark_main("accuracy")(["--size", "160", "--write", str(figures)])
+    assert figures.read_text().count("\n|") == 2 + len(rows)
+    for row in rows:
+        # Without noise there is no bound, and the report's tracker takes no stacks: NaN.
+        assert row.marked == 0, row.label
+        assert not row.rms > 1.3 * row.bound, row.label
+        assert not row.rms > row.opencv_rms, row.label
+    found = {row.label: row for row in rows}
+    # Grains are Gaussian: the mean square gradient is contrast^2 / (2 sigma^2).
+    gradient = 0.25**2 * 8 * np.log(2) / (2 * 4.0**2)
+    for label, counts in (("rigid (0.37, -1.62) px", 8000), ("rigid, 500 counts", 500)):
+        limit = np.sqrt(2 / counts / (15**2 * gradient))
+        assert found[label].bound == pytest.approx(limit, rel=0.1)
+    assert found["rigid, without noise"].rms < 0.002
+    assert found["rigid, 0 to 0.9 px, without noise"].bias < 0.001
+
+
+def test_tracking_on_one_core_is_measured_from_all_sides(
+    benchmark_main: Callable[[str], Callable[..., Any]], tmp_path: Path
+) -> None:
+    figures = tmp_path / "speed.md"
+    # All but the start, which compiles everything for twenty seconds.
+    parts = ["trackers", "scaling", "task", "roofline"]
+    rows = benchmark_main("track")(
+        ["--size", "256", "--calls", "1", "--parts", *parts, "--write", str(figures)]
+    )
+    assert figures.read_text().count("\n|") == 2 + len(rows)
+    by_label = {row.label: row for row in rows}
+    # A hundred times, where the frame is large and the machine quiet.
+    assert by_label["opencv, 256 x 256 px of it"].ratio > 5
+    assert by_label["dense, window 21"].ratio == 1
+    assert len([label for label in by_label if label.startswith("time per pixel, window")]) == 5
+    memory = by_label["peak memory beyond input and output"].value
+    assert 0 < float(memory.split()[0]) < 1000
+    bounds = [row.ratio for row in rows if row.label.startswith("its ")]
+    assert len(bounds) == 2
+    assert all(0 < bound < 1 for bound in bounds)

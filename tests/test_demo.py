@@ -34,7 +34,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, DemoReport]:
 def test_it_finds_the_lens(demo: tuple[Path, DemoReport]) -> None:
     report = demo[1]
     assert report.shape == (SIDE, SIDE)
-    assert report.points == (SIDE // 4) ** 2
+    assert report.points == SIDE**2
     assert report.radius_true == 50e-6
     assert report.radius_found == pytest.approx(report.radius_true, rel=0.01)
     assert report.radius_spread < 0.01 * report.radius_true

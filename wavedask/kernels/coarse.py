@@ -21,6 +21,8 @@ REDUCE_FURTHER: Final = 40
 """Search in pixels beyond which it is reduced by four, and the full image searched after that."""
 SECOND_SEARCH: Final = 4
 """Pixels searched in the full image around what a strongly reduced one gave."""
+PATCHED: Final = 0.7
+"""Part of the 5 x 5 pixels around a gap that must have data for the gap to be patched."""
 IMAGES: Final = 4
 """Images of a stack that the start is found from."""
 
@@ -71,7 +73,7 @@ def start_field(
     ndarray of float32, shape (2, n, m)
         Displacement (y, x) in pixels; NaN where there is no start.
     """
-    samples, references = samples[:IMAGES], references[:IMAGES]
+    samples, references = _patched(samples[:IMAGES]), _patched(references[:IMAGES])
     step, side = start_step(window), max(window, LEAST_WINDOW)
     grid = [
         anchored(first, first + length, step=step, offset=step // 2) - first
@@ -99,6 +101,28 @@ def start_field(
             for field in u
         ]
     )
+
+
+def _patched(images: NDArray[Any]) -> NDArray[Any]:
+    """Fill dead pixels that stand nearly alone from around them; wide gaps stay.
+
+    A template may lack a twentieth of its pixels, a cell of a reduced image none: a few per cent of
+    dead pixels, each of little weight, would leave nothing to start from.
+    """
+    known = np.isfinite(images)
+    if known.all():
+        return images
+    out = np.array(images, np.float32)
+    for image, there in zip(out, known, strict=True):
+        weight = there.astype(np.float32)
+        level = np.float32(image[there].mean(dtype=np.float64)) if there.any() else np.float32(0)
+        values = np.where(there, image - level, np.float32(0))
+        near = cv2.GaussianBlur(values, (5, 5), 1.0) / np.maximum(
+            cv2.GaussianBlur(weight, (5, 5), 1.0), np.float32(1e-6)
+        )
+        alone = ~there & (cv2.blur(weight, (5, 5)) >= PATCHED)
+        image[alone] = near[alone] + level
+    return out
 
 
 def _reduced_matches(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from wavedask.kernels import refine as rf
-from wavedask.kernels.coarse import start_field, start_reach
+from wavedask.kernels.coarse import start_field, start_reach, start_step
 from wavedask.kernels.fields import NO_MATCH, Fields
 from wavedask.kernels.spline import JIT, Order, SplineFilters, coefficients, gradient
 from wavedask.kernels.tile import Tile
@@ -31,6 +31,8 @@ PRECISE: Final = 0.1
 """Standard error, in pixels, above which a larger window is used if there is one."""
 HALO_WINDOWS: Final = 4
 """Windows beyond which what happens at the border of a block is not felt."""
+NEAR_STARTS: Final = 2
+"""Steps of the start's grid that a field leads on beyond the last start."""
 RELAXATIONS: Final = 12
 """Sweeps that fill the gaps of an image."""
 
@@ -169,6 +171,8 @@ class Level:
         Mean of the sample.
     valid : ndarray of bool
         Whether the node has data, a pattern and a settled match.
+    drowned : ndarray of bool
+        Whether noise could explain the pattern in some direction.
     """
 
     u_y: Floats
@@ -180,6 +184,7 @@ class Level:
     mean: Floats
     mean_s: Floats
     valid: Mask
+    drowned: Mask
 
 
 def refined(pair: Prepared, grid: rf.NodeGrid, start: Floats, *, window: int) -> Level:
@@ -322,7 +327,7 @@ def _judged(
     # The variance of the residual, with the degrees of freedom that the fit has taken.
     freedom = count / (count - FREE_PARAMETERS)
     residual = np.maximum(statistics[rf.VAR_S] * (1 - rho**2), 0) * freedom
-    errors = refined_uncertainty(
+    *errors, drowned = refined_uncertainty(
         residual,
         count,
         (statistics[rf.H_YY], statistics[rf.H_YX], statistics[rf.H_XX]),
@@ -342,6 +347,7 @@ def _judged(
         out[rf.MEAN_W],
         statistics[rf.MEAN_S],
         reliable & settled & (rho > LEAST_CORRELATION),
+        drowned,
     )
 
 
@@ -404,12 +410,27 @@ def blended(
         mean=pick([level.mean for level in levels]),
         mean_s=pick([level.mean_s for level in levels]),
         valid=(low | (share > 0.5)) & (high | (share < 0.5)),
+        drowned=np.take_along_axis(
+            np.stack([level.drowned for level in levels]), np.rint(wanted).astype(int)[None], 0
+        )[0],
     )
     return level, used
 
 
+def without_islands(valid: Mask, *, weak: Mask, side: int) -> Mask:
+    """Drop weak matches that are not part of a square of so many nodes.
+
+    A template finds something everywhere, but chance starts do not agree with their neighbours.
+    """
+    # Beyond the border of the block lies more of the same, for all that is known.
+    wide = np.pad(valid, side, mode="edge")
+    square = np.ones((side, side), np.uint8)
+    opened = cv2.morphologyEx(wide.astype(np.uint8), cv2.MORPH_OPEN, square)
+    return np.asarray(valid & (~weak | (opened[side:-side, side:-side] > 0)), np.bool_)
+
+
 def dense_fields(
-    level: Level, used: Floats, grid: rf.NodeGrid, pair: Prepared, started: Mask
+    level: Level, used: Floats, grid: rf.NodeGrid, pair: Prepared, known: Mask
 ) -> Fields:
     """Interpolate a solution from the nodes to the pixels, and mark what is no measurement."""
     weights = rf.keys_weights(grid.step)
@@ -421,8 +442,7 @@ def dense_fields(
         rf.pixels_from_nodes(rf.padded(values), grid.step, kernel, *grid.first, out)
         return out
 
-    valid = level.valid & started
-    marked = pixels((~valid).astype(np.float32), linear) > 0
+    marked = pixels((~known).astype(np.float32), linear) > 0
     mean_s = pair.offset_s + pair.scale_s * level.mean_s
     mean_w = pair.offset_r + pair.scale_r * level.mean
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -513,5 +533,12 @@ class Dense:
             levels.insert(0, refined(pair, grid, start, window=window))
             start = np.stack([levels[0].u_y, levels[0].u_x])
         level, used = blended(levels, list(self.windows), good=self.good, step=step)
-        fields = dense_fields(level, used, grid, pair, started)
+        spacing = start_step(max(self.windows)) // step
+        strong = ~level.drowned & (level.correlation >= self.good)
+        core = without_islands(level.valid & started, weak=~strong, side=2 * spacing)
+        # A start is found where a whole template fits; the field leads on from there, to the edge
+        # of a gap or of the frame, and a strong match tells that it led right.
+        far = ndimage.distance_transform_edt(~core) if core.any() else np.inf
+        known = core | (level.valid & strong & (far <= NEAR_STARTS * spacing))
+        fields = dense_fields(level, used, grid, pair, known)
         return np.stack([field[tile.inner] for field in fields])

@@ -15,7 +15,7 @@ Floats = NDArray[np.float32]
 
 FREE_PARAMETERS: Final = 4
 """Two displacements, a gain and an offset are fitted to every window."""
-MOST_NOISE: Final = 0.9
+MOST_NOISE: Final = 0.8
 """Largest part of a measured gradient that is taken for noise."""
 TINY: Final = 1e-12
 """Determinant of a window without a pattern; images have unit variance."""
@@ -122,7 +122,7 @@ def refined_uncertainty(
     *,
     order: Order,
     blur: int,
-) -> tuple[Floats, Floats]:
+) -> tuple[Floats, Floats, NDArray[np.bool_]]:
     """Estimate the standard error of a displacement refined in windows.
 
     Noise of variance ``n^2`` in the sample and, times the gain of the match, in the reference gives
@@ -156,6 +156,8 @@ def refined_uncertainty(
     -------
     uncertainty_y, uncertainty_x : ndarray of float32, shape (rows, columns)
         In pixels.
+    drowned : ndarray of bool, shape (rows, columns)
+        Where the residual, were it noise, would explain the gradient in some direction.
     """
     h_yy, h_yx, h_xx = hessian
     noise = SplineNoise.of_order(order)
@@ -167,7 +169,10 @@ def refined_uncertainty(
     variance = residual / (1 + passed)
     # However noisy the gradient, some of what was measured is the pattern: else nothing matches.
     least = (h_yy + h_xx) / 2 - np.hypot((h_yy - h_xx) / 2, h_yx)
-    excess = np.minimum(noise.gradient * variance, MOST_NOISE * np.maximum(least, 0))
+    largest = MOST_NOISE * np.maximum(least, 0)
+    excess = noise.gradient * variance
+    drowned = excess >= largest
+    excess = np.minimum(excess, largest)
     h_yy, h_xx = np.maximum(h_yy - excess, 0), np.maximum(h_xx - excess, 0)
     determinant = np.maximum(h_yy * h_xx - h_yx**2, TINY)
     both = passed * excess / determinant**2
@@ -175,4 +180,4 @@ def refined_uncertainty(
     for other in (h_xx, h_yy):
         inverse, square = other / determinant, (other**2 + h_yx**2) * both
         errors.append(np.sqrt(variance * (2 * inverse + square) / count))
-    return errors[0].astype(np.float32), errors[1].astype(np.float32)
+    return errors[0].astype(np.float32), errors[1].astype(np.float32), drowned
