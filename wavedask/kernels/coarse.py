@@ -13,6 +13,8 @@ Floats = NDArray[np.floating]
 
 LEAST_WINDOW: Final = 15
 """Smallest template: a start must be right, not sharp."""
+LEAST_STEP: Final = 16
+"""Smallest distance of points: half a grain of error is small enough for a start."""
 LEAST_REDUCED: Final = 11
 """Smallest template on a reduced image."""
 REDUCE_BEYOND: Final = 4
@@ -33,9 +35,9 @@ def start_step(window: int) -> int:
     Examples
     --------
     >>> [start_step(window) for window in (5, 15, 21, 41)]
-    [12, 12, 20, 40]
+    [16, 16, 20, 40]
     """
-    return max(window, LEAST_WINDOW) // 4 * 4
+    return max(window, LEAST_STEP) // 4 * 4
 
 
 def start_reach(window: int, search: int) -> int:

@@ -25,7 +25,7 @@ LEAST_CORRELATION: Final = 0.15
 """Correlation below which a window and its match have nothing in common."""
 FARTHEST: Final = 0.25
 """A node whose last step is longer than this, in pixels, has not settled."""
-LOBE: Final = 0.56
+LOBE: Final = 0.38
 """Standard deviation of the main lobe of the low-pass over that of its Gaussian."""
 PRECISE: Final = 0.1
 """Standard error, in pixels, above which a larger window is used if there is one."""
@@ -216,9 +216,9 @@ def refined(pair: Prepared, grid: rf.NodeGrid, start: Floats, *, window: int) ->
             pair.m, pair.s, pair.g_y, pair.g_x, half, step, *grid.first, *strip, statistics
         )
     reliable = _reliable(statistics, images=len(pair.s), window=window)
-    taps = rf.gaussian_taps(max(rf.SIGMA * half / step, 0.6))
+    response = rf.low_pass(grid.nodes, rf.SIGMA * half / step)
     weights = rf.keys_weights(step)
-    u = np.stack([rf.smoothed(component, taps) for component in start])
+    u = np.stack([rf.smoothed(component, response) for component in start])
     v = u.copy()
     out = np.zeros((5, rows, columns), np.float32)
     active = np.ones((len(bands), len(strips)), np.bool_)
@@ -246,7 +246,9 @@ def refined(pair: Prepared, grid: rf.NodeGrid, start: Floats, *, window: int) ->
                 v[1],
                 out,
             )
-        moved = [rf.smoothed(_bridged(component, reliable, window / step), taps) for component in v]
+        moved = [
+            rf.smoothed(_bridged(component, reliable, window / step), response) for component in v
+        ]
         change = np.maximum(np.abs(moved[0] - u[0]), np.abs(moved[1] - u[1])) * reliable
         u = np.stack(moved)
         moving = np.array(
