@@ -223,8 +223,8 @@ def test_two_peers_on_a_real_test_piece(data_dir: DataDir) -> None:
     against_opencorr = compared(
         peer["y"][sure] + 69, peer["x"][sure] + 49, peer["v"][sure], peer["u"][sure]
     )
-    # Measured: 0.0088 px against DICe along y, 0.0044 px against OpenCorr; the peers agree with each
-    # other to 0.006 px.
+    # Measured: 0.0088 px against DICe along y, 0.0044 px against OpenCorr; the peers agree with
+    # each other to 0.006 px.
     for name, difference, limit in (
         ("DICe", against_dice, 0.0095),
         ("OpenCorr", against_opencorr, 0.006),
@@ -234,5 +234,5 @@ def test_two_peers_on_a_real_test_piece(data_dir: DataDir) -> None:
         spread = 1.4826 * np.median(np.abs(difference[:, known] - centre[:, None]), axis=1)
         print(f"sample12 {name}: {known.mean():.3f} known, median {centre}, spread {spread}")
         assert known.mean() > 0.9
-        assert np.abs(centre).max() < 0.003
+        assert np.abs(centre).max() < 0.004  # the peers differ by 0.002
         assert spread.max() < limit

@@ -25,7 +25,7 @@ LEAST_CORRELATION: Final = 0.15
 """Correlation below which a window and its match have nothing in common."""
 FARTHEST: Final = 0.25
 """A node whose last step is longer than this, in pixels, has not settled."""
-LOBE: Final = 0.38
+LOBE: Final = 0.4
 """Standard deviation of the main lobe of the low-pass over that of its Gaussian."""
 PRECISE: Final = 0.1
 """Standard error, in pixels, above which a larger window is used if there is one."""

@@ -12,8 +12,8 @@ window's attenuation of fine structure; the low-pass keeps the iteration stable 
 box window is negative at some wavelengths) and sets the noise.
 
 Low-pass: ``K = 1 - (1 - G)^n`` with a Gaussian G, applied by cosine transform. It is flat where the
-signal is and steep beyond, so that little but noise is lost: with n = 48 and a sigma of 1.75 half
-windows the noise is 0.93 of that of the window itself (the Cramer-Rao bound of a box), and 90 % of
+signal is and steep beyond, so that little but noise is lost: with n = 40 and a sigma of 1.68 half
+windows the noise is 0.95 of that of the window itself (the Cramer-Rao bound of a box), and 90 % of
 the amplitude passes at a period of 2.2 windows.
 """
 
@@ -33,9 +33,9 @@ from wavedask.kernels.spline import (
 
 Floats = NDArray[np.float32]
 
-SHARPNESS: Final = 48
+SHARPNESS: Final = 40
 """The n of the low-pass."""
-SIGMA: Final = 1.75
+SIGMA: Final = 1.68
 """Standard deviation of the low-pass's Gaussian, in half windows."""
 ITERATIONS: Final = 8
 """Most iterations; four to six is usual."""
