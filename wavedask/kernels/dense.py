@@ -282,22 +282,29 @@ def _reliable(statistics: Floats, *, images: int, window: int) -> Mask:
 
 
 def _bridged(values: Floats, reliable: Mask, reach: float) -> Floats:
-    """Replace the values of unreliable nodes by those of reliable ones around them."""
-    if reliable.all():
+    """Replace the values of unreliable nodes by those of reliable ones around them.
+
+    What is averaged is the departure from a quadratic surface: a level continuation of a gradient
+    would have a kink, which the low-pass spreads inward.
+    """
+    if reliable.all() or not reliable.any():
         return values
+    rows, columns = np.nonzero(reliable)
+    chosen = slice(None, None, max(1, rows.size // rf.TREND_NODES))
+    trend = rf.quadratic_surface(values, rows[chosen], columns[chosen])
     weight = reliable.astype(np.float32)
-    total, share = values * weight, weight
+    departure, share = np.where(reliable, values - trend, np.float32(0)), weight
     sigma = max(reach / 2, 1.0)
-    kept = values
+    kept = np.zeros_like(values)
+    waiting = ~reliable
     for _ in range(3):
         smooth = cv2.GaussianBlur(share, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)
-        filled = cv2.GaussianBlur(total, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)
-        near = ~reliable & (smooth > 1e-3)
-        kept = np.where(near, filled / np.maximum(smooth, np.float32(1e-6)), kept)
-        if near[~reliable].all():
-            break
+        filled = cv2.GaussianBlur(departure, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)
+        near = waiting & (smooth > 1e-3)
+        kept[near] = filled[near] / smooth[near]
+        waiting &= ~near
         sigma *= 3
-    return np.ascontiguousarray(kept, np.float32)
+    return np.ascontiguousarray(np.where(reliable, values, trend + kept), np.float32)
 
 
 def _shared(errors: Floats, reliable: Mask, sigma: float) -> Floats:

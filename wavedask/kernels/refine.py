@@ -37,6 +37,8 @@ SHARPNESS: Final = 40
 """The n of the low-pass."""
 SIGMA: Final = 1.68
 """Standard deviation of the low-pass's Gaussian, in half windows."""
+TREND_NODES: Final = 4096
+"""Nodes, about, from which the trend of a field is found."""
 ITERATIONS: Final = 8
 """Most iterations; four to six is usual."""
 CONVERGED: Final = 5e-3
@@ -634,6 +636,28 @@ def low_pass(shape: tuple[int, int], sigma: float) -> Floats:
     return np.asarray(response)
 
 
+def quadratic_surface(values: Floats, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> Floats:
+    """Fit a quadratic surface to some nodes of a grid, and evaluate it at all.
+
+    Parameters
+    ----------
+    values : ndarray of float32, shape (rows, columns)
+        The field at the nodes.
+    rows, columns : ndarray of int, shape (n,)
+        Nodes that count.
+
+    Returns
+    -------
+    ndarray of float32, shape (rows, columns)
+    """
+    y, x = (np.linspace(-1, 1, size, dtype=np.float32) for size in values.shape)
+    v, u = y[rows], x[columns]
+    terms = np.stack([np.ones_like(u), v, u, v * v, v * u, u * u], axis=1)
+    c = np.linalg.lstsq(terms, values[rows, columns], rcond=None)[0]
+    down, across = c[0] + c[1] * y + c[3] * y * y, c[2] * x + c[5] * x * x
+    return np.asarray(down[:, None] + across[None] + c[4] * np.outer(y, x), np.float32)
+
+
 def smoothed(values: Floats, response: Floats) -> Floats:
     """Low-pass a field that may have a trend, by cosine transform.
 
@@ -652,14 +676,10 @@ def smoothed(values: Floats, response: Floats) -> Floats:
     -------
     ndarray of float32, shape (rows, columns)
     """
-    rows, columns = values.shape
-    y, x = (np.linspace(-1, 1, size, dtype=np.float32) for size in (rows, columns))
-    sparse = (slice(None, None, max(1, rows // 64)), slice(None, None, max(1, columns // 64)))
-    v, u = (field.ravel() for field in np.meshgrid(y[sparse[0]], x[sparse[1]], indexing="ij"))
-    terms = np.stack([np.ones_like(u), v, u, v * v, v * u, u * u], axis=1)
-    c = np.linalg.lstsq(terms, values[sparse].ravel(), rcond=None)[0].astype(np.float32)
-    down, across = c[0] + c[1] * y + c[3] * y * y, c[2] * x + c[5] * x * x
-    trend = down[:, None] + across[None] + c[4] * np.outer(y, x)
+    side = int(np.sqrt(TREND_NODES))
+    lines = (np.arange(0, size, max(1, size // side)) for size in values.shape)
+    rows, columns = (line.ravel() for line in np.meshgrid(*lines, indexing="ij"))
+    trend = quadratic_surface(values, rows, columns)
     spectrum = fft.dctn(np.asarray(values - trend, np.float32), workers=1, overwrite_x=True)
     spectrum *= response
     return np.asarray(trend + fft.idctn(spectrum, workers=1, overwrite_x=True), np.float32)
