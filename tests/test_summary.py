@@ -69,7 +69,7 @@ def test_a_store_in_words(folder: Path) -> None:
     assert values["slope_y"] == "vertical wavefront slope [rad]"
     assert values["correlation"] == "zero-normalised cross-correlation"
     assert values["settings, sample"] == "files raw/sample_*.edf, units {'lens_x': 'mm'}"
-    assert values["settings, track"].startswith("engine opencv, window 15, search 8, step 4")
+    assert values["settings, track"].startswith("engine dense, window 15, search 8")
     assert "distance 1.0, pixel_size 6.5e-07, energy 17.0" in values["settings, wavefront"]
     assert values["input"] == "14 files"
     assert values["written by"].startswith(f"wavedask {wd.__version__}, 20")
@@ -117,6 +117,6 @@ def test_a_plan_in_words(folder: Path) -> None:
     assert rows["frames"] == f"{FRAMES} of {SIDE} x {SIDE} px"
     assert rows["input"].endswith(" KiB in 14 files")
     assert rows["blocks"] == f"{FRAMES} of 1 x {SIDE} x {SIDE}"
-    assert rows["output"] == f"{12 * FRAMES * SIDE * SIDE * 4 / 2**20:.1f} MiB before compression"
-    assert rows["memory"].startswith("about 1.5 MiB per block")
+    assert rows["output"] == f"{14 * FRAMES * SIDE * SIDE * 4 / 2**20:.1f} MiB before compression"
+    assert rows["memory"].startswith("about 1.8 MiB per block")
     assert "wavefront" in rows["variables"]

@@ -652,8 +652,12 @@ def quadratic_surface(values: Floats, rows: NDArray[np.intp], columns: NDArray[n
     """
     y, x = (np.linspace(-1, 1, size, dtype=np.float32) for size in values.shape)
     v, u = y[rows], x[columns]
-    terms = np.stack([np.ones_like(u), v, u, v * v, v * u, u * u], axis=1)
-    c = np.linalg.lstsq(terms, values[rows, columns], rcond=None)[0]
+    terms = np.stack([np.ones_like(u), v, u, v * v, v * u, u * u]).astype(np.float64)
+    # Sums without a BLAS, whose threads would change the last bit from process to process; a
+    # little damping, for nodes that lie on one line.
+    normal = np.einsum("in,jn->ij", terms, terms) + 1e-6 * rows.size * np.eye(len(terms))
+    right = np.einsum("in,n->i", terms, values[rows, columns].astype(np.float64))
+    c = np.linalg.solve(normal, right).astype(np.float32)
     down, across = c[0] + c[1] * y + c[3] * y * y, c[2] * x + c[5] * x * x
     return np.asarray(down[:, None] + across[None] + c[4] * np.outer(y, x), np.float32)
 
