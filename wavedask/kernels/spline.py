@@ -12,16 +12,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from wavedask.kernels.jit import INLINED, JIT
+
 Floats = NDArray[np.float32]
 Order = Literal[3, 5]
-
-JIT: Final[dict[str, Any]] = {
-    "nogil": True,
-    "cache": True,
-    "fastmath": True,
-    "error_model": "numpy",
-}
-"""How kernels are compiled: one thread, without the GIL, kept on disk."""
 
 NEGLIGIBLE: Final = 1e-7
 """Filter coefficients below this are cut off: the resolution of float32."""
@@ -66,19 +60,19 @@ class SplineFilters:
         )
 
 
-@njit(**JIT)  # type: ignore[untyped-decorator]
+@njit(**INLINED)  # type: ignore[untyped-decorator]
 def _scale(out: Floats, q: np.float32, a: Floats) -> None:
     for i in range(out.size):
         out[i] = q * a[i]
 
 
-@njit(**JIT)  # type: ignore[untyped-decorator]
+@njit(**INLINED)  # type: ignore[untyped-decorator]
 def _add_pair(out: Floats, q: np.float32, a: Floats, b: Floats) -> None:
     for i in range(out.size):
         out[i] += q * (a[i] + b[i])
 
 
-@njit(**JIT)  # type: ignore[untyped-decorator]
+@njit(**INLINED)  # type: ignore[untyped-decorator]
 def _add_pairs(
     out: Floats, q: np.float32, a: Floats, b: Floats, r: np.float32, c: Floats, d: Floats
 ) -> None:
@@ -86,13 +80,13 @@ def _add_pairs(
         out[i] += q * (a[i] + b[i]) + r * (c[i] + d[i])
 
 
-@njit(**JIT)  # type: ignore[untyped-decorator]
+@njit(**INLINED)  # type: ignore[untyped-decorator]
 def _subtract_pair(out: Floats, q: np.float32, a: Floats, b: Floats) -> None:
     for i in range(out.size):
         out[i] += q * (a[i] - b[i])
 
 
-@njit(**JIT)  # type: ignore[untyped-decorator]
+@njit(**INLINED)  # type: ignore[untyped-decorator]
 def _mirrored(i: int, n: int) -> int:
     if i < 0:
         i = -i
@@ -101,7 +95,7 @@ def _mirrored(i: int, n: int) -> int:
     return int(min(max(i, 0), n - 1))
 
 
-@njit(**JIT)  # type: ignore[untyped-decorator]
+@njit(**INLINED)  # type: ignore[untyped-decorator]
 def filter_columns(image: Floats, y: int, taps: Floats, out: Floats) -> None:
     """Row `y` of an image filtered along the columns by symmetric taps; mirrored borders."""
     n = image.shape[0]
@@ -123,7 +117,7 @@ def filter_columns(image: Floats, y: int, taps: Floats, out: Floats) -> None:
         _add_pair(out, taps[k], image[_mirrored(y - k, n)], image[_mirrored(y + k, n)])
 
 
-@njit(**JIT)  # type: ignore[untyped-decorator]
+@njit(**INLINED)  # type: ignore[untyped-decorator]
 def filter_row(padded: Floats, taps: Floats, out: Floats) -> None:
     """Filter a row, padded by the radius of the symmetric taps on both sides."""
     r = taps.size - 1
@@ -145,7 +139,7 @@ def filter_row(padded: Floats, taps: Floats, out: Floats) -> None:
         _add_pair(out, taps[k], padded[r - k : r - k + n], padded[r + k : r + k + n])
 
 
-@njit(**JIT)  # type: ignore[untyped-decorator]
+@njit(**INLINED)  # type: ignore[untyped-decorator]
 def _pad_mirrored(row: Floats, r: int, out: Floats) -> None:
     n = row.size
     for i in range(n):
@@ -218,7 +212,7 @@ def gradient(image: Floats, taps: Floats, out_y: Floats, out_x: Floats) -> None:
             )
 
 
-@njit(**JIT)  # type: ignore[untyped-decorator]
+@njit(**INLINED)  # type: ignore[untyped-decorator]
 def _cubic_run(
     r0: Floats,
     r1: Floats,
@@ -246,20 +240,20 @@ def _cubic_run(
         )
 
 
-@njit(**JIT)  # type: ignore[untyped-decorator]
+@njit(**INLINED)  # type: ignore[untyped-decorator]
 def _quintic_ends(t: Any) -> Any:
     square = t * t
     return np.float32(1 / 120) * square * square * t
 
 
-@njit(**JIT)  # type: ignore[untyped-decorator]
+@njit(**INLINED)  # type: ignore[untyped-decorator]
 def _quintic_shoulders(t: np.float32) -> np.float32:
     """Weight at a distance 1 + (1 - t) from a sample: (1 + 5t + 10t2 + 10t3 + 5t4 - 5t5) / 120."""
     a, b, c = np.float32(1 / 120), np.float32(5 / 120), np.float32(10 / 120)
     return a + t * (b + t * (c + t * (c + t * (b - b * t))))
 
 
-@njit(**JIT)  # type: ignore[untyped-decorator]
+@njit(**INLINED)  # type: ignore[untyped-decorator]
 def _quintic_centre(t: np.float32) -> np.float32:
     """Weight at a distance t from a sample: (66 - 60t2 + 30t4 - 10t5) / 120."""
     a, b = np.float32(66 / 120), np.float32(60 / 120)
@@ -268,7 +262,7 @@ def _quintic_centre(t: np.float32) -> np.float32:
     return a - square * (b - square * (c - d * t))
 
 
-@njit(**JIT)  # type: ignore[untyped-decorator]
+@njit(**INLINED)  # type: ignore[untyped-decorator]
 def _quintic_line(
     row: Floats,
     i: int,
@@ -289,7 +283,7 @@ def _quintic_line(
     )
 
 
-@njit(**JIT)  # type: ignore[untyped-decorator]
+@njit(**INLINED)  # type: ignore[untyped-decorator]
 def _quintic_run(
     rows: Floats, u_y: Floats, u_x: Floats, y: np.float32, x: np.float32, out: Floats
 ) -> None:
@@ -311,7 +305,7 @@ def _quintic_run(
         )
 
 
-@njit(**JIT)  # type: ignore[untyped-decorator]
+@njit(**INLINED)  # type: ignore[untyped-decorator]
 def displaced_row(
     spline: Floats,
     margin: int,

@@ -1,0 +1,204 @@
+"""The grid of nodes on which the displacement lives, and interpolation from it to the pixels."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from wavedask.kernels.jit import INLINED, JIT
+
+Floats = NDArray[np.float32]
+
+PAD: Final = 2
+"""Nodes added on every side, for interpolation beyond the outermost ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeGrid:
+    """Nodes on which the displacement lives, anchored to the frame.
+
+    Attributes
+    ----------
+    shape : (int, int)
+        Rows and columns of the block in pixels.
+    step : int
+        Pixels between nodes.
+    first : (int, int)
+        Pixel coordinates of the first node in the block.
+    """
+
+    shape: tuple[int, int]
+    step: int
+    first: tuple[int, int]
+
+    @property
+    def nodes(self) -> tuple[int, int]:
+        """Rows and columns of nodes."""
+        return (
+            (self.shape[0] - 1 - self.first[0]) // self.step + 1,
+            (self.shape[1] - 1 - self.first[1]) // self.step + 1,
+        )
+
+    def coordinates(self, axis: int) -> NDArray[np.intp]:
+        """Pixel coordinates of the nodes along an axis."""
+        return np.asarray(self.first[axis] + self.step * np.arange(self.nodes[axis]), np.intp)
+
+
+def node_step(window: int) -> int:
+    """Pixels between nodes: as wide as the low-pass allows.
+
+    Examples
+    --------
+    >>> [node_step(window) for window in (5, 7, 11, 15, 21, 41)]
+    [1, 2, 3, 3, 4, 4]
+    """
+    return min(window // 3, 4 if window >= 20 else 3)
+
+
+def keys_weights(step: int) -> Floats:
+    """Weights of cubic convolution (Keys 1981) at each of the `step` phases between two nodes."""
+    t = np.arange(step) / step
+    weights = [
+        ((-0.5 * t + 1) * t - 0.5) * t,
+        (1.5 * t - 2.5) * t * t + 1,
+        ((-1.5 * t + 2) * t + 0.5) * t,
+        (0.5 * t - 0.5) * t * t,
+    ]
+    return np.stack(weights, axis=1).astype(np.float32)
+
+
+@njit(**INLINED)  # type: ignore[untyped-decorator]
+def _spread_row(nodes: Floats, step: int, weights: Floats, first: int, out: Floats) -> None:
+    """Interpolate a padded row of nodes to pixels, the first of them `first` from node 0."""
+    for i in range(min(step, out.size)):
+        position = first + i
+        k = position // step + PAD - 1
+        phase = weights[position % step]
+        a, b, c, d = phase[0], phase[1], phase[2], phase[3]
+        for x in range(i, out.size, step):
+            out[x] = a * nodes[k] + b * nodes[k + 1] + c * nodes[k + 2] + d * nodes[k + 3]
+            k += 1
+
+
+@njit(**INLINED)  # type: ignore[untyped-decorator]
+def _blend_rows(weights: Floats, a: Floats, b: Floats, c: Floats, d: Floats, out: Floats) -> None:
+    p, q, r, t = weights[0], weights[1], weights[2], weights[3]
+    for i in range(out.size):
+        out[i] = p * a[i] + q * b[i] + r * c[i] + t * d[i]
+
+
+@njit(**INLINED)  # type: ignore[untyped-decorator]
+def pixel_row(
+    nodes: Floats,
+    step: int,
+    weights: Floats,
+    y: int,
+    first: int,
+    spread: Floats,
+    held: NDArray[np.int64],
+    out: Floats,
+) -> None:
+    """Interpolate nodes to a row of pixels at `y` from node row 0; keeps the rows it has spread."""
+    k = y // step + PAD - 1
+    for j in range(4):
+        slot = (k + j) % 4
+        if held[slot] != k + j:
+            _spread_row(nodes[k + j], step, weights, first, spread[slot])
+            held[slot] = k + j
+    _blend_rows(
+        weights[y % step],
+        spread[k % 4],
+        spread[(k + 1) % 4],
+        spread[(k + 2) % 4],
+        spread[(k + 3) % 4],
+        out,
+    )
+
+
+@njit(**JIT)  # type: ignore[untyped-decorator]
+def pixels_from_nodes(
+    nodes: Floats, step: int, weights: Floats, first_y: int, first_x: int, out: Floats
+) -> None:
+    """Interpolate a padded grid of nodes to all pixels of a block.
+
+    Parameters
+    ----------
+    nodes : ndarray of float32, shape (node rows + 4, node columns + 4)
+        Values, padded by `padded`.
+    step, first_y, first_x : int
+        The grid, in pixels.
+    weights : ndarray of float32, shape (step, 4)
+        As of `keys_weights`.
+    out : ndarray of float32, shape (rows, columns)
+        Where the values go.
+    """
+    spread = np.empty((4, out.shape[1]), np.float32)
+    held = np.full(4, -1, np.int64)
+    for y in range(out.shape[0]):
+        pixel_row(nodes, step, weights, y - first_y, -first_x, spread, held, out[y])
+
+
+@njit(**JIT)  # type: ignore[untyped-decorator]
+def weigh(
+    sample: NDArray[np.bool_],
+    reference: NDArray[np.bool_],
+    u_y: Floats,
+    u_x: Floats,
+    step: int,
+    weights: Floats,
+    first_y: int,
+    first_x: int,
+    out: Floats,
+) -> None:
+    """Weight of each pixel: 1 where the sample has data, and the reference where it came from.
+
+    Parameters
+    ----------
+    sample, reference : ndarray of bool, shape (rows, columns)
+        Where there are data.
+    u_y, u_x : ndarray of float32
+        Displacement at the nodes, padded.
+    step, weights, first_y, first_x
+        The grid, as in `pixels_from_nodes`.
+    out : ndarray of float32, shape (rows, columns)
+        Where the weights go.
+    """
+    rows, columns = out.shape
+    spread_y, spread_x = np.empty((4, columns), np.float32), np.empty((4, columns), np.float32)
+    held_y, held_x = np.full(4, -1, np.int64), np.full(4, -1, np.int64)
+    v_y, v_x = np.empty(columns, np.float32), np.empty(columns, np.float32)
+    for y in range(rows):
+        pixel_row(u_y, step, weights, y - first_y, -first_x, spread_y, held_y, v_y)
+        pixel_row(u_x, step, weights, y - first_y, -first_x, spread_x, held_x, v_x)
+        for x in range(columns):
+            row, column = int(np.rint(y - v_y[x])), int(np.rint(x - v_x[x]))
+            known = sample[y, x] and 0 <= row < rows and 0 <= column < columns
+            out[y, x] = np.float32(1) if known and reference[row, column] else np.float32(0)
+
+
+@njit(**JIT)  # type: ignore[untyped-decorator]
+def _extended(values: Floats, r: int) -> Floats:
+    """Extend a grid by point reflection at its border, which continues a gradient."""
+    rows, columns = values.shape
+    out = np.empty((rows + 2 * r, columns + 2 * r), np.float32)
+    out[r : r + rows, r : r + columns] = values
+    for i in range(1, r + 1):
+        k = min(i, columns - 1)
+        for y in range(rows):
+            out[r + y, r - i] = 2 * values[y, 0] - values[y, k]
+            out[r + y, r + columns - 1 + i] = (
+                2 * values[y, columns - 1] - values[y, columns - 1 - k]
+            )
+    for i in range(1, r + 1):
+        k = min(i, rows - 1)
+        for x in range(columns + 2 * r):
+            out[r - i, x] = 2 * out[r, x] - out[r + k, x]
+            out[r + rows - 1 + i, x] = 2 * out[r + rows - 1, x] - out[r + rows - 1 - k, x]
+    return out
+
+
+def padded(values: Floats) -> Floats:
+    """Extend a grid of nodes by two on every side, linearly."""
+    return np.asarray(_extended(np.ascontiguousarray(values, np.float32), PAD))
