@@ -3,6 +3,7 @@
 import argparse
 import os
 import platform
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,7 +27,8 @@ def show(title: str, headings: Sequence[str], rows: Rows, *, write: Path | None)
         table.add_column(heading, justify="left" if number == 0 else "right")
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    # In a file or a pipe nothing need be folded.
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
     if write is not None:
         machine = (
             f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"

@@ -66,7 +66,7 @@ def test_accuracy_stands_beside_the_photon_limit(
     benchmark_main: Callable[[str], Callable[..., Any]], tmp_path: Path
 ) -> None:
     figures = tmp_path / "accuracy.md"
-    rows = benchmark_main("accuracy")(["--size", "160", "--write", str(figures)])
+    rows = benchmark_main("accuracy")(["--size", "160", "--patterns", "1", "--write", str(figures)])
     assert figures.read_text().count("\n|") == 2 + len(rows)
     for row in rows:
         # Without noise there is no bound, and the report's tracker takes no stacks: NaN.

@@ -230,6 +230,8 @@ def test_the_template_grows_where_the_peak_is_weak() -> None:
         ({"window": 3}, "window"),
         ({"window": (41, 11)}, "window"),
         ({"search": 0}, "search"),
+        ({"search": -3}, "search"),
+        ({"search": 2.5}, "search"),
         ({"step": 0}, "step"),
         ({"step": 22}, "step"),
         ({"good": 1.2}, "good"),
@@ -254,6 +256,8 @@ def test_images_that_do_not_fit() -> None:
         cross_spot(np.zeros((1, 1, 100, 100)), np.zeros((100, 100)))
     with pytest.raises(InputError, match="complex"):
         cross_spot(np.zeros((100, 100), complex), np.zeros((100, 100)))
+    with pytest.raises(InputError, match="object"):
+        cross_spot(np.zeros((100, 100)), np.zeros((100, 100), object))
 
 
 def test_tiles_smaller_than_the_halo_are_merged_and_given_back(rigid_pair: Pair) -> None:

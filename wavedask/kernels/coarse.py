@@ -13,7 +13,7 @@ Floats = NDArray[np.floating]
 
 LEAST_WINDOW: Final = 15
 """Smallest template: a start must be right, not sharp."""
-LEAST_STEP: Final = 16
+LEAST_STEP: Final = 24
 """Smallest distance of points: half a grain of error is small enough for a start."""
 LEAST_REDUCED: Final = 11
 """Smallest template on a reduced image."""
@@ -35,7 +35,7 @@ def start_step(window: int) -> int:
     Examples
     --------
     >>> [start_step(window) for window in (5, 15, 21, 41)]
-    [16, 16, 20, 40]
+    [24, 24, 24, 40]
     """
     return max(window, LEAST_STEP) // 4 * 4
 

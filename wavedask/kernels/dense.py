@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from wavedask.kernels import refine as rf
+from wavedask.kernels.activity import rectangles
 from wavedask.kernels.coarse import start_field, start_reach, start_step
 from wavedask.kernels.fields import NO_MATCH, Fields
 from wavedask.kernels.jit import JIT
@@ -38,7 +39,7 @@ Mask = NDArray[np.bool_]
 
 HALO_WINDOWS: Final = 4
 """Windows beyond which what happens at the border of a block is not felt."""
-NEAR_STARTS: Final = 2
+NEAR_STARTS: Final = 1.5
 """Steps of the start's grid that a field leads on beyond the last start."""
 RELAXATIONS: Final = 12
 """Sweeps that fill the gaps of an image."""
@@ -183,23 +184,35 @@ def refined(pair: Prepared, grid: NodeGrid, start: Floats, *, window: int) -> Le
     half, step = window // 2, grid.step
     rows, columns = grid.nodes
     statistics = np.empty((10, rows, columns), np.float32)
-    span = max(1, rf.TILE // step)
-    bands = [(i, min(i + span, rows)) for i in range(0, rows, span)]
-    strips = [(i, min(i + span, columns)) for i in range(0, columns, span)]
-    for strip in strips:
+    longest = max(1, rf.TILE // step)
+    for start_column in range(0, columns, longest):
+        stop_column = min(start_column + longest, columns)
         rf.window_statistics(
-            pair.m, pair.s, pair.g_y, pair.g_x, half, step, *grid.first, *strip, statistics
+            pair.m,
+            pair.s,
+            pair.g_y,
+            pair.g_x,
+            half,
+            step,
+            *grid.first,
+            start_column,
+            stop_column,
+            statistics,
         )
     reliable = reliable_nodes(statistics, images=len(pair.s), window=window)
     response = low_pass(grid.nodes, SIGMA * half / step)
     weights = keys_weights(step)
     u = np.stack([smoothed(component, response) for component in start])
     v = u.copy()
+    change = np.zeros_like(u)
     out = np.zeros((5, rows, columns), np.float32)
-    active = np.ones((len(bands), len(strips)), np.bool_)
+    active = np.ones(grid.nodes, np.bool_)
+    # A node feels others through its window and the low-pass, whose main lobe is not wider.
+    reach = np.ones((2 * (window // step) + 1,) * 2, np.uint8)
+    square = max(rf.LEAST_TILE, rf.TILE_WINDOWS * window) // step
     for _ in range(rf.ITERATIONS):
         u_y, u_x = padded(u[0]), padded(u[1])
-        for i, j in zip(*np.nonzero(active), strict=True):
+        for rectangle in rectangles(active, side=square, longest=longest):
             rf.match_tile(
                 pair.splines,
                 pair.margin,
@@ -213,28 +226,26 @@ def refined(pair: Prepared, grid: NodeGrid, start: Floats, *, window: int) -> Le
                 step,
                 weights,
                 *grid.first,
-                *bands[i],
-                *strips[j],
+                *rectangle,
                 u_y,
                 u_x,
                 v[0],
                 v[1],
                 out,
             )
-        moved = [smoothed(bridged(component, reliable, window / step), response) for component in v]
-        change = np.maximum(np.abs(moved[0] - u[0]), np.abs(moved[1] - u[1])) * reliable
+        moved = [
+            smoothed(bridged(new, reliable, window / step, now=old), response)
+            for new, old in zip(v, u, strict=True)
+        ]
+        change = np.abs(np.stack(moved) - u)
         u = np.stack(moved)
-        moving = np.array(
-            [
-                [change[band[0] : band[1], strip[0] : strip[1]].max() for strip in strips]
-                for band in bands
-            ]
-        )
-        active = ndimage.binary_dilation(moving > rf.CONVERGED, np.ones((3, 3), np.bool_))
+        restless = reliable & (change.max(axis=0) > _tolerance(statistics, out[rf.RHO]))
+        active = cv2.dilate(restless.astype(np.uint8), reach) > 0
         if not active.any():
             break
     return judged(
         u,
+        change,
         out,
         statistics,
         reliable,
@@ -242,6 +253,14 @@ def refined(pair: Prepared, grid: NodeGrid, start: Floats, *, window: int) -> Le
         blur=max(1, round(window / step)),
         lobe=LOBE * SIGMA * half / step,
     )
+
+
+def _tolerance(statistics: Floats, rho: Floats) -> Floats:
+    """Change of a node, in pixels, that is not worth another iteration."""
+    residual = np.maximum(statistics[rf.VAR_S] * (1 - rho * rho), 0)
+    precision = statistics[rf.COUNT] * (statistics[rf.H_YY] + statistics[rf.H_XX]) / 2
+    error = np.sqrt(residual / np.maximum(precision, np.float32(1e-6)))
+    return np.asarray(np.maximum(rf.NEGLIGIBLE * error, rf.CONVERGED), np.float32)
 
 
 def dense_fields(level: Level, used: Floats, grid: NodeGrid, pair: Prepared, known: Mask) -> Fields:
@@ -268,8 +287,11 @@ def dense_fields(level: Level, used: Floats, grid: NodeGrid, pair: Prepared, kno
         np.maximum(pixels(level.error_x, linear), 0),
         np.clip(pixels(level.correlation, linear), -1, 1),
         pixels(used, linear),
-        pixels(np.nan_to_num(transmission).astype(np.float32), linear),
-        pixels(np.nan_to_num(dark_field).astype(np.float32), linear),
+        # Next to a node without a ratio a pixel is marked; it must not spoil those beyond.
+        *(
+            pixels(np.nan_to_num(ratio, posinf=0, neginf=0).astype(np.float32), linear)
+            for ratio in (transmission, dark_field)
+        ),
     )
     for field, blank in zip(fields, NO_MATCH, strict=True):
         if field is not fields.correlation:

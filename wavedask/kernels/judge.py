@@ -23,6 +23,8 @@ FARTHEST: Final = 0.25
 """A node whose last step is longer than this, in pixels, has not settled."""
 LOBE: Final = 0.4
 """Standard deviation of the main lobe of the low-pass over that of its Gaussian."""
+INTERPOLATION: Final = np.float32(4e-4)
+"""Standard error, in pixels, of a match without any noise: what the splines leave."""
 PRECISE: Final = 0.1
 """Standard error, in pixels, above which a larger window is used if there is one."""
 
@@ -84,6 +86,7 @@ def _shared(errors: Floats, reliable: Mask, sigma: float) -> Floats:
 
 def judged(
     u: Floats,
+    change: Floats,
     out: Floats,
     statistics: Floats,
     reliable: Mask,
@@ -106,7 +109,11 @@ def judged(
         order=order,
         blur=blur,
     )
-    error_y, error_x = (NOISE * _shared(error, reliable, lobe) for error in errors)
+    # Where the last iteration still moved a node, it is not known better than that.
+    error_y, error_x = (
+        np.sqrt((NOISE * _shared(error, reliable, lobe)) ** 2 + still**2 + INTERPOLATION**2)
+        for error, still in zip(errors, change, strict=True)
+    )
     settled = np.maximum(np.abs(out[rf.STEP_Y]), np.abs(out[rf.STEP_X])) < FARTHEST
     return Level(
         u[0],

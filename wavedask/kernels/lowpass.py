@@ -17,6 +17,8 @@ from scipy import fft
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
+_SQUARE: Final = np.ones((3, 3), np.uint8)
+
 SHARPNESS: Final = 40
 """The n of the low-pass."""
 SIGMA: Final = 1.68
@@ -103,14 +105,21 @@ def smoothed(values: Floats, response: Floats) -> Floats:
     return np.asarray(trend + fft.idctn(spectrum, workers=1, overwrite_x=True), np.float32)
 
 
-def bridged(values: Floats, reliable: Mask, reach: float) -> Floats:
+def bridged(values: Floats, reliable: Mask, reach: float, *, now: Floats | None = None) -> Floats:
     """Replace the values of unreliable nodes by those of reliable ones around them.
 
     What is averaged is the departure from a quadratic surface: a level continuation of a gradient
-    would have a kink, which the low-pass spreads inward.
+    would have a kink, which the low-pass spreads inward. A gap narrower than three nodes keeps what
+    the low-pass has made of its surroundings already, where that is given as `now`.
     """
     if reliable.all() or not reliable.any():
         return values
+    if now is not None:
+        wide = cv2.morphologyEx((~reliable).astype(np.uint8), cv2.MORPH_OPEN, _SQUARE) > 0
+        values = np.where(reliable | wide, values, now)
+        if not wide.any():
+            return values
+        reliable = ~wide
     rows, columns = np.nonzero(reliable)
     chosen = slice(None, None, max(1, rows.size // TREND_NODES))
     trend = quadratic_surface(values, rows[chosen], columns[chosen])
@@ -125,5 +134,7 @@ def bridged(values: Floats, reliable: Mask, reach: float) -> Floats:
         near = waiting & (smooth > 1e-3)
         kept[near] = filled[near] / smooth[near]
         waiting &= ~near
+        if not waiting.any():
+            break
         sigma *= 3
     return np.ascontiguousarray(np.where(reliable, values, trend + kept), np.float32)

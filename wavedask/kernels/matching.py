@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from wavedask.kernels.grids import median_of, neighbours
+from wavedask.kernels.grids import continued, median_of, neighbours
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -362,7 +362,8 @@ def quadratic_peak(patches: Floats) -> tuple[Floats, Floats, Floats]:
         Position of the maximum from the centre, within one pixel; NaN where the quadratic has no
         maximum there.
     height : ndarray of float32, shape (n,)
-        The value at the maximum, at most 1.
+        The value at the maximum, at most halfway from the highest of the nine values to 1: where a
+        quadratic overshoots, the match is not perfect yet.
 
     Examples
     --------
@@ -392,12 +393,12 @@ def quadratic_peak(patches: Floats) -> tuple[Floats, Floats, Floats]:
     return (
         offset_y.astype(np.float32),
         offset_x.astype(np.float32),
-        np.minimum(height, 1).astype(np.float32),
+        np.minimum(height, (1 + values[:, 1, 1]) / 2).astype(np.float32),
     )
 
 
 def without_outliers(matches: Matches, *, spacing: int) -> tuple[Floats, Floats]:
-    """Replace outliers and gaps of a displacement field by the median of their neighbours.
+    """Replace outliers and gaps of a displacement field by what their neighbours lead to.
 
     The normalised-median test of Westerweel & Scarano (Exp. Fluids 39, 1096, 2005): a vector is
     compared with the median of its eight neighbours, in units of their median residual.
@@ -416,23 +417,26 @@ def without_outliers(matches: Matches, *, spacing: int) -> tuple[Floats, Floats]
         where they contradict each other.
     """
     fields = (matches.displacement_y, matches.displacement_x)
-    outlier = np.zeros(matches.valid.shape, np.bool_)
-    lost = np.zeros(matches.valid.shape, np.bool_)
+    kept = matches.valid.copy()
     for field in fields:
         around = neighbours(field)
         median = median_of(around)
         residual = median_of(np.abs(around - median))
         with np.errstate(invalid="ignore"):
-            outlier |= np.abs(field - median) > OUTLIER * (residual + OUTLIER_FLOOR)
-            lost |= residual > MAX_GRADIENT * spacing + OUTLIER_FLOOR
-    kept = matches.valid & ~outlier
-    present = np.isfinite(neighbours(np.zeros(kept.shape))).sum(0)
-    confirming = np.isfinite(neighbours(np.where(kept, 0, np.nan))).sum(0)
-    lost |= 2 * confirming < present
+            kept &= ~(np.abs(field - median) > OUTLIER * (residual + OUTLIER_FLOOR))
+            kept &= ~(residual > MAX_GRADIENT * spacing + OUTLIER_FLOOR)
+    # What too few confirm must not lead the gaps beside it astray.
+    kept &= _confirmed(kept)
+    near = _confirmed(kept)
     cleaned = []
     for field in fields:
         clean = np.where(kept, field, np.nan)
-        clean = np.where(kept, clean, median_of(neighbours(clean)))
-        clean[lost] = np.nan
+        clean = np.where(kept, clean, np.where(near, continued(clean), np.nan))
         cleaned.append(clean.astype(np.float32))
     return cleaned[0], cleaned[1]
+
+
+def _confirmed(kept: Mask) -> Mask:
+    """Where at least half of the neighbours are kept."""
+    around = neighbours(np.where(kept, 1.0, 0.0))
+    return np.asarray(2 * np.nansum(around, axis=0) >= np.isfinite(around).sum(0), np.bool_)

@@ -52,9 +52,11 @@ def node_step(window: int) -> int:
     Examples
     --------
     >>> [node_step(window) for window in (5, 7, 11, 15, 21, 41)]
-    [1, 2, 3, 3, 4, 4]
+    [1, 3, 3, 3, 4, 4]
     """
-    return min(window // 3, 4 if window >= 20 else 3)
+    if window < 7:
+        return 1
+    return 3 if window < 20 else 4
 
 
 def keys_weights(step: int) -> Floats:

@@ -24,10 +24,12 @@ from wavedask.kernels.spline import displaced_row
 
 Floats = NDArray[np.float32]
 
-ITERATIONS: Final = 8
+ITERATIONS: Final = 6
 """Most iterations; four to six is usual."""
 CONVERGED: Final = 5e-3
-"""A tile whose nodes moved less than this, in pixels, and whose neighbours did, is finished."""
+"""A node that moves less than this, in pixels, has settled..."""
+NEGLIGIBLE: Final = 0.1
+"""... and so has one that moves less than this part of its standard error."""
 LONGEST_STEP: Final = 1.0
 """Pixels a node may move in one iteration."""
 RELAXATION: Final = 1.25
@@ -35,6 +37,10 @@ RELAXATION: Final = 1.25
 a longer step than theirs halves the iterations, and costs little where the response is one."""
 TILE: Final = 512
 """Pixels along the side of a working tile: its buffers stay in the cache of a core."""
+LEAST_TILE: Final = 64
+"""Pixels along the side of the smallest tile..."""
+TILE_WINDOWS: Final = 4
+"""... and windows: at its border a tile computes sums that are not its own."""
 MARGIN: Final = 16
 """Pixels that a displacement may grow beyond its start, plus half the support of the spline."""
 
