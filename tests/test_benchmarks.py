@@ -83,6 +83,18 @@ def test_accuracy_stands_beside_the_photon_limit(
     assert found["rigid, 0 to 0.9 px, without noise"].bias < 0.001
 
 
+def test_fine_waves_pass_the_dense_tracker(
+    benchmark_main: Callable[[str], Callable[..., Any]], tmp_path: Path
+) -> None:
+    figures = tmp_path / "resolution.md"
+    rows = benchmark_main("resolution")(["--size", "208", "--write", str(figures)])
+    assert figures.read_text().count("\n|") == 2 + len(rows)
+    dense, opencv = ({row.period: getattr(row, e)[1] for row in rows} for e in ("dense", "opencv"))
+    assert dense[2.2] > 0.9
+    assert dense[1.0] < 0.1
+    assert all(dense[period] > opencv[period] for period in (2.0, 2.2, 2.5, 3.0, 4.0))
+
+
 def test_tracking_on_one_core_is_measured_from_all_sides(
     benchmark_main: Callable[[str], Callable[..., Any]], tmp_path: Path
 ) -> None:
