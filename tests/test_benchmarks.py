@@ -115,3 +115,62 @@ def test_tracking_on_one_core_is_measured_from_all_sides(
     bounds = [row.ratio for row in rows if row.label.startswith("its ")]
     assert len(bounds) == 2
     assert all(0 < bound < 1 for bound in bounds)
+
+
+def test_frames_of_the_beamline_follow_its_rays(
+    benchmark_main: Callable[[str], Callable[..., Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = {row.label: row for row in benchmark_main("beamline")(["--size", "128"])}
+    assert "rms error" in capsys.readouterr().out
+    assert all(row.rms_error < 0.08 for row in rows.values())
+    assert rows["membrane moved"].rms_error < 0.005
+    assert rows["source moved"].reach == pytest.approx(90e-6 * 0.8 / 40 / 0.65e-6, rel=1e-3)
+
+
+def test_scanning_shows_a_calibrated_error(
+    benchmark_main: Callable[[str], Callable[..., Any]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (row,) = benchmark_main("scanning")(["--size", "64", "--cases", "1"])
+    assert "rms / step" in capsys.readouterr().out
+    assert row.error < 0.02
+    assert 0.8 < row.quotient < 1.25
+
+
+def test_two_detectors_measure_a_beam_and_a_lens(
+    benchmark_main: Callable[[str], Callable[..., Any]], tmp_path: Path
+) -> None:
+    figures, table = tmp_path / "absolute.md", tmp_path / "budget.md"
+    rows = benchmark_main("absolute")(
+        ["--size", "160", "--write", str(figures), "--write-budget", str(table)]
+    )
+    assert figures.read_text().count("\n|") == 2 + len(rows)
+    assert "pixel size, near detector" in table.read_text()
+    one, nine, wrong, bent, calibrated, single, lens = rows
+    assert abs(one.beam_error) < 0.02
+    assert abs(bent.beam_error) > 0.2
+    assert abs(calibrated.beam_error) < 3 * calibrated.stated < 0.15
+    assert abs(nine.beam_error) < 0.015
+    # The pixel size that is wrong by 1e-4, enlarged by radius over gap.
+    assert wrong.beam_error - nine.beam_error == pytest.approx(0.008, abs=5e-4)
+    assert abs(lens.lens_error) < 0.01
+    assert lens.figure_error < single.figure_error
+
+
+def test_calibrations_show_both_methods(
+    benchmark_main: Callable[[str], Callable[..., Any]],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    figures = tmp_path / "figures.md"
+    rows = benchmark_main("distortion")(
+        ["--size", "256", "--positions", "3", "--write", str(figures)]
+    )
+    assert "stated" in capsys.readouterr().out
+    assert figures.read_text().count("\n|") == 2 + len(rows)
+    every_frame, mean_derivatives, stage_unread = rows
+    assert every_frame.error < 0.005
+    assert mean_derivatives.error > 3 * every_frame.error
+    assert abs(every_frame.pixel_size) < 1e-4
+    assert stage_unread.error < 0.005
+    assert stage_unread.pixel_size_stated > 1e-3

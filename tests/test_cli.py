@@ -226,7 +226,7 @@ def test_failures_are_told_apart(
     def fail(*_: Any, **__: Any) -> None:
         raise error
 
-    monkeypatch.setattr("wavedask.pipeline.stages", fail)
+    monkeypatch.setattr("wavedask.stages.stages", fail)
     message = refused("run", folder / "experiment.yaml", code=code)
     for word in words:
         assert word in message

@@ -19,7 +19,7 @@ from wavedask.conventions import (
     Quantity,
     labelled,
 )
-from wavedask.simulate import displaced_pair
+from wavedask.simulate import Distortion, displaced_pair, mesh_scan
 
 PACKAGE = Path(wd.__file__).parent
 
@@ -128,20 +128,36 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, xr.Dataset]:
     physical = wd.wavefront(tracked, distance=1.0, pixel_size=1e-6, energy=17.0)
     surface = wd.integrate(physical.slope_y, physical.slope_x)
     lens = wd.optics.fit_lens(physical, delta=1e-6)
+    moved = np.stack([np.roll(pair.reference, k, axis=1)[:24, :24] for k in range(10)])
+    membrane = {"m_x": ("frame", np.arange(10.0), {"units": "um", "long_name": "m_x"})}
+    steps = xr.DataArray(moved, dims=("frame", "y", "x"), coords=membrane)
+    scanned = wd.track_scan(steps, steps, motor="m_x", pixel_size=1e-6, search=2)
+    one = tracked.isel(frame=0)
+    curved = wd.self_reference(one, step=(0, 1e-6), pixel_size=1e-6, distance=1.0)
     store = tmp_path_factory.mktemp("labels") / "r.zarr"
     wd.write_store(store, physical.chunk({"frame": 1}), settings={})
+    scan = mesh_scan(Distortion((96, 96)), positions=(2, 2), step=8.0).scan
+    calibration = wd.detector_distortion(scan, motor_y="dety", motor_x="detx", window=15)
     return {
+        "detector_distortion": calibration,
         "blind_pixels": wd.blind_pixels(reference).to_dataset(name="blind"),
+        "combine": wd.combine(tracked),
         "correct": corrected.to_dataset(name="image"),
         "integrate": surface.to_dataset(name="wavefront"),
         "open_store": wd.open_store(store),
         "optics": lens,
+        "self_reference": curved,
         "track": tracked,
+        "track_scan": scanned,
         "wavefront": physical,
     }
 
 
 UNLABELLED = {
+    "Budget",
+    "Registration",
+    "budget",
+    "register",
     "CrossSpot",
     "StoreReport",
     "cross_spot",

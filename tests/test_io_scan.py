@@ -227,6 +227,15 @@ def test_hdf5_scan(tmp_path: Path) -> None:
     assert input_files(scan) == [tmp_path / "run.h5"]
 
 
+def test_scans_of_one_file_are_not_taken_for_each_other(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "run.h5", "w") as file:
+        for number in (1, 2):
+            file[f"{number}.1/instrument/pco/image"] = np.full((2, 3, 4), 10 * number, "uint16")
+    dark, flat = (open_scan(tmp_path / "run.h5", scan=f"{number}.1") for number in (1, 2))
+    # In one graph: dask knows arrays by their names.
+    assert (flat.image - dark.image).mean() == 10
+
+
 def test_progress_is_shown_on_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_scan(tmp_path, 3)
     open_scan(tmp_path, progress=True)

@@ -20,12 +20,14 @@ from wavedask.conventions import QUANTITIES
 from wavedask.errors import FileError, InputError, StoreError, StoreExistsError
 from wavedask.experiment import Experiment
 from wavedask.io.frames import FrameStack, RawFrame
-from wavedask.pipeline import RunReport, plan, run, stages
+from wavedask.pipeline import RunReport, plan, run
+from wavedask.stages import stages
 
 VARIABLES = {
     *("displacement_y", "displacement_x", "uncertainty_y", "uncertainty_x"),
     *("correlation", "window", "slope_y", "slope_x", "wavefront", "phase"),
     *("curvature_y", "curvature_x", "transmission", "dark_field"),
+    *("slope_uncertainty_y", "slope_uncertainty_x"),
 }
 
 
@@ -224,6 +226,7 @@ def test_tiles_give_what_frames_give(finished: tuple[Experiment, RunReport]) -> 
     prepared = stages(finished[0])
     tile = {"frame": 1, "y": 48, "x": 64}
     settings = finished[0].track
+    assert isinstance(prepared.reference, xr.DataArray)
     tracked = wd.track(prepared.image.chunk(tile), prepared.reference.chunk(tile), **dict(settings))
     assert tracked.displacement_y.data.numblocks == (FRAMES, 3, 2)
     physical = wd.wavefront(tracked, **dict(finished[0].wavefront))

@@ -13,7 +13,8 @@ from laziness import forbid_computing
 
 import wavedask as wd
 from wavedask.errors import StoreError
-from wavedask.pipeline import run, stages
+from wavedask.pipeline import run
+from wavedask.stages import stages
 from wavedask.summary import describe_plan, describe_scan, describe_store, is_store
 
 
@@ -117,6 +118,6 @@ def test_a_plan_in_words(folder: Path) -> None:
     assert rows["frames"] == f"{FRAMES} of {SIDE} x {SIDE} px"
     assert rows["input"].endswith(" KiB in 14 files")
     assert rows["blocks"] == f"{FRAMES} of 1 x {SIDE} x {SIDE}"
-    assert rows["output"] == f"{14 * FRAMES * SIDE * SIDE * 4 / 2**20:.1f} MiB before compression"
-    assert rows["memory"].startswith("about 1.8 MiB per block")
+    assert rows["output"] == f"{16 * FRAMES * SIDE * SIDE * 4 / 2**20:.1f} MiB before compression"
+    assert rows["memory"].startswith("about 2.0 MiB per block")
     assert "wavefront" in rows["variables"]

@@ -9,7 +9,9 @@ from laziness import forbid_computing
 
 from wavedask.conventions import QUANTITIES
 from wavedask.errors import InputError
-from wavedask.wavefront import HC_KEV_M, in_range, wavefront
+from wavedask.optics import fit_lens
+from wavedask.units import HC_KEV_M, in_range
+from wavedask.wavefront import wavefront
 
 DISTANCE, PIXEL, FOCAL_LENGTH = 0.8, 0.65e-6, 3.0
 FRAMES, HEIGHT, WIDTH = 3, 24, 31
@@ -74,6 +76,8 @@ def test_every_result_is_labelled_and_carries_the_motors() -> None:
     assert set(result) == {
         "slope_y",
         "slope_x",
+        "slope_uncertainty_y",
+        "slope_uncertainty_x",
         "wavefront",
         "phase",
         "curvature_y",
@@ -137,7 +141,7 @@ def test_a_marked_pixel_has_no_slope_and_bends_nothing(mark: str) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"mode": "absolute"}, "mode is 'absolute'.*'differential'"),
+        ({"mode": "relative"}, "mode is 'relative'.*'differential', 'absolute'"),
         ({"energy": 17000.0}, "energy is 17000 keV.*another unit"),
         ({"wavelength": 0.73}, "wavelength is 0.73 m.*another unit"),
         ({"energy": 17.0, "wavelength": 7e-11}, "energy is 17 keV and wavelength is 7e-11 m"),
@@ -183,3 +187,121 @@ def test_a_range_excludes_its_ends() -> None:
     for end in (1.0, 2.0):
         with pytest.raises(InputError, match=f"value is {end:g} m"):
             in_range("value", end, low=1.0, high=2.0, unit="m")
+
+
+def through_a_lens(*, source: float, membrane: float | None = None, bump: float = 0.0) -> Any:
+    """Displacements of a thin lens in the beam of a source, ray by ray, and the true slopes.
+
+    The optic stands at z = 0, the source at -source, the detector at DISTANCE; the membrane as far
+    before the detector as it says, or upstream of the optic.
+    """
+    z = 0.0 if membrane is None else DISTANCE - membrane
+    total = source + DISTANCE
+    pixels = np.arange(-60.0, 61.0)
+    at = pixels * 1e-6
+
+    def total_slope(origin: Any) -> Any:
+        return origin / source - origin / FOCAL_LENGTH + bump * np.sin(origin / 20e-6)
+
+    # The ray that arrives at each pixel, by where it crosses the optic.
+    origin = at / (1 + DISTANCE * (1 / source - 1 / FOCAL_LENGTH))
+    for _ in range(60):
+        origin = origin - (origin + DISTANCE * total_slope(origin) - at)
+    slope = total_slope(origin)
+    grain = origin + max(z, 0.0) * slope
+    # Without the optic, the ray through that grain comes straight from the source.
+    reference = grain * total / (source + max(z, 0.0))
+    u = (at - reference) / 1e-6
+    shape = (pixels.size, pixels.size)
+    tracking = xr.Dataset(
+        {
+            "displacement_y": (("y", "x"), np.broadcast_to(u[:, None], shape)),
+            "displacement_x": (("y", "x"), np.broadcast_to(u, shape)),
+        },
+        {"y": ("y", pixels, {"units": "px"}), "x": ("x", pixels, {"units": "px"})},
+    )
+    return tracking, slope - at / total
+
+
+@pytest.mark.parametrize("membrane", [None, 1.0, 0.5])
+@pytest.mark.parametrize("source", [40.0, 5.0])
+def test_a_diverging_beam_is_magnified(source: float, membrane: float | None) -> None:
+    """Slopes are those that the optic adds at the detector, wherever the membrane stands."""
+    tracking, expected = through_a_lens(source=source, membrane=membrane, bump=2e-6)
+    result = wavefront(
+        tracking,
+        distance=DISTANCE,
+        pixel_size=1e-6,
+        source_distance=source,
+        membrane_distance=membrane,
+    )
+    np.testing.assert_allclose(result["slope_y"][:, 7], expected, atol=1e-12)
+    np.testing.assert_allclose(result["slope_x"][7], expected, atol=1e-12)
+    assert result.attrs["source_distance"] == source
+
+
+@pytest.mark.parametrize("source", [40.0, 5.0])
+def test_a_lens_has_its_own_focal_length_in_a_diverging_beam(source: float) -> None:
+    tracking, _ = through_a_lens(source=source)
+    result = wavefront(tracking, distance=DISTANCE, pixel_size=1e-6, source_distance=source)
+    lens = fit_lens(result, delta=1e-6)
+    np.testing.assert_allclose(lens["focal_length"], FOCAL_LENGTH, rtol=1e-6)
+    # Taken as parallel, the beam would make another lens of it.
+    parallel = wavefront(tracking, distance=DISTANCE, pixel_size=1e-6)
+    wrong = float(fit_lens(parallel, delta=1e-6)["focal_length"])
+    assert abs(wrong / FOCAL_LENGTH - 1) > 0.01
+
+
+def test_a_source_at_infinity_is_a_parallel_beam() -> None:
+    parallel, infinite = (
+        wavefront(lens_tracking(), distance=DISTANCE, pixel_size=PIXEL, source_distance=source)
+        for source in (None, np.inf)
+    )
+    xr.testing.assert_identical(parallel, infinite)
+
+
+def test_a_region_and_a_pupil_cut_the_result() -> None:
+    whole = wavefront(lens_tracking(), distance=DISTANCE, pixel_size=PIXEL)
+    result = wavefront(
+        lens_tracking().chunk({"frame": 1}),
+        distance=DISTANCE,
+        pixel_size=PIXEL,
+        roi=(slice(103, 120), slice(None, 65)),
+        pupil=(111.0, 52.0, 7.05),
+    )
+    assert dict(result.sizes) == {"frame": FRAMES, "y": 17, "x": 25}
+    np.testing.assert_allclose(result["y"], np.arange(103, 120) * PIXEL)
+    inside = (result["y"] / PIXEL - 111) ** 2 + (result["x"] / PIXEL - 52) ** 2 <= 49.5
+    expected = whole["slope_x"].isel(y=slice(3, 20), x=slice(25)).where(inside)
+    np.testing.assert_array_equal(result["slope_x"], expected)
+    assert float(abs(result["wavefront"].mean(("y", "x"))).max()) < 1e-20
+    assert np.isinf(result["slope_uncertainty_y"].where(~inside, np.inf)).all()
+
+
+def test_errors_of_displacements_become_errors_of_slopes() -> None:
+    result = wavefront(lens_tracking(), distance=DISTANCE, pixel_size=(PIXEL, 2 * PIXEL))
+    np.testing.assert_allclose(result["slope_uncertainty_y"], 0.01 * PIXEL / DISTANCE)
+    np.testing.assert_allclose(result["slope_uncertainty_x"], 0.02 * PIXEL / DISTANCE)
+    assert "slope_uncertainty_y" not in wavefront(
+        lens_tracking(uncertainty=False), distance=DISTANCE, pixel_size=PIXEL
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"distance": (0.5, 1.0)}, "distance is .* with mode 'differential'.*mode='absolute'"),
+        ({"distortion_error": 0.1}, "distortion_error is 0.1 with mode 'differential'"),
+        ({"distance_error": (1e-3, 1e-3)}, "distance_error is .1e-03|distance_error is .0.001"),
+        ({"source_distance": 0.0}, "source_distance is 0 m"),
+        ({"membrane_distance": -1.0}, "membrane_distance is -1 m"),
+        (
+            {"membrane_distance": 6.0, "source_distance": 5.0},
+            "membrane_distance is 6 m, and the source is 5.8 m from",
+        ),
+    ],
+)
+def test_a_setup_that_cannot_be_is_refused(change: dict[str, Any], message: str) -> None:
+    arguments: dict[str, Any] = {"distance": DISTANCE, "pixel_size": PIXEL} | change
+    with pytest.raises(InputError, match=message):
+        untyped_wavefront(lens_tracking(), **arguments)

@@ -3,10 +3,16 @@
 from importlib.metadata import version
 
 from wavedask import errors, optics, simulate
+from wavedask.budget import Budget, budget
+from wavedask.combine import combine
 from wavedask.correct import blind_pixels, correct
 from wavedask.crossspot import cross_spot
+from wavedask.distortion import detector_distortion
 from wavedask.integrate import integrate
 from wavedask.io import input_files, mesh, open_scan
+from wavedask.registration import Registration, register
+from wavedask.scanning import track_scan
+from wavedask.selfreference import self_reference
 from wavedask.store import StoreReport, open_store, write_store
 from wavedask.track import track
 from wavedask.wavefront import wavefront
@@ -14,10 +20,15 @@ from wavedask.wavefront import wavefront
 __version__ = version("wavedask")
 
 __all__ = [
+    "Budget",
+    "Registration",
     "StoreReport",
     "blind_pixels",
+    "budget",
+    "combine",
     "correct",
     "cross_spot",
+    "detector_distortion",
     "errors",
     "input_files",
     "integrate",
@@ -25,8 +36,11 @@ __all__ = [
     "open_scan",
     "open_store",
     "optics",
+    "register",
+    "self_reference",
     "simulate",
     "track",
+    "track_scan",
     "wavefront",
     "write_store",
 ]

@@ -14,6 +14,7 @@ from rich.logging import RichHandler
 from rich.table import Table
 from rich.text import Text
 
+from wavedask.conventions import FRAME
 from wavedask.errors import WavedaskError
 
 FAILED: Final = 1
@@ -70,6 +71,7 @@ def main(context: click.Context, debug: bool) -> None:
       wavedask info FOLDER          what is in my files?
       wavedask run --plan EXP.yaml  what will it take?
       wavedask run EXP.yaml         from raw frames to a wavefront; run again to resume
+      wavedask distortion SCAN ...  calibrate a detector from a mesh scan
 
     Lengths are in m, energies in keV, windows and displacements in px. A folder that was written
     is never overwritten.
@@ -216,12 +218,15 @@ def run(experiment: Path, only_plan: bool, address: str | None, workers: int | N
       wavefront: {distance: 1.0, pixel_size: 0.65e-6, energy: 17.0}
       output: results.zarr
 
+    With two detectors, 'near' and 'far' take the place of sample and reference, each with its own
+    files, dark, flat and distortion, and 'wavefront' has mode: absolute and two distances.
+
     If the store was begun with the same settings and files, only what is missing is computed.
     """  # noqa: D301 (as above)
     from wavedask.cluster import connect
     from wavedask.experiment import Cluster, load_experiment
     from wavedask.pipeline import run as run_experiment
-    from wavedask.pipeline import stages
+    from wavedask.stages import stages
     from wavedask.summary import describe_plan
 
     asked = load_experiment(experiment)
@@ -248,6 +253,12 @@ def run(experiment: Path, only_plan: bool, address: str | None, workers: int | N
             ("result store", str(report.store.path)),
         ],
     )
+    if asked.wavefront.mode == "absolute":
+        from wavedask import budget, open_store
+
+        # A relative error of a pixel size is a hundred times larger in the radius: say so here.
+        first = open_store(report.store.path).isel({FRAME: 0})
+        click.echo(f"\nErrors of the first frame:\n{budget(first)}")
 
 
 @main.command()
@@ -326,5 +337,70 @@ def track(
         [
             ("frames", f"{report.frames} ({report.written} computed now, {report.kept} kept)"),
             ("result store", str(report.path)),
+        ],
+    )
+
+
+@main.command()
+@click.argument("scan")
+@click.option("--motor-y", required=True, help="Motor that moves the detector along y.")
+@click.option("--motor-x", required=True, help="Motor that moves it along x.")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Result store to write (Zarr); the picture is put beside it.",
+)
+@click.option("--dark", help="Frames without beam.")
+@click.option("--flat", help="Frames without membrane.")
+@click.option(
+    "--motors",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="CSV file with the positions, a row per frame, where the files name none.",
+)
+@click.option("--unit", help="Unit of both motors, such as mm, where it is not known.")
+@click.option(
+    "--method",
+    type=click.Choice(["global", "gradient"]),
+    default="global",
+    show_default=True,
+    help="The whole mesh at once, or the report's mean derivatives.",
+)
+@click.option("--window", type=int, default=21, show_default=True, help="Side of the window, px.")
+@click.option(
+    "--search",
+    type=int,
+    default=8,
+    show_default=True,
+    help="Largest displacement beyond the step, px.",
+)
+@click.option(
+    "--spacing",
+    type=float,
+    default=16.0,
+    show_default=True,
+    help="Distance of the control points of the distortion, px.",
+)
+@_cluster_options
+def distortion(
+    scan: str, output: Path, address: str | None, workers: int | None, **settings: Any
+) -> None:
+    """Calibrate a detector from SCAN, a mesh scan of it in front of speckle.
+
+    SCAN is a file, a folder or a quoted glob. The result goes to 'wavedask.correct' as distortion.
+    """
+    from wavedask.calibration import calibrate, describe_calibration
+    from wavedask.cluster import connect
+
+    with connect(address, workers=workers):
+        report = calibrate(scan, output, **settings)
+    _print_rows(
+        "wavedask distortion",
+        [
+            *describe_calibration(report.calibration),
+            ("time", f"{report.seconds:.1f} s"),
+            ("result store", str(report.store.path)),
+            ("picture", str(report.picture)),
         ],
     )

@@ -21,6 +21,15 @@ Y: Final = "y"
 X: Final = "x"
 """Detector columns: pixel numbers until a result is physical, then metres."""
 
+PAIR: Final = "pair"
+"""Dimension of a calibration: pairs of frames."""
+PIXEL_AXIS: Final = "pixel_axis"
+"""Dimension of a 2x2 matrix: the axes of the detector, rows first."""
+MOTOR_AXIS: Final = "motor_axis"
+"""Dimension of a 2x2 matrix: the motors that move the detector along them."""
+EXPOSURE: Final = "exposure"
+"""Dimension of exposures that were combined to fewer frames."""
+
 SOURCE_FILE: Final = "source_file"
 """Coordinate on `frame`: path of the file that holds the frame."""
 SOURCE_INDEX: Final = "source_index"
@@ -82,16 +91,68 @@ UNCERTAINTY_Y: Final = Quantity(
 UNCERTAINTY_X: Final = Quantity(
     "uncertainty_x", PIXEL, "standard error of the horizontal displacement"
 )
+DRIFT_Y: Final = Quantity("drift_y", PIXEL, "vertical drift of the rigid shift")
+DRIFT_X: Final = Quantity("drift_x", PIXEL, "horizontal drift of the rigid shift")
+DRIFT_UNCERTAINTY_Y: Final = Quantity(
+    "drift_uncertainty_y", PIXEL, "standard error of the vertical drift"
+)
+DRIFT_UNCERTAINTY_X: Final = Quantity(
+    "drift_uncertainty_x", PIXEL, "standard error of the horizontal drift"
+)
+CHI2: Final = Quantity("chi2", DIMENSIONLESS, "reduced chi-squared of the exposures")
+EXPOSURES: Final = Quantity("exposures", DIMENSIONLESS, "number of exposures combined")
+SETTING: Final = Quantity("setting", DIMENSIONLESS, "frame to which an exposure was combined")
+DELAY_Y: Final = Quantity("delay_y", METRE, "vertical delay along a scan of the membrane")
+DELAY_X: Final = Quantity("delay_x", METRE, "horizontal delay along a scan of the membrane")
+DELAY_UNCERTAINTY_Y: Final = Quantity(
+    "delay_uncertainty_y", METRE, "standard error of the vertical delay"
+)
+DELAY_UNCERTAINTY_X: Final = Quantity(
+    "delay_uncertainty_x", METRE, "standard error of the horizontal delay"
+)
 CORRELATION: Final = Quantity("correlation", DIMENSIONLESS, "zero-normalised cross-correlation")
 WINDOW: Final = Quantity("window", PIXEL, "side of the matching window")
 TRANSMISSION: Final = Quantity("transmission", DIMENSIONLESS, "transmission")
 DARK_FIELD: Final = Quantity("dark_field", DIMENSIONLESS, "dark field (ratio of visibilities)")
 SLOPE_Y: Final = Quantity("slope_y", RADIAN, "vertical wavefront slope")
 SLOPE_X: Final = Quantity("slope_x", RADIAN, "horizontal wavefront slope")
+SLOPE_UNCERTAINTY_Y: Final = Quantity(
+    "slope_uncertainty_y", RADIAN, "standard error of the vertical wavefront slope"
+)
+SLOPE_UNCERTAINTY_X: Final = Quantity(
+    "slope_uncertainty_x", RADIAN, "standard error of the horizontal wavefront slope"
+)
 WAVEFRONT: Final = Quantity("wavefront", METRE, "wavefront (path length)")
 PHASE: Final = Quantity("phase", RADIAN, "phase")
 CURVATURE_Y: Final = Quantity("curvature_y", "1/m", "vertical wavefront curvature")
 CURVATURE_X: Final = Quantity("curvature_x", "1/m", "horizontal wavefront curvature")
+CURVATURE_UNCERTAINTY_Y: Final = Quantity(
+    "curvature_uncertainty_y", "1/m", "standard error of the vertical wavefront curvature"
+)
+CURVATURE_UNCERTAINTY_X: Final = Quantity(
+    "curvature_uncertainty_x", "1/m", "standard error of the horizontal wavefront curvature"
+)
+TILT_Y: Final = Quantity("tilt_y", RADIAN, "vertical tilt, taken out of the slopes")
+TILT_X: Final = Quantity("tilt_x", RADIAN, "horizontal tilt, taken out of the slopes")
+DETECTOR_ROTATION: Final = Quantity(
+    "detector_rotation", RADIAN, "rotation of the near detector against the far one"
+)
+RADIUS_OF_CURVATURE_Y: Final = Quantity(
+    "radius_of_curvature_y", METRE, "vertical radius of curvature of the wavefront"
+)
+RADIUS_OF_CURVATURE_X: Final = Quantity(
+    "radius_of_curvature_x", METRE, "horizontal radius of curvature of the wavefront"
+)
+RADIUS_OF_CURVATURE_UNCERTAINTY_Y: Final = Quantity(
+    "radius_of_curvature_uncertainty_y",
+    METRE,
+    "standard error of the vertical radius of curvature",
+)
+RADIUS_OF_CURVATURE_UNCERTAINTY_X: Final = Quantity(
+    "radius_of_curvature_uncertainty_x",
+    METRE,
+    "standard error of the horizontal radius of curvature",
+)
 FOCAL_LENGTH: Final = Quantity("focal_length", METRE, "focal length")
 RADIUS: Final = Quantity("radius", METRE, "apex radius of curvature of one lens surface")
 RADIUS_Y: Final = Quantity("radius_y", METRE, "apex radius of one lens surface, vertical")
@@ -101,6 +162,53 @@ CENTER_X: Final = Quantity("center_x", METRE, "horizontal position of the optica
 RESIDUAL: Final = Quantity("residual", METRE, "wavefront without the fitted lens")
 RESIDUAL_RMS: Final = Quantity("residual_rms", METRE, "rms wavefront without the fitted lens")
 FIGURE_ERROR: Final = Quantity("figure_error", METRE, "excess thickness of the lens")
+DISTORTION_Y: Final = Quantity("distortion_y", PIXEL, "vertical distortion of the detector")
+DISTORTION_X: Final = Quantity("distortion_x", PIXEL, "horizontal distortion of the detector")
+DISTORTION_Y_ERROR: Final = Quantity(
+    "distortion_y_error", PIXEL, "standard error of the vertical distortion"
+)
+DISTORTION_X_ERROR: Final = Quantity(
+    "distortion_x_error", PIXEL, "standard error of the horizontal distortion"
+)
+DISTORTION_Y_RESIDUAL: Final = Quantity(
+    "distortion_y_residual", PIXEL, "mean vertical misfit of the pairs"
+)
+DISTORTION_X_RESIDUAL: Final = Quantity(
+    "distortion_x_residual", PIXEL, "mean horizontal misfit of the pairs"
+)
+PIXEL_SIZE_Y: Final = Quantity("pixel_size_y", METRE, "effective pixel size along y")
+PIXEL_SIZE_X: Final = Quantity("pixel_size_x", METRE, "effective pixel size along x")
+PIXEL_SIZE_Y_ERROR: Final = Quantity(
+    "pixel_size_y_error", METRE, "standard error of the pixel size along y"
+)
+PIXEL_SIZE_X_ERROR: Final = Quantity(
+    "pixel_size_x_error", METRE, "standard error of the pixel size along x"
+)
+ROTATION: Final = Quantity("rotation", RADIAN, "rotation of the motor axes against the pixel axes")
+ROTATION_ERROR: Final = Quantity("rotation_error", RADIAN, "standard error of the rotation")
+SHEAR: Final = Quantity("shear", RADIAN, "departure of the motor axes from a right angle")
+SHEAR_ERROR: Final = Quantity("shear_error", RADIAN, "standard error of the shear")
+MOTOR_MATRIX: Final = Quantity(
+    "motor_matrix", "px/m", "pixels that the detector moves per metre of each motor"
+)
+STAGE_ERROR_Y: Final = Quantity(
+    "stage_error_y", PIXEL, "vertical error of the stage against its motors"
+)
+STAGE_ERROR_X: Final = Quantity(
+    "stage_error_x", PIXEL, "horizontal error of the stage against its motors"
+)
+PAIR_SAMPLE: Final = Quantity("pair_sample", DIMENSIONLESS, "frame tracked")
+PAIR_REFERENCE: Final = Quantity("pair_reference", DIMENSIONLESS, "frame it was tracked in")
+PAIR_STEP_Y: Final = Quantity("pair_step_y", PIXEL, "vertical move of the detector in the pair")
+PAIR_STEP_X: Final = Quantity("pair_step_x", PIXEL, "horizontal move of the detector in the pair")
+PAIR_CORRELATION: Final = Quantity(
+    "pair_correlation", DIMENSIONLESS, "median correlation of the pair"
+)
+PAIR_MATCHED: Final = Quantity(
+    "pair_matched", DIMENSIONLESS, "fraction of the overlap that was matched"
+)
+PAIR_RESIDUAL: Final = Quantity("pair_residual", PIXEL, "rms misfit of the pair")
+PAIR_STATUS: Final = Quantity("pair_status", DIMENSIONLESS, "whether the pair was used")
 COMPLETE: Final = Quantity("complete", DIMENSIONLESS, "frame has been written whole")
 
 POSITION_Y: Final = Quantity(Y, PIXEL, "detector row")
@@ -114,16 +222,38 @@ QUANTITIES: Final[Mapping[str, Quantity]] = {
         DISPLACEMENT_X,
         UNCERTAINTY_Y,
         UNCERTAINTY_X,
+        DRIFT_Y,
+        DRIFT_X,
+        DRIFT_UNCERTAINTY_Y,
+        DRIFT_UNCERTAINTY_X,
+        CHI2,
+        EXPOSURES,
+        SETTING,
+        DELAY_Y,
+        DELAY_X,
+        DELAY_UNCERTAINTY_Y,
+        DELAY_UNCERTAINTY_X,
         CORRELATION,
         WINDOW,
         TRANSMISSION,
         DARK_FIELD,
         SLOPE_Y,
         SLOPE_X,
+        SLOPE_UNCERTAINTY_Y,
+        SLOPE_UNCERTAINTY_X,
         WAVEFRONT,
         PHASE,
         CURVATURE_Y,
         CURVATURE_X,
+        CURVATURE_UNCERTAINTY_Y,
+        CURVATURE_UNCERTAINTY_X,
+        TILT_Y,
+        TILT_X,
+        DETECTOR_ROTATION,
+        RADIUS_OF_CURVATURE_Y,
+        RADIUS_OF_CURVATURE_X,
+        RADIUS_OF_CURVATURE_UNCERTAINTY_Y,
+        RADIUS_OF_CURVATURE_UNCERTAINTY_X,
         FOCAL_LENGTH,
         RADIUS,
         RADIUS_Y,
@@ -133,12 +263,39 @@ QUANTITIES: Final[Mapping[str, Quantity]] = {
         RESIDUAL,
         RESIDUAL_RMS,
         FIGURE_ERROR,
+        DISTORTION_Y,
+        DISTORTION_X,
+        DISTORTION_Y_ERROR,
+        DISTORTION_X_ERROR,
+        DISTORTION_Y_RESIDUAL,
+        DISTORTION_X_RESIDUAL,
+        PIXEL_SIZE_Y,
+        PIXEL_SIZE_X,
+        PIXEL_SIZE_Y_ERROR,
+        PIXEL_SIZE_X_ERROR,
+        ROTATION,
+        ROTATION_ERROR,
+        SHEAR,
+        SHEAR_ERROR,
+        MOTOR_MATRIX,
+        STAGE_ERROR_Y,
+        STAGE_ERROR_X,
+        PAIR_SAMPLE,
+        PAIR_REFERENCE,
+        PAIR_STEP_Y,
+        PAIR_STEP_X,
+        PAIR_CORRELATION,
+        PAIR_MATCHED,
+        PAIR_RESIDUAL,
+        PAIR_STATUS,
         COMPLETE,
     )
 }
 """Every quantity that may be a variable of a dataset, by name."""
 
-RESERVED_NAMES: Final = frozenset({FRAME, Y, X, SOURCE_FILE, SOURCE_INDEX, *QUANTITIES})
+RESERVED_NAMES: Final = frozenset(
+    {FRAME, EXPOSURE, Y, X, PAIR, PIXEL_AXIS, MOTOR_AXIS, SOURCE_FILE, SOURCE_INDEX, *QUANTITIES}
+)
 """Names that a motor, a counter or a header item cannot have; such a one is renamed."""
 
 

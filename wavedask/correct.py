@@ -1,4 +1,4 @@
-"""Dark, flat and hot pixels: raw counts to relative intensity (equation 3.3 of the M7.5 report)."""
+"""Dark, flat, hot pixels and distortion: raw counts to relative intensity on perfect pixels."""
 
 import logging
 from collections.abc import Callable
@@ -14,6 +14,7 @@ from wavedask.conventions import DIMENSIONLESS, FRAME, IMAGE, Quantity, X, Y, la
 from wavedask.errors import InputError
 from wavedask.images import image_of
 from wavedask.kernels.grids import median_of, neighbours
+from wavedask.undistort import undistorted
 
 logger = logging.getLogger(__name__)
 
@@ -34,12 +35,14 @@ def correct(
     flat: Images | None = None,
     average: Average = "mean",
     hot_pixels: float | None = None,
+    distortion: xr.Dataset | None = None,
 ) -> xr.DataArray:
-    """Correct raw frames for the dark current and the flat field.
+    """Correct raw frames for the dark current, the flat field and the distortion.
 
     ``I = (raw - dark) / (flat - dark)``, equation 3.3 of the M7.5 report, with the dark and flat
     frames averaged. Without `flat` only the dark is subtracted; without either the frames are only
-    converted.
+    converted. With `distortion` the result is then resampled, by equation 3.4, to the pixels of an
+    undistorted detector.
 
     Parameters
     ----------
@@ -55,6 +58,11 @@ def correct(
         Replace a pixel that departs from the median of its eight neighbours by more than this
         fraction of it by that median. A grain of speckle departs by less than its contrast: 0.5 is
         a safe choice. By default nothing is replaced.
+    distortion : Dataset, optional
+        Calibration of the same detector, from `detector_distortion`. Frames are resampled by a
+        quintic B-spline, each in one chunk along y and x: the value at a true pixel q is that at
+        the distorted p with ``p + f(p) = q``. An intensity relative to the flat field does not
+        change when pixels change their size, and is not scaled.
 
     Returns
     -------
@@ -62,12 +70,16 @@ def correct(
         Relative intensity (units ``1``), float32, lazy and chunked as `scan`, with its coordinates.
         Pixels whose flat field is not above their dark are NaN: they see no beam, and nothing can
         be said there. How many they are is logged when they are computed (as a warning if `scan` is
-        in memory, else as information); `blind_pixels` tells where.
+        in memory, else as information); `blind_pixels` tells where. Pixels that a `distortion` does
+        not know or brings in from outside are NaN too, as is what a spline reaches around others.
 
     Raises
     ------
     InputError
-        Shapes that differ, an unknown average, or a `hot_pixels` that is not positive.
+        Shapes that differ, an unknown average, a `hot_pixels` that is not positive, or a
+        `distortion` that is no calibration.
+    FrameMismatchError
+        A `distortion` of another shape, binning or region.
 
     Examples
     --------
@@ -95,6 +107,8 @@ def correct(
     )
     if hot_pixels is not None:
         corrected = _without_hot_pixels(corrected, hot_pixels)
+    if distortion is not None:
+        corrected = undistorted(corrected, raw, distortion)
     if not isinstance(raw.data, da.Array):
         corrected = corrected.compute()
     return labelled(

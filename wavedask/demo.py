@@ -27,10 +27,11 @@ from wavedask.conventions import (
 from wavedask.errors import FileError
 from wavedask.experiment import Experiment, Frames, Track, Wavefront, load_experiment
 from wavedask.optics import fit_lens, refractive_decrement
-from wavedask.pipeline import RunReport, Stages, run, stages
+from wavedask.pipeline import RunReport, run
 from wavedask.plot import plot_maps
 from wavedask.provenance import differences
 from wavedask.simulate import Campaign, Lens, write_campaign
+from wavedask.stages import Stages, stages
 from wavedask.store import open_store
 
 ENERGY: Final = 17.0

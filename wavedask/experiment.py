@@ -20,11 +20,13 @@ from pydantic import (
     model_validator,
 )
 
+from wavedask.conventions import FRAME
 from wavedask.correct import Average
 from wavedask.crossspot import Engine, checked_settings
 from wavedask.errors import ExperimentError, InputError
 from wavedask.integrate import Method
 from wavedask.io import mesh
+from wavedask.pairing import TrainReference
 
 
 def _not_truth(value: Any) -> Any:
@@ -36,6 +38,9 @@ def _not_truth(value: Any) -> Any:
 
 Whole = Annotated[int, BeforeValidator(_not_truth)]
 Number = Annotated[float, BeforeValidator(_not_truth)]
+Positive = Annotated[Number, Field(gt=0)]
+Size = Number | tuple[Number, Number]
+Mode = Literal["differential", "absolute"]
 
 
 def _one_of(choice: Any) -> str:
@@ -112,6 +117,20 @@ class Frames(_Section):
         return self
 
 
+class Detector(Frames):
+    """Frames of one of the two detectors of absolute mode, and what corrects them."""
+
+    dark: Frames | None = Field(
+        default=None, description="files, or a section: frames of this detector without beam"
+    )
+    flat: Frames | None = Field(
+        default=None, description="files, or a section: frames of this detector without membrane"
+    )
+    distortion: str | None = Field(
+        default=None, description="the path of this detector's calibration"
+    )
+
+
 class Correct(_Section):
     """Settings of `wavedask.correct`."""
 
@@ -124,6 +143,15 @@ class Correct(_Section):
 class Track(_Section):
     """Settings of `wavedask.track`."""
 
+    over: str | None = Field(
+        default=None, description=f"{FRAME}, to match all frames together; or null"
+    )
+    motors: str | list[str] | None = Field(
+        default=None, description="the motor, or a list of motors, by which frames are paired"
+    )
+    tolerance: Number | list[Number] | None = Field(
+        default=None, description="a number in the unit of the motors, or a list of numbers"
+    )
     engine: Engine = Field(default="dense", description=_one_of(Engine))
     window: Whole | tuple[Whole, Whole] = Field(
         default=21, description="an odd number of pixels, or a pair [smallest, largest]"
@@ -151,20 +179,51 @@ class Track(_Section):
             )
         except InputError as error:
             raise ValueError(str(error)) from error
+        if self.over not in (None, FRAME):
+            raise ValueError(f"over is {self.over!r}: give {FRAME}, or null")
         return self
 
 
 class Wavefront(_Section):
     """Settings of `wavedask.wavefront`."""
 
-    mode: Literal["differential"] = Field(default="differential", description="differential")
-    distance: Number = Field(gt=0, description="the distance from optic to detector in m, above 0")
-    pixel_size: Number | tuple[Number, Number] = Field(
-        description="the pixel size in m, or a pair [y, x]"
+    mode: Mode = Field(default="differential", description=_one_of(Mode))
+    distance: Positive | tuple[Number, Number] = Field(
+        description="the distance from optic to detector in m, above 0; in absolute mode "
+        "[near, far]"
+    )
+    pixel_size: Number | tuple[Size, Size] = Field(
+        description="the pixel size in m, or a pair [y, x]; in absolute mode [near, far]"
+    )
+    source_distance: Number | None = Field(
+        default=None, description="the distance from source to optic in m"
+    )
+    membrane_distance: Number | None = Field(
+        default=None, description="the distance from membrane to detector in m"
+    )
+    distance_error: Number | tuple[Number, Number] | None = Field(
+        default=None, description="a standard error in m; in absolute mode one or [near, far]"
+    )
+    pixel_size_error: Number | tuple[Size, Size] | None = Field(
+        default=None, description="a standard error in m, or a pair"
+    )
+    distortion_error: Number | tuple[Number, Number] | None = Field(
+        default=None, description="a standard error in px, or [near, far]; absolute mode only"
+    )
+    roi: tuple[tuple[Whole, Whole], tuple[Whole, Whole]] | None = Field(
+        default=None, description="pixels [[first_y, end_y], [first_x, end_x]]"
+    )
+    pupil: tuple[Number, Number, Number] | None = Field(
+        default=None, description="a circle [centre_y, centre_x, radius] in px"
     )
     energy: Number | None = Field(default=None, description="the photon energy in keV")
     wavelength: Number | None = Field(default=None, description="the wavelength in m")
     method: Method = Field(default="least_squares", description=_one_of(Method))
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Arguments of `wavedask.wavefront` but the tracking and its region."""
+        return self.model_dump(exclude={"roi"})
 
 
 class Cluster(_Section):
@@ -179,19 +238,58 @@ class Cluster(_Section):
 class Experiment(_Section):
     """A whole measurement, from raw frames to a result store."""
 
-    sample: Frames = Field(description="files, or a section: frames with the optic")
-    reference: Frames = Field(description="files, or a section: frames without the optic")
+    sample: Frames | None = Field(
+        default=None, description="files, or a section: frames with the optic"
+    )
+    reference: Frames | None = Field(
+        default=None, description="files, or a section: frames without the optic"
+    )
+    train: TrainReference | None = Field(default=None, description=_one_of(TrainReference))
     dark: Frames | None = Field(
         default=None, description="files, or a section: frames without beam"
     )
     flat: Frames | None = Field(
         default=None, description="files, or a section: frames without membrane"
     )
+    distortion: str | None = Field(
+        default=None, description="the path of the detector's calibration"
+    )
+    near: Detector | None = Field(
+        default=None, description="files, or a section: frames of the near detector"
+    )
+    far: Detector | None = Field(
+        default=None, description="files, or a section: frames of the far detector"
+    )
     correct: Correct = Field(default=Correct(), description="a section: keys and values")
     track: Track = Field(default=Track(), description="a section: keys and values")
     wavefront: Wavefront = Field(description="a section: keys and values")
     output: str = Field(description="the path of the result store, such as results.zarr")
     cluster: Cluster = Field(default=Cluster(), description="a section: keys and values")
+
+    @model_validator(mode="after")
+    def _complete(self) -> "Experiment":
+        """Check that the sections are those of the mode."""
+        absolute = self.wavefront.mode == "absolute"
+        one, two = ["sample", "reference", "train", "dark", "flat", "distortion"], ["near", "far"]
+        needed, other = (two, one) if absolute else (one[:2], two)
+        if not absolute and self.train is not None:
+            # The pulses of a train are the references of each other.
+            needed, other = ["sample"], ["reference", *other]
+        mistakes = [
+            f"{name}: missing; give {type(self).model_fields[name].description}"
+            for name in needed
+            if getattr(self, name) is None
+        ]
+        mistakes += [
+            f"{name}: not in {'absolute' if absolute else 'differential'} mode"
+            f"{'' if self.train is None else ' with a train'}, which has {' and '.join(needed)}"
+            + (", each with its own dark, flat and distortion" if absolute else "")
+            for name in other
+            if getattr(self, name) is not None
+        ]
+        if mistakes:
+            raise ValueError("\n  ".join(mistakes))
+        return self
 
     # Not a setting: where the experiment file is. Relative paths start there.
     _folder: Path = PrivateAttr(default_factory=Path.cwd)
@@ -324,7 +422,8 @@ def _mistakes(error: ValidationError) -> list[str]:
         elif mistake["type"] == "missing":
             line = f"{where}: missing; give {description}"
         elif mistake["type"] == "value_error" and section is not None:
-            line = f"{where}: {mistake['msg'].removeprefix('Value error, ')}"
+            message = mistake["msg"].removeprefix("Value error, ")
+            line = f"{where}: {message}" if where else message
         elif description:
             line = f"{where} is {_shown(mistake['input'])}: give {description}"
         else:

@@ -1,50 +1,22 @@
-"""An experiment from raw frames to a result store: open, correct, track, integrate, write."""
+"""Run an experiment from raw frames to a result store, or tell what it will take."""
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import xarray as xr
 from dask.highlevelgraph import HighLevelGraph
 
 from wavedask.conventions import FRAME, X, Y
-from wavedask.correct import blind_pixels, correct
-from wavedask.errors import FrameMismatchError, InputError, StoreError
-from wavedask.experiment import Experiment, Frames
-from wavedask.io import input_files, open_scan
+from wavedask.errors import InputError, StoreError
+from wavedask.experiment import Experiment
+from wavedask.stages import Stages, stages
 from wavedask.store import StoreReport, open_store, write_store
-from wavedask.track import track
-from wavedask.wavefront import wavefront
 
 BLIND_PIXELS = "blind_pixels"
 """Attribute of a result: pixels whose flat field is not above their dark."""
-
-
-@dataclass(frozen=True)
-class Stages:
-    """The stages of an experiment, all lazy.
-
-    Attributes
-    ----------
-    image, reference : xarray.DataArray
-        Corrected frames.
-    result : xarray.Dataset
-        Everything the store will hold.
-    inputs : tuple of Path
-        Files that went in.
-    blind : xarray.DataArray or None
-        Pixels whose flat field is not above their dark, where there is a flat.
-    """
-
-    image: xr.DataArray
-    reference: xr.DataArray
-    result: xr.Dataset
-    inputs: tuple[Path, ...]
-    blind: xr.DataArray | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,83 +70,6 @@ class RunReport:
     store: StoreReport
     blind_pixels: int
     seconds: float
-
-
-def stages(experiment: Experiment, *, progress: bool | None = None) -> Stages:
-    """Open the files of an experiment and express its stages; nothing is computed.
-
-    Parameters
-    ----------
-    experiment : Experiment
-        What to do.
-    progress : bool, optional
-        Whether to show a bar while headers are read; by default on a terminal only.
-
-    Returns
-    -------
-    Stages
-
-    Raises
-    ------
-    WavedaskError
-        Files or settings that cannot be used.
-    """
-    scans = {
-        role: _open(experiment, getattr(experiment, role), progress)
-        for role in ("sample", "reference", "dark", "flat")
-        if getattr(experiment, role) is not None
-    }
-    _check_shapes(scans)
-    dark, flat = scans.get("dark"), scans.get("flat")
-    settings = experiment.correct
-    image, reference = (
-        correct(
-            scans[role],
-            dark=dark,
-            flat=flat,
-            average=settings.average,
-            hot_pixels=settings.hot_pixels,
-        )
-        for role in ("sample", "reference")
-    )
-    tracking = track(image, reference, **dict(experiment.track))
-    physical = wavefront(tracking, **dict(experiment.wavefront))
-    # Displacements take the coordinates in metres, so that the store has one pair of axes.
-    maps = tracking.assign_coords({dim: physical[dim] for dim in (Y, X)})
-    result = maps.assign(physical.data_vars)
-    result.attrs = {**scans["sample"].attrs, **physical.attrs}
-    inputs = tuple(path for scan in scans.values() for path in input_files(scan))
-    blind = None
-    if flat is not None:
-        blind = blind_pixels(flat, dark=dark, average=settings.average)
-    return Stages(image, reference, result, inputs, blind)
-
-
-def _check_shapes(scans: Mapping[str, xr.Dataset]) -> None:
-    shapes = {role: (scan.sizes[Y], scan.sizes[X]) for role, scan in scans.items()}
-    for role, shape in shapes.items():
-        if shape != shapes["sample"]:
-            raise FrameMismatchError(
-                f"{role} frames ({input_files(scans[role])[0]}, ...) are {shape} pixels (y, x), "
-                f"sample frames ({input_files(scans['sample'])[0]}, ...) {shapes['sample']}",
-                "Use frames of the same detector region and binning.",
-            )
-
-
-def _open(experiment: Experiment, frames: Frames, progress: bool | None) -> xr.Dataset:
-    names = [frames.files] if isinstance(frames.files, str) else frames.files
-    motors: Any = frames.motors
-    if isinstance(motors, str):
-        motors = experiment.path(motors)
-    elif frames.mesh is not None:
-        motors = frames.mesh.positions()
-    return open_scan(
-        [experiment.source(name) for name in names],
-        motors=motors,
-        units=frames.units,
-        scan=frames.scan,
-        progress=progress,
-    )
 
 
 def plan(prepared: Stages) -> Plan:
@@ -272,11 +167,15 @@ def run(
 
 def _count_blind(ready: Stages, output: Path) -> int:
     """Count the blind pixels, or take the number from the store of an earlier run."""
-    if ready.blind is None:
+    if not ready.blind:
         return 0
     try:
         stored = open_store(output).attrs
     except StoreError:
         # No store yet. If something else stands there, writing will say so.
         stored = {}
-    return int(stored[BLIND_PIXELS] if BLIND_PIXELS in stored else ready.blind.sum())
+    return int(
+        stored[BLIND_PIXELS]
+        if BLIND_PIXELS in stored
+        else sum(int(blind.sum()) for blind in ready.blind)
+    )

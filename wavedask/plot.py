@@ -18,11 +18,18 @@ from wavedask.conventions import (
     DIMENSIONLESS,
     DISPLACEMENT_X,
     DISPLACEMENT_Y,
+    DISTORTION_X,
+    DISTORTION_X_RESIDUAL,
+    DISTORTION_Y,
+    DISTORTION_Y_RESIDUAL,
     FIGURE_ERROR,
     LONG_NAME,
     PHASE,
     PIXEL,
+    PIXEL_SIZE_X,
+    PIXEL_SIZE_Y,
     RESIDUAL,
+    ROTATION,
     SLOPE_X,
     SLOPE_Y,
     UNITS,
@@ -46,6 +53,10 @@ SIGNED: Final = frozenset(
         CURVATURE_X,
         RESIDUAL,
         FIGURE_ERROR,
+        DISTORTION_Y,
+        DISTORTION_X,
+        DISTORTION_Y_RESIDUAL,
+        DISTORTION_X_RESIDUAL,
     )
 )
 """Variables whose zero has a meaning: drawn with a diverging map centred on it."""
@@ -172,6 +183,50 @@ def plot_maps(
     if title:
         figure.suptitle(title)
     return figure
+
+
+def plot_calibration(calibration: xr.Dataset) -> Figure:
+    """Draw the distortion of a detector, and below it what the pairs leave unexplained.
+
+    Parameters
+    ----------
+    calibration : xarray.Dataset
+        Of `wavedask.detector_distortion`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Both maps; with ``method="global"`` the residuals too.
+
+    Raises
+    ------
+    InputError
+        A dataset that is no calibration.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> field = (("y", "x"), np.eye(3), {"units": "px"})
+    >>> names = ("distortion_y", "distortion_x")
+    >>> scalars = dict.fromkeys(("pixel_size_y", "pixel_size_x", "rotation"), 1e-6)
+    >>> figure = plot_calibration(xr.Dataset(dict.fromkeys(names, field) | scalars))
+    >>> len(figure.axes)  # two maps, two colour bars
+    4
+    """
+    needed = [item.name for item in (DISTORTION_Y, DISTORTION_X, PIXEL_SIZE_Y, PIXEL_SIZE_X)]
+    missing = [name for name in (*needed, ROTATION.name) if name not in calibration]
+    if missing:
+        raise InputError(
+            f"the calibration has no {', '.join(missing)}", "Give that of detector_distortion()."
+        )
+    maps = [*needed[:2], DISTORTION_Y_RESIDUAL.name, DISTORTION_X_RESIDUAL.name]
+    pitch_y, pitch_x = (1e6 * float(calibration[name]) for name in needed[2:])
+    return plot_maps(
+        [calibration[name] for name in maps if name in calibration],
+        title=f"pixel size {pitch_y:.6g} x {pitch_x:.6g} µm (y, x), rotation "
+        f"{1e3 * float(calibration[ROTATION.name]):.4g} mrad",
+        columns=2,
+    )
 
 
 def _largest(values: NDArray[np.float64]) -> float:

@@ -23,8 +23,9 @@ from wavedask.conventions import (
     X,
     Y,
 )
-from wavedask.pipeline import BLIND_PIXELS, Stages, plan
+from wavedask.pipeline import BLIND_PIXELS, plan
 from wavedask.prefixes import prefixed
+from wavedask.stages import REGISTRATION, Stages
 from wavedask.store import CREATED, INPUTS, SETTINGS, VERSION, open_store
 from wavedask.writer import METADATA
 
@@ -146,6 +147,8 @@ def describe_store(path: str | Path) -> Rows:
         for section, given in stored.attrs[SETTINGS].items()
         if isinstance(given, dict)
     ]
+    if REGISTRATION in stored.attrs:
+        described.append(("near detector on the far one", stored.attrs[REGISTRATION]))
     if BLIND_PIXELS in stored.attrs:
         described.append(("flat pixels without beam", str(stored.attrs[BLIND_PIXELS])))
     return [
@@ -161,7 +164,7 @@ def describe_plan(prepared: Stages) -> Rows:
     Parameters
     ----------
     prepared : Stages
-        As of `wavedask.pipeline.stages`.
+        As of `wavedask.stages.stages`.
 
     Returns
     -------

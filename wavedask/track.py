@@ -1,5 +1,6 @@
 """Labelled tracking: where the speckle of a sample came from in its reference."""
 
+from collections.abc import Sequence
 from typing import Final
 
 import xarray as xr
@@ -23,6 +24,8 @@ from wavedask.errors import InputError
 from wavedask.images import image_of
 from wavedask.kernels.fields import Fields
 from wavedask.kernels.spline import Order
+from wavedask.pairing import TrainReference, paired_frames, train_pairs
+from wavedask.registration import Registration, registered
 
 FIELDS: Final = Fields(
     displacement_y=DISPLACEMENT_Y,
@@ -39,9 +42,11 @@ FIELDS: Final = Fields(
 
 def track(
     sample: xr.DataArray | xr.Dataset,
-    reference: xr.DataArray | xr.Dataset,
+    reference: xr.DataArray | xr.Dataset | TrainReference,
     *,
     over: str | None = None,
+    motors: str | Sequence[str] | None = None,
+    tolerance: float | Sequence[float] | None = None,
     engine: Engine = "dense",
     window: int | tuple[int, int] = 21,
     search: int = 16,
@@ -49,6 +54,7 @@ def track(
     rigid: Rigid = "auto",
     step: int | None = None,
     order: Order | None = None,
+    registration: Registration | None = None,
 ) -> xr.Dataset:
     """Track the speckle of sample images in reference images (X-ray speckle tracking).
 
@@ -59,14 +65,28 @@ def track(
     sample : xarray.DataArray or Dataset, dims ([frame], y, x)
         Images with the optic; of a dataset, its variable ``image``.
     reference : xarray.DataArray or Dataset, dims ([frame], y, x)
-        Images without the optic: one for all samples, or one for each, paired by position.
+        Images without the optic: one for all samples, or one for each, paired in their order or by
+        `motors`. Or a word, for a train of pulses: ``"first"`` or ``"previous"`` tracks each but
+        the first in the first or in the one before it, ``"mean"`` each in the mean of all.
     over : str, optional
         Dimension whose frames share one displacement and are matched jointly: ``"frame"``. By
         default each frame is matched alone.
+    motors : str or sequence of str, optional
+        Motors, of the membrane, by which frames are paired: each sample frame is matched with the
+        reference frame at the same positions, in any order. With `over`, each reference must have
+        its sample, too.
+    tolerance : float or sequence of float, optional
+        Largest difference of the positions of a pair, in the unit of the motors: one for all or one
+        for each. By default a quarter of the distance of the two nearest reference positions.
     engine : "dense" or "opencv", default "dense"
         The tracker: Gauss-Newton at every pixel, or the report's loop of template matches.
     window, search, good, rigid, step, order
         As in `wavedask.cross_spot`.
+    registration : Registration, optional
+        Of two detectors, as of `register`: `sample` is the far one, `reference` the near one. The
+        reference is resampled onto the pixels of the sample, smoothed first where these are larger,
+        so that ``sample(p) = reference(matrix @ (p - u) + offset)``; the attributes of the result
+        keep the registration for `wavefront`.
 
     Returns
     -------
@@ -93,11 +113,16 @@ def track(
     InputError
         An unknown engine, images of other dimensions, unequal shapes, or settings that make no
         sense.
+    MotorError
+        Frames that do not pair by `motors`; the message lists their positions.
 
     See Also
     --------
     wavedask.cross_spot : the same on bare arrays.
+    wavedask.track_scan : frames at finely stepped positions of the membrane.
+    wavedask.combine : the mean of several exposures, and the drift of a train.
     wavedask.wavefront : what to do with the displacement.
+    wavedask.register : where the pixels of one detector lie on another.
 
     Examples
     --------
@@ -111,12 +136,37 @@ def track(
     >>> print(f"{tracked.displacement_x[48, 48]:.1f} {tracked.displacement_x.units}")
     2.3 px
     """
-    images, targets = image_of(sample, "sample"), image_of(reference, "reference")
+    images = image_of(sample, "sample")
+    if isinstance(reference, str):
+        if over is not None or motors is not None:
+            raise InputError(
+                f"reference is {reference!r}, and {'over' if over is not None else 'motors'} is"
+                " given, too",
+                "Pulses of a train are tracked in each other one by one: leave it out.",
+            )
+        images, targets = train_pairs(images, reference)
+    else:
+        targets = image_of(reference, "reference")
     if over is not None and (over != FRAME or over not in images.dims):
         raise InputError(
             f"over is {over!r}, the sample has dimensions {images.dims}",
             f"Give {FRAME!r}, and a stack of frames; or leave it out.",
         )
+    if motors is not None:
+        targets = paired_frames(
+            images, targets, motors=motors, tolerance=tolerance, one_to_one=over is not None
+        )
+    elif tolerance is not None:
+        raise InputError(
+            f"tolerance is {tolerance!r} without motors", "Name the motors that it belongs to."
+        )
+    if registration is not None:
+        if isinstance(reference, str):
+            raise InputError(
+                f"reference is {reference!r}, of one detector, and registration is given",
+                "Give the near detector's images as reference, or leave the registration out.",
+            )
+        images, targets = registered(targets, images, registration)
     fields = cross_spot(
         images.data,
         targets.data,
@@ -144,4 +194,6 @@ def track(
     }
     # A unit is that of the image, not of the tracking.
     attrs = {name: value for name, value in sample.attrs.items() if name not in (UNITS, LONG_NAME)}
+    if registration is not None:
+        attrs |= registration.attrs
     return xr.Dataset(variables, attrs=attrs)

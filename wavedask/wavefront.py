@@ -1,86 +1,119 @@
 """Displacements -> slopes, wavefront, phase and curvature, in physical units."""
 
-from typing import Any, Final, Literal
+import math
+from collections.abc import Mapping
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
-import scipy.constants
 import xarray as xr
 
+from wavedask.absolute import absolute_slopes
 from wavedask.conventions import (
     CORRELATION,
     CURVATURE_X,
     CURVATURE_Y,
-    DISPLACEMENT_X,
-    DISPLACEMENT_Y,
-    LONG_NAME,
     METRE,
     PHASE,
-    PIXEL,
-    SLOPE_X,
-    SLOPE_Y,
-    UNCERTAINTY_X,
-    UNCERTAINTY_Y,
-    UNITS,
     Quantity,
     X,
     Y,
-    labelled,
 )
+from wavedask.differential import differential_slopes, slope_per_length
 from wavedask.errors import InputError
+from wavedask.geometry import each, errors_of, geometry
 from wavedask.integrate import Method, equal_step, integrate
+from wavedask.pupil import Circle, Roi, selected
+from wavedask.units import (
+    DISTANCE,
+    ENERGY,
+    HC_KEV_M,
+    MEMBRANE_DISTANCE,
+    MODE,
+    PIXEL_SIZE,
+    SOURCE_DISTANCE,
+    WAVELENGTH,
+    in_metres,
+    in_range,
+    pixel_sizes,
+    relabelled,
+    source_distance_of,
+    wavelength_of,
+)
 
-DISTANCE: Final = "distance"
-"""Attribute: distance from the optic to the detector, in m."""
-PIXEL_SIZE: Final = "pixel_size"
-"""Attribute: step of the detector's pixels along y and x, in m."""
-ENERGY: Final = "energy_keV"
-"""Attribute: photon energy, in keV; only where it is known."""
-WAVELENGTH: Final = "wavelength"
-"""Attribute: wavelength, in m; only where it is known."""
-
-HC_KEV_M: Final = scipy.constants.h * scipy.constants.c / (1e3 * scipy.constants.e)
-"""Photon energy times wavelength, in keV m."""
-
-MIN_PIXELS: Final = 3
-"""Pixels along an axis that a derivative of second order needs at a border."""
+MODES: Final = ("differential", "absolute")
 
 
 def wavefront(
     tracking: xr.Dataset,
     *,
-    mode: Literal["differential"] = "differential",
-    distance: float,
-    pixel_size: float | tuple[float, float],
+    mode: Literal["differential", "absolute"] = "differential",
+    distance: float | tuple[float, float],
+    pixel_size: float | tuple[Any, Any],
+    source_distance: float | None = None,
+    membrane_distance: float | None = None,
     energy: float | None = None,
     wavelength: float | None = None,
+    roi: Roi | None = None,
+    pupil: xr.DataArray | Circle | None = None,
+    distance_error: float | tuple[float, float] | None = None,
+    pixel_size_error: float | tuple[Any, Any] | None = None,
+    distortion_error: float | tuple[float, float] | None = None,
     method: Method = "least_squares",
 ) -> xr.Dataset:
     r"""Turn tracked displacements into the wavefront, in physical units.
 
-    A ray that the optic deflects by an angle `s` arrives ``s * distance`` off the place of its
-    reference, so that ``slope = displacement * pixel_size / distance``. Rays are straight: what is
-    tracked at a detector pixel is the slope of the wavefront *in the plane of the detector*,
-    relative to the reference beam. A thin lens of focal length f, at a distance d, has there a
-    wavefront of radius f - d, that is :math:`W = -r^2 / 2 (f - d)`, and not
+    Rays are straight: what is tracked at a detector pixel is the slope of the wavefront *in the
+    plane of the detector*.
+
+    *Differential*: one detector, with and without the optic; what the optic adds to the beam. A ray
+    that it deflects by an angle a arrives ``a * distance`` off the place of its reference, so that
+    ``slope = displacement * pixel_size / distance`` in a parallel beam. In a beam that diverges
+    from a source, ``slope = displacement * pixel_size * (1/l - 1/t)``, with t the distance from
+    source to detector, and l that to the detector from the optic, or from the membrane if it stands
+    downstream of the optic. A thin lens of focal length f, at a distance d in a parallel beam, has
+    at the detector a wavefront of radius f - d, that is :math:`W = -r^2 / 2 (f - d)`, and not
     :math:`-r^2 / 2 f`.
+
+    *Absolute*: two detectors at once, one behind the other; the whole beam. A grain that lies at p1
+    on the near detector and at p2 on the far one has travelled along the ray of slope ``(p2 s2 - p1
+    s1) / (z2 - z1)``. How the detectors are shifted and turned against each other is not known to
+    so small an angle: the tilt that a shift makes and the curl that a turn makes are taken out of
+    the slopes, and returned. Their difference in scale is the curvature of the beam, and stays.
 
     Parameters
     ----------
     tracking : xarray.Dataset
-        ``displacement_y`` and ``displacement_x`` in px, with the dimensions (y, x) or (frame, y,
-        x), as of ``track``. Pixels that have no displacement, or an infinite ``uncertainty_y`` or
-        ``uncertainty_x``, have no slope. Without coordinates ``y`` and ``x`` the pixels count
-        from 0.
-    mode : {"differential"}, default "differential"
-        Sample and reference were recorded by the same detector, with and without the optic.
-    distance : float
-        Distance from the optic to the detector, in m.
+        Result of `track`, with the dimensions (y, x) or (frame, y, x). Pixels that have no
+        displacement, or an infinite ``uncertainty_y`` or ``uncertainty_x``, have no slope. Without
+        coordinates ``y`` and ``x`` the pixels count from 0. For absolute mode, the tracking of the
+        far detector's images in the near one's, with their `registration`.
+    mode : {"differential", "absolute"}, default "differential"
+        How it was measured.
+    distance : float or (float, float)
+        Distance from the optic to the detector in m; in absolute mode (z1, z2), to the near and to
+        the far one.
     pixel_size : float or (float, float)
-        Step of the detector's pixels, or the steps along (y, x), in m.
+        Step of the detector's pixels, or the steps along (y, x), in m; in absolute mode (s1, s2),
+        of the near and the far detector, each one step or a pair (y, x).
+    source_distance : float, optional
+        Distance from the source to the optic in m; without it the beam is taken as parallel. In
+        absolute mode only `fit_lens` needs it.
+    membrane_distance : float, optional
+        Distance from the membrane to the detector in m, if it stands downstream of the optic.
+        Differential mode only: in absolute mode it does not matter where the membrane stands.
     energy : float, optional
         Photon energy in keV.
     wavelength : float, optional
         Wavelength in m, instead of `energy`. Without either there is no phase.
+    roi : (slice, slice), optional
+        Region of pixel numbers along (y, x), half-open, to which the result is cut.
+    pupil : DataArray of bool, dims (y, x), or (float, float, float), optional
+        Where there is a wavefront: a mask of the detector's shape or the region's, or a circle, its
+        centre (y, x) and its radius in pixels. There are no slopes outside.
+    distance_error, pixel_size_error, distortion_error : optional
+        Standard errors of `distance` (m) and `pixel_size` (m, not relative), and, in absolute mode,
+        the rms error of undistorted positions (px); in absolute mode one for both detectors, or a
+        pair. They go into the uncertainty of the radius of curvature, and into `budget`.
     method : {"least_squares", "frankot_chellappa", "grad2surf"}, default "least_squares"
         Method of integration; see `integrate`.
 
@@ -90,24 +123,48 @@ def wavefront(
         Lazy if `tracking` is, in one chunk per frame; coordinates ``y`` and ``x`` in m:
 
         * ``slope_y``, ``slope_x``: wavefront slopes in rad,
+        * ``slope_uncertainty_y``, ``slope_uncertainty_x``: their standard errors from matching,
+          pixel by pixel, if `tracking` has any; infinite where there is no slope,
         * ``wavefront``: W in m, of zero mean over the pixels with data; grad W = slope,
         * ``phase``: 2 pi W / wavelength in rad, if `energy` or `wavelength` is given,
         * ``curvature_y``, ``curvature_x``: derivatives of ``slope_y`` along y and of ``slope_x``
           along x in 1/m, by central differences; NaN at and beside pixels without slope,
         * ``correlation``, if `tracking` has it.
 
-        All other coordinates (the motors) are carried over. The attributes ``distance``,
-        ``pixel_size`` (y, x), ``energy_keV`` and ``wavelength`` hold what was given.
+        In absolute mode also, one number per frame:
+
+        * ``radius_of_curvature_y``, ``radius_of_curvature_x``: of the wavefront at the far
+          detector, from a fit to all slopes, in m; positive for a beam that diverges from a source
+          so far upstream, negative for one that converges to a focus downstream,
+        * ``radius_of_curvature_uncertainty_y``, ``..._x``: their standard errors in m, from
+          matching and from the errors that were given, all other things taken as exact,
+        * ``tilt_y``, ``tilt_x``: mean slope in rad that was taken out, if the first pixels of both
+          detectors lie on a line along the beam,
+        * ``detector_rotation``: rotation in rad of the near detector against the far one that was
+          taken out, positive from y toward x.
+
+        All other coordinates (the motors) are carried over. The attributes ``mode``, ``distance``
+        (to the plane of the wavefront), ``pixel_size`` (y, x), ``energy_keV`` and ``wavelength``
+        hold what was given.
 
     Raises
     ------
     InputError
         If displacements are missing or not in px, if a value is outside its physical range (the
-        usual cause is its unit), or if both `energy` and `wavelength` are given.
+        usual cause is its unit), if both `energy` and `wavelength` are given, if the far detector
+        is not farther, if an absolute tracking has no registration or a differential one has, or
+        if an argument belongs to the other mode.
+
+    See Also
+    --------
+    wavedask.register : the two detectors of absolute mode.
+    wavedask.budget : what each error does to the result.
 
     References
     ----------
-    S. Berujon et al., Phys. Rev. Lett. 108, 158102 (2012): X-ray speckle tracking.
+    S. Berujon et al., Phys. Rev. Lett. 108, 158102 (2012): X-ray speckle tracking. S. Berujon et
+    al., J. Synchrotron Rad. 22, 886 (2015): absolute mode with two detectors. E.-R. Cojocaru et
+    al., EUCALL milestone M7.5 (2018), chapter 2.
 
     Examples
     --------
@@ -127,174 +184,88 @@ def wavefront(
     >>> print(round(float(-1 / result.curvature_x.mean()), 6), "m =", 2.0 - 0.5, "m")
     1.5 m = 1.5 m
     """
-    if mode != "differential":
-        raise InputError(f"mode is {mode!r}", "Use mode='differential'.")
-    distance = in_range("distance", distance, low=1e-4, high=1e4, unit=METRE)
-    pixels = _pixel_sizes(pixel_size)
-    wavelength = _wavelength(energy, wavelength)
-    slope_y = _slope(tracking, DISPLACEMENT_Y, UNCERTAINTY_Y, SLOPE_Y, pixels, distance=distance)
-    slope_x = _slope(tracking, DISPLACEMENT_X, UNCERTAINTY_X, SLOPE_X, pixels, distance=distance)
+    if mode not in MODES:
+        raise InputError(f"mode is {mode!r}", f"Use one of {', '.join(map(repr, MODES))}.")
+    source = source_distance_of(source_distance)
+    wavelength = wavelength_of(energy, wavelength)
+    kept = selected(tracking, roi=roi, pupil=pupil)
+    given = {
+        "distance": distance_error,
+        "pixel_size": pixel_size_error,
+        "distortion": distortion_error,
+    }
+    if mode == "absolute":
+        _refuse(mode, membrane_distance=membrane_distance)
+        measured = _absolute(kept, distance, pixel_size, given)
+    else:
+        _refuse(mode, distortion_error=distortion_error)
+        measured = _differential(kept, distance, pixel_size, source, membrane_distance, given)
+    slope_y, slope_x = measured.maps[:2]
     surface = integrate(slope_y, slope_x, method=method)
-    variables = [slope_y, slope_x, surface]
+    variables = [*measured.maps, surface]
     if wavelength is not None:
         variables.append(relabelled(surface * (2 * np.pi / wavelength), PHASE))
     variables += [_derivative(slope_y, CURVATURE_Y, Y), _derivative(slope_x, CURVATURE_X, X)]
-    if CORRELATION.name in tracking:
-        correlation = _one_chunk_per_map(tracking[CORRELATION.name])
-        variables.append(relabelled(_in_metres(correlation, pixels), CORRELATION))
-    given: dict[str, Any] = {DISTANCE: distance, PIXEL_SIZE: list(pixels)}
+    if CORRELATION.name in kept:
+        seen = in_metres(kept[CORRELATION.name], measured.pixels)
+        variables.append(relabelled(seen, CORRELATION))
+    attrs = {**tracking.attrs, MODE: mode, **measured.attrs}
+    if math.isfinite(source):
+        attrs[SOURCE_DISTANCE] = source
     if wavelength is not None:
-        given |= {ENERGY: HC_KEV_M / wavelength, WAVELENGTH: wavelength}
-    return xr.Dataset({v.name: v for v in variables}, attrs={**tracking.attrs, **given})
+        attrs |= {ENERGY: HC_KEV_M / wavelength, WAVELENGTH: wavelength}
+    return xr.Dataset({v.name: v for v in (*variables, *measured.numbers)}, attrs=attrs)
 
 
-def in_range(name: str, value: float, *, low: float, high: float, unit: str) -> float:
-    """Check that a physical value lies in its range.
+class _Measured(NamedTuple):
+    """What a mode gives: maps with the slopes first, numbers per frame, pixel sizes, attributes."""
 
-    Parameters
-    ----------
-    name : str
-        What the value is, for the message.
-    value : float
-        The value.
-    low, high : float
-        It lies between these, exclusive.
-    unit : str
-        Unit of all three, for the message.
-
-    Returns
-    -------
-    float
-        The value.
-
-    Raises
-    ------
-    InputError
-        If it lies outside.
-
-    Examples
-    --------
-    >>> in_range("energy", 17000.0, low=0.01, high=1000.0, unit="keV")
-    Traceback (most recent call last):
-        ...
-    wavedask.errors.InputError: energy is 17000 keV. It must lie between 0.01 and 1000 keV: ...
-    """
-    # NaN is not between anything.
-    if not low < value < high:
-        raise InputError(
-            f"{name} is {value:g} {unit}",
-            f"It must lie between {low:g} and {high:g} {unit}: is it given in another unit?",
-        )
-    return float(value)
+    maps: list[xr.DataArray]
+    numbers: list[xr.DataArray]
+    pixels: tuple[float, float]
+    attrs: dict[str, Any]
 
 
-def relabelled(array: xr.DataArray, quantity: Quantity) -> xr.DataArray:
-    """Name an array anew: what was computed from one quantity is another.
-
-    Parameters
-    ----------
-    array : xarray.DataArray
-        Values; their own name and attributes are dropped.
-    quantity : Quantity
-        What they are.
-
-    Returns
-    -------
-    xarray.DataArray
-        The same values, dimensions and coordinates.
-
-    Examples
-    --------
-    >>> relabelled(xr.DataArray([1.0], attrs={"units": "px"}), SLOPE_Y).attrs["units"]
-    'rad'
-    """
-    dims = tuple(str(dim) for dim in array.dims)
-    return labelled(array.data, quantity, dims=dims, coords=array.coords)
-
-
-def _pixel_sizes(pixel_size: float | tuple[float, float]) -> tuple[float, float]:
-    sizes = np.asarray(pixel_size, dtype=np.float64)
-    if sizes.shape not in ((), (2,)):
-        raise InputError(
-            f"pixel_size is {pixel_size!r}", "Give one size, or one along y and one along x, in m."
-        )
-    along_y, along_x = (
-        in_range("pixel_size", size, low=1e-9, high=1e-3, unit=METRE)
-        for size in np.broadcast_to(sizes, 2).tolist()
-    )
-    return along_y, along_x
-
-
-def _wavelength(energy: float | None, wavelength: float | None) -> float | None:
-    if energy is not None and wavelength is not None:
-        raise InputError(
-            f"energy is {energy:g} keV and wavelength is {wavelength:g} m",
-            "Give one of them; the other follows.",
-        )
-    if energy is not None:
-        return HC_KEV_M / in_range("energy", energy, low=0.01, high=1000.0, unit="keV")
-    if wavelength is not None:
-        return in_range("wavelength", wavelength, low=1e-12, high=1.3e-7, unit=METRE)
-    return None
-
-
-def _slope(
+def _differential(
     tracking: xr.Dataset,
-    displacement: Quantity,
-    uncertainty: Quantity,
-    slope: Quantity,
-    pixels: tuple[float, float],
-    *,
-    distance: float,
-) -> xr.DataArray:
-    """Slope of the wavefront from one component of the displacement."""
-    values = _displacement(tracking, displacement)
-    if uncertainty.name in tracking:
-        # The tracker marks a point that it could not match by an infinite uncertainty.
-        values = values.where(~np.isinf(tracking[uncertainty.name]))
-    pixel = pixels[0] if displacement is DISPLACEMENT_Y else pixels[1]
-    physical = _one_chunk_per_map(values) * (pixel / distance)
-    return relabelled(_in_metres(physical, pixels), slope)
-
-
-def _displacement(tracking: xr.Dataset, displacement: Quantity) -> xr.DataArray:
-    if displacement.name not in tracking:
+    distance: Any,
+    pixel_size: Any,
+    source: float,
+    membrane: float | None,
+    given: Mapping[str, Any],
+) -> _Measured:
+    if len(each(distance)) != 1:
         raise InputError(
-            f"tracking has no {displacement.name!r}; it has {', '.join(map(str, tracking))}",
-            f"Give the result of track, with {DISPLACEMENT_Y.name} and {DISPLACEMENT_X.name}.",
+            f"distance is {distance!r} with mode 'differential'",
+            "Give one, from the optic to the detector, in m; or use mode='absolute'.",
         )
-    values = tracking[displacement.name]
-    unit = values.attrs.get(UNITS, PIXEL)
-    if unit != PIXEL:
-        raise InputError(f"{displacement.name} is in {unit!r}", f"It must be in {PIXEL!r}.")
-    if any(values.sizes.get(dim, 0) < MIN_PIXELS for dim in (Y, X)):
-        raise InputError(
-            f"{displacement.name} has the dimensions {dict(values.sizes)}",
-            f"It needs {Y!r} and {X!r}, each of {MIN_PIXELS} pixels or more.",
-        )
-    return values.transpose(..., Y, X)
+    length = in_range(DISTANCE, distance, low=1e-4, high=1e4, unit=METRE)
+    pixels = pixel_sizes(pixel_size)
+    errors = errors_of(detectors=1, **given)
+    factor = slope_per_length(length, source_distance=source, membrane_distance=membrane)
+    attrs = {DISTANCE: length, PIXEL_SIZE: list(pixels), **errors.attrs}
+    if membrane is not None:
+        attrs[MEMBRANE_DISTANCE] = float(membrane)
+    return _Measured(differential_slopes(tracking, pixels, factor=factor), [], pixels, attrs)
 
 
-def _one_chunk_per_map(array: xr.DataArray) -> xr.DataArray:
-    """Put each map into one chunk, if the array is lazy: integration needs it whole."""
-    if array.chunks is None:
-        return array
-    return array.chunk({dim: -1 if dim in (Y, X) else 1 for dim in array.dims})
+def _absolute(
+    tracking: xr.Dataset, distance: Any, pixel_size: Any, given: Mapping[str, Any]
+) -> _Measured:
+    setup = geometry(distance, pixel_size)
+    errors = errors_of(detectors=2, **given)
+    maps, numbers = absolute_slopes(tracking, setup, errors)
+    return _Measured(maps, numbers, setup.pixel_far, {**setup.attrs, **errors.attrs})
 
 
-def _in_metres(array: xr.DataArray, pixels: tuple[float, float]) -> xr.DataArray:
-    """Give an array its coordinates y and x in metres, from its pixel numbers."""
-    metres = {}
-    for dim, pixel, words in ((Y, pixels[0], "vertical"), (X, pixels[1], "horizontal")):
-        numbers = array[dim]
-        if numbers.attrs.get(UNITS, PIXEL) != PIXEL:
+def _refuse(mode: str, **arguments: object) -> None:
+    """Refuse an argument that has no meaning in a mode."""
+    for name, value in arguments.items():
+        if value is not None:
             raise InputError(
-                f"coordinate {dim!r} is in {numbers.attrs[UNITS]!r}",
-                "Give the result of track, whose coordinates count pixels.",
+                f"{name} is {value!r} with mode {mode!r}",
+                "Leave it out: it does not enter this mode.",
             )
-        attrs = {UNITS: METRE, LONG_NAME: f"{words} position on the detector"}
-        metres[dim] = (dim, numbers.to_numpy() * pixel, attrs)
-    return array.assign_coords(metres)
 
 
 def _derivative(slope: xr.DataArray, quantity: Quantity, dim: str) -> xr.DataArray:

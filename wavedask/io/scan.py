@@ -133,8 +133,9 @@ def open_scan(
         **_own_coordinates(stack),
         **coordinates(columns, n_frames=stack.shape[0], units=units or {}),
     }
-    stamps = [_stamp(path) for path in files]
-    image = labelled(lazy(stack, stamp=stamps, chunks=chunks), IMAGE, coords=coords)
+    # An HDF5 file holds many scans: without its name, dask would take them for one.
+    stamp = ([_stamp(path) for path in files], scan)
+    image = labelled(lazy(stack, stamp=stamp, chunks=chunks), IMAGE, coords=coords)
     return xr.Dataset({IMAGE.name: image}, attrs=constants)
 
 

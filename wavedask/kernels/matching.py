@@ -413,8 +413,8 @@ def without_outliers(matches: Matches, *, spacing: int) -> tuple[Floats, Floats]
     Returns
     -------
     displacement_y, displacement_x : ndarray of float32, shape (n, m)
-        NaN where fewer than half of the neighbours are left to confirm or replace a vector, or
-        where they contradict each other.
+        NaN where fewer than half of the neighbours, and than three, are left to confirm or replace
+        a vector, or where they contradict each other.
     """
     fields = (matches.displacement_y, matches.displacement_x)
     kept = matches.valid.copy()
@@ -437,6 +437,7 @@ def without_outliers(matches: Matches, *, spacing: int) -> tuple[Floats, Floats]
 
 
 def _confirmed(kept: Mask) -> Mask:
-    """Where at least half of the neighbours are kept."""
+    """Where half of the neighbours are kept, or three: those of a corner."""
     around = neighbours(np.where(kept, 1.0, 0.0))
-    return np.asarray(2 * np.nansum(around, axis=0) >= np.isfinite(around).sum(0), np.bool_)
+    needed = np.minimum(np.isfinite(around).sum(0) / 2, 3)
+    return np.asarray(np.nansum(around, axis=0) >= needed, np.bool_)

@@ -122,6 +122,7 @@ def refined_uncertainty(
     *,
     order: Order,
     blur: int,
+    gradient: float | None = None,
 ) -> tuple[Floats, Floats, NDArray[np.bool_]]:
     """Estimate the standard error of a displacement refined in windows.
 
@@ -151,6 +152,9 @@ def refined_uncertainty(
         Of the splines.
     blur : int
         Side of the windows in nodes.
+    gradient : float, optional
+        What the filter of the gradient makes of white noise of unit variance; by default that of
+        the splines.
 
     Returns
     -------
@@ -170,7 +174,7 @@ def refined_uncertainty(
     # However noisy the gradient, some of what was measured is the pattern: else nothing matches.
     least = (h_yy + h_xx) / 2 - np.hypot((h_yy - h_xx) / 2, h_yx)
     largest = MOST_NOISE * np.maximum(least, 0)
-    excess = noise.gradient * variance
+    excess = (noise.gradient if gradient is None else gradient) * variance
     drowned = excess >= largest
     excess = np.minimum(excess, largest)
     h_yy, h_xx = np.maximum(h_yy - excess, 0), np.maximum(h_xx - excess, 0)

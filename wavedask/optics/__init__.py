@@ -2,5 +2,22 @@
 
 from wavedask.optics.lens import fit_lens
 from wavedask.optics.material import refractive_decrement
+from wavedask.optics.modes import (
+    ModalSurface,
+    ModeFit,
+    evaluate_modes,
+    fit_modes,
+    gradient_modes,
+    mode_orders,
+)
 
-__all__ = ["fit_lens", "refractive_decrement"]
+__all__ = [
+    "ModalSurface",
+    "ModeFit",
+    "evaluate_modes",
+    "fit_lens",
+    "fit_modes",
+    "gradient_modes",
+    "mode_orders",
+    "refractive_decrement",
+]

@@ -26,7 +26,15 @@ from wavedask.conventions import (
 )
 from wavedask.errors import InputError
 from wavedask.optics.material import refractive_decrement
-from wavedask.wavefront import DISTANCE, ENERGY, in_range, relabelled
+from wavedask.units import (
+    DISTANCE,
+    ENERGY,
+    MODE,
+    SOURCE_DISTANCE,
+    in_range,
+    relabelled,
+    source_distance_of,
+)
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -69,6 +77,7 @@ def fit_lens(
     energy: float | None = None,
     lenses: int = 1,
     surfaces: int = 2,
+    source_distance: float | None = None,
 ) -> xr.Dataset:
     r"""Fit a paraboloid to a wavefront; return focal length, radius and figure error.
 
@@ -76,8 +85,15 @@ def fit_lens(
 
     .. math:: W = c_0 + c_y y + c_x x - (y^2 + x^2) / 2 q.
 
-    Rays are straight, so that a lens of focal length f at the distance d makes at the detector a
-    wavefront of radius q = f - d; hence f = q + d. A stack of N thin lenses, each with n parabolic
+    Rays are straight, so that a lens of focal length f at the distance d in a parallel beam makes
+    at the detector a wavefront of radius q = f - d; hence f = q + d. In a beam from a source at the
+    distance L before the lens, the whole wavefront at the detector has the curvature
+
+    .. math:: k = 1 / (L + d) - 1 / q \quad\text{(differential)}, \qquad
+              k = -1 / q \quad\text{(absolute)},
+
+    and so :math:`k / (1 - k d)` behind the lens, which adds -1/f to the 1/L that arrives there:
+    :math:`1 / f = 1 / L - k / (1 - k d)`. A stack of N thin lenses, each with n parabolic
     surfaces of apex radius R, has f = R / (n N delta) (Lengeler et al., J. Synchrotron Rad. 6,
     1153, 1999, with n = 2); hence R.
 
@@ -88,7 +104,7 @@ def fit_lens(
     ----------
     wf : xarray.Dataset
         Result of `wavefront`: ``wavefront`` in m with coordinates ``y`` and ``x`` in m, and the
-        attribute ``distance``.
+        attributes ``distance`` (and ``mode`` and ``source_distance``, where it has them).
     material : str, optional
         Chemical formula or name ("Be", "Al", "kapton"), for the refractive index by xraydb.
     delta : float, optional
@@ -101,6 +117,10 @@ def fit_lens(
         Number N of lenses in the stack.
     surfaces : int, default 2
         Number n of parabolic surfaces of each lens.
+    source_distance : float, optional
+        Distance L from the source to the lens in m, infinite for a parallel beam; by default the
+        attribute of `wf`. An absolute wavefront needs it, for the beam's own curvature is in it; a
+        differential one without it is taken as that of a parallel beam.
 
     Returns
     -------
@@ -127,7 +147,7 @@ def fit_lens(
     Raises
     ------
     InputError
-        If the wavefront, its coordinates or its distance are missing, if a value is outside its
+        If the wavefront, its coordinates or a distance is missing, if a value is outside its
         range, if `material` and `delta` are both given, or if the material is unknown.
 
     Examples
@@ -152,9 +172,23 @@ def fit_lens(
     if material is not None:
         attrs[MATERIAL] = material
 
+    source, before = _beam(wf, source_distance, distance)
+    if np.isfinite(source):
+        attrs[SOURCE_DISTANCE] = source
+
+    def focal_length(radius: xr.DataArray) -> xr.DataArray:
+        focal: xr.DataArray = xr.apply_ufunc(
+            _focal_length,
+            radius,
+            kwargs={"distance": distance, "source": source, "before": before},
+            dask="parallelized",
+            output_dtypes=[np.float64],
+        )
+        return focal
+
     fit, residual = _fit(surface)
     variables = [
-        relabelled(fit.radius + distance, FOCAL_LENGTH),
+        relabelled(focal_length(fit.radius), FOCAL_LENGTH),
         relabelled(fit.center_y, CENTER_Y),
         relabelled(fit.center_x, CENTER_X),
         relabelled(residual, RESIDUAL),
@@ -168,7 +202,7 @@ def fit_lens(
             (fit.radius_y, RADIUS_Y),
             (fit.radius_x, RADIUS_X),
         ):
-            variables.append(relabelled((radius + distance) * power, quantity))
+            variables.append(relabelled(focal_length(radius) * power, quantity))
         variables.append(relabelled(-residual / decrement, FIGURE_ERROR))
     return xr.Dataset({v.name: v for v in variables}, attrs=attrs)
 
@@ -200,6 +234,27 @@ def _checked(wf: xr.Dataset) -> tuple[xr.DataArray, float]:
     if surface.chunks is not None:
         surface = surface.chunk({Y: -1, X: -1})
     return surface.transpose(..., Y, X), distance
+
+
+def _beam(wf: xr.Dataset, given: float | None, distance: float) -> tuple[float, float]:
+    """Distance of the source, and the curvature at the detector that the wavefront lacks."""
+    stated = wf.attrs.get(SOURCE_DISTANCE) if given is None else given
+    absolute = wf.attrs.get(MODE) == "absolute"
+    if absolute and stated is None:
+        raise InputError(
+            "wf is an absolute wavefront: it holds the curvature of the beam before the lens, too",
+            "Give source_distance, from the source to the lens in m; math.inf if it is parallel.",
+        )
+    source = source_distance_of(stated)
+    return source, 0.0 if absolute else 1 / (source + distance)
+
+
+def _focal_length(radius: Any, *, distance: float, source: float, before: float) -> Any:
+    """Focal length of a lens from the radius q that it leaves at a distance."""
+    # A wavefront without curvature is that of a lens without power.
+    with np.errstate(divide="ignore"):
+        curvature = before - 1 / radius
+        return 1 / (1 / source - curvature / (1 - curvature * distance))
 
 
 def _decrement(

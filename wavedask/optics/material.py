@@ -1,7 +1,7 @@
 """Refractive index of a material."""
 
 from wavedask.errors import InputError
-from wavedask.wavefront import in_range
+from wavedask.units import in_range
 
 
 def refractive_decrement(material: str, *, energy: float, density: float | None = None) -> float:

@@ -21,7 +21,7 @@ class Camera:
     shape : (int, int)
         Rows and columns.
     counts : float
-        Mean counts of a pixel in the flat field.
+        Counts of a pixel in the flat field, in the middle of the beam.
     offset : float
         Mean counts without beam.
     readout : float
@@ -30,6 +30,13 @@ class Camera:
         Fraction of pixels that are dead (read only the offset), and of those that are hot.
     seed : int
         Seed of the random numbers.
+    gain : float
+        Counts per photon: the photon noise of N counts is ``sqrt(gain N)``.
+    structure : float
+        Contrast of the scintillator's structure, which is fixed to the pixels; 0 to 0.3.
+    vignetting : float
+        How much the flat field falls off toward the corners: the exponent of a Gaussian at the
+        middle of an edge.
     """
 
     shape: tuple[int, int]
@@ -38,6 +45,9 @@ class Camera:
     readout: float = 2.0
     bad_fraction: float = 1e-4
     seed: int = 0
+    gain: float = 1.0
+    structure: float = 0.03
+    vignetting: float = 0.25
 
     def _random(self, *stream: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, *stream])
@@ -59,14 +69,17 @@ class Camera:
 
     @cached_property
     def flat_field(self) -> Floats:
-        """Expected counts of the beam without membrane: its profile times the scintillator's."""
+        """Expected counts in a beam of intensity 1: its profile times the scintillator's."""
         rows, columns = self.shape
         y = np.linspace(-1, 1, rows)[:, None]
         x = np.linspace(-1, 1, columns)[None, :]
-        profile = np.exp(-0.25 * ((y - 0.1) ** 2 + (x + 0.05) ** 2))
-        structure = speckle_field(max(self.shape), grain=12.0, contrast=0.03, seed=self.seed + 1)
-        structured = structure(*np.mgrid[:rows, :columns])
-        return np.where(self.dead, 0.0, self.counts * profile * structured)
+        profile = self.counts * np.exp(-self.vignetting * ((y - 0.1) ** 2 + (x + 0.05) ** 2))
+        if self.structure:
+            structure = speckle_field(
+                max(self.shape), grain=12.0, contrast=self.structure, seed=self.seed + 1
+            )
+            profile = profile * structure(*np.mgrid[:rows, :columns])
+        return np.where(self.dead, 0.0, profile)
 
     def expose(self, intensity: Any, *, frame: int) -> NDArray[np.uint16]:
         """Take a frame.
@@ -84,7 +97,7 @@ class Camera:
             Counts.
         """
         random = self._random(1, frame)
-        signal = random.poisson(self.flat_field * intensity)
+        signal = self.gain * random.poisson(self.flat_field * intensity / self.gain)
         signal = signal + self.offset + random.normal(0, self.readout, self.shape)
         signal[self.hot] += 5 * self.offset + random.normal(0, self.offset, self.hot.sum())
         signal[self.dead] = self.offset

@@ -1,20 +1,17 @@
 """A beamline campaign on disk, as the beamline would write it, with its truth."""
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
-import fabio.edfimage
 import numpy as np
-import tifffile
-from numpy.typing import NDArray
 
-from wavedask.errors import FileError, InputError
+from wavedask.errors import InputError
 from wavedask.simulate.camera import Camera
 from wavedask.simulate.lens import Lens, Truth, lens_truth
 from wavedask.simulate.speckle import speckle_field
+from wavedask.simulate.writers import Exposure, FrameWriter
 
 FileFormat = Literal["edf", "tiff"]
 FILE_FORMATS: Final = ("edf", "tiff")
@@ -151,16 +148,9 @@ def write_campaign(
         raise InputError(
             f"file_format is {file_format!r}", f"Choose one of: {', '.join(FILE_FORMATS)}."
         )
-    target = Path(folder).resolve()
-    target.mkdir(parents=True, exist_ok=True)
-    present = sorted(path.name for path in target.glob(f"*.{file_format}"))
-    if present:
-        raise FileError(
-            f"{target} already holds {len(present)} files, {present[0]} first",
-            "Choose an empty folder.",
-        )
+    writer = FrameWriter(folder, file_format=file_format)
     campaign = Campaign.in_folder(
-        target,
+        folder,
         file_format=file_format,
         lens=lens,
         centers=tuple(centers),
@@ -170,23 +160,13 @@ def write_campaign(
         energy=energy,
     )
     exposures = _exposures(campaign, Camera(shape, counts=counts, seed=seed), seed)
-    if campaign.sidecar is None:
-        _write_edf(campaign, exposures)
-    else:
-        _write_tiff(campaign, campaign.sidecar, exposures)
+    for role in ROLES:
+        writer.write(role, exposures[role])
     return campaign
 
 
-@dataclass(frozen=True, slots=True)
-class _Exposure:
-    """A frame with the role and the motor positions (mm) it was taken at."""
-
-    role: str
-    image: NDArray[np.uint16]
-    motors: dict[str, float]
-
-
-def _exposures(campaign: Campaign, camera: Camera, seed: int) -> list[_Exposure]:
+def _exposures(campaign: Campaign, camera: Camera, seed: int) -> dict[str, list[Exposure]]:
+    """Frames of each role."""
     truths = [campaign.truth(frame) for frame in range(len(campaign.centers))]
     reach = max(
         float(np.abs([truth.displacement_y, truth.displacement_x]).max()) for truth in truths
@@ -207,53 +187,15 @@ def _exposures(campaign: Campaign, camera: Camera, seed: int) -> list[_Exposure]
         beams.append(
             ("sample", moved * (yy * xx - yx * xy), 0.0, (center[0] * 1e3, center[1] * 1e3))
         )
-    return [
-        _Exposure(
-            role,
-            camera.expose(beam, frame=number),
-            {
-                "energy": campaign.energy,
-                "membrane": membrane,
-                "lens_y": position[0],
-                "lens_x": position[1],
-                "detz": campaign.distance * 1e3,
-            },
-        )
-        for number, (role, beam, membrane, position) in enumerate(beams)
-    ]
-
-
-def _of_role(exposures: list[_Exposure], role: str) -> list[_Exposure]:
-    return [exposure for exposure in exposures if exposure.role == role]
-
-
-def _write_edf(campaign: Campaign, exposures: list[_Exposure]) -> None:
-    for role in ROLES:
-        for number, exposure in enumerate(_of_role(exposures, role)):
-            header = {
-                "title": "wavedask simulated campaign",
-                "prefix": f"{role}_",
-                "suffix": ".edf",
-                "run": "0",
-                "point_no": str(number),
-                "count_time": "1",
-                "motor_mne": " ".join(exposure.motors),
-                "motor_pos": " ".join(f"{value:.9g}" for value in exposure.motors.values()),
-                "counter_mne": "sec srcur",
-                "counter_pos": f"1 {200 - 0.01 * number:.3f}",
-            }
-            edf = fabio.edfimage.EdfImage(data=exposure.image, header=header)
-            edf.write(str(campaign.folder / f"{role}_{number:04d}.edf"))
-
-
-def _write_tiff(campaign: Campaign, sidecar: Path, exposures: list[_Exposure]) -> None:
-    for role in ROLES:
-        stack = np.stack([exposure.image for exposure in _of_role(exposures, role)])
-        tifffile.imwrite(campaign.folder / f"{role}_0000.tiff", stack, photometric="minisblack")
-    with sidecar.open("w", newline="") as file:
-        writer = csv.writer(file)
-        samples = _of_role(exposures, "sample")
-        writer.writerow(
-            f"{name} [{'keV' if name == 'energy' else 'mm'}]" for name in samples[0].motors
-        )
-        writer.writerows(exposure.motors.values() for exposure in samples)
+    exposures: dict[str, list[Exposure]] = {role: [] for role in ROLES}
+    for number, (role, beam, membrane, position) in enumerate(beams):
+        motors = {
+            "energy": campaign.energy,
+            "membrane": membrane,
+            "lens_y": position[0],
+            "lens_x": position[1],
+            "detz": campaign.distance * 1e3,
+        }
+        counters = {"sec": 1.0, "srcur": 200 - 0.01 * len(exposures[role])}
+        exposures[role].append(Exposure(camera.expose(beam, frame=number), motors, counters))
+    return exposures

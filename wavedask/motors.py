@@ -1,0 +1,141 @@
+"""Where the motors of a stack of frames stood, from its coordinates."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from wavedask.conventions import FRAME, UNITS, UNKNOWN_UNIT
+from wavedask.errors import InputError, MotorError
+
+Floats = NDArray[np.float64]
+
+METRES: Final = {
+    "m": 1.0,
+    "cm": 1e-2,
+    "mm": 1e-3,
+    "um": 1e-6,
+    "µm": 1e-6,  # the micro sign
+    "μm": 1e-6,  # the Greek letter
+    "micron": 1e-6,
+    "nm": 1e-9,
+}
+"""Units of length that a motor may have, in metres."""
+
+
+def names_of(motors: str | Sequence[str], *, argument: str) -> tuple[str, ...]:
+    """Return the names of one motor or several.
+
+    Raises
+    ------
+    InputError
+        No name, or one of them twice.
+
+    Examples
+    --------
+    >>> names_of("detx", argument="motors"), names_of(("dety", "detx"), argument="motors")
+    (('detx',), ('dety', 'detx'))
+    """
+    names = (motors,) if isinstance(motors, str) else tuple(motors)
+    if not names or len(set(names)) < len(names):
+        raise InputError(f"{argument} is {motors!r}", "Name one motor, or several different ones.")
+    return names
+
+
+def positions(images: xr.DataArray, motors: Sequence[str], *, name: str) -> Floats:
+    """Read the positions of motors at every frame.
+
+    Parameters
+    ----------
+    images : xarray.DataArray, dims ([frame], y, x)
+        Frames, with a coordinate per motor: along ``frame``, or one value for all.
+    motors : sequence of str
+        Names of the motors.
+    name : str
+        What the images are, for the message.
+
+    Returns
+    -------
+    ndarray of float64, shape (frames, motors)
+        In the units of the coordinates.
+
+    Raises
+    ------
+    MotorError
+        A motor that the images do not have, or whose position is not finite in some frame.
+
+    Examples
+    --------
+    >>> frames = xr.DataArray(
+    ...     np.zeros((2, 1, 1)), dims=("frame", "y", "x"), coords={"detx": ("frame", [0.5, 1.0])}
+    ... )
+    >>> positions(frames, ["detx"], name="sample").tolist()
+    [[0.5], [1.0]]
+    """
+    count = images.sizes.get(FRAME, 1)
+    columns = []
+    for motor in motors:
+        if motor not in images.coords or set(images[motor].dims) - {FRAME}:
+            known = sorted(
+                str(key)
+                for key, coord in images.coords.items()
+                if not set(coord.dims) - {FRAME} and coord.dtype.kind in "iuf"
+            )
+            raise MotorError(
+                f"{name} has no motor {motor!r}; it has: {', '.join(known) or 'none'}",
+                "Name one of these, or give positions: open_scan(..., motors={...}).",
+            )
+        values = np.asarray(images[motor].to_numpy(), np.float64)
+        if not np.isfinite(values).all():
+            raise MotorError(
+                f"motor {motor!r} of {name} has no position in some frame",
+                "Leave that frame out, or give its position.",
+            )
+        columns.append(np.broadcast_to(values, (count,)))
+    return np.stack(columns, axis=1)
+
+
+def unit_of(images: xr.DataArray, motor: str) -> str:
+    """Return the unit of a motor, ``unknown`` where there is none."""
+    return str(images[motor].attrs.get(UNITS, UNKNOWN_UNIT))
+
+
+def metres_per_unit(images: xr.DataArray, motor: str, *, name: str) -> float:
+    """Return the length in m of one unit of a motor.
+
+    Raises
+    ------
+    MotorError
+        A unit that is no length.
+
+    Examples
+    --------
+    >>> scan = xr.DataArray(0.0, coords={"detx": ((), 1.0, {"units": "mm"})})
+    >>> metres_per_unit(scan, "detx", name="scan")
+    0.001
+    """
+    unit = unit_of(images, motor)
+    if unit not in METRES:
+        raise MotorError(
+            f"motor {motor!r} of {name} has the unit {unit!r}",
+            f"It must be a length, one of {', '.join(METRES)}: open_scan(..., units={{...}}).",
+        )
+    return METRES[unit]
+
+
+def listed(places: Any, motors: Sequence[str]) -> str:
+    """Write positions for a message, the first few of them.
+
+    Examples
+    --------
+    >>> listed([[0.5, 1.0], [2.0, 3.0]], ["dety", "detx"])
+    '(dety 0.5, detx 1), (dety 2, detx 3)'
+    """
+    rows = np.asarray(places, np.float64).reshape(-1, len(motors)).tolist()
+    shown = [
+        "(" + ", ".join(f"{m} {value:g}" for m, value in zip(motors, row, strict=True)) + ")"
+        for row in rows[:8]
+    ]
+    return ", ".join(shown) + (f" and {len(rows) - 8} more" if len(rows) > 8 else "")

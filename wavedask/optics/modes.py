@@ -1,0 +1,403 @@
+"""Zernike and Legendre modes of a surface: their values, their gradient, and their fit."""
+
+from dataclasses import dataclass
+from typing import Any, Final, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from numpy.polynomial import legendre
+
+from wavedask.errors import InputError
+
+Floats = npt.NDArray[np.float64]
+Basis = Literal["zernike", "legendre"]
+BASES: Final = ("zernike", "legendre")
+
+POINTS: Final = 100_000
+"""Points whose modes are in memory at a time during a fit."""
+CACHED: Final = 8192
+"""Points that are evaluated at a time: few enough to stay in the cache."""
+
+
+class ModeFit(NamedTuple):
+    """Modes of a surface.
+
+    Attributes
+    ----------
+    coefficients : ndarray of float64, shape (count,)
+        In the unit of the surface.
+    errors : ndarray of float64, shape (count,)
+        Standard error of each: with weights 1/variance the propagated one, else from the scatter
+        of the residual, taken as white.
+    residual : ndarray of float64
+        Surface without the modes, in the shape of the surface; NaN where that is.
+    """
+
+    coefficients: Floats
+    errors: Floats
+    residual: Floats
+
+
+def mode_orders(basis: Basis, count: int) -> list[tuple[int, int]]:
+    """Name the modes in the order in which their coefficients stand.
+
+    Parameters
+    ----------
+    basis : "zernike" or "legendre"
+        Zernike modes stand in the order of OSA/ANSI (Z80.28), ``j = (n (n + 2) + m) / 2`` from
+        zero. Legendre products stand by total degree, and within one with falling degree in y.
+        In both, 0 is piston, 1 is tilt in y, 2 is tilt in x.
+    count : int
+        How many.
+
+    Returns
+    -------
+    list of (int, int)
+        Zernike: radial order n and azimuthal frequency m, negative for the sine. Legendre:
+        degrees in y and in x.
+
+    Raises
+    ------
+    InputError
+        An unknown basis or a count below 1.
+
+    Examples
+    --------
+    >>> mode_orders("zernike", 6)
+    [(0, 0), (1, -1), (1, 1), (2, -2), (2, 0), (2, 2)]
+    >>> mode_orders("legendre", 6)
+    [(0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2)]
+    """
+    if basis not in BASES:
+        raise InputError(f"basis is {basis!r}", f"Choose one of: {', '.join(BASES)}.")
+    if count < 1:
+        raise InputError(f"{count} modes", "Ask for one or more.")
+    orders: list[tuple[int, int]] = []
+    degree = 0
+    while len(orders) < count:
+        if basis == "zernike":
+            orders += [(degree, m) for m in range(-degree, degree + 1, 2)]
+        else:
+            orders += [(degree - k, k) for k in range(degree + 1)]
+        degree += 1
+    return orders[:count]
+
+
+def evaluate_modes(
+    coefficients: npt.ArrayLike, y: npt.ArrayLike, x: npt.ArrayLike, *, basis: Basis
+) -> Floats:
+    """Sum modes with given coefficients.
+
+    Every mode but piston has zero mean and a root mean square of 1, over the unit disc (Zernike)
+    or over the square from -1 to 1 (Legendre): a coefficient is the rms that its mode adds.
+
+    Parameters
+    ----------
+    coefficients : array_like, shape (count,)
+        In the order of `mode_orders`.
+    y, x : array_like
+        Positions in units of the radius or half the side; they broadcast.
+    basis : "zernike" or "legendre"
+        Kind of the modes.
+
+    Returns
+    -------
+    ndarray of float64
+        The surface, in the unit of the coefficients. Outside the disc or square the polynomials
+        go on.
+
+    Raises
+    ------
+    InputError
+        An unknown basis or no coefficients.
+
+    Examples
+    --------
+    >>> defocus = [0, 0, 0, 0, 1]
+    >>> print(evaluate_modes(defocus, 0.0, [0.0, 1.0], basis="zernike").round(3))
+    [-1.732  1.732]
+    """
+    (surface,) = _summed(coefficients, y, x, basis=basis, derivatives=False)
+    return np.asarray(surface)
+
+
+def gradient_modes(
+    coefficients: npt.ArrayLike, y: npt.ArrayLike, x: npt.ArrayLike, *, basis: Basis
+) -> tuple[Floats, Floats]:
+    """Take the gradient (y, x) of the surface that `evaluate_modes` gives.
+
+    Parameters
+    ----------
+    coefficients, y, x, basis
+        As of `evaluate_modes`.
+
+    Returns
+    -------
+    (ndarray, ndarray)
+        Derivatives along y and x, per unit of the radius or half side.
+
+    Raises
+    ------
+    InputError
+        An unknown basis or no coefficients.
+
+    Examples
+    --------
+    >>> down, across = gradient_modes([0, 3.0], 0.2, 0.1, basis="zernike")
+    >>> float(down), float(across)
+    (6.0, 0.0)
+    """
+    down, across = _summed(coefficients, y, x, basis=basis, derivatives=True)
+    return down, across
+
+
+def fit_modes(
+    surface: npt.ArrayLike,
+    y: npt.ArrayLike,
+    x: npt.ArrayLike,
+    *,
+    basis: Basis,
+    count: int,
+    weights: npt.ArrayLike | None = None,
+) -> ModeFit:
+    """Fit modes to a surface by least squares.
+
+    Over a pupil that is cut or has gaps the modes are not orthogonal: they are fitted together.
+
+    Parameters
+    ----------
+    surface : array_like
+        Values; NaN where there are none.
+    y, x : array_like
+        Positions in units of the radius or half the side; they broadcast with the surface. With
+        Zernike modes, points outside the unit disc are not used.
+    basis : "zernike" or "legendre"
+        Kind of the modes.
+    count : int
+        How many, in the order of `mode_orders`.
+    weights : array_like, optional
+        Weight of each point, 1/variance, zero or more; by default all are alike.
+
+    Returns
+    -------
+    ModeFit
+
+    Raises
+    ------
+    InputError
+        Too few points, points that do not tell the modes apart, or weights that are negative.
+
+    Examples
+    --------
+    >>> y, x = np.mgrid[-1:1:41j, -1:1:41j]
+    >>> fit = fit_modes(2 + x**2 + y**2, y, x, basis="zernike", count=6)
+    >>> print(fit.coefficients.round(3) + 0)
+    [2.5   0.    0.    0.    0.289 0.   ]
+    """
+    mode_orders(basis, count)
+    heights, rows, columns, wanted = (
+        np.asarray(array, np.float64)
+        for array in np.broadcast_arrays(surface, y, x, 1.0 if weights is None else weights)
+    )
+    if not np.all(wanted >= 0):
+        raise InputError("weights are negative or NaN", "Give 1/variance, zero where unknown.")
+    used = np.isfinite(heights) & (wanted > 0)
+    if basis == "zernike":
+        used &= rows**2 + columns**2 <= 1
+    points = np.flatnonzero(used)
+    if points.size < count:
+        raise InputError(
+            f"{count} modes for {points.size} points with data",
+            "Ask for fewer modes, or scale y and x so that the pupil is the unit disc.",
+        )
+    normal, right = np.zeros((count, count)), np.zeros(count)
+    for block in _blocks(points):
+        modes = np.stack(
+            [
+                evaluate_modes(one, rows.flat[block], columns.flat[block], basis=basis)
+                for one in np.eye(count)
+            ]
+        )
+        weighted = modes * wanted.flat[block]
+        normal += weighted @ modes.T
+        right += weighted @ heights.flat[block]
+    if np.linalg.cond(normal) > 1e12:
+        raise InputError(
+            f"{points.size} points with data do not tell {count} modes apart",
+            "Ask for fewer modes, or scale y and x so that the points fill the pupil.",
+        )
+    coefficients = np.linalg.solve(normal, right)
+    residual = np.full(heights.shape, np.nan)
+    for block in _blocks(np.flatnonzero(np.isfinite(heights))):
+        model = evaluate_modes(coefficients, rows.flat[block], columns.flat[block], basis=basis)
+        residual.flat[block] = heights.flat[block] - model
+    squares = float(np.sum(wanted[used] * residual[used] ** 2))
+    scatter = squares / max(points.size - count, 1) if weights is None else 1.0
+    errors = np.sqrt(scatter * np.diag(np.linalg.inv(normal))).astype(np.float64)
+    return ModeFit(coefficients.astype(np.float64), errors, residual)
+
+
+@dataclass(frozen=True)
+class ModalSurface:
+    """A surface given by modes over a disc or square of known size.
+
+    Outside, it goes on with the value of the nearest point of the rim: polynomials would explode.
+
+    Attributes
+    ----------
+    coefficients : tuple of float
+        m, in the order of `mode_orders`; each is the rms that its mode adds.
+    half_width : float
+        Radius of the disc (Zernike) or half the side of the square (Legendre), m.
+    basis : "zernike" or "legendre", default "zernike"
+        Kind of the modes.
+
+    Raises
+    ------
+    InputError
+        No coefficients, an unknown basis, or a half width that is not above zero.
+
+    Examples
+    --------
+    >>> coma = ModalSurface((0, 0, 0, 0, 0, 0, 0, 0, 1e-6), half_width=2e-4)
+    >>> print(f"{float(coma(0.0, 2e-4)):.2e}")
+    2.83e-06
+    """
+
+    coefficients: tuple[float, ...]
+    half_width: float
+    basis: Basis = "zernike"
+
+    def __post_init__(self) -> None:
+        mode_orders(self.basis, len(self.coefficients))
+        if not self.half_width > 0:
+            raise InputError(f"half_width is {self.half_width} m", "It must be above zero.")
+
+    def __call__(self, y: Any, x: Any) -> Floats:
+        """Height in m at ``(y, x)`` in m from the middle; arrays that broadcast."""
+        rows, columns, _ = self._nearest(y, x)
+        return evaluate_modes(self.coefficients, rows, columns, basis=self.basis)
+
+    def gradient(self, y: Any, x: Any) -> tuple[Floats, Floats]:
+        """Gradient (y, x), dimensionless, at ``(y, x)`` in m from the middle."""
+        rows, columns, stretch = self._nearest(y, x)
+        down, across = gradient_modes(self.coefficients, rows, columns, basis=self.basis)
+        if self.basis == "zernike":
+            # Beyond the rim only the part along the rim is left, and it thins out.
+            outside = stretch > 1
+            radial = np.where(outside, rows * down + columns * across, 0.0)
+            down, across = (down - radial * rows) / stretch, (across - radial * columns) / stretch
+        else:
+            down = np.where(np.abs(np.asarray(y)) > self.half_width, 0.0, down)
+            across = np.where(np.abs(np.asarray(x)) > self.half_width, 0.0, across)
+        return down / self.half_width, across / self.half_width
+
+    def _nearest(self, y: Any, x: Any) -> tuple[Floats, Floats, Floats]:
+        """Scaled coordinates of the nearest point that is inside, and the radius beyond 1."""
+        rows, columns = np.broadcast_arrays(
+            np.asarray(y, np.float64) / self.half_width, np.asarray(x, np.float64) / self.half_width
+        )
+        if self.basis == "legendre":
+            return np.clip(rows, -1, 1), np.clip(columns, -1, 1), np.ones(rows.shape)
+        stretch = np.maximum(np.hypot(rows, columns), 1.0)
+        return rows / stretch, columns / stretch, stretch
+
+
+def _blocks(points: npt.NDArray[np.intp]) -> list[npt.NDArray[np.intp]]:
+    return [points[start : start + POINTS] for start in range(0, points.size, POINTS)]
+
+
+def _summed(
+    coefficients: npt.ArrayLike,
+    y: npt.ArrayLike,
+    x: npt.ArrayLike,
+    *,
+    basis: Basis,
+    derivatives: bool,
+) -> Floats:
+    """Sum of modes, shape (1, ...), or its derivatives along y and x, shape (2, ...)."""
+    given = np.atleast_1d(np.asarray(coefficients, np.float64))
+    orders = mode_orders(basis, given.size)
+    rows, columns = np.broadcast_arrays(np.asarray(y, np.float64), np.asarray(x, np.float64))
+    flat_y, flat_x = rows.ravel(), columns.ravel()
+    sums = np.empty((2 if derivatives else 1, flat_y.size))
+    summed = _zernike if basis == "zernike" else _legendre
+    for start in range(0, flat_y.size, CACHED):
+        block = slice(start, start + CACHED)
+        sums[:, block] = summed(orders, given, flat_y[block], flat_x[block], derivatives)
+    return sums.reshape(-1, *rows.shape)
+
+
+def _zernike(
+    orders: list[tuple[int, int]], coefficients: Floats, y: Floats, x: Floats, derivatives: bool
+) -> list[Floats]:
+    """Sum of Zernike modes or its derivatives, without a division by the radius.
+
+    ``R_n^m(r) = r^m P_k(2 r^2 - 1)`` with ``k = (n - m) / 2`` and the Jacobi polynomial P of
+    parameters (0, m) (Born & Wolf, Principles of Optics, 9.2.1), and ``r^m exp(i m phi)`` is the
+    power m of x + iy.
+    """
+    series: dict[int, dict[int, complex]] = {}
+    for (n, m), coefficient in zip(orders, coefficients, strict=True):
+        if coefficient:
+            norm = np.sqrt((n + 1) * (1 if m == 0 else 2))
+            # The real part of (a - ib) (x + iy)^m is r^m (a cos m phi + b sin m phi).
+            term = coefficient * norm * (-1j if m < 0 else 1)
+            by_degree = series.setdefault(abs(m), {})
+            degree = (n - abs(m)) // 2
+            by_degree[degree] = by_degree.get(degree, 0) + term
+    argument = 2 * (x**2 + y**2) - 1
+    place = x + 1j * y
+    value, down, across = np.zeros((3, y.size))
+    power, lower = np.ones(y.size, np.complex128), np.zeros(y.size, np.complex128)
+    for m in range(max(series, default=-1) + 1):
+        if m:
+            power, lower = power * place, power
+        if m not in series:
+            continue
+        radial, rising = _jacobi_sum(m, series[m], argument)
+        if derivatives:
+            bent = 4 * (rising * power).real
+            turned = m * radial * lower
+            down += bent * y - turned.imag
+            across += bent * x + turned.real
+        else:
+            value += (radial * power).real
+    return [down, across] if derivatives else [value]
+
+
+def _jacobi_sum(
+    m: int, series: dict[int, complex], argument: Floats
+) -> tuple[npt.NDArray[np.complex128], npt.NDArray[np.complex128]]:
+    """Sum of Jacobi polynomials of parameters (0, m), by degree, and its derivative."""
+    before, slope_before, slope = np.zeros((3, argument.size))
+    value = np.ones(argument.size)
+    total = np.full(argument.size, series.get(0, 0), np.complex128)
+    rising = np.zeros(argument.size, np.complex128)
+    for k in range(1, max(series) + 1):
+        if k == 1:
+            gain, shift, back = (m + 2) / 2, -m / 2, 0.0
+        else:
+            # Three-term recurrence (Abramowitz & Stegun, 22.7.1).
+            scale = 2 * k * (k + m) * (2 * k + m - 2)
+            gain = (2 * k + m - 1) * (2 * k + m) * (2 * k + m - 2) / scale
+            shift = -(2 * k + m - 1) * m**2 / scale
+            back = 2 * (k - 1) * (k + m - 1) * (2 * k + m) / scale
+        linear = gain * argument + shift
+        slope_before, slope = slope, linear * slope + gain * value - back * slope_before
+        before, value = value, linear * value - back * before
+        if k in series:
+            total += series[k] * value
+            rising += series[k] * slope
+    return total, rising
+
+
+def _legendre(
+    orders: list[tuple[int, int]], coefficients: Floats, y: Floats, x: Floats, derivatives: bool
+) -> list[Floats]:
+    """Sum of Legendre products or its derivatives."""
+    table = np.zeros((max(i + k for i, k in orders) + 1,) * 2)
+    for (i, k), coefficient in zip(orders, coefficients, strict=True):
+        table[i, k] = coefficient * np.sqrt((2 * i + 1) * (2 * k + 1))
+    tables = [legendre.legder(table, axis=axis) for axis in (0, 1)] if derivatives else [table]
+    return [np.asarray(legendre.legval2d(y, x, one), np.float64) for one in tables]
