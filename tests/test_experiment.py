@@ -8,7 +8,8 @@ import yaml
 from experiments import content, load, write
 
 from wavedask.errors import ExperimentError
-from wavedask.experiment import Experiment, Frames, Mesh, load_experiment
+from wavedask.experiment import Experiment, load_experiment
+from wavedask.sections import Frames, Mesh
 
 
 def refused(folder: Path, **changes: Any) -> str:
@@ -46,7 +47,7 @@ def test_defaults_are_those_of_the_functions() -> None:
     import inspect
 
     import wavedask as wd
-    from wavedask.experiment import Correct, Track, Wavefront
+    from wavedask.sections import Correct, Track, Wavefront
 
     for section, function in ((Correct, wd.correct), (Track, wd.track), (Wavefront, wd.wavefront)):
         parameters = inspect.signature(function).parameters

@@ -218,8 +218,8 @@ def test_order_and_encoders(speckle: SpeckleField) -> None:
 def test_chunks_change_nothing(
     speckle: SpeckleField, motor: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("wavedask.scanblocks.BLOCK_BYTES", 1.0)
-    monkeypatch.setattr("wavedask.scanblocks.LEAST_TILE", 24)
+    monkeypatch.setattr("wavedask.xss.blocks.BLOCK_BYTES", 1.0)
+    monkeypatch.setattr("wavedask.xss.blocks.LEAST_TILE", 24)
     motors = {motor: steps(24, 0.5)}
     sample, reference = (
         scan_of(speckle, foot, motors, counts=4000, shape=(70, 90)) for foot in (lens, straight)

@@ -11,11 +11,10 @@ from wavedask.distortion import detector_distortion
 from wavedask.integrate import integrate
 from wavedask.io import input_files, mesh, open_scan
 from wavedask.registration import Registration, register
-from wavedask.scanning import track_scan
-from wavedask.selfreference import self_reference
 from wavedask.store import StoreReport, open_store, write_store
 from wavedask.track import track
 from wavedask.wavefront import wavefront
+from wavedask.xss import self_reference, track_scan
 
 __version__ = version("wavedask")
 

@@ -224,8 +224,9 @@ def run(experiment: Path, only_plan: bool, address: str | None, workers: int | N
     If the store was begun with the same settings and files, only what is missing is computed.
     """  # noqa: D301 (as above)
     from wavedask.cluster import connect
-    from wavedask.experiment import Cluster, load_experiment
+    from wavedask.experiment import load_experiment
     from wavedask.pipeline import run as run_experiment
+    from wavedask.sections import Cluster
     from wavedask.stages import stages
     from wavedask.summary import describe_plan
 
@@ -308,7 +309,7 @@ def track(
     from wavedask import correct, input_files, open_scan, write_store
     from wavedask import track as track_frames
     from wavedask.cluster import connect
-    from wavedask.experiment import Track
+    from wavedask.sections import Track
 
     given = {"sample": sample, "reference": reference, "dark": dark, "flat": flat}
     sources = {role: str(Path(path).absolute()) for role, path in given.items() if path is not None}

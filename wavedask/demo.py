@@ -25,11 +25,12 @@ from wavedask.conventions import (
     labelled,
 )
 from wavedask.errors import FileError
-from wavedask.experiment import Experiment, Frames, Track, Wavefront, load_experiment
+from wavedask.experiment import Experiment, load_experiment
 from wavedask.optics import fit_lens, refractive_decrement
 from wavedask.pipeline import RunReport, run
 from wavedask.plot import plot_maps
 from wavedask.provenance import differences
+from wavedask.sections import Frames, Track, Wavefront
 from wavedask.simulate import Campaign, Lens, write_campaign
 from wavedask.stages import Stages, stages
 from wavedask.store import open_store

@@ -10,9 +10,10 @@ import xarray as xr
 from wavedask.conventions import FRAME, POSITION_X, POSITION_Y, X, Y
 from wavedask.correct import blind_pixels, correct
 from wavedask.errors import FrameMismatchError, InputError
-from wavedask.experiment import Experiment, Frames
+from wavedask.experiment import Experiment
 from wavedask.io import input_files, open_scan
 from wavedask.registration import register
+from wavedask.sections import Frames
 from wavedask.store import open_store
 from wavedask.track import track
 from wavedask.units import pixel_numbers

@@ -16,9 +16,10 @@ from wavedask.conventions import (
     WINDOW,
 )
 from wavedask.errors import InputError
-from wavedask.scanaxes import counterparts, scan_axes
-from wavedask.scanblocks import matched
-from wavedask.scanplan import (
+from wavedask.units import pixel_sizes
+from wavedask.xss.axes import counterparts, scan_axes
+from wavedask.xss.blocks import matched
+from wavedask.xss.plan import (
     DISPLACEMENTS,
     Images,
     Pair,
@@ -28,8 +29,7 @@ from wavedask.scanplan import (
     scan_plan,
     stack_of,
 )
-from wavedask.selfreference import SEPARATION, scan_curvatures
-from wavedask.units import pixel_sizes
+from wavedask.xss.selfreference import SEPARATION, scan_curvatures
 
 DELAYS: Final = ((DELAY_Y, DELAY_UNCERTAINTY_Y), (DELAY_X, DELAY_UNCERTAINTY_X))
 

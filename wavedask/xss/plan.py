@@ -23,8 +23,8 @@ from wavedask.errors import InputError
 from wavedask.images import image_of
 from wavedask.kernels.fields import Fields
 from wavedask.kernels.scanspace import LEAST_OVERLAP, ScanMatch
-from wavedask.scanaxes import ScanAxes
-from wavedask.scanblocks import ScanPlan
+from wavedask.xss.axes import ScanAxes
+from wavedask.xss.blocks import ScanPlan
 
 Images = xr.DataArray | xr.Dataset
 Pair = tuple[int, int]

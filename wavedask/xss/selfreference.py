@@ -17,9 +17,10 @@ from wavedask.conventions import (
     Y,
 )
 from wavedask.errors import InputError
-from wavedask.scanaxes import ScanAxes
-from wavedask.scanblocks import matched
-from wavedask.scanplan import (
+from wavedask.units import in_metres, in_range, pixel_sizes, relabelled
+from wavedask.xss.axes import ScanAxes
+from wavedask.xss.blocks import matched
+from wavedask.xss.plan import (
     DISPLACEMENTS,
     Pair,
     checked_magnification,
@@ -27,7 +28,6 @@ from wavedask.scanplan import (
     maps,
     scan_plan,
 )
-from wavedask.units import in_metres, in_range, pixel_sizes, relabelled
 
 CURVATURES: Final = ((CURVATURE_Y, CURVATURE_UNCERTAINTY_Y), (CURVATURE_X, CURVATURE_UNCERTAINTY_X))
 SEPARATION: Final = 2
