@@ -70,6 +70,7 @@ def test_what_is_wrong_is_said_in_one_message(files: tuple[Path, MeshScan], tmp_
     folder, _ = files
     result = CliRunner().invoke(main, command(folder, tmp_path / "cal.zarr"))
     assert result.exit_code == 2
-    assert "'unknown'" in result.stderr
+    assert "has no unit" in result.stderr
+    assert "--unit mm" in result.stderr
     assert "Traceback" not in result.stderr
     assert not (tmp_path / "cal.zarr").exists()

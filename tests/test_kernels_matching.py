@@ -118,6 +118,14 @@ def test_rigid_shift_of_whole_frames(shift: tuple[int, int]) -> None:
     np.testing.assert_allclose(found, shift, atol=1)  # the search takes up the rest
 
 
+def test_the_noise_of_a_common_flat_field_does_not_hold_a_shift_back() -> None:
+    # Where grains are large, all high frequencies are noise, which both images share.
+    pair = displaced_pair((256, 256), displacement_x=-15.3, grain=12.0, counts=1e6, seed=3)
+    noise = 1 + 0.03 * np.random.default_rng(1).normal(size=(256, 256))
+    found = rigid_shift(pair.sample / noise, pair.reference / noise, window=21, search=16)
+    np.testing.assert_allclose(found, (0, -15), atol=1)
+
+
 def test_no_rigid_shift_is_made_up() -> None:
     y, x = np.mgrid[:256, :256]
     lens = displaced_pair(

@@ -1,5 +1,6 @@
 """A detector calibration from files to files: what the command ``wavedask distortion`` does."""
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,10 +16,13 @@ from wavedask.conventions import (
     PIXEL_SIZE_Y,
     ROTATION,
     SHEAR,
+    UNITS,
+    UNKNOWN_UNIT,
     WINDOW,
 )
 from wavedask.correct import correct
 from wavedask.distortion import Method, detector_distortion
+from wavedask.errors import MotorError
 from wavedask.io import input_files, open_scan
 from wavedask.plot import plot_calibration
 from wavedask.store import StoreReport, write_store
@@ -93,6 +97,12 @@ def calibrate(
     units = None if unit is None else dict.fromkeys((motor_y, motor_x), unit)
     opened = {role: open_scan(path) for role, path in sources.items() if role != "scan"}
     raw = open_scan(sources["scan"], motors=motors, units=units)
+    for motor in (motor_y, motor_x):
+        if motor in raw.coords and raw[motor].attrs.get(UNITS, UNKNOWN_UNIT) == UNKNOWN_UNIT:
+            raise MotorError(
+                f"motor {motor!r} of {scan} has no unit in its files",
+                "Give one for both motors: --unit mm, or unit='mm' from Python.",
+            )
     frames = correct(raw, dark=opened.get("dark"), flat=opened.get("flat"))
     asked: Mapping[str, Any] = {
         "motor_y": motor_y,
@@ -139,10 +149,15 @@ def describe_calibration(calibration: xr.Dataset) -> list[tuple[str, str]]:
         (ROTATION, 1e3, "mrad"),
         (SHEAR, 1e3, "mrad"),
     ):
-        value = f"{scale * float(calibration[quantity.name]):.6g}"
-        error = calibration.get(f"{quantity.name}_error")
-        if error is not None:
-            value += f" ± {scale * float(error):.1g}"
+        found, error = (
+            scale * float(calibration[quantity.name]),
+            calibration.get(f"{quantity.name}_error"),
+        )
+        value = f"{found:.6g}"
+        if error is not None and (spread := scale * float(error)) > 0:
+            # Two digits of the error, and no more of the value.
+            digits = max(0, 1 - math.floor(math.log10(spread)))
+            value = f"{found:.{digits}f} ± {spread:.{digits}f}"
         rows.append((quantity.long_name, f"{value} {unit}"))
     for quantity in (DISTORTION_Y, DISTORTION_X):
         field = calibration[quantity.name]

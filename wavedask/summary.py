@@ -192,6 +192,9 @@ def _meaning(variable: xr.DataArray) -> str:
     """Say what a variable is, its unit, and its dimensions where they are not those of a stack."""
     unit = str(variable.attrs.get(UNITS, UNKNOWN_UNIT))
     words = [str(variable.attrs.get(LONG_NAME, "")), "" if unit in BARE else f"[{unit}]"]
+    if variable.ndim == 0 and variable.dtype.kind == "f":
+        scale, prefixed_unit = prefixed(abs(float(variable)), unit)
+        return f"{words[0]}: {float(variable) * scale:.6g} {'' if unit in BARE else prefixed_unit}"
     if variable.dims != (FRAME, Y, X):
         words.append(f"({', '.join(map(str, variable.dims))})")
     return " ".join(filter(None, words))

@@ -6,6 +6,7 @@ from typing import Any, Final
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy import fft
 
 from wavedask.kernels.matching import MaskedImage, match_points
 
@@ -20,9 +21,9 @@ def rigid_shift(
 ) -> tuple[int, int]:
     """Find the displacement common to all pixels of a sample image.
 
-    Phase correlation proposes a shift; it is kept where templates searched for around it correlate
-    better than around no shift at all. A field that varies by more than a grain over the frame has
-    no single peak, and the proposal is then worth nothing.
+    The correlation of the frames proposes a shift; it is kept where templates searched for around
+    it correlate better than around no shift at all. A field that varies by more than a grain over
+    the frame has no single peak, and the proposal is then worth nothing.
 
     Parameters
     ----------
@@ -38,22 +39,33 @@ def rigid_shift(
     (int, int)
         Displacement (y, x) of the sample in pixels: ``sample(p) = reference(p - u)``.
     """
-    images = [_flattened(image) for image in (sample, reference)]
-    rows, columns = images[0].shape
-    hanning = cv2.createHanningWindow((columns, rows), cv2.CV_32F)
-    (x, y), _ = cv2.phaseCorrelate(images[1], images[0], hanning)
-    proposal = (round(y), round(x))
-    if proposal == (0, 0) or abs(y) > rows / 2 or abs(x) > columns / 2:
-        return 0, 0
+    proposal = _correlated(*(_flattened(image) for image in (sample, reference)))
     if max(map(abs, proposal)) <= search // 4:
         # The search around zero covers it; not to shift keeps the whole frame.
         return 0, 0
+    # A displacement near the edge of the search would be lost where it varies, or the image is
+    # reduced: such a match is no reason to stay.
+    near = max(3 * search // 4, 1)
     quality = [
-        _probe(sample, reference, shift, window=window, search=search)
-        for shift in ((0, 0), proposal)
+        _probe(sample, reference, shift, window=window, search=near) for shift in ((0, 0), proposal)
     ]
     logger.debug("rigid shift %s: correlation %.3f, without: %.3f", proposal, *quality[::-1])
     return proposal if quality[1] > quality[0] else (0, 0)
+
+
+def _correlated(sample: NDArray[np.float32], reference: NDArray[np.float32]) -> tuple[int, int]:
+    """Shift (y, x) at which two whole images correlate best.
+
+    Not their phases: where grains are large, all high frequencies are noise, and that of the flat
+    field is the same in both images.
+    """
+    rows, columns = sample.shape
+    hanning = cv2.createHanningWindow((columns, rows), cv2.CV_32F)
+    spectra = [fft.rfft2(image * hanning, workers=1) for image in (sample, reference)]
+    product = spectra[0] * spectra[1].conj()
+    correlation = fft.irfft2(product, s=sample.shape, workers=1, overwrite_x=True)
+    y, x = (int(k) for k in np.unravel_index(int(correlation.argmax()), sample.shape))
+    return (y + rows // 2) % rows - rows // 2, (x + columns // 2) % columns - columns // 2
 
 
 def _flattened(image: NDArray[Any]) -> NDArray[np.float32]:
