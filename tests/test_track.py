@@ -86,3 +86,13 @@ def test_bad_input(scan: tuple[xr.Dataset, xr.Dataset]) -> None:
         track(scan[0], np.zeros((128, 140)))  # type: ignore[arg-type]
     with pytest.raises(InputError, match="window is 20"):
         track(*scan, window=20)
+
+
+def test_a_pair_that_was_not_taken_alike_is_refused() -> None:
+    image = xr.DataArray(np.zeros((2, 64, 64)), dims=("frame", "y", "x"), attrs={"units": "1"})
+    with pytest.raises(InputError, match="sample is in '1', reference in 'counts'"):
+        track(image, image.assign_attrs(units="counts"))
+    steps = image.assign_coords(energy=("frame", [17.0, 17.5]))
+    with pytest.raises(InputError, match=r"energy is 17\.5 in the sample and 17 in the reference"):
+        track(steps, image[0].assign_coords(energy=17.0))
+    track(steps.chunk(), steps.chunk(), window=15)

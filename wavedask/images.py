@@ -1,9 +1,15 @@
-"""What a function accepts as images: a scan, or a labelled array."""
+"""What a function accepts as images: a scan, or a labelled array; and what makes two a pair."""
 
+from typing import Final
+
+import numpy as np
 import xarray as xr
 
-from wavedask.conventions import FRAME, IMAGE, X, Y
+from wavedask.conventions import FRAME, IMAGE, PHOTON_ENERGY, UNITS, X, Y
 from wavedask.errors import InputError
+
+SAME_ENERGY: Final = 1e-3
+"""Relative difference of two photon energies beyond which speckle is not the same."""
 
 
 def image_of(images: xr.DataArray | xr.Dataset, name: str) -> xr.DataArray:
@@ -38,3 +44,47 @@ def image_of(images: xr.DataArray | xr.Dataset, name: str) -> xr.DataArray:
             f"Rename them to ({Y}, {X}) or ({FRAME}, {Y}, {X}).",
         )
     return images.transpose(..., Y, X)
+
+
+def check_alike(sample: xr.DataArray, reference: xr.DataArray) -> None:
+    """Refuse a sample and a reference that were not taken or not corrected alike.
+
+    Parameters
+    ----------
+    sample, reference : xarray.DataArray, dims ([frame], y, x)
+        A pair of stacks, or a stack and one reference for all its frames.
+
+    Raises
+    ------
+    InputError
+        One is corrected for the flat field and the other is not, or the photon energies of the
+        frames differ: the speckle does, too.
+
+    Examples
+    --------
+    >>> raw = xr.DataArray([[1.0]], dims=("y", "x"), attrs={"units": "counts"})
+    >>> check_alike(raw, raw.assign_attrs(units="1"))
+    Traceback (most recent call last):
+        ...
+    wavedask.errors.InputError: sample is in 'counts', reference in '1'. Correct both alike ...
+    """
+    units = [images.attrs.get(UNITS) for images in (sample, reference)]
+    if None not in units and units[0] != units[1]:
+        raise InputError(
+            f"sample is in {units[0]!r}, reference in {units[1]!r}",
+            "Correct both alike for dark and flat field.",
+        )
+    if not all(PHOTON_ENERGY in images.coords for images in (sample, reference)):
+        return
+    energies = [np.atleast_1d(images[PHOTON_ENERGY].to_numpy()) for images in (sample, reference)]
+    # Stacks of other lengths are refused by who pairs their frames.
+    if 1 in (energies[0].size, energies[1].size) or energies[0].size == energies[1].size:
+        one, other = np.broadcast_arrays(*energies)
+        differs = np.abs(one - other) > SAME_ENERGY * np.abs(other)
+        if differs.any():
+            first = int(differs.argmax())
+            raise InputError(
+                f"{PHOTON_ENERGY} is {one[first]:g} in the sample and {other[first]:g} in the "
+                "reference",
+                "Take both at the same photon energy: the speckle is another one.",
+            )

@@ -21,7 +21,7 @@ from wavedask.conventions import (
 )
 from wavedask.crossspot import Engine, Rigid, cross_spot
 from wavedask.errors import InputError
-from wavedask.images import image_of
+from wavedask.images import check_alike, image_of
 from wavedask.kernels.fields import Fields
 from wavedask.kernels.spline import Order
 from wavedask.pairing import TrainReference, paired_frames, train_pairs
@@ -111,8 +111,8 @@ def track(
     Raises
     ------
     InputError
-        An unknown engine, images of other dimensions, unequal shapes, or settings that make no
-        sense.
+        An unknown engine, images of other dimensions, unequal shapes, a sample and a reference that
+        were not corrected alike or not taken at one photon energy, or settings that make no sense.
     MotorError
         Frames that do not pair by `motors`; the message lists their positions.
 
@@ -160,6 +160,7 @@ def track(
         raise InputError(
             f"tolerance is {tolerance!r} without motors", "Name the motors that it belongs to."
         )
+    check_alike(images, targets)
     if registration is not None:
         if isinstance(reference, str):
             raise InputError(

@@ -16,6 +16,7 @@ from wavedask.conventions import (
     WINDOW,
 )
 from wavedask.errors import InputError
+from wavedask.images import check_alike
 from wavedask.units import pixel_sizes
 from wavedask.xss.axes import counterparts, scan_axes
 from wavedask.xss.blocks import matched
@@ -181,6 +182,7 @@ def track_scan(
                 "Leave it out; wavedask.wavefront takes the result and the distance.",
             )
     targets = stack_of(reference, "reference")
+    check_alike(images.isel({FRAME: 0}), targets.isel({FRAME: 0}))
     if images.shape[1:] != targets.shape[1:]:
         raise InputError(
             f"sample frames are {images.shape[1:]}, reference frames {targets.shape[1:]} (y, x)",
