@@ -174,3 +174,17 @@ def test_calibrations_show_both_methods(
     assert abs(every_frame.pixel_size) < 1e-4
     assert stage_unread.error < 0.005
     assert stage_unread.pixel_size_stated > 1e-3
+
+
+def test_the_store_is_measured_from_all_sides(
+    benchmark_main: Callable[[str], Callable[..., Any]], tmp_path: Path
+) -> None:
+    figures = tmp_path / "store.md"
+    small = ["--size", "128", "--frames", "3", "--run", "20", "--repeat", "1"]
+    rows = benchmark_main("store")([*small, "--write", str(figures)])
+    assert figures.read_text().count("\n|") == 2 + len(rows)
+    found = {row.label: row for row in rows}
+    assert found["whole frames, lz4 (the store)"].size < found["whole frames, no compression"].size
+    assert found["tiles of a quarter side, lz4"].files > 16
+    short, long = (found[f"peak memory of {n} frames / MiB"].value for n in (20, 200))
+    assert long < 1.1 * short

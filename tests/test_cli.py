@@ -286,11 +286,37 @@ def test_info_of_a_file_with_several_scans(tmp_path: Path) -> None:
         for scan in ("1.1", "2.1"):
             file[f"{scan}/title"] = f"loopscan {scan[0]}"
             file[f"{scan}/instrument/pco/image"] = np.zeros((int(scan[0]), 8, 9), "u2")
-    message = refused("info", path)
-    for word in (str(path), "several scans", "1.1", "2.1", "loopscan 2", "1 frames"):
-        assert word in message
+        file["2.1/instrument/positioners/lens"] = [0.0, 1.0]
+        file["2.2/measurement/diode"] = np.zeros(30)
+        file["2.2/start_time"] = "2026-05-01T10:00:00"
+    told = succeeded("info", path)
+    assert told["1.1"] == "loopscan 1"
+    assert told["2.1/instrument/pco/image"] == "2 frames of 8 x 9 px, uint16"
+    assert told["2.2"] == "no title (still running)"
+    assert told["cameras"] == "none"
+    assert "frame size" not in told
+    assert "lens" in invoke("info", path).stdout
     assert succeeded("info", path, "--scan", "2.1")["frames"] == "2"
     assert "3.1" in refused("info", path, "--scan", "3.1")
+
+
+def test_info_of_a_file_with_one_scan_goes_on_to_its_frames(tmp_path: Path) -> None:
+    path = tmp_path / "bliss.h5"
+    with h5py.File(path, "w") as file:
+        file["1.1/instrument/pco/image"] = np.zeros((3, 8, 9), "u2")
+        file["1.1/instrument/positioners/lens"] = [0.0, np.nan, 1.0]
+    told = succeeded("info", path)
+    assert told["1.1/instrument/pco/image"] == "3 frames of 8 x 9 px, uint16"
+    assert told["frame size"] == "8 x 9 px, uint16"
+    assert told["lens"] == "0 … 1 (2 values, unknown in 1 frames)"
+
+
+def test_info_of_a_truncated_file(tmp_path: Path) -> None:
+    path = tmp_path / "cut.h5"
+    with h5py.File(path, "w") as file:
+        file["1.1/instrument/pco/image"] = np.zeros((3, 64, 64), "u2")
+    path.write_bytes(path.read_bytes()[:-9000])
+    assert f"{path} is truncated" in refused("info", path)
 
 
 def test_info_of_a_store(folder: Path) -> None:

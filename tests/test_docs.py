@@ -111,7 +111,8 @@ def test_experiment_of_the_documentation_is_valid_and_complete(tmp_path: Path) -
     assert shown.track.model_copy(update={"search": default.track.search}) == default.track
     for variation in variations:
         changes = yaml.safe_load(variation)
-        others = {"near": ["sample", "reference"], "train": ["reference"]}
+        pair = ["sample", "reference"]
+        others = {"near": pair, "train": ["reference"], "roles": pair}
         dropped = {key for other in others.keys() & changes.keys() for key in others[other]}
         kept = {key: value for key, value in required.items() if key not in dropped}
         Experiment.model_validate(kept | changes)

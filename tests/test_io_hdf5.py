@@ -4,14 +4,17 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
+import hdf5plugin
 import numpy as np
 import pytest
 
 from wavedask.conventions import COUNTER, MOTOR
-from wavedask.errors import CorruptFileError, FileError, InputError
-from wavedask.io.hdf5 import Hdf5Scan, read_hdf5
+from wavedask.errors import CorruptFileError, FileError, InputError, MotorError
+from wavedask.io import open_scan
+from wavedask.io.hdf5 import Hdf5Scan, list_scans, read_hdf5
 
 IMAGES = np.random.default_rng(7).integers(0, 60000, (4, 8, 9)).astype("uint16")
 
@@ -55,6 +58,108 @@ def test_motors_and_counters(path: Path) -> None:
     assert column(found, "rot") == (MOTOR, [-5.0, -4.0, -3.0, -2.0], "unknown")
     assert column(found, "diode") == (COUNTER, [10.0, 11.0, 12.0, 13.0], "unknown")
     assert {column.name for column in found.columns} == {"lens", "rot", "diode"}
+
+
+def test_scanned_motors_are_started_and_measured(path: Path) -> None:
+    with h5py.File(path, "a") as file:
+        file["1.1/instrument/positioners_start/eta"] = 3.0
+        file["1.1/instrument/positioners_start/lens"] = 0.0
+        file["1.1/measurement/eta"] = [3.0, 3.5, 4.0, 4.5]
+        file["1.1/measurement/eta"].attrs["units"] = "deg"
+    assert column(read_hdf5(path), "eta") == (MOTOR, [3.0, 3.5, 4.0, 4.5], "deg")
+    (first, second) = list_scans(path)
+    assert (first.name, first.title, first.running) == ("1.1", "ascan lens 0 3 3 0.1", False)
+    assert first.cameras == {"1.1/instrument/pco/data": "4 frames of 8 x 9 px, uint16"}
+    assert set(first.moving) == {"eta", "lens", "rot"}
+    assert (second.name, second.cameras, second.moving) == ("1.2", {}, ())
+
+
+def test_a_motor_of_another_length_is_refused_or_replaced(path: Path) -> None:
+    with h5py.File(path, "a") as file:
+        del file["1.1/measurement/rot"]
+        file["1.1/measurement/rot"] = [-5.0, -4.0, -3.0]
+    with pytest.raises(MotorError, match=r"motor 'rot' has 3 values, but the scan has 4 frames"):
+        open_scan(path)
+    scan = open_scan(path, motors={"rot": [1.0, 2.0, 3.0, 4.0]})
+    assert scan.rot.values.tolist() == [1, 2, 3, 4]
+
+
+def test_a_position_that_was_not_recorded_stays_unknown(path: Path) -> None:
+    with h5py.File(path, "a") as file:
+        file["1.1/measurement/rot"][1:3] = np.nan
+    values = open_scan(path).rot.values
+    np.testing.assert_array_equal(values, [-5.0, np.nan, np.nan, -2.0])
+
+
+@pytest.mark.parametrize(
+    "compression",
+    [hdf5plugin.Bitshuffle(), hdf5plugin.Bitshuffle(cname="none"), {"compression": "gzip"}],
+    ids=["bitshuffle-lz4", "bitshuffle", "gzip"],
+)
+@pytest.mark.parametrize("chunks", [(1, 8, 9), (3, 4, 3)])
+def test_compressed_chunks_are_read_once(
+    path: Path, compression: Any, chunks: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with h5py.File(path, "a") as file:
+        del file["1.1/instrument/pco/data"]
+        file.create_dataset("1.1/instrument/pco/data", data=IMAGES, chunks=chunks, **compression)
+    calls: list[Any] = []
+    original = h5py.Dataset.__getitem__
+
+    def note(self: h5py.Dataset, index: Any, **options: Any) -> Any:
+        if self.ndim == 3:
+            calls.append(index[0])
+        return original(self, index, **options)
+
+    scan = open_scan(path)
+    monkeypatch.setattr(h5py.Dataset, "__getitem__", note)
+    np.testing.assert_array_equal(scan.image.compute(scheduler="sync"), IMAGES)
+    step = chunks[0]
+    calls.sort(key=lambda part: part.start)
+    assert calls == [slice(first, min(first + step, 4)) for first in range(0, 4, step)]
+
+
+def test_a_chunk_of_very_many_frames_is_not_one_block(tmp_path: Path) -> None:
+    path = tmp_path / "deep.h5"
+    with h5py.File(path, "w") as file:
+        # Nothing is written: only its description counts.
+        file.create_dataset("1.1/instrument/pco/data", (64, 2048, 2048), "u2", chunks=(64, 16, 16))
+    assert open_scan(path).image.data.chunksize == (4, 2048, 2048)
+
+
+def test_several_processes_read_one_file(path: Path) -> None:
+    reader = (
+        "import sys, wavedask\n"
+        "print(int(wavedask.open_scan(sys.argv[1]).image.astype('i8').sum()))\n"
+    )
+    command = [sys.executable, "-c", reader, str(path)]
+    readers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    with h5py.File(path, "r", locking=False):
+        sums = [int(process.communicate()[0]) for process in readers]
+    assert sums == [int(IMAGES.astype("i8").sum())] * 2
+
+
+@pytest.mark.parametrize("kept", [0.1, 0.5, 0.999])
+def test_a_truncated_file(path: Path, kept: float) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: int(kept * len(content))])
+    with pytest.raises(CorruptFileError, match=r"run\.h5 is truncated.*Copy it again"):
+        open_scan(path)
+
+
+def test_frames_in_raw_files_that_are_missing(path: Path, tmp_path: Path) -> None:
+    IMAGES.tofile(tmp_path / "frames.raw")
+    with h5py.File(path, "a") as file:
+        del file["1.1/instrument/pco/data"]
+        file.create_dataset(
+            "1.1/instrument/pco/data",
+            IMAGES.shape,
+            "u2",
+            external=[("frames.raw", 0, IMAGES.nbytes)],
+        )
+    (tmp_path / "frames.raw").unlink()
+    with pytest.raises(FileError, match=r"1 of 1 files behind .*frames\.raw: not there"):
+        read_hdf5(path)
 
 
 def test_a_camera_behind_a_link_in_measurement(path: Path) -> None:
@@ -135,6 +240,15 @@ def test_virtual_images_whose_files_are_missing(path: Path, tmp_path: Path) -> N
         del file["1.1/instrument/pco/data"]
         file.create_virtual_dataset("1.1/instrument/pco/data", layout)
     np.testing.assert_array_equal(read_hdf5(path, scan=None).stack[:], IMAGES)
+    with h5py.File(tmp_path / "part_1.h5", "w") as file:
+        file["images"] = IMAGES[2:3]
+    # HDF5 would read zeros for the frame that is not there.
+    with pytest.raises(FileError, match=r"part_1\.h5: images is only \(1, 8, 9\)"):
+        read_hdf5(path)
+    with h5py.File(tmp_path / "part_1.h5", "w") as file:
+        file["pictures"] = IMAGES[2:]
+    with pytest.raises(FileError, match=r"part_1\.h5: it has no dataset images"):
+        read_hdf5(path)
     (tmp_path / "part_1.h5").unlink()
     with pytest.raises(FileError, match=r"1 of 2 files behind .*pco/data are missing.*part_1\.h5"):
         read_hdf5(path, scan=None)

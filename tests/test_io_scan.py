@@ -277,7 +277,7 @@ def test_arguments_of_another_format(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"scan='1\.1' with EDF files"):
         open_scan(tmp_path, scan="1.1")
     for name in ("a.h5", "b.h5"):
-        (tmp_path / name).write_bytes(b"x")
+        h5py.File(tmp_path / name, "w").close()
     with pytest.raises(InputError, match=r"2 HDF5 files.*one at a time"):
         open_scan([tmp_path / "a.h5", tmp_path / "b.h5"])
 
@@ -286,7 +286,7 @@ def test_arguments_of_another_format(tmp_path: Path) -> None:
     ("change", "said"),
     [
         (lambda path: path.unlink(), r"frame_1\.edf does not exist"),
-        (lambda path: path.write_bytes(path.read_bytes()[:-50]), r"frame_1\.edf cannot be read"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-50]), r"frame_1\.edf is truncated"),
     ],
 )
 def test_a_file_that_changes_before_it_is_computed(

@@ -155,12 +155,12 @@ def test_a_second_run_reads_no_pixel(
     finished: tuple[Experiment, RunReport], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     experiment, first = finished
-    before = tree(first.store.path)
+    before = tree(Path(first.store.path))
     monkeypatch.setattr(FrameStack, "read", never)
     report = run(experiment)
     assert (report.store.written, report.store.kept) == (0, FRAMES)
     assert report.blind_pixels == first.blind_pixels
-    assert tree(first.store.path) == before
+    assert tree(Path(first.store.path)) == before
 
 
 def refused(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -186,17 +186,44 @@ def test_another_setting_is_refused_by_name(
     assert "settings.wavefront.energy is 17.0 there and 18.0 here" in message
 
 
-def test_one_more_file_is_refused(
+def test_one_more_dark_frame_is_refused(
     finished: tuple[Experiment, RunReport], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = finished[0].path(".").resolve()
-    added = folder / "raw" / "sample_9999.edf"
-    shutil.copy(folder / "raw" / "sample_0000.edf", added)
+    added = folder / "raw" / "dark_9999.edf"
+    shutil.copy(folder / "raw" / "dark_0000.edf", added)
     try:
         assert added.name in refused(finished[0], monkeypatch)
     finally:
         added.unlink()
     assert run(finished[0]).store.kept == FRAMES
+
+
+def test_one_more_sample_frame_is_appended_and_a_train_is_refused(
+    raw: Path, tmp_path: Path
+) -> None:
+    folder = copied(raw, tmp_path)
+    last = folder / "raw" / "sample_0002.edf"
+    last.rename(folder / "later")
+    assert run(load(folder)).store.frames == FRAMES - 1
+    (folder / "later").rename(last)
+    report = run(load(folder))
+    assert (report.store.written, report.store.frames) == (1, FRAMES)
+    stored = wd.open_store(report.store.path)
+    assert stored.scan.values.tolist() == [0, 0, 1]
+    # The same from another place: the frames of a further folder, by another experiment file.
+    (folder / "more").mkdir()
+    shutil.copy(last, folder / "more" / "again.edf")
+    more = load(folder, sample={"files": "more/*.edf"})
+    assert run(more).store.written == 1
+    stored = wd.open_store(report.store.path)
+    np.testing.assert_array_equal(stored.wavefront[3], stored.wavefront[2])
+    assert len(stored.attrs["runs"]) == 3
+    train = {"reference": None, "train": "first", "output": "train.zarr"}
+    first = load(folder, sample={"files": "raw/sample_000[01].edf"}, **train)
+    assert run(first).store.written == 1  # the first pulse is the reference
+    with pytest.raises(StoreExistsError):
+        run(load(folder, **train))
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])

@@ -237,3 +237,91 @@ def test_the_command_shows_the_errors_of_an_absolute_radius(
     told = CliRunner().invoke(main, ["info", str(file.with_name("shown.zarr"))])
     assert "rotation" in told.output
     assert "magnification" in told.output
+
+
+def test_roles_of_one_scan_give_what_files_of_their_own_give(tmp_path: Path) -> None:
+    folder = campaign(tmp_path)
+    own = staged(folder, content())
+    names = {role: f"{role}_*.edf" for role in ("sample", "reference", "dark", "flat")}
+    changes = dict.fromkeys(names)
+    whole = content(
+        **changes,
+        scan={"files": "raw/*.edf", "units": {"lens_x": "mm"}},
+        roles={role: {"files": name} for role, name in names.items()},
+    )
+    common = staged(folder, whole)
+    # A header item that differs between roles only stays a coordinate.
+    headers = set(common.image.coords) - set(own.image.coords)
+    assert headers <= {"prefix"}
+    xr.testing.assert_identical(common.image.drop_vars(headers).compute(), own.image.compute())
+    assert common.inputs == tuple(dict.fromkeys(common.inputs))
+    assert set(common.inputs) == set(own.inputs)
+    # YAML takes 1e-3 for a text; here it is a number.
+    file = write(folder, whole)
+    file.write_text(file.read_text().replace("files: dark_*.edf", "lens_x: 1e-3"))
+    with pytest.raises(InputError, match=r"roles\.dark\.lens_x is 0\.001, which no frame fits"):
+        stages(load_experiment(file))
+    # One role may have files of its own.
+    whole = content(
+        sample=None, scan="raw/sample_*.edf", roles={"sample": {"lens_x": "0.005 ± 0.0001"}}
+    )
+    one = staged(folder, whole)
+    np.testing.assert_array_equal(one.image, own.image[1:2])
+
+
+def test_roles_of_each_detector(two_detectors: BeamlineCampaign) -> None:
+    folder = two_detectors.folder.parent
+    separate = staged(folder, absolute())
+    whole = absolute()
+    for name in ("near", "far"):
+        section = whole[name]
+        roles = {"sample": section["files"], "dark": section["dark"], "flat": section["flat"]}
+        whole[name] = {
+            "files": list(roles.values()),
+            "roles": {role: {"files": Path(files).name} for role, files in roles.items()},
+        }
+    together = staged(folder, whole)
+    np.testing.assert_array_equal(together.image, separate.image)
+    np.testing.assert_array_equal(together.reference, separate.reference)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"scan": "raw/*.edf"}, "scan: of no use without roles"),
+        ({"roles": {"dark": {"files": "d*"}}, "dark": None}, "roles: of no use without scan"),
+        (
+            {"scan": "raw/*.edf", "roles": {"dark": {"files": "d*"}}},
+            "dark: given twice, as a section and in roles",
+        ),
+        ({"scan": "raw/*.edf", "roles": {"drak": {}}}, "roles.drak: unknown key.*'dark'"),
+        (
+            {"scan": "raw/*.edf", "roles": {"sample": {"lens_x": [1, 2, 3]}}, "sample": None},
+            r"roles\.sample.*number ± tolerance",
+        ),
+        ({"sample": None}, "sample: missing"),
+    ],
+)
+def test_roles_that_cannot_be(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ExperimentError, match=said):
+        load_experiment(write(tmp_path, content(**changes)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"roles": {"dark": {"files": "d*"}}}, r"near: roles\.sample: missing"),
+        (
+            {"roles": {"sample": {"a": 1}, "reference": {"a": 2}}},
+            r"near: roles\.reference: the ref",
+        ),
+        ({"roles": {"sample": {"a": 1}, "dark": {"a": 2}}}, "near: dark: given twice"),
+    ],
+)
+def test_roles_of_a_detector_that_cannot_be(
+    tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    whole = absolute()
+    whole["near"] |= changes
+    with pytest.raises(ExperimentError, match=said):
+        load_experiment(write(tmp_path, whole))

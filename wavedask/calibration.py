@@ -119,7 +119,7 @@ def calibrate(
         settings={"distortion": asked, "files": sources},
         inputs=[path for part in (raw, *opened.values()) for path in input_files(part)],
     )
-    picture = store.path.with_suffix(".png")
+    picture = Path(store.path).with_suffix(".png")
     plot_calibration(calibration).savefig(picture)
     return CalibrationReport(calibration, store, picture, time.perf_counter() - started)
 

@@ -6,7 +6,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 from rich.console import Console
@@ -16,6 +16,10 @@ from rich.text import Text
 
 from wavedask.conventions import FRAME
 from wavedask.errors import WavedaskError
+
+if TYPE_CHECKING:
+    from wavedask.experiment import Experiment
+    from wavedask.stages import Stages
 
 FAILED: Final = 1
 BAD_INPUT: Final = 2
@@ -71,6 +75,8 @@ def main(context: click.Context, debug: bool) -> None:
       wavedask info FOLDER          what is in my files?
       wavedask run --plan EXP.yaml  what will it take?
       wavedask run EXP.yaml         from raw frames to a wavefront; run again to resume
+      wavedask history STORE        how did this result come about?
+      wavedask export STORE FILE    a result for other programs: NeXus, TIFF, CSV
       wavedask distortion SCAN ...  calibrate a detector from a mesh scan
 
     Lengths are in m, energies in keV, windows and displacements in px. A folder that was written
@@ -187,13 +193,21 @@ def _print_rows(title: str, rows: list[tuple[str, str]]) -> None:
 def info(paths: tuple[str, ...], scan: str | None, everything: bool) -> None:
     """Show what is in raw files, folders or result stores.
 
-    Several paths are frames of one scan: quote a glob or let the shell expand it.
+    Several paths are frames of one scan: quote a glob or let the shell expand it. Of an HDF5 file
+    all scans are listed, unless --scan chooses one.
     """
-    from wavedask.summary import describe_scan, describe_store, is_store
+    from wavedask.summary import describe_scan, describe_scans, describe_store, hdf5_file, is_store
 
     if len(paths) == 1 and is_store(paths[0]):
         _print_rows(paths[0], describe_store(paths[0]))
         return
+    if len(paths) == 1 and scan is None and hdf5_file(paths[0]):
+        from wavedask.io.hdf5 import list_scans
+
+        listed = list_scans(Path(paths[0]))
+        _print_rows(f"scans of {paths[0]}", describe_scans(listed))
+        if sum(len(one.cameras) for one in listed) != 1:
+            return
     from wavedask.io import open_scan
 
     opened = open_scan(list(paths), scan=scan)
@@ -202,10 +216,23 @@ def info(paths: tuple[str, ...], scan: str | None, everything: bool) -> None:
 
 
 @main.command()
-@click.argument("experiment", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("experiment", required=False, type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--plan", "only_plan", is_flag=True, help="Say what it will take, and stop.")
+@click.option(
+    "--from", "store", metavar="STORE", help="Make this result again, instead of EXPERIMENT."
+)
+@click.option("--output", help="With --from: the new result store.")
+@click.option("--hash", "hashed", is_flag=True, help="Keep the SHA-256 of every input.")
 @_cluster_options
-def run(experiment: Path, only_plan: bool, address: str | None, workers: int | None) -> None:
+def run(
+    experiment: Path | None,
+    only_plan: bool,
+    store: str | None,
+    output: str | None,
+    hashed: bool,
+    address: str | None,
+    workers: int | None,
+) -> None:
     """Run an experiment file: raw frames to a result store.
 
     \b
@@ -221,28 +248,53 @@ def run(experiment: Path, only_plan: bool, address: str | None, workers: int | N
     With two detectors, 'near' and 'far' take the place of sample and reference, each with its own
     files, dark, flat and distortion, and 'wavefront' has mode: absolute and two distances.
 
-    If the store was begun with the same settings and files, only what is missing is computed.
+    If the store was begun with the same settings and files, only what is missing is computed; new
+    sample frames are appended. 'wavedask run --from results.zarr --output again.zarr' makes a
+    result again from the settings that it remembers.
     """  # noqa: D301 (as above)
-    from wavedask.cluster import connect
     from wavedask.experiment import load_experiment
+    from wavedask.places import place_of
+    from wavedask.reproduce import check_inputs, experiments_of
+    from wavedask.stages import stages
+
+    if (experiment is None) == (store is None) or (store is None) != (output is None):
+        raise click.UsageError("give an EXPERIMENT file, or both --from STORE and --output STORE")
+    if experiment is not None:
+        asked = load_experiment(experiment)
+        _run_one(str(experiment), asked, stages(asked), only_plan, hashed, address, workers)
+        return
+    for again in experiments_of(str(store), output=place_of(str(output)).text):
+        prepared = stages(again)
+        check_inputs(str(store), prepared.inputs)
+        _run_one(f"from {store}", again, prepared, only_plan, hashed, address, workers)
+
+
+def _run_one(
+    title: str,
+    asked: "Experiment",
+    prepared: "Stages",
+    only_plan: bool,
+    hashed: bool,
+    address: str | None,
+    workers: int | None,
+) -> None:
+    """Run one experiment, or say what it will take."""
+    from wavedask.cluster import connect
     from wavedask.pipeline import run as run_experiment
     from wavedask.sections import Cluster
-    from wavedask.stages import stages
     from wavedask.summary import describe_plan
 
-    asked = load_experiment(experiment)
-    prepared = stages(asked)
     if only_plan:
-        _print_rows(f"plan of {experiment}", describe_plan(prepared))
+        _print_rows(f"plan of {title}", describe_plan(prepared))
         return
     where = asked.cluster
     if address is not None:
         # Another place altogether: the number of workers in the file was for the one in the file.
         where = Cluster(address=address)
     with connect(where.address, workers=where.workers if workers is None else workers):
-        report = run_experiment(asked, prepared=prepared)
+        report = run_experiment(asked, prepared=prepared, hashed=hashed)
     _print_rows(
-        str(experiment),
+        title,
         [
             (
                 "frames",
@@ -260,6 +312,48 @@ def run(experiment: Path, only_plan: bool, address: str | None, workers: int | N
         # A relative error of a pixel size is a hundred times larger in the radius: say so here.
         first = open_store(report.store.path).isel({FRAME: 0})
         click.echo(f"\nErrors of the first frame:\n{budget(first)}")
+
+
+@main.command()
+@click.argument("store")
+@click.option("--verify", is_flag=True, help="Look whether the inputs are still the same.")
+def history(store: str, verify: bool) -> None:
+    """Show how the result STORE came about: runs, settings, versions, inputs."""
+    from wavedask.summary import describe_history
+
+    _print_rows(f"history of {store}", describe_history(store, verify=verify))
+
+
+@main.command()
+@click.argument("store")
+@click.argument("output", type=click.Path(path_type=Path))
+@click.option(
+    "--format",
+    "file_format",
+    type=click.Choice(["nexus", "tiff", "csv"]),
+    help="By default by the ending: .csv, a folder without one for TIFF maps, else NeXus.",
+)
+@click.option("--where", metavar="CONDITION", help="Frames, such as 'lens_x > 0 and energy < 18'.")
+@click.option("--variable", "variables", multiple=True, help="Only this; may be repeated.")
+def export(
+    store: str,
+    output: Path,
+    file_format: str | None,
+    where: str | None,
+    variables: tuple[str, ...],
+) -> None:
+    """Export the result STORE to OUTPUT: a NeXus/HDF5 file, TIFF maps, or a CSV table.
+
+    A NeXus file opens plotted in silx, h5web and other viewers. TIFF maps are one file per
+    variable and frame in a folder. The table has a row per frame: motors, and all that is one
+    number per frame.
+    """
+    from wavedask.export import export_store
+
+    _print_rows(
+        f"export of {store}",
+        export_store(store, output, file_format=file_format, where=where, variables=variables),
+    )
 
 
 @main.command()

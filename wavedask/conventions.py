@@ -38,6 +38,12 @@ SOURCE_FILE: Final = "source_file"
 SOURCE_INDEX: Final = "source_index"
 """Coordinate on `frame`: number of the frame within its file, from zero."""
 
+SCAN: Final = "scan"
+"""Coordinate on `frame` of a result store: the run that added the frame, from zero.
+
+Not reserved: a result that brings a coordinate of this name keeps its own.
+"""
+
 UNITS: Final = "units"
 """Attribute that holds the unit of a variable."""
 LONG_NAME: Final = "long_name"
@@ -213,6 +219,8 @@ PAIR_MATCHED: Final = Quantity(
 PAIR_RESIDUAL: Final = Quantity("pair_residual", PIXEL, "rms misfit of the pair")
 PAIR_STATUS: Final = Quantity("pair_status", DIMENSIONLESS, "whether the pair was used")
 COMPLETE: Final = Quantity("complete", DIMENSIONLESS, "frame has been written whole")
+FRAME_NUMBER: Final = Quantity("frame_number", DIMENSIONLESS, "frame at a position of a mesh")
+FRAME_COUNT: Final = Quantity("frame_count", DIMENSIONLESS, "frames at a position of a mesh")
 
 POSITION_Y: Final = Quantity(Y, PIXEL, "detector row")
 POSITION_X: Final = Quantity(X, PIXEL, "detector column")
@@ -292,6 +300,8 @@ QUANTITIES: Final[Mapping[str, Quantity]] = {
         PAIR_RESIDUAL,
         PAIR_STATUS,
         COMPLETE,
+        FRAME_NUMBER,
+        FRAME_COUNT,
     )
 }
 """Every quantity that may be a variable of a dataset, by name."""

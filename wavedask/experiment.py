@@ -3,7 +3,7 @@
 import difflib
 import glob
 import reprlib
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,21 +12,30 @@ from pydantic import BaseModel, Field, PrivateAttr, ValidationError, model_valid
 
 from wavedask.errors import ExperimentError
 from wavedask.pairing import TrainReference
+from wavedask.places import URL
 from wavedask.sections import (
     Cluster,
     Correct,
     Detector,
     Frames,
+    Roles,
     Section,
     Track,
     Wavefront,
     one_of,
 )
 
+PARTS = ("sample", "reference", "dark", "flat")
+"""Parts of an experiment with one detector that are frames."""
+
 
 class Experiment(Section):
     """A whole measurement, from raw frames to a result store."""
 
+    scan: Frames | None = Field(
+        default=None, description="files, or a section: frames of several roles"
+    )
+    roles: Roles | None = Field(default=None, description="a section: conditions for each role")
     sample: Frames | None = Field(
         default=None, description="files, or a section: frames with the optic"
     )
@@ -59,7 +68,7 @@ class Experiment(Section):
     def _complete(self) -> "Experiment":
         """Check that the sections are those of the mode."""
         absolute = self.wavefront.mode == "absolute"
-        one, two = ["sample", "reference", "train", "dark", "flat", "distortion"], ["near", "far"]
+        one, two = [*PARTS, "train", "distortion", "scan"], ["near", "far"]
         needed, other = (two, one) if absolute else (one[:2], two)
         if not absolute and self.train is not None:
             # The pulses of a train are the references of each other.
@@ -67,18 +76,36 @@ class Experiment(Section):
         mistakes = [
             f"{name}: missing; give {type(self).model_fields[name].description}"
             for name in needed
-            if getattr(self, name) is None
+            if not self._has(name)
         ]
         mistakes += [
             f"{name}: not in {'absolute' if absolute else 'differential'} mode"
             f"{'' if self.train is None else ' with a train'}, which has {' and '.join(needed)}"
             + (", each with its own dark, flat and distortion" if absolute else "")
             for name in other
-            if getattr(self, name) is not None
+            if self._has(name)
         ]
+        mistakes += self._role_mistakes()
         if mistakes:
             raise ValueError("\n  ".join(mistakes))
         return self
+
+    def _has(self, name: str) -> bool:
+        """Whether a part is given, as a section of its own or by conditions."""
+        named = self.roles is not None and name in self.roles.given
+        return named or getattr(self, name) is not None
+
+    def _role_mistakes(self) -> list[str]:
+        """Say what is wrong with `scan` and `roles`, which go together."""
+        if self.roles is None:
+            return [] if self.scan is None else ["scan: of no use without roles; give those"]
+        if self.scan is None and self.wavefront.mode == "differential":
+            return ["roles: of no use without scan; give the files that hold them all"]
+        return [
+            f"{role}: given twice, as a section and in roles; remove one"
+            for role in self.roles.given
+            if getattr(self, role) is not None
+        ]
 
     # Not a setting: where the experiment file is. Relative paths start there.
     _folder: Path = PrivateAttr(default_factory=Path.cwd)
@@ -94,6 +121,22 @@ class Experiment(Section):
             return path
         # Only the name is a pattern; brackets in the name of the folder are its own.
         return Path(glob.escape(str(self._folder.absolute()))) / name if _is_glob(name) else path
+
+    @property
+    def store(self) -> Path | str:
+        """The result store: an absolute path, or a URL."""
+        return self.output if URL.match(self.output) else self.path(self.output)
+
+    @property
+    def folder(self) -> Path:
+        """Where relative paths start."""
+        return self._folder.absolute()
+
+    @property
+    def grows(self) -> tuple[str, ...] | None:
+        """Settings that only say which frames there are; None if frames depend on each other."""
+        together = self.train is not None or self.track.over is not None
+        return None if together or self.sample is None else ("sample",)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -154,6 +197,34 @@ def load_experiment(path: str | Path) -> Experiment:
             f"experiment file {file} has {count}", "\n  ".join(["Correct this:", *mistakes])
         ) from error
     experiment._folder = file.absolute().parent
+    return experiment
+
+
+def restored(settings: Mapping[str, Any], *, folder: Path, output: str) -> Experiment:
+    """Make an experiment of its settings, as `Experiment.settings` gave them.
+
+    Parameters
+    ----------
+    settings : mapping
+        Settings of an experiment.
+    folder : Path
+        Where its relative paths start.
+    output : str
+        The result store.
+
+    Raises
+    ------
+    ExperimentError
+        Settings of another version, or of something else.
+    """
+    try:
+        experiment = Experiment.model_validate({**settings, "output": output})
+    except ValidationError as error:
+        raise ExperimentError(
+            "the settings are not those of an experiment of this version of wavedask",
+            "\n  ".join(["Correct this:", *_mistakes(error)]),
+        ) from error
+    experiment._folder = folder
     return experiment
 
 

@@ -44,12 +44,12 @@ def names_of(motors: str | Sequence[str], *, argument: str) -> tuple[str, ...]:
     return names
 
 
-def positions(images: xr.DataArray, motors: Sequence[str], *, name: str) -> Floats:
+def positions(images: xr.DataArray | xr.Dataset, motors: Sequence[str], *, name: str) -> Floats:
     """Read the positions of motors at every frame.
 
     Parameters
     ----------
-    images : xarray.DataArray, dims ([frame], y, x)
+    images : xarray.DataArray or xarray.Dataset, dims ([frame], y, x)
         Frames, with a coordinate per motor: along ``frame``, or one value for all.
     motors : sequence of str
         Names of the motors.

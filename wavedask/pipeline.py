@@ -128,6 +128,7 @@ def run(
     experiment: Experiment,
     *,
     prepared: Stages | None = None,
+    hashed: bool = False,
     progress: bool | None = None,
 ) -> RunReport:
     """Run an experiment on the current Dask client or local scheduler, or finish a run.
@@ -136,9 +137,12 @@ def run(
     ----------
     experiment : Experiment
         What to do. If its store was begun with the same settings and inputs, only the missing
-        frames are computed.
+        frames are computed. Sample frames that the store does not know are appended to it, where
+        frames do not depend on each other: not with a train, ``over``, or two detectors.
     prepared : Stages, optional
         Its stages, if they have been expressed already.
+    hashed : bool, default False
+        Whether to keep the SHA-256 of every input in the store.
     progress : bool, optional
         Whether to show progress bars; by default on a terminal only.
 
@@ -153,19 +157,22 @@ def run(
     """
     begin = time.perf_counter()
     ready = stages(experiment, progress=progress) if prepared is None else prepared
-    output = experiment.path(experiment.output)
+    output = experiment.store
     blind = _count_blind(ready, output)
     report = write_store(
         output,
         ready.result.assign_attrs({BLIND_PIXELS: blind}),
         settings=experiment.settings,
         inputs=ready.inputs,
+        grow=experiment.grows,
+        record={"command": "run", "folder": experiment.folder},
+        hashed=hashed,
         progress=progress,
     )
     return RunReport(report, blind, time.perf_counter() - begin)
 
 
-def _count_blind(ready: Stages, output: Path) -> int:
+def _count_blind(ready: Stages, output: Path | str) -> int:
     """Count the blind pixels, or take the number from the store of an earlier run."""
     if not ready.blind:
         return 0

@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import enum
+import hashlib
 import importlib.metadata
 import math
 import platform
@@ -77,18 +78,21 @@ def as_json(value: Any, *, where: str = "settings") -> Any:
     )
 
 
-def fingerprints(inputs: Iterable[str | Path]) -> list[dict[str, Any]]:
+def fingerprints(inputs: Iterable[str | Path], *, hashed: bool = False) -> list[dict[str, Any]]:
     """Tell input files apart by their path, size and time of modification.
 
     Parameters
     ----------
     inputs : iterable of str or Path
-        Files. Their contents are not read.
+        Files.
+    hashed : bool, default False
+        Whether to add the SHA-256 of their contents, which are read for nothing else.
 
     Returns
     -------
     list of dict
-        ``path`` (absolute), ``size`` (bytes) and ``mtime_ns`` of each file, in the order given.
+        ``path`` (absolute), ``size`` (bytes) and ``mtime_ns`` of each file, in the order given;
+        with `hashed` also ``sha256``.
 
     Raises
     ------
@@ -104,18 +108,55 @@ def fingerprints(inputs: Iterable[str | Path]) -> list[dict[str, Any]]:
     for path in inputs:
         try:
             status = Path(path).stat()
+            entry: dict[str, Any] = {
+                "path": str(Path(path).absolute()),
+                "size": status.st_size,
+                "mtime_ns": status.st_mtime_ns,
+            }
+            if hashed:
+                with Path(path).open("rb") as file:
+                    entry["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise FileError(
                 f"input file {path} cannot be read: {error.strerror}",
                 "Check that it is still there and that you may read it.",
             ) from error
-        found.append(
-            {
-                "path": str(Path(path).absolute()),
-                "size": status.st_size,
-                "mtime_ns": status.st_mtime_ns,
-            }
-        )
+        found.append(entry)
+    return found
+
+
+def changes(stored: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Name the input files that are no longer what they were.
+
+    Parameters
+    ----------
+    stored : iterable of mapping
+        What `fingerprints` gave. Where it holds a hash, contents are compared and times are not.
+
+    Returns
+    -------
+    list of str
+        A line for each file that is gone or has changed.
+
+    Examples
+    --------
+    >>> changes(fingerprints([__file__]))
+    []
+    """
+    found = []
+    for item in stored:
+        hashed = "sha256" in item
+        try:
+            (now,) = fingerprints([item["path"]], hashed=hashed)
+        except FileError as error:
+            found.append(error.problem)
+            continue
+        keys = ("size", "sha256") if hashed else ("size", "mtime_ns")
+        found += [
+            f"{item['path']} has {key} {now[key]}, not {item[key]}"
+            for key in keys
+            if now[key] != item[key]
+        ][:1]
     return found
 
 

@@ -119,15 +119,37 @@ def scan_grid(motors: Floats, *, names: tuple[str, str]) -> ScanGrid:
     )
 
 
+def lines(readings: Floats, *, apart: float) -> NDArray[np.intp]:
+    """Find the line of each reading, from zero in order of position.
+
+    Parameters
+    ----------
+    readings : ndarray, shape (frames,)
+        What a motor reads, with the noise of its encoder, in any order.
+    apart : float
+        Neighbouring readings that are farther apart belong to different lines.
+
+    Returns
+    -------
+    ndarray of int, shape (frames,)
+
+    Examples
+    --------
+    >>> lines(np.array([0.0, 1.0, 0.01, 1.02]), apart=0.1).tolist()
+    [0, 1, 0, 1]
+    """
+    order = np.argsort(readings, kind="stable")
+    line = np.zeros(readings.size, np.intp)
+    line[order[1:]] = np.cumsum(np.diff(readings[order]) > apart)
+    return line
+
+
 def _lines(readings: Floats, name: str) -> tuple[NDArray[np.intp], float]:
     """Find the line of each reading, from zero, and the step between lines."""
-    order = np.argsort(readings, kind="stable")
-    gaps = np.diff(readings[order])
-    widest = float(gaps.max(initial=0.0))
+    widest = float(np.diff(np.sort(readings)).max(initial=0.0))
     if widest == 0:
         return np.zeros(readings.size, np.intp), 0.0
-    group = np.zeros(readings.size, np.intp)
-    group[order[1:]] = np.cumsum(gaps > SPLIT * widest)
+    group = lines(readings, apart=SPLIT * widest)
     centers = np.bincount(group, readings) / np.bincount(group)
     # A line that nobody took leaves a gap of two steps.
     step = float(np.diff(centers).min())

@@ -26,6 +26,12 @@ Number = Annotated[float, BeforeValidator(_not_truth)]
 Positive = Annotated[Number, Field(gt=0)]
 Size = Number | tuple[Number, Number]
 Mode = Literal["differential", "absolute"]
+# From left to right, because YAML takes 1e-3 for a text.
+LEFT_TO_RIGHT = Field(union_mode="left_to_right")
+Condition = Annotated[Number | tuple[Number, Number] | str, LEFT_TO_RIGHT]
+PlaceInFile = Annotated[str, Field(pattern=r"[/\[]")]
+Positions = Annotated[Number | list[Number] | PlaceInFile, LEFT_TO_RIGHT]
+CONDITIONS = "motor: number, 'number ± tolerance' or [low, high], header item: text, files: pattern"
 
 
 def one_of(choice: Any) -> str:
@@ -84,18 +90,45 @@ class Mesh(Section):
         )
 
 
+class Roles(Section):
+    """Which frames of one scan have which role, by conditions on their motors and headers."""
+
+    sample: dict[str, Condition] | None = Field(
+        default=None, description=f"conditions: {CONDITIONS}; for frames with the optic"
+    )
+    reference: dict[str, Condition] | None = Field(
+        default=None, description=f"conditions: {CONDITIONS}; for frames without the optic"
+    )
+    dark: dict[str, Condition] | None = Field(
+        default=None, description=f"conditions: {CONDITIONS}; for frames without beam"
+    )
+    flat: dict[str, Condition] | None = Field(
+        default=None, description=f"conditions: {CONDITIONS}; for frames without membrane"
+    )
+
+    @property
+    def given(self) -> dict[str, dict[str, Condition]]:
+        """Conditions by role, of the roles that have some."""
+        return {role: conditions for role, conditions in self if conditions is not None}
+
+
 class Frames(Section):
     """Frames of one role; paths are relative to the experiment file."""
 
     files: str | Annotated[list[str], Field(min_length=1)] = Field(
         description="a file, a glob, a folder, or a list of those"
     )
-    motors: str | dict[str, Number | list[Number]] | None = Field(
-        default=None, description="a CSV file, or positions by the name of the motor"
+    motors: str | dict[str, Positions] | None = Field(
+        default=None,
+        description="a CSV file, or positions (or their path in an HDF5 file) by the name of the "
+        "motor",
     )
     mesh: Mesh | None = Field(default=None, description="a section: motors on an even mesh")
     units: dict[str, str] = Field(default={}, description="units by the name of the motor")
     scan: str | None = Field(default=None, description="the name of a scan of an HDF5 file")
+    image: str | None = Field(
+        default=None, description="the path of the frames in an HDF5 file of no known layout"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -121,6 +154,21 @@ class Detector(Frames):
     distortion: str | None = Field(
         default=None, description="the path of this detector's calibration"
     )
+    roles: Roles | None = Field(
+        default=None, description="a section: conditions for sample, dark and flat in these files"
+    )
+
+    @model_validator(mode="after")
+    def _one_place_for_each_role(self) -> "Detector":
+        given = {} if self.roles is None else self.roles.given
+        if given and "sample" not in given:
+            raise ValueError("roles.sample: missing; give conditions for the frames to track")
+        if "reference" in given:
+            raise ValueError("roles.reference: the reference is the near detector; remove it")
+        for name in ("dark", "flat"):
+            if name in given and getattr(self, name) is not None:
+                raise ValueError(f"{name}: given twice, as a section and in roles; remove one")
+        return self
 
 
 class Correct(Section):

@@ -10,15 +10,16 @@ import xarray as xr
 from wavedask.conventions import FRAME, POSITION_X, POSITION_Y, X, Y
 from wavedask.correct import blind_pixels, correct
 from wavedask.errors import FrameMismatchError, InputError
-from wavedask.experiment import Experiment
+from wavedask.experiment import PARTS, Experiment
 from wavedask.io import input_files, open_scan
+from wavedask.places import METADATA
 from wavedask.registration import register
+from wavedask.roles import select_roles
 from wavedask.sections import Frames
 from wavedask.store import open_store
 from wavedask.track import track
 from wavedask.units import pixel_numbers
 from wavedask.wavefront import wavefront
-from wavedask.writer import METADATA
 
 REGISTRATION = "registration"
 """Attribute of a result of absolute mode: how its two detectors lie, in words."""
@@ -98,7 +99,10 @@ class _Recorded:
 
 def _one(experiment: Experiment, progress: bool | None) -> _Recorded:
     """Frames of one detector, with and without the optic."""
-    scans = _scans(experiment, experiment, ("sample", "reference", "dark", "flat"), progress)
+    scans = _scans(experiment, experiment, PARTS, progress)
+    if experiment.roles is not None and experiment.scan is not None:
+        common = _open(experiment, experiment.scan, progress)
+        scans |= select_roles(common, experiment.roles.given)
     _check_shapes(scans)
     calibration, files = _calibration(experiment, experiment.distortion)
     images = {
@@ -125,6 +129,9 @@ def _both_detectors(experiment: Experiment, progress: bool | None) -> _Recorded:
     for name, detector in (("far", experiment.far), ("near", experiment.near)):
         assert detector is not None  # checked by the experiment
         opened = {name: _open(experiment, detector, progress)}
+        if detector.roles is not None:
+            opened = select_roles(opened[name], detector.roles.given)
+            opened = {name: opened.pop("sample"), **opened}
         opened |= _scans(experiment, detector, ("dark", "flat"), progress)
         _check_shapes(opened)
         calibration, files = _calibration(experiment, detector.distortion)
@@ -155,7 +162,8 @@ def _scans(
 
 
 def _files(scans: Mapping[str, xr.Dataset]) -> tuple[Path, ...]:
-    return tuple(path for scan in scans.values() for path in input_files(scan))
+    # Frames of several roles may be in one file.
+    return tuple(dict.fromkeys(path for scan in scans.values() for path in input_files(scan)))
 
 
 def _calibration(
@@ -236,5 +244,6 @@ def _open(experiment: Experiment, frames: Frames, progress: bool | None) -> xr.D
         motors=motors,
         units=frames.units,
         scan=frames.scan,
+        image=frames.image,
         progress=progress,
     )

@@ -1,4 +1,4 @@
-"""The result store: create, write frame by frame, resume after a crash, open.
+"""The result store: create, write frame by frame, resume after a crash, grow, open.
 
 A store is one Zarr v3 group that holds one dataset along ``frame``. Each dask block is one Zarr
 chunk, written by one task. The boolean variable ``complete`` is the ledger: only the process that
@@ -7,36 +7,39 @@ drives the run writes it, and only after all chunks of a frame have landed.
 
 import datetime
 import logging
-import os
-import shutil
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import dask.array as da
 import numpy as np
 import xarray as xr
-import zarr
-from zarr.codecs import BloscCodec
 
-from wavedask.conventions import COMPLETE, FRAME
+from wavedask.conventions import COMPLETE, FRAME, SCAN
 from wavedask.errors import InputError, StoreError, StoreExistsError
-from wavedask.provenance import as_json, differences, fingerprints, versions
-from wavedask.writer import METADATA, Ledger, os_errors, write_missing
-
-FORMAT: Final = "wavedask_store"
-"""Attribute that tells a result store from any other Zarr group; its value is the version."""
-FORMAT_VERSION: Final = 1
-SETTINGS: Final = "settings"
-INPUTS: Final = "inputs"
-VERSION: Final = "wavedask_version"
-VERSIONS: Final = "versions"
-CREATED: Final = "created"
-
-COMPRESSOR: Final = BloscCodec(cname="lz4", clevel=5, shuffle="shuffle")
-"""For noisy float32 maps: written as fast as without compression, read faster, a fifth smaller."""
+from wavedask.growth import SCAN_ATTRS, can_grow, grow_store, match, merged_inputs
+from wavedask.layout import (
+    CREATED,
+    FORMAT,
+    FORMAT_VERSION,
+    INPUTS,
+    RUNS,
+    SETTINGS,
+    VERSION,
+    VERSIONS,
+    along_frames,
+    array,
+    attributes_of,
+    create,
+    is_draft,
+    read_arrays,
+    settled,
+)
+from wavedask.lock import writing
+from wavedask.places import Place, place_of
+from wavedask.provenance import as_json, fingerprints, versions
+from wavedask.writer import Ledger, os_errors, write_missing
 
 _logger = logging.getLogger("wavedask")
 
@@ -47,15 +50,15 @@ class StoreReport:
 
     Attributes
     ----------
-    path : Path
-        The store, as an absolute path.
+    path : Path or str
+        The store: an absolute path, or its URL.
     frames : int
         Frames in the store, all complete.
     written : int
         Frames computed and written by this call.
     """
 
-    path: Path
+    path: Path | str
     frames: int
     written: int
 
@@ -71,14 +74,19 @@ def write_store(
     *,
     settings: Mapping[str, Any],
     inputs: Sequence[str | Path] = (),
+    grow: Sequence[str] | None = None,
+    record: Mapping[str, Any] | None = None,
+    hashed: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
     progress: bool | None = None,
 ) -> StoreReport:
     """Compute a lazy dataset frame by frame into a store, or finish one that was begun.
 
     If nothing stands at `path`, a store is created there in one step. If a store with the same
-    settings and inputs stands there, only the frames that it lacks are computed. Whatever else
-    stands there is left alone. A run may be killed at any moment: the store opens, and running
-    the same again completes it.
+    settings and inputs stands there, only the frames that it lacks are computed. With `grow`,
+    frames that it does not know are added to it, as a further scan. Whatever else stands there is
+    left alone. A run may be killed at any moment: the store opens, and running the same again
+    completes it. One run at a time writes a store, see `wavedask.lock.writing`.
 
     The computation runs on the current Dask client or local scheduler. Memory is bounded by the
     blocks in flight, not by the number of frames.
@@ -87,7 +95,7 @@ def write_store(
     ----------
     path : str or Path
         The store, a folder that all workers see under this path; by habit its name ends in
-        ``.zarr``.
+        ``.zarr``. Or a URL, such as ``s3://bucket/results.zarr``.
     dataset : xarray.Dataset
         The result, with the dimension ``frame``. Lazy variables on ``frame`` are computed block
         by block; coordinates, and variables without ``frame``, are computed at once when the
@@ -96,6 +104,17 @@ def write_store(
         The resolved settings, see :func:`wavedask.provenance.as_json`.
     inputs : sequence of str or Path, optional
         Input files.
+    grow : sequence of str, optional
+        Names of settings that only say which frames there are, such as ``["sample"]``. With it, and
+        with the coordinates ``source_file`` and ``source_index`` along ``frame``, frames are found
+        again by file and number, and those that are new are appended; the coordinate ``scan``
+        tells which run added a frame. Only for results whose frames do not depend on each other.
+    record : mapping, optional
+        Facts about this run that are kept in the history, and compared with nothing.
+    hashed : bool, default False
+        Whether to keep the SHA-256 of every input, which reads them all.
+    storage_options : mapping, optional
+        Options of a URL: credentials, endpoint. Environment variables serve as well.
     progress : bool, optional
         Whether to show a progress bar; by default only on a terminal.
 
@@ -110,7 +129,8 @@ def write_store(
         Something else stands at `path`: a store of other settings, inputs, shape or coordinates,
         another folder, or a file.
     StoreError
-        The store cannot be written, or an operating-system error stopped the computation.
+        The store cannot be written or is being written by another run, or an operating-system
+        error stopped the computation.
     InputError
         A dataset that has no frames or holds what Zarr cannot, or settings that JSON cannot.
     FileError
@@ -127,35 +147,42 @@ def write_store(
     >>> first.written, again.written, again.kept
     (4, 0, 4)
     """
-    target = Path(path).absolute()
+    place = place_of(path, storage_options)
     dataset = _storable(dataset)
     lazy = _lazy_variables(dataset)
     provenance = {
         FORMAT: FORMAT_VERSION,
         SETTINGS: as_json(settings, where=SETTINGS),
-        INPUTS: fingerprints(inputs),
+        INPUTS: fingerprints(inputs, hashed=hashed),
     }
-    if os.path.lexists(target):
-        _check_same(target, dataset, provenance)
-    else:
-        _create(target, dataset, lazy, provenance)
-    with os_errors(f"store {target} cannot be opened for writing"):
-        group = zarr.open_group(target, mode="r+")
-        ledger = Ledger(_array(group, COMPLETE.name), target)
-    missing = int((~ledger.complete).sum())
-    if missing:
-        arrays = {name: _array(group, name) for name in lazy}
-        write_missing(target, lazy, arrays, ledger, progress)
-    return StoreReport(path=target, frames=ledger.complete.size, written=missing)
+    run = _run(provenance, as_json(record or {}, where="record"))
+    with os_errors(f"store {place} cannot be written"), writing(place) as check:
+        if place.occupied() and not (place.remote and is_draft(place)):
+            positions = _continued(place, dataset, lazy, provenance, run, grow)
+        else:
+            positions = np.arange(dataset.sizes[FRAME])
+            _begun(place, dataset, lazy, provenance, run, grow)
+        group = place.group()
+        ledger = Ledger(array(group, COMPLETE.name), place, check)
+        missing = int((~ledger.complete[positions]).sum())
+        if missing:
+            arrays = {name: array(group, name) for name in lazy}
+            write_missing(place, lazy, arrays, ledger, positions, progress)
+    frames = ledger.complete.size
+    # What an earlier scan has left behind is not this run's to count as done.
+    _tell_of_others(place, ledger)
+    return StoreReport(place.text if place.remote else place.path, frames, missing)
 
 
-def open_store(path: str | Path) -> xr.Dataset:
+def open_store(path: str | Path, *, storage_options: Mapping[str, Any] | None = None) -> xr.Dataset:
     """Open a result store.
 
     Parameters
     ----------
     path : str or Path
-        The store.
+        The store, a folder or a URL.
+    storage_options : mapping, optional
+        Options of a URL: credentials, endpoint. Environment variables serve as well.
 
     Returns
     -------
@@ -181,45 +208,107 @@ def open_store(path: str | Path) -> xr.Dataset:
     ...     stored.attrs["settings"], bool(stored.complete.all())
     ({'window': 21}, True)
     """
-    target = Path(path).absolute()
-    if not target.exists():
-        raise StoreError(f"there is no store at {target}", "Check the path.")
-    if _attributes(target) is None:
+    place = place_of(path, storage_options)
+    with os_errors(f"store {place} cannot be read"):
+        if not place.occupied():
+            raise StoreError(f"there is no store at {place}", "Check the path.")
+    if attributes_of(place) is None:
         raise StoreError(
-            f"{target} is not a wavedask result store",
+            f"{place} is not a wavedask result store",
             "Give the folder that was written as a result; open other Zarr data with xarray.",
         )
-    with os_errors(f"store {target} cannot be read"):
-        dataset: xr.Dataset = xr.open_zarr(target, consolidated=False, chunks={})
-        dataset = dataset.set_coords(COMPLETE.name)
-        for coordinate in dataset.coords.values():
-            coordinate.load()
+    dataset = settled(read_arrays(place))
     complete = dataset[COMPLETE.name]
     if not complete.all():
         missing = int((~complete).sum())
-        _logger.info("%s: %d of %d frames are not complete", target, missing, complete.size)
+        _logger.info("%s: %d of %d frames are not complete", place, missing, complete.size)
     return dataset
 
 
-def _attributes(target: Path) -> dict[str, Any] | None:
-    """Attributes of the store at `target`; None if it is something else."""
-    if not (target / METADATA).is_file():
-        return None
-    try:
-        attributes = dict(zarr.open_group(target, mode="r").attrs)
-    except OSError as error:
-        raise StoreError(f"store {target} cannot be read: {error}") from error
-    except (ValueError, KeyError, TypeError):
-        return None
-    version = attributes.get(FORMAT)
-    if not isinstance(version, int):
-        return None
-    if version > FORMAT_VERSION:
-        raise StoreError(
-            f"store {target} has format {version}, and this wavedask reads up to {FORMAT_VERSION}",
-            f"Update wavedask; the store was written by {attributes.get(VERSION)}.",
+def _run(provenance: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
+    """Entry of this run in the history of a store."""
+    package = versions()
+    return {
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        SETTINGS: provenance[SETTINGS],
+        VERSION: package["wavedask"],
+        VERSIONS: package,
+        **record,
+    }
+
+
+def _begun(
+    place: Place,
+    dataset: xr.Dataset,
+    lazy: Mapping[str, xr.Variable],
+    provenance: Mapping[str, Any],
+    run: Mapping[str, Any],
+    grow: Sequence[str] | None,
+) -> None:
+    """Create a store for a dataset."""
+    frames = dataset.sizes[FRAME]
+    eager = dataset.drop_vars(list(lazy)).compute()
+    if grow is not None and can_grow(eager):
+        eager = along_frames(eager)
+        if SCAN not in eager.coords:
+            eager = eager.assign_coords({SCAN: (FRAME, np.zeros(frames, np.int64), SCAN_ATTRS)})
+    attributes = {
+        **as_json(dict(dataset.attrs), where="attributes"),
+        **provenance,
+        VERSION: run[VERSION],
+        VERSIONS: run[VERSIONS],
+        CREATED: run["started"],
+        RUNS: [{**run, "frames": frames, SCAN: 0}],
+    }
+    create(place, eager, lazy, attributes, frames=frames)
+
+
+def _continued(
+    place: Place,
+    dataset: xr.Dataset,
+    lazy: Mapping[str, xr.Variable],
+    provenance: Mapping[str, Any],
+    run: Mapping[str, Any],
+    grow: Sequence[str] | None,
+) -> Any:
+    """Find the frames of a dataset in the store that stands there, and add those it lacks."""
+    attributes = attributes_of(place)
+    if attributes is None:
+        raise StoreExistsError(
+            f"{place} exists and is not a wavedask result store",
+            "It was left as it is: give another path, or move it away.",
         )
-    return attributes
+    stored = read_arrays(place)
+    eager = dataset.drop_vars(list(lazy)).compute()
+    found = match(place, stored, attributes, eager, lazy, provenance, grow=grow)
+    complete = stored[COMPLETE.name].values
+    known = found.positions[found.positions < complete.size]
+    if complete[known].all() and not found.gained:
+        return found.positions
+    runs = attributes.get(RUNS, [])
+    entry = {**run, "frames": complete.size + found.gained}
+    if found.gained:
+        entry[SCAN] = 1 + max((past[SCAN] for past in runs if SCAN in past), default=0)
+    changed = {
+        **attributes,
+        INPUTS: merged_inputs(attributes[INPUTS], provenance[INPUTS]),
+        RUNS: [*runs, entry],
+    }
+    if found.gained:
+        grow_store(place, stored, eager, found, changed, lazy=set(lazy))
+    else:
+        with os_errors(f"store {place} cannot be written"):
+            place.commit(changed, [str(name) for name in stored.variables])
+    return found.positions
+
+
+def _tell_of_others(place: Place, ledger: Ledger) -> None:
+    """Log frames that are not complete and were not this run's to compute."""
+    left = int((~ledger.complete).sum())
+    if left:
+        _logger.warning(
+            "%s: %d frames of an earlier scan are not complete; run that again, too", place, left
+        )
 
 
 def _storable(dataset: xr.Dataset) -> xr.Dataset:
@@ -264,106 +353,4 @@ def _lazy_variables(dataset: xr.Dataset) -> dict[str, xr.Variable]:
             {dim: max(sizes) for dim, sizes in variable.chunksizes.items()} | {FRAME: frames}
         )
         for name, variable in lazy.items()
-    }
-
-
-def _create(
-    target: Path,
-    dataset: xr.Dataset,
-    lazy: Mapping[str, xr.Variable],
-    provenance: Mapping[str, Any],
-) -> None:
-    """Create a store whose frames are all missing, in full or not at all."""
-    eager = dataset.drop_vars(list(lazy)).compute()
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    package = versions()
-    eager.attrs = {
-        **as_json(dict(dataset.attrs), where="attributes"),
-        **provenance,
-        VERSION: package["wavedask"],
-        VERSIONS: package,
-        CREATED: now,
-    }
-    for name, variable in eager.variables.items():
-        variable.attrs = as_json(variable.attrs, where=f"attributes of {name}")
-    draft = target.with_name(f".{target.name}.{uuid.uuid4().hex}.draft")
-    with os_errors(f"store {target} cannot be created"):
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            eager.to_zarr(draft, mode="w-", zarr_format=3, consolidated=False)
-            group = zarr.open_group(draft, mode="r+")
-            for name, variable in lazy.items():
-                _allocate(group, name, variable)
-            frames = dataset.sizes[FRAME]
-            # Nothing to compute is complete from the start. One chunk, so that one atomic rename
-            # replaces the whole ledger.
-            ledger = xr.Variable((FRAME,), np.full(frames, not lazy), COMPLETE.attrs)
-            _allocate(group, COMPLETE.name, ledger)[:] = ledger.values
-            draft.rename(target)
-        except BaseException:
-            shutil.rmtree(draft, ignore_errors=True)
-            raise
-
-
-def _allocate(group: zarr.Group, name: str, variable: xr.Variable) -> zarr.Array[Any]:
-    """Create the metadata of one array; its chunks are the blocks of `variable`."""
-    chunks = tuple(max(sizes) for sizes in variable.chunks or ((n,) for n in variable.shape))
-    return group.create_array(
-        name,
-        shape=variable.shape,
-        chunks=chunks,
-        dtype=variable.dtype,
-        fill_value=np.nan if variable.dtype.kind in "fc" else 0,
-        compressors=COMPRESSOR,
-        dimension_names=[str(dim) for dim in variable.dims],
-        attributes=as_json(variable.attrs, where=f"attributes of {name}"),
-    )
-
-
-def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:
-    """Open an array to be written; a block of nothing but the fill value is stored as well."""
-    # open_array() takes a `config` too, and ignores it where the array exists.
-    with zarr.config.set({"array.write_empty_chunks": True}):
-        return zarr.open_array(group.store, path=name, mode="r+")
-
-
-def _check_same(target: Path, dataset: xr.Dataset, provenance: Mapping[str, Any]) -> None:
-    """Refuse what stands at `target` unless it is a store that `dataset` would complete."""
-    attributes = _attributes(target)
-    if attributes is None:
-        raise StoreExistsError(
-            f"{target} exists and is not a wavedask result store",
-            "It was left as it is: give another path, or move it away.",
-        )
-    found = differences(_comparable(attributes), _comparable(provenance))
-    if not found:
-        stored = open_store(target).drop_vars(COMPLETE.name)
-        values: Mapping[Any, Any] = stored.variables
-        found = differences(_layout(stored), _layout(dataset)) or [
-            f"{name} has other values there than here"
-            for name, variable in dataset.variables.items()
-            if not variable.chunks and not values[name].equals(variable)
-        ]
-    if found:
-        more = f"; and {len(found) - 3} more" if len(found) > 3 else ""
-        raise StoreExistsError(
-            f"{target} holds another result: {'; '.join(found[:3])}{more}",
-            "It was left as it is: give another path, or remove it to compute it anew.",
-        )
-
-
-def _comparable(provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """Keep settings and inputs, the latter by path."""
-    inputs = {item["path"]: {**item} for item in provenance[INPUTS]}
-    return {SETTINGS: provenance[SETTINGS], INPUTS: inputs}
-
-
-def _layout(dataset: xr.Dataset) -> dict[str, Any]:
-    """Dimensions, shape and data type of each variable, alike before and after storage."""
-    return {
-        str(name): {
-            "shape": {str(dim): size for dim, size in variable.sizes.items()},
-            "data type": "text" if variable.dtype.kind in "OT" else variable.dtype.name,
-        }
-        for name, variable in sorted(dataset.variables.items(), key=lambda item: str(item[0]))
     }

@@ -18,16 +18,23 @@ from wavedask.conventions import (
     PIXEL,
     QUANTITIES,
     ROLE,
+    SCAN,
     UNITS,
     UNKNOWN_UNIT,
     X,
     Y,
 )
+from wavedask.io.euxfel import is_run_file
+from wavedask.io.files import Format, format_of
+from wavedask.io.hdf5 import ScanSummary
+from wavedask.layout import CREATED, INPUTS, RUNS, SETTINGS, VERSION, VERSIONS
 from wavedask.pipeline import BLIND_PIXELS, plan
+from wavedask.places import METADATA, URL, place_of
 from wavedask.prefixes import prefixed
+from wavedask.provenance import changes, differences
+from wavedask.reproduce import recorded
 from wavedask.stages import REGISTRATION, Stages
-from wavedask.store import CREATED, INPUTS, SETTINGS, VERSION, open_store
-from wavedask.writer import METADATA
+from wavedask.store import open_store
 
 Rows = list[tuple[str, str]]
 
@@ -44,6 +51,8 @@ def is_store(path: str | Path) -> bool:
     False
     """
     try:
+        if URL.match(str(path)):
+            return place_of(str(path)).document() is not None
         return (Path(path) / METADATA).is_file()
     except OSError:
         # Who opens it next tells why.
@@ -110,6 +119,55 @@ def describe_scan(scan: xr.Dataset, *, everything: bool = False) -> Rows:
     return described
 
 
+def hdf5_file(path: str | Path) -> bool:
+    """Whether a path is an HDF5 file that holds scans; a run of the European XFEL is one itself.
+
+    Examples
+    --------
+    >>> hdf5_file("sample_0000.edf")
+    False
+    """
+    file = Path(path)
+    return format_of(file) is Format.HDF5 and file.is_file() and not is_run_file(file)
+
+
+def describe_scans(scans: Iterable[ScanSummary]) -> Rows:
+    """Describe the scans of an HDF5 file: titles, cameras, motors that moved.
+
+    Parameters
+    ----------
+    scans : iterable of ScanSummary
+        As of `wavedask.io.hdf5.list_scans`.
+
+    Returns
+    -------
+    list of (str, str)
+        The name of a scan and its title, then its cameras and motors.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from wavedask.io.hdf5 import list_scans
+    >>> from wavedask.simulate.writers import Exposure, FrameWriter
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     frame = np.zeros((8, 9), "uint16")
+    ...     frames = [Exposure(frame, {"lens_x": n}) for n in range(3)]
+    ...     source = FrameWriter(folder, file_format="hdf5").write("lens scan", frames).source
+    ...     for name, value in describe_scans(list_scans(Path(source))):
+    ...         print(f"{name}: {value}")
+    1.1: lens scan
+    1.1/instrument/pco/data: 3 frames of 8 x 9 px, uint16, bitshuffle
+    motors that moved: lens_x
+    """
+    described: Rows = []
+    for scan in scans:
+        state = " (still running)" if scan.running else ""
+        described.append((scan.name, f"{scan.title or 'no title'}{state}"))
+        described += scan.cameras.items() or [("cameras", "none")]
+        described.append(("motors that moved", ", ".join(scan.moving) or "none"))
+    return described
+
+
 def describe_store(path: str | Path) -> Rows:
     """Describe a result store: what is complete, motors, axes, variables, settings, origin.
 
@@ -156,6 +214,63 @@ def describe_store(path: str | Path) -> Rows:
         ("input", f"{len(stored.attrs[INPUTS])} files"),
         ("written by", f"wavedask {stored.attrs[VERSION]}, {stored.attrs[CREATED]}"),
     ]
+
+
+def describe_history(path: str | Path, *, verify: bool = False) -> Rows:
+    """Describe how a result store came about: runs, settings, versions, inputs, calibration.
+
+    Parameters
+    ----------
+    path : path or URL
+        The store.
+    verify : bool, default False
+        Whether to look for inputs that have changed since. Where hashes are kept the files are
+        read.
+
+    Returns
+    -------
+    list of (str, str)
+
+    Raises
+    ------
+    StoreError
+        Not a result store.
+    """
+    attributes = recorded(path)
+    described: Rows = []
+    settings: Mapping[str, Any] = {}
+    for number, entry in enumerate(attributes.get(RUNS, [attributes])):
+        scan = f", adds scan {entry[SCAN]}" if SCAN in entry else ", resumes"
+        frames = f"{entry['frames']} frames" if "frames" in entry else "frames unknown"
+        started = entry.get("started", attributes[CREATED])
+        described.append((f"run {number}", f"{started}, {frames}{scan}"))
+        changed = differences(settings, entry[SETTINGS]) if number else []
+        described += [("  changed", line) for line in changed]
+        settings = entry[SETTINGS]
+        libraries = ", ".join(f"{name} {v}" for name, v in entry.get(VERSIONS, {}).items())
+        described.append(("  versions", libraries))
+    first = attributes[SETTINGS]
+    described += [(f"settings, {key}", _setting(value)) for key, value in first.items() if value]
+    inputs = attributes[INPUTS]
+    size = sum(item["size"] for item in inputs)
+    hashed = sum("sha256" in item for item in inputs)
+    kept = f", {hashed} with SHA-256" if hashed else ""
+    described.append(("inputs", f"{len(inputs)} files, {_bytes(size)}{kept}"))
+    described += [("  input", _input(item)) for item in inputs]
+    if verify:
+        found = changes(inputs)
+        described.append(("inputs now", "; ".join(found) or "unchanged"))
+    return described
+
+
+def _setting(value: Any) -> str:
+    return _listed(value) if isinstance(value, Mapping) else str(value)
+
+
+def _input(item: Mapping[str, Any]) -> str:
+    when = np.datetime64(item["mtime_ns"], "ns").astype("datetime64[s]")
+    digest = f", sha256 {item['sha256']}" if "sha256" in item else ""
+    return f"{item['path']}, {item['size']} bytes, {when}Z{digest}"
 
 
 def describe_plan(prepared: Stages) -> Rows:
@@ -220,7 +335,9 @@ def _range(coord: xr.DataArray) -> str:
     values = np.unique(coord.values[np.isfinite(coord.values)])
     if not values.size:
         return "no number"
-    return f"{values[0]:g} … {values[-1]:g}{_unit(coord)} ({values.size} values)"
+    unknown = int((~np.isfinite(coord.values)).sum())
+    gaps = f", unknown in {unknown} frames" if unknown else ""
+    return f"{values[0]:g} … {values[-1]:g}{_unit(coord)} ({values.size} values{gaps})"
 
 
 def _bytes(count: int) -> str:

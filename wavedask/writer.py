@@ -1,12 +1,12 @@
 """Writing: each block of a lazy dataset by its own task, each finished frame in the ledger."""
 
 import platform
+import sys
 import threading
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import product
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -20,89 +20,130 @@ from numpy.typing import NDArray
 
 from wavedask.conventions import FRAME
 from wavedask.errors import StoreError, WavedaskError
+from wavedask.picking import pick_frames
+from wavedask.places import METADATA, Place
 from wavedask.progress import run_each
 
 FLUSH_SECONDS: Final = 0.5
 """Time between two writes of the ledger: what a killed run must do again."""
 
-METADATA: Final = "zarr.json"
-"""File that every Zarr group and array has."""
-
 
 def write_missing(
-    target: Path,
+    place: Place,
     lazy: Mapping[str, xr.Variable],
     arrays: Mapping[str, zarr.Array[Any]],
     ledger: "Ledger",
+    positions: NDArray[np.intp],
     progress: bool | None,
 ) -> None:
-    """Compute and write the blocks of the frames that the ledger lacks.
+    """Compute and write the frames that the ledger lacks.
 
     Parameters
     ----------
-    target : Path
+    place : Place
         The store.
     lazy : mapping of str to xarray.Variable
         Variables to compute, each with the dimension ``frame``.
     arrays : mapping of str to zarr.Array
-        Where to write them; all have the same number of frames per chunk.
+        Where to write them.
     ledger : Ledger
         What is complete; updated as frames land.
+    positions : ndarray of int
+        Frame of the store for each frame of the variables.
     progress : bool, optional
         Whether to show a progress bar; by default only on a terminal.
     """
-    name, variable = next(iter(lazy.items()))
-    per_block = arrays[name].chunks[variable.dims.index(FRAME)]
-    missing = np.unique(np.flatnonzero(~ledger.complete) // per_block)
-    tasks, block_of = _write_tasks(target, lazy, arrays, missing)
+    wanted = np.flatnonzero(~ledger.complete[positions])
+    wanted = wanted[np.argsort(positions[wanted], kind="stable")]
+    rows = positions[wanted]
+    # What shares a chunk of any of the arrays is written by one task.
+    together = np.lcm.reduce([unit_of(a)[_frame_axis(lazy[n])] for n, a in arrays.items()])
+    starts = np.flatnonzero(np.diff(rows // together, prepend=-1))
+    blocks = np.split(rows, starts[1:])
+    tasks, block_of = _write_tasks(place, _picked(lazy, wanted), arrays, blocks)
     outstanding = np.bincount(block_of)
 
     def landed(index: int, _: Any) -> None:
         block = block_of[index]
         outstanding[block] -= 1
         if outstanding[block] == 0:
-            ledger.mark(block * per_block, per_block)
+            ledger.mark(blocks[block])
 
-    with os_errors(f"writing {target} was interrupted"), ledger:
-        run_each(tasks, label=f"writing {target.name}", on_done=landed, show=progress)
+    with os_errors(f"writing {place} was interrupted"), ledger:
+        run_each(tasks, label=f"writing {place.name}", on_done=landed, show=progress)
+
+
+def unit_of(array: zarr.Array[Any]) -> tuple[int, ...]:
+    """Shape of what is written at once: a shard, or a chunk where there are none."""
+    return array.shards or array.chunks
+
+
+def _frame_axis(variable: xr.Variable) -> int:
+    return variable.dims.index(FRAME)
+
+
+def _picked(lazy: Mapping[str, xr.Variable], frames: NDArray[np.intp]) -> dict[str, xr.Variable]:
+    """Variables at some of their frames, in their order."""
+    if np.array_equal(frames, np.arange(next(iter(lazy.values())).sizes[FRAME])):
+        return dict(lazy)
+    picked = pick_frames(xr.Dataset(dict(lazy)), frames)
+    return {name: picked[name].variable for name in lazy}
 
 
 def _write_tasks(
-    store: Path,
+    place: Place,
     lazy: Mapping[str, xr.Variable],
     arrays: Mapping[str, zarr.Array[Any]],
-    missing: NDArray[np.integer[Any]],
+    frames: Sequence[NDArray[np.intp]],
 ) -> tuple[list[Delayed], list[int]]:
-    """Tasks that write the `missing` blocks of frames, and the block of frames of each."""
+    """Tasks that write blocks of `frames` of the store, and the block of each task."""
     # A name of this run alone: a cluster must not take a write of an earlier run, into a store
     # since removed, for this one.
     run = uuid.uuid4().hex
     written: list[da.Array] = []
-    keys: list[list[Any]] = [[] for _ in missing]
+    keys: list[list[Any]] = [[] for _ in frames]
     for number, names in enumerate(_alike(lazy, arrays)):
-        blocks = [lazy[name].data.rechunk(arrays[name].chunks) for name in names]
+        axis = _frame_axis(lazy[names[0]])
+        chunks: list[Any] = list(unit_of(arrays[names[0]]))
+        chunks[axis] = tuple(block.size for block in frames)
+        blocks = [lazy[name].data.rechunk(tuple(chunks)) for name in names]
         acknowledged = da.map_blocks(
             _write_blocks,
             *blocks,
+            _rows(frames, axis=axis, ndim=len(chunks), name=f"rows-{number}-{run}"),
             targets=[arrays[name] for name in names],
-            store=store,
+            place=place,
+            axis=axis,
             name=f"write-{number}-{run}",
             dtype=bool,
             chunks=tuple((1,) * count for count in blocks[0].numblocks),
             meta=np.empty((0,) * blocks[0].ndim, dtype=bool),
         )
         written.append(acknowledged)
-        axis = lazy[names[0]].dims.index(FRAME)
-        for position, block in enumerate(missing):
+        for position in range(len(frames)):
             grid = [range(count) for count in acknowledged.numblocks]
-            grid[axis] = range(block, block + 1)
+            grid[axis] = range(position, position + 1)
             keys[position] += [(acknowledged.name, *index) for index in product(*grid)]
     # All at once: dask.optimize() treats each array by itself, and what two of them need would
     # be computed twice.
     whole = HighLevelGraph.merge(*(array.__dask_graph__() for array in written))
     graph = dict(written[0].__dask_optimize__(whole, [key for frame in keys for key in frame]))
     tasks = [Delayed(key, graph) for frame in keys for key in frame]
-    return tasks, [int(block) for block, frame in zip(missing, keys, strict=True) for _ in frame]
+    return tasks, [block for block, frame in enumerate(keys) for _ in frame]
+
+
+def _rows(frames: Sequence[NDArray[np.intp]], *, axis: int, ndim: int, name: str) -> da.Array:
+    """Frames of the store of each block, as an array beside those that are written."""
+    shape = [1] * ndim
+    shape[axis] = -1
+    layer: Any = {
+        (name, *(k if dim == axis else 0 for dim in range(ndim))): block.reshape(shape)
+        for k, block in enumerate(frames)
+    }
+    sizes: list[tuple[int, ...]] = [(1,)] * ndim
+    sizes[axis] = tuple(block.size for block in frames)
+    graph = HighLevelGraph.from_collections(name, layer, dependencies=[])
+    return da.Array(graph, name, tuple(sizes), meta=np.empty((0,) * ndim, np.intp))
 
 
 def _alike(
@@ -111,7 +152,7 @@ def _alike(
     """Names of the variables with the same grid: one task writes a block of all of them."""
     groups: dict[Any, list[str]] = {}
     for name, variable in lazy.items():
-        grid = (variable.dims, variable.shape, arrays[name].chunks)
+        grid = (variable.dims, variable.shape, unit_of(arrays[name]))
         groups.setdefault(grid, []).append(name)
     return list(groups.values())
 
@@ -119,14 +160,24 @@ def _alike(
 def _write_blocks(
     *blocks: NDArray[Any],
     targets: list[zarr.Array[Any]],
-    store: Path,
+    place: Place,
+    axis: int,
     block_id: tuple[int, ...],
 ) -> NDArray[np.bool_]:
-    """Write blocks as the chunks that they are; runs where they were computed."""
-    for block, target in zip(blocks, targets, strict=True):
+    """Write blocks to where they belong; runs where they were computed.
+
+    The last of the blocks holds the frames of the store. No other task writes to the same chunks.
+    """
+    *values, rows = blocks
+    frames = rows.ravel()
+    for block, target in zip(values, targets, strict=True):
+        where: list[Any] = [
+            slice(index * size, min(length, (index + 1) * size))
+            for index, size, length in zip(block_id, unit_of(target), target.shape, strict=True)
+        ]
+        where[axis] = slice(int(frames[0]), int(frames[-1]) + 1)
         expected = tuple(
-            min(size, length - index * size)
-            for index, size, length in zip(block_id, target.chunks, target.shape, strict=True)
+            frames.size if dim == axis else part.stop - part.start for dim, part in enumerate(where)
         )
         if block.shape != expected:
             raise StoreError(
@@ -134,13 +185,17 @@ def _write_blocks(
                 "The function that computes it returns other chunks than it declares.",
             )
         # Without this, a worker that does not see the store would make a folder of its own.
-        if not (store / target.path / METADATA).is_file():
+        if not place.remote and not (place.path / target.path / METADATA).is_file():
             raise StoreError(
-                f"a worker on {platform.node()} does not find the store {store}",
+                f"a worker on {platform.node()} does not find the store {place}",
                 "Put the store on a file system that all workers see under the same path.",
             )
-        with os_errors(f"block {block_id} of {target.path!r} cannot be written to {store}"):
-            target.blocks[block_id] = block
+        with os_errors(f"block {block_id} of {target.path!r} cannot be written to {place}"):
+            if where[axis].stop - where[axis].start == frames.size:
+                target[tuple(where)] = block
+            else:
+                where[axis] = frames
+                target.oindex[tuple(where)] = block
     return np.ones((1,) * len(block_id), dtype=bool)
 
 
@@ -151,9 +206,10 @@ class Ledger:
     number of frames, and none waits for the next frame to end.
     """
 
-    def __init__(self, array: zarr.Array[Any], target: Path) -> None:
+    def __init__(self, array: zarr.Array[Any], place: Place, check: Callable[[], None]) -> None:
         self._array = array
-        self._target = target
+        self._place = place
+        self._check = check
         self.complete: NDArray[np.bool_] = np.asarray(array[:], dtype=bool)
         self._changed = False
         self._failure: WavedaskError | None = None
@@ -175,12 +231,12 @@ class Ledger:
         self._thread.join()
         self._flush()
 
-    def mark(self, first: int, count: int) -> None:
+    def mark(self, frames: NDArray[np.intp]) -> None:
         """Mark frames as complete; raise what the flushing thread ran into."""
         if self._failure is not None:
             raise self._failure
         with self._lock:
-            self.complete[first : first + count] = True
+            self.complete[frames] = True
             self._changed = True
 
     def _flush_regularly(self) -> None:
@@ -197,19 +253,30 @@ class Ledger:
                 return
             marks = self.complete.copy()
             self._changed = False
-        with os_errors(f"the ledger of store {self._target} cannot be written"):
+        self._check()
+        with os_errors(f"the ledger of store {self._place} cannot be written"):
             # Zarr writes a chunk beside the old one and renames it: there is always a whole one.
             self._array[:] = marks
 
 
 @contextmanager
 def os_errors(problem: str) -> Iterator[None]:
-    """Turn an error of the operating system into one that names the store."""
+    """Turn an error of a file system or an object store into one that names the store."""
     try:
         yield
-    except OSError as error:
+    except Exception as error:
+        if isinstance(error, WavedaskError) or not isinstance(error, (OSError, _object_error())):
+            raise
+        said = str(error).strip().split("\n", maxsplit=1)[0]
         raise StoreError(
-            f"{problem}: {error}",
-            "Check permissions, free space and quota, and that the files are still there; then "
-            "run the same again: frames already complete are kept.",
+            f"{problem}: {said}",
+            "Check permissions or credentials, free space and quota, and that the files are still "
+            "there; then run the same again: frames already complete are kept.",
         ) from error
+
+
+def _object_error() -> type[Exception]:
+    """Find what obstore raises, where it is in use."""
+    module = sys.modules.get("obstore.exceptions")
+    found: type[Exception] = OSError if module is None else module.BaseError
+    return found

@@ -123,7 +123,7 @@ def given_columns(motors: Motors, *, n_frames: int) -> list[Column]:
                 f" {n_frames} frames",
                 "Give one number, or one per frame in the order of the files.",
             )
-        columns.append(_column(name, values))
+        columns.append(titled_column(name, values))
     return columns
 
 
@@ -131,7 +131,30 @@ def _counted(values: npt.NDArray[np.float64]) -> str:
     return " x ".join(str(size) for size in values.shape)
 
 
-def _column(title: str, values: npt.NDArray[np.float64]) -> Column:
+def titled_column(title: str, values: npt.NDArray[np.float64]) -> Column:
+    """Make a column of positions under a title such as ``detx`` or ``detx [mm]``.
+
+    Parameters
+    ----------
+    title : str
+        Name of the motor, perhaps with its unit in brackets.
+    values : numpy.ndarray
+        The positions.
+
+    Returns
+    -------
+    Column
+
+    Raises
+    ------
+    MotorError
+        If the title is no name.
+
+    Examples
+    --------
+    >>> titled_column("detx [mm]", np.array(0.5)).units
+    'mm'
+    """
     match = NAME_AND_UNIT.fullmatch(title.strip())
     if match is None or not match["name"]:
         raise MotorError(f"{title!r} is no name of a motor", "Write 'detx' or 'detx [mm]'.")
@@ -146,7 +169,7 @@ def _sidecar_columns(path: Path, n_frames: int) -> list[Column]:
             "Write one row per frame, in the order of the files, below the row of names.",
         )
     table = np.array([_numbers(row, names, line, path) for line, row in lines])
-    return [_column(name, values) for name, values in zip(names, table.T, strict=True)]
+    return [titled_column(name, values) for name, values in zip(names, table.T, strict=True)]
 
 
 def _sidecar_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:

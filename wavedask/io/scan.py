@@ -1,41 +1,21 @@
 """open_scan(): files, headers and motors become one labelled, lazy dataset."""
 
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import xarray as xr
 
-from wavedask.conventions import (
-    DIMENSIONLESS,
-    FRAME,
-    IMAGE,
-    LONG_NAME,
-    POSITION_X,
-    POSITION_Y,
-    SOURCE_FILE,
-    SOURCE_INDEX,
-    UNITS,
-    X,
-    Y,
-    labelled,
-)
-from wavedask.errors import CorruptFileError, InputError
-from wavedask.io.columns import Column, coordinates, gather
-from wavedask.io.edf import read_edf
-from wavedask.io.files import Format, Source, find_files
-from wavedask.io.frames import FrameRecord, FrameStack, Stack, lazy, reading
-from wavedask.io.hdf5 import read_hdf5
-from wavedask.io.motors import Motors, given_columns
-from wavedask.io.tiff import read_tiff
-from wavedask.progress import progress_bar
+from wavedask.conventions import IMAGE, SOURCE_FILE, labelled
+from wavedask.errors import InputError
+from wavedask.io.files import Source
+from wavedask.io.frames import lazy
+from wavedask.io.motors import Motors
+from wavedask.io.opening import AGAIN, Opened, open_source
 
-READERS = {Format.EDF: read_edf, Format.TIFF: read_tiff}
-"""Readers of formats whose frames may be spread over many files."""
-THREADS = 8
-"""Headers read at a time: enough to hide the latency of a file server."""
+CHUNKS: Final = "wavedask_chunks"
+"""Item of the encoding of a scan: the chunks that were asked for, which the engine is not told."""
 
 
 def open_scan(
@@ -44,6 +24,7 @@ def open_scan(
     motors: Motors | None = None,
     units: Mapping[str, str] | None = None,
     scan: str | None = None,
+    image: str | None = None,
     chunks: Mapping[str, Any] | None = None,
     progress: bool | None = None,
 ) -> xr.Dataset:
@@ -53,20 +34,26 @@ def open_scan(
     ----------
     source : path, or sequence of paths
         A file, a glob, a folder, or a list of those. EDF (also ``.edf.gz``, ``.edf.bz2``; one or
-        many frames per file), TIFF (one or many pages), or one HDF5 file. The files of a glob or
-        a folder are taken in natural order (``frame_2`` before ``frame_10``), a list in its own.
-    motors : mapping of str to array_like, or path, optional
+        many frames per file), TIFF (one or many pages), one HDF5 file (BLISS, NeXus, NXtomo, Data
+        Exchange, or any other with `image`), or the folder of a run of the European XFEL. The
+        files of a glob or a folder are taken in natural order (``frame_2`` before ``frame_10``), a
+        list in its own.
+    motors : mapping of str to array_like or str, or path, optional
         Positions by name, one number or one per frame, that add to those of the header or replace
         them; what `mesh` returns; or a CSV file whose first row names the motors and which has
-        one row per frame below. A name may carry a unit: ``"detx [mm]"``.
+        one row per frame below. In an HDF5 file, also the path of a dataset. A name may carry a
+        unit: ``"detx [mm]"``.
     units : mapping of str to str, optional
         Units by name of a coordinate, where the file names none or a wrong one.
     scan : str, optional
         HDF5 only: name of the scan, such as ``"1.1"``, or the path of one camera in it. By
         default the only one with images.
+    image : str, optional
+        HDF5 only: path of the dataset with the frames (from `scan`, if that is given), where no
+        layout says it; ``"SOURCE[key]"`` in a run of the European XFEL.
     chunks : mapping of str to int, optional
-        Chunk size by dimension; by default one whole frame each. For a compressed HDF5 file whose
-        chunks hold several frames, choose that number of frames.
+        Chunk size by dimension; by default one whole frame each, or as many as share a chunk of
+        an HDF5 file, up to 32 MiB.
     progress : bool, optional
         Whether to show a bar while headers are read; by default in a terminal only.
 
@@ -94,6 +81,7 @@ def open_scan(
     See Also
     --------
     mesh : positions of a mesh scan.
+    refresh : see the frames that have come since.
     input_files : files that a scan was opened from.
 
     Notes
@@ -101,6 +89,12 @@ def open_scan(
     A motor called like a dimension or a variable of this package (``x``, ``image``), and a counter
     or header item called like a motor, is given its role as a prefix: ``motor_x``,
     ``counter_mono``, ``header_energy``; a slash in a name becomes an underscore.
+
+    HDF5 files are opened without a lock. Of a scan of BLISS that is still running come the frames
+    whose motors are all recorded; the attribute ``unfinished`` says how many those are.
+
+    ``image_key`` says what the frames of NXtomo and Data Exchange files are: 0 sample, 1 flat,
+    2 dark, 3 invalid. A position that a file does not know is NaN, and never guessed.
 
     A file is checked against its header when it is opened; if it changes afterwards, the
     computation raises a `FileError` that names it.
@@ -118,25 +112,10 @@ def open_scan(
     2.0
     >>> folder.cleanup()
     """
-    files, format_ = find_files(source)
-    if format_ is Format.HDF5:
-        stack, columns, constants = _open_hdf5(files, scan)
-    else:
-        if scan is not None:
-            raise InputError(
-                f"scan={scan!r} with {format_.name} files", "Only HDF5 files hold several scans."
-            )
-        stack, columns, constants = _open_frames(files, format_, progress)
-    if motors is not None:
-        columns += given_columns(motors, n_frames=stack.shape[0])
-    coords = {
-        **_own_coordinates(stack),
-        **coordinates(columns, n_frames=stack.shape[0], units=units or {}),
-    }
-    # An HDF5 file holds many scans: without its name, dask would take them for one.
-    stamp = ([_stamp(path) for path in files], scan)
-    image = labelled(lazy(stack, stamp=stamp, chunks=chunks), IMAGE, coords=coords)
-    return xr.Dataset({IMAGE.name: image}, attrs=constants)
+    opened = open_source(
+        source, motors=motors, units=units, scan=scan, image=image, progress=progress
+    )
+    return _lazy_dataset(opened, chunks)
 
 
 def input_files(scan: xr.Dataset | xr.DataArray) -> list[Path]:
@@ -173,64 +152,53 @@ def input_files(scan: xr.Dataset | xr.DataArray) -> list[Path]:
     return [Path(name) for name in dict.fromkeys(np.atleast_1d(scan[SOURCE_FILE].values).tolist())]
 
 
-def _open_frames(
-    files: Sequence[Path], format_: Format, progress: bool | None
-) -> tuple[Stack, list[Column], dict[str, str]]:
-    reader = READERS[format_]
+def refresh(scan: xr.Dataset, *, progress: bool | None = None) -> xr.Dataset:
+    """Open the source of a scan again, and see the frames that have come since.
 
-    def read(path: Path) -> list[FrameRecord]:
-        _check_not_empty(path)
-        return reader(path)
+    Parameters
+    ----------
+    scan : xarray.Dataset
+        As of `open_scan`, or as xarray's engine ``wavedask`` opened it.
+    progress : bool, optional
+        Whether to show a bar while headers are read; by default in a terminal only.
 
-    records: list[FrameRecord] = []
-    workers = ThreadPoolExecutor(THREADS)
-    try:
-        with progress_bar("reading headers", len(files), show=progress) as advance:
-            for of_file in workers.map(read, files):
-                records += of_file
-                advance(1)
-    finally:
-        # After an error the remaining files are of no interest.
-        workers.shutdown(cancel_futures=True)
-    return FrameStack([record.frame for record in records]), *gather(records)
+    Returns
+    -------
+    xarray.Dataset
+        The whole scan as the files have it now, opened with the same arguments and held as dask
+        arrays; `scan` itself stays as it is.
 
+    Raises
+    ------
+    InputError
+        If `scan` does not say how it was opened: what is computed from a scan does not.
+    FileError, FrameMismatchError, MotorError
+        As `open_scan`.
 
-def _open_hdf5(
-    files: Sequence[Path], scan: str | None
-) -> tuple[Stack, list[Column], dict[str, str]]:
-    if len(files) > 1:
+    Examples
+    --------
+    >>> import tempfile, numpy as np, tifffile
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> tifffile.imwrite(f"{folder.name}/0.tif", np.zeros((4, 5), "uint16"))
+    >>> scan = open_scan(folder.name)
+    >>> tifffile.imwrite(f"{folder.name}/1.tif", np.ones((4, 5), "uint16"))
+    >>> scan.sizes["frame"], refresh(scan).sizes["frame"]
+    (1, 2)
+    >>> folder.cleanup()
+    """
+    again = scan.encoding.get(AGAIN)
+    if again is None:
         raise InputError(
-            f"{len(files)} HDF5 files, from {files[0]} to {files[-1]}",
-            "Open one at a time, and join the scans with xarray.concat.",
+            "the dataset does not say how it was opened",
+            "Refresh what open_scan() returned, and then select or compute again.",
         )
-    _check_not_empty(files[0])
-    found = read_hdf5(files[0], scan=scan)
-    return found.stack, found.columns, found.constants
+    return _lazy_dataset(again(progress=progress), scan.encoding.get(CHUNKS))
 
 
-def _stamp(path: Path) -> tuple[str, int, int]:
-    """Path, size and time of change: another stamp means another content."""
-    with reading(path):
-        status = path.stat()
-    return str(path), status.st_size, status.st_mtime_ns
-
-
-def _check_not_empty(path: Path) -> None:
-    with reading(path):
-        if path.stat().st_size == 0:
-            raise CorruptFileError(f"{path} is empty (0 bytes)", "Leave it out of the scan.")
-
-
-def _own_coordinates(stack: Stack) -> dict[str, xr.Variable]:
-    paths = np.array([str(path) for path, _ in stack.origins], dtype=np.dtypes.StringDType())
-    indices = np.array([index for _, index in stack.origins])
-    return {
-        SOURCE_FILE: xr.Variable(
-            (FRAME,), paths, {UNITS: DIMENSIONLESS, LONG_NAME: "file of the frame"}
-        ),
-        SOURCE_INDEX: xr.Variable(
-            (FRAME,), indices, {UNITS: DIMENSIONLESS, LONG_NAME: "number of the frame in its file"}
-        ),
-        Y: xr.Variable((Y,), np.arange(stack.shape[1]), POSITION_Y.attrs),
-        X: xr.Variable((X,), np.arange(stack.shape[2]), POSITION_X.attrs),
-    }
+def _lazy_dataset(opened: Opened, chunks: Mapping[str, Any] | None) -> xr.Dataset:
+    """Hold the pixels of a scan as a dask array."""
+    frames = lazy(opened.stack, stamp=opened.stamp, chunks=chunks)
+    image = labelled(frames, IMAGE, coords=opened.coords)
+    dataset = xr.Dataset({IMAGE.name: image}, attrs=opened.attrs)
+    dataset.encoding |= {AGAIN: opened.again, CHUNKS: chunks}
+    return dataset

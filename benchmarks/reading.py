@@ -1,0 +1,228 @@
+"""Speed of opening and reading: headers of many EDF files, raw frames, compressed HDF5.
+
+Run ``python benchmarks/reading.py``. What ``open_scan`` reads is compared with ``numpy.fromfile``
+on the same files, and with ``h5py`` in as many processes; both take turns, and the fastest
+turn of each counts: the others were disturbed by something else.
+Raw frames are read once with the page cache emptied of them, and once from the cache.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import dask.array as da
+import h5py
+import hdf5plugin
+import numpy as np
+from distributed import Client
+from figures import add_write_option, show
+
+import wavedask as wd
+from wavedask.cluster import local_client
+from wavedask.io import open_scan
+from wavedask.simulate.writers import Exposure, FrameWriter
+
+MOTORS: Final = 80
+"""Motors in the header of a frame, as at a beamline of the ESRF."""
+SMALL: Final = (16, 16)
+"""Shape of the frames whose headers are read: their pixels are not."""
+MIB: Final = 2**20
+
+
+class Row(NamedTuple):
+    """One line of the table."""
+
+    label: str
+    seconds: float
+    value: str
+    ratio: float
+
+
+def exposures(count: int, shape: tuple[int, int]) -> list[Exposure]:
+    """Make frames of a camera: photon noise, that compresses as real frames do."""
+    random = np.random.default_rng(0)
+    frame = random.poisson(2000, shape).astype(np.uint16)
+    names = [f"motor{number}" for number in range(MOTORS)]
+    return [
+        Exposure(np.roll(frame, 7 * n), {name: 0.001 * n + k for k, name in enumerate(names)})
+        for n in range(count)
+    ]
+
+
+def last_pixels(image: da.Array) -> da.Array:
+    """Read every block, and keep one pixel of it: the result is no work of its own."""
+    ones = tuple((1,) * count for count in image.numblocks)
+    last: da.Array = da.map_blocks(
+        lambda block: block[-1:, -1:, -1:].copy(),
+        image,
+        chunks=ones,
+        dtype=image.dtype,
+        meta=np.empty((0, 0, 0), image.dtype),
+    )
+    return last
+
+
+def best_seconds(
+    contenders: Sequence[Callable[[], object]], repeat: int, before: Callable[[], None]
+) -> list[float]:
+    """Time the contenders in turns; the first turn, which imports and compiles, does not count."""
+    times: list[list[float]] = [[] for _ in contenders]
+    for turn in range(repeat + 1):
+        for number, contender in enumerate(contenders):
+            before()
+            begin = time.perf_counter()
+            contender()
+            if turn:
+                times[number].append(time.perf_counter() - begin)
+    return [min(series) for series in times]
+
+
+def headers(folder: str, files: int) -> Row:
+    """Open very many EDF files."""
+    recording = FrameWriter(folder, file_format="edf").write("scan", exposures(files, SMALL))
+    begin = time.perf_counter()
+    scan = open_scan(recording.source, progress=False)
+    seconds = time.perf_counter() - begin
+    assert scan.sizes["frame"] == files
+    label = f"open {files:,} EDF files, {MOTORS} motors each"
+    return Row(label, seconds, f"{files / seconds:,.0f} files/s", float("nan"))
+
+
+def raw(folder: str, arguments: argparse.Namespace) -> list[Row]:
+    """Read raw frames in as many threads as numpy.fromfile does."""
+    shape = (arguments.size, arguments.size)
+    recording = FrameWriter(folder, file_format="edf").write(
+        "raw", exposures(arguments.frames, shape)
+    )
+    files = sorted(Path(folder).glob("*.edf"))
+    nbytes = shape[0] * shape[1] * 2
+    work = last_pixels(open_scan(recording.source).image.data)
+
+    def read(path: Path) -> int:
+        offset = path.stat().st_size - nbytes
+        return int(np.fromfile(path, np.uint16, offset=offset)[-1])
+
+    def with_numpy() -> None:
+        with ThreadPoolExecutor(arguments.workers) as pool:
+            list(pool.map(read, files))
+
+    def with_scan() -> None:
+        work.compute(scheduler="threads", num_workers=arguments.workers)
+
+    def forget() -> None:
+        for path in files:
+            descriptor = os.open(path, os.O_RDONLY)
+            os.fsync(descriptor)
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(descriptor)
+
+    rows = []
+    for state, before in (("from disk", forget), ("from the page cache", lambda: None)):
+        base, ours = best_seconds((with_numpy, with_scan), arguments.repeat, before)
+        total = arguments.frames * nbytes / MIB
+        rows += [
+            Row(f"EDF {state}, numpy.fromfile", base, f"{total / base:,.0f} MiB/s", 1.0),
+            Row(f"EDF {state}, open_scan", ours, f"{total / ours:,.0f} MiB/s", base / ours),
+        ]
+    return rows
+
+
+def read_share(path: str, dataset: str, first: int, end: int) -> int:
+    """Read as a plain program would: frames that share a chunk together."""
+    with h5py.File(path, "r", locking=False) as file:
+        deep = file[dataset].chunks[0]
+        return sum(
+            int(file[dataset][start : start + deep][-1, -1, -1])
+            for start in range(first, min(end, len(file[dataset])), deep)
+        )
+
+
+def compressed(folder: str, arguments: argparse.Namespace, client: Client, deep: int) -> list[Row]:
+    """Read bitshuffle-LZ4 frames in as many processes as h5py does."""
+    shape = (arguments.size, arguments.size)
+    path = Path(folder) / f"run_{deep}.h5"
+    dataset = "1.1/instrument/pco/data"
+    with h5py.File(path, "w") as file:
+        frames = np.stack([one.image for one in exposures(arguments.frames, shape)])
+        chunks = (deep, *(shape if deep == 1 else (shape[0] // 8, shape[1] // 8)))
+        file.create_dataset(dataset, data=frames, chunks=chunks, **hdf5plugin.Bitshuffle())
+    work = last_pixels(wd.open_scan(path).image.data)
+    shares = np.array_split(np.arange(0, arguments.frames, deep), arguments.workers)
+    bounds = [(int(share[0]), int(share[-1]) + deep) for share in shares]
+
+    def with_h5py() -> None:
+        client.gather(
+            [
+                client.submit(
+                    read_share, str(path), dataset, first, end, pure=False, workers=[worker]
+                )
+                for (first, end), worker in zip(
+                    bounds, client.scheduler_info()["workers"], strict=True
+                )
+            ]
+        )
+
+    def with_scan() -> None:
+        client.compute(work).result()
+
+    base, ours = best_seconds((with_h5py, with_scan), arguments.repeat, lambda: None)
+    total = arguments.frames * shape[0] * shape[1] * 2 / MIB
+    kind = f"bitshuffle-LZ4, chunks of {deep} frame{'s' if deep > 1 else ''}"
+    return [
+        Row(f"HDF5 {kind}, h5py", base, f"{total / base:,.0f} MiB/s", 1.0),
+        Row(f"HDF5 {kind}, open_scan", ours, f"{total / ours:,.0f} MiB/s", base / ours),
+    ]
+
+
+def measure(arguments: argparse.Namespace) -> list[Row]:
+    """Time all parts that are asked for."""
+    rows = []
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        parts = {name: Path(folder, name) for name in ("headers", "raw", "hdf5")}
+        for path in parts.values():
+            path.mkdir()
+        rows.append(headers(str(parts["headers"]), arguments.files))
+        rows += raw(str(parts["raw"]), arguments)
+        with local_client(arguments.workers) as client:
+            for deep in (1, 4):
+                rows += compressed(str(parts["hdf5"]), arguments, client, deep)
+    return rows
+
+
+def main(argv: Sequence[str] | None = None) -> list[Row]:
+    """Print the table and return its rows."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--files", type=int, default=10_000, help="EDF files that are opened")
+    parser.add_argument("--size", type=int, default=2048, help="pixels a side of a frame")
+    parser.add_argument("--frames", type=int, default=128, help="frames that are read")
+    parser.add_argument("--workers", type=int, default=2, help="threads or processes that read")
+    parser.add_argument("--repeat", type=int, default=7, help="turns, the fastest of which counts")
+    parser.add_argument("--folder", type=Path, help="where to put the files for the time being")
+    add_write_option(parser)
+    arguments = parser.parse_args(argv)
+    rows = measure(arguments)
+    show(
+        f"Opening and reading {arguments.frames} frames of {arguments.size} x {arguments.size} px "
+        f"(uint16) by {arguments.workers} workers",
+        ("what", "time / s", "rate", "of the plain reader"),
+        [
+            (
+                row.label,
+                f"{row.seconds:.2f}",
+                row.value,
+                "" if np.isnan(row.ratio) else f"{100 * row.ratio:.0f} %",
+            )
+            for row in rows
+        ],
+        write=arguments.write,
+    )
+    return rows
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,244 @@
+"""The result store: layouts and compression measured, its share of a run, memory of long runs.
+
+Run ``python benchmarks/store.py``. A tracked and integrated result of noisy speckle is written and
+read again in several layouts: whole frames, tiles, tiles in shards; without compression and with.
+Then one run is timed with its store and without, and long runs are compared with short ones.
+"""
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import dask
+import dask.array as da
+import numpy as np
+import xarray as xr
+import zarr
+from dask.base import compute
+from figures import add_write_option, show
+from numpy.typing import NDArray
+from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
+
+import wavedask as wd
+from wavedask.cluster import limit_threads
+from wavedask.layout import COMPRESSOR
+from wavedask.simulate import displaced_pair
+
+PARTS: Final = ("layout", "overhead", "memory")
+MIB: Final = 2**20
+
+
+class Row(NamedTuple):
+    """One line of the table; what does not apply is NaN."""
+
+    label: str
+    size: float = np.nan
+    files: float = np.nan
+    write: float = np.nan
+    read: float = np.nan
+    frame: float = np.nan
+    pixel: float = np.nan
+    value: float = np.nan
+
+
+def result(side: int, frames: int) -> NDArray[np.float32]:
+    """Slopes of a lens as the tracker finds them in photon noise, a frame for each position."""
+    maps = []
+    for number in range(frames):
+        pair = displaced_pair((side, side), displacement_x=0.3 + 0.1 * number, seed=number)
+        tracked = wd.cross_spot(pair.sample, pair.reference, window=21, search=4)
+        maps.append(np.asarray(tracked.displacement_x, np.float32))
+    return np.stack(maps)
+
+
+def seconds_of(call: Callable[[], Any], repeat: int) -> float:
+    """Median time of a call."""
+    times = []
+    for _ in range(repeat):
+        begin = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - begin)
+    return statistics.median(times)
+
+
+def layout_row(
+    label: str,
+    data: NDArray[np.float32],
+    folder: Path,
+    repeat: int,
+    **layout: Any,
+) -> Row:
+    """Write and read one layout, by frame and by the time of a pixel."""
+    path = folder / label.replace(" ", "_").replace(",", "")
+    array = zarr.create_array(
+        path, shape=data.shape, dtype=data.dtype, fill_value=np.nan, overwrite=True, **layout
+    )
+
+    def write() -> None:
+        for number, frame in enumerate(data):
+            array[number] = frame
+
+    frames, side = len(data), data.shape[1]
+    write()  # the first creates files and wakes threads
+    writing = seconds_of(write, repeat)
+    reading = seconds_of(lambda: [array[number] for number in range(frames)], repeat)
+    frame = seconds_of(lambda: array[frames // 2], 3 * repeat)
+    pixel = seconds_of(lambda: array[:, side // 2, side // 2], 3 * repeat)
+    assert np.array_equal(array[frames // 2], data[frames // 2], equal_nan=True)
+    files = [file for file in path.rglob("*") if file.is_file()]
+    size = sum(file.stat().st_size for file in files)
+    mib = data.nbytes / MIB
+    return Row(
+        label,
+        size / data.nbytes,
+        len(files) / frames,
+        mib / writing,
+        mib / reading,
+        1e3 * frame,
+        1e3 * pixel,
+    )
+
+
+def layouts(arguments: argparse.Namespace, folder: Path) -> list[Row]:
+    """Compare layouts, and then ways to compress the first."""
+    side, tile = arguments.size, arguments.size // 4
+    data = result(side, arguments.frames)
+    whole, tiles = (1, side, side), (1, tile, tile)
+    lz4 = {"compressors": COMPRESSOR}
+    rows: list[tuple[str, dict[str, Any]]] = [
+        ("whole frames, lz4 (the store)", {"chunks": whole, **lz4}),
+        ("tiles of a quarter side, lz4", {"chunks": tiles, **lz4}),
+        ("the same tiles in a shard per frame, lz4", {"chunks": tiles, "shards": whole, **lz4}),
+        ("whole frames, no compression", {"chunks": whole, "compressors": None}),
+        (
+            "whole frames, lz4 at level 5",
+            {"chunks": whole, "compressors": BloscCodec(cname="lz4", clevel=5, shuffle="shuffle")},
+        ),
+        ("whole frames, zstd 1", {"chunks": whole, "compressors": ZstdCodec(level=1)}),
+        (
+            "whole frames, zstd 5 with shuffle",
+            {"chunks": whole, "compressors": BloscCodec(cname="zstd", clevel=5, shuffle="shuffle")},
+        ),
+        (
+            "whole frames, lz4 with bitshuffle",
+            {
+                "chunks": whole,
+                "compressors": BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle"),
+            },
+        ),
+        ("whole frames, gzip 1", {"chunks": whole, "compressors": GzipCodec(level=1)}),
+    ]
+    return [layout_row(label, data, folder, arguments.repeat, **layout) for label, layout in rows]
+
+
+def tracking(side: int, frames: int) -> xr.Dataset:
+    """Express the tracking of many frames; each task makes its own from a few that are shared."""
+    pair = displaced_pair((side, side), displacement_x=0.7, seed=1)
+    sample, reference = (
+        xr.DataArray(
+            da.broadcast_to(
+                da.from_array(image.astype("f4")[None]), (count, side, side), chunks=(1, side, side)
+            ),
+            dims=("frame", "y", "x"),
+        )
+        for image, count in ((pair.sample, frames), (pair.reference, 1))
+    )
+    return wd.track(sample, reference, window=21, search=8)
+
+
+def overhead(arguments: argparse.Namespace, folder: Path) -> list[Row]:
+    """Compare a run with its store and without, in turns, by the work of the processor."""
+    work = tracking(arguments.size, arguments.frames)
+    sums: Any = [array.data.sum() for array in work.data_vars.values()]
+    with_store, without = [], []
+    for turn in range(arguments.repeat + 1):
+        begin = time.process_time()
+        compute(*sums)
+        middle = time.process_time()
+        wd.write_store(folder / f"{turn}.zarr", work, settings={}, progress=False)
+        end = time.process_time()
+        if turn:  # the first compiles
+            without.append(middle - begin)
+            with_store.append(end - middle)
+    share = statistics.median(with_store) / statistics.median(without) - 1
+    label = "store and ledger, processor time on top of tracking / %"
+    return [Row(label, value=100 * share)]
+
+
+def peak(side: int, frames: int, folder: Path) -> float:
+    """Write a store, and tell the peak memory of this process so far, in MiB."""
+    with limit_threads(), dask.config.set(scheduler="threads", num_workers=2):
+        maps = da.map_blocks(
+            lambda block_id: np.random.default_rng(block_id).random((1, side, side), np.float32),
+            chunks=((1,) * frames, (side,), (side,)),
+            dtype="f4",
+            meta=np.empty((0, 0, 0), "f4"),
+        )
+        data = xr.Dataset({name: (("frame", "y", "x"), maps + k) for k, name in enumerate("abcd")})
+        wd.write_store(folder / "peak.zarr", data, settings={}, progress=False)
+    # Not ru_maxrss, which begins with what the parent had.
+    status = Path("/proc/self/status").read_text()
+    return float(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+
+def memory(arguments: argparse.Namespace, folder: Path) -> list[Row]:
+    """Peak memory of runs over a number of frames, and over ten times as many."""
+    rows = []
+    for frames in (arguments.run, 10 * arguments.run):
+        # Each in a process of its own, and no larger than needed to tell.
+        words = ["--parts", "peak", "--run", str(frames), "--size", str(min(arguments.size, 512))]
+        command = [sys.executable, __file__, *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        value = float(done.stdout.split()[-1])
+        rows.append(Row(f"peak memory of {frames} frames / MiB", value=value))
+    return rows
+
+
+def main(argv: Sequence[str] | None = None) -> list[Row]:
+    """Print the table and return its rows."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", type=int, default=1024, help="pixels a side")
+    parser.add_argument("--frames", type=int, default=16, help="frames that are written")
+    parser.add_argument("--run", type=int, default=50, help="frames of the shorter run")
+    parser.add_argument("--repeat", type=int, default=3, help="turns, whose median counts")
+    parser.add_argument("--parts", nargs="+", choices=(*PARTS, "peak"), default=PARTS)
+    add_write_option(parser)
+    arguments = parser.parse_args(argv)
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as folder, limit_threads():
+        if arguments.parts == ["peak"]:
+            print(peak(arguments.size, arguments.run, Path(folder)))
+            return rows
+        for name, part in (("layout", layouts), ("overhead", overhead), ("memory", memory)):
+            if name in arguments.parts:
+                rows += part(arguments, Path(folder))
+    show(
+        f"Result store: {arguments.frames} maps of {arguments.size} x {arguments.size} px, float32",
+        (
+            "",
+            "size / raw",
+            "files / frame",
+            "write MiB/s",
+            "read MiB/s",
+            "a frame / ms",
+            "a pixel over time / ms",
+            "value",
+        ),
+        [(row.label, *(_number(value) for value in row[1:])) for row in rows],
+        write=arguments.write,
+    )
+    return rows
+
+
+def _number(value: float) -> str:
+    return "" if np.isnan(value) else f"{value:,.3g}" if value < 100 else f"{value:,.0f}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""One writer at a time; a dead one is in nobody's way."""
+
+import errno
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import pytest
+import xarray as xr
+
+from wavedask import lock
+from wavedask.errors import StoreError
+from wavedask.lock import writing
+from wavedask.places import Place
+from wavedask.store import write_store
+
+HOLDER = """
+import sys, time
+from wavedask import lock
+from wavedask.places import Place
+if sys.argv[2] == "lease":
+    lock.fcntl, lock.BEAT_SECONDS = None, 0.1
+with lock.writing(Place(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture(params=["flock", "lease"])
+def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The lock of the system, and what is used where there is none."""
+    if request.param == "lease":
+        monkeypatch.setattr(lock, "fcntl", None)
+        monkeypatch.setattr(lock, "BEAT_SECONDS", 0.1)
+    return str(request.param)
+
+
+def held_by_another(place: Place, kind: str) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(place), kind], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_a_second_writer_is_told_who_writes_until_that_one_is_dead(
+    kind: str, tmp_path: Path
+) -> None:
+    place = Place(str(tmp_path / "r.zarr"))
+    with held_by_another(place, kind) as process:
+        with (
+            pytest.raises(StoreError, match=f"another run .process {process.pid} on"),
+            writing(place),
+        ):
+            pass
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        begin = time.monotonic()
+        with writing(place) as check:
+            check()
+        assert time.monotonic() - begin < (5 if kind == "lease" else 0.5)
+    # What a dead writer left is gone with the next one that ends well.
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_right_is_given_up_when_the_body_ends(kind: str, tmp_path: Path) -> None:
+    place = Place(str(tmp_path / "r.zarr"))
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError), writing(place):
+            raise ZeroDivisionError
+    with writing(place), pytest.raises(StoreError, match="another run"), writing(place):
+        pass
+    with writing(place), writing(Place(str(tmp_path / "other.zarr"))):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_who_was_taken_over_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "fcntl", None)
+    monkeypatch.setattr(lock, "BEAT_SECONDS", 0.05)
+    place = Place(str(tmp_path / "r.zarr"))
+    with writing(place) as check:
+        check()
+        place.parent.write(".r.zarr.lock", b'{"token": "another"}')
+        deadline = time.monotonic() + 10
+        while not _refuses(check) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        with pytest.raises(StoreError, match="taken over"):
+            check()
+    # It is the other's now, and left alone.
+    assert (tmp_path / ".r.zarr.lock").exists()
+
+
+def _refuses(check: Callable[[], None]) -> bool:
+    try:
+        check()
+    except StoreError:
+        return True
+    return False
+
+
+def test_a_store_that_is_being_written_is_refused(kind: str, tmp_path: Path) -> None:
+    maps = da.ones((2, 4, 4), chunks=(1, 4, 4))
+    data = xr.Dataset({"w": (("frame", "y", "x"), maps)})
+    path = tmp_path / "r.zarr"
+    with writing(Place(str(path))), pytest.raises(StoreError, match=r"r\.zarr is being written"):
+        write_store(path, data, settings={})
+    assert write_store(path, data, settings={}).written == 2
+
+
+def test_a_file_system_without_locks_has_the_lease(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_here(*_: Any) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", none_here)
+    with writing(Place(str(tmp_path / "r.zarr"))):
+        assert b'"token": "' in (tmp_path / ".r.zarr.lock").read_bytes()
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,228 @@
+"""A store in an object store is the store that it is in a folder."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dask
+import dask.array as da
+import numpy as np
+import pytest
+import xarray as xr
+from s3 import BUCKET, KEY, SECRET, options, server
+
+from wavedask import lock
+from wavedask.cluster import connect
+from wavedask.errors import InputError, StoreError, StoreExistsError
+from wavedask.places import Place, place_of
+from wavedask.store import open_store, write_store
+from wavedask.summary import describe_store, is_store
+
+
+@pytest.fixture(scope="module")
+def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with server(tmp_path_factory.mktemp("s3")) as address:
+        yield address
+
+
+@pytest.fixture
+def url(request: pytest.FixtureRequest) -> str:
+    return f"s3://{BUCKET}/{request.node.name.replace('[', '-').strip(']')}/r.zarr"
+
+
+def scan(frames: int = 5, *, fails: int | None = None) -> xr.Dataset:
+    def block(block_id: tuple[int, ...]) -> np.ndarray[Any, Any]:
+        if block_id[0] == fails:
+            raise OSError(5, "Input/output error", "frame.edf")
+        return np.random.default_rng(block_id).standard_normal((1, 16, 16)).astype("f4")
+
+    maps = da.map_blocks(
+        lambda block_id: block(block_id),
+        chunks=((1,) * frames, (16,), (16,)),
+        dtype="f4",
+        meta=np.empty((0, 0, 0), "f4"),
+    )
+    files = np.array([f"/raw/{k}.edf" for k in range(frames)], dtype=object)
+    return xr.Dataset(
+        {"wavefront": (("frame", "y", "x"), maps, {"units": "m"})},
+        {
+            "source_file": ("frame", files),
+            "source_index": ("frame", np.zeros(frames, int)),
+            "lens_x": ("frame", np.arange(frames) / 10),
+        },
+    )
+
+
+@pytest.mark.parametrize("where", ["threads", "cluster"])
+def test_written_grown_and_read_on_s3(where: str, endpoint: str, url: str) -> None:
+    given: Any = {
+        "settings": {"window": 21},
+        "grow": ["sample"],
+        "storage_options": options(endpoint),
+    }
+    with connect(None if where == "cluster" else where, workers=2):
+        report = write_store(url, scan(3), **given)
+        assert (report.path, report.frames, report.written) == (url, 3, 3)
+        assert write_store(url, scan(3), **given).written == 0
+        assert write_store(url, scan(5), **given).written == 2
+        with pytest.raises(StoreExistsError, match="window is 21 there and 15 here"):
+            write_store(url, scan(3), **{**given, "settings": {"window": 15}})
+    stored = open_store(url, storage_options=options(endpoint))
+    np.testing.assert_array_equal(stored.wavefront, scan(5).wavefront)
+    assert stored.wave.query("lens_x > 0.15 and complete and scan == 1").sizes["frame"] == 2
+    # The lock is given up: nothing but the store is left.
+    lease = place_of(url, options(endpoint)).parent.read(".r.zarr.lock")
+    assert lease is None
+
+
+def test_credentials_may_come_from_the_environment(
+    endpoint: str, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ALLOW_HTTP": "true",
+        "AWS_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    write_store(url, scan(2), settings={})
+    assert is_store(url)
+    assert not is_store(url + "x")
+    assert dict(describe_store(url))["frames"].startswith("2, 2 complete")
+
+
+@pytest.mark.parametrize("wrong", ["key", "secret", "server"])
+def test_wrong_credentials_are_an_error_that_says_so(wrong: str, endpoint: str, url: str) -> None:
+    cases: dict[str, dict[str, Any]] = {
+        "key": {"access_key_id": "nobody"},
+        "secret": {"secret_access_key": "wrong"},
+        "server": {"endpoint": "http://127.0.0.1:9", "retry_config": {"max_retries": 0}},
+    }
+    changes = cases[wrong]
+    bad: dict[str, Any] = {**options(endpoint), **changes}
+    with pytest.raises(StoreError, match=r"r\.zarr cannot be") as caught:
+        write_store(url, scan(), settings={}, storage_options=bad)
+    assert "credentials" in caught.value.remedy
+    with pytest.raises(StoreError, match=r"r\.zarr"):
+        open_store(url, storage_options=bad)
+    with pytest.raises(StoreError, match="there is no store"):
+        open_store(url, storage_options=options(endpoint))
+
+
+def test_an_interrupted_write_is_resumed(endpoint: str, url: str) -> None:
+    given: Any = {"settings": {}, "storage_options": options(endpoint)}
+    with dask.config.set(scheduler="synchronous"):
+        with pytest.raises(StoreError, match=r"frame\.edf"):
+            write_store(url, scan(fails=3), **given)
+        done = open_store(url, storage_options=options(endpoint)).complete.values
+        assert not done[3]
+        assert write_store(url, scan(), **given).written == (~done).sum()
+    stored = open_store(url, storage_options=options(endpoint))
+    np.testing.assert_array_equal(stored.wavefront, scan().wavefront)
+
+
+def test_a_creation_that_was_killed_is_no_store_and_in_nobodys_way(
+    endpoint: str, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: Any = {"settings": {}, "storage_options": options(endpoint)}
+    with monkeypatch.context() as patch:
+        # Killed, it does not clear away what it has begun.
+        patch.setattr(Place, "commit", _killed)
+        patch.setattr(Place, "clear", lambda _: None)
+        with pytest.raises(KeyboardInterrupt):
+            write_store(url, scan(), **given)
+    with pytest.raises(StoreError, match="not a wavedask result store"):
+        open_store(url, storage_options=options(endpoint))
+    assert write_store(url, scan(), **given).written == 5
+
+
+def _killed(*_: Any, **__: Any) -> None:
+    raise KeyboardInterrupt
+
+
+KILLED = """
+import json, sys, time
+import dask, dask.array as da, numpy as np, xarray as xr
+from wavedask import lock
+from wavedask.store import write_store
+lock.BEAT_SECONDS = 0.2
+
+def block(block_id):
+    time.sleep(0.02)
+    return np.random.default_rng(block_id).standard_normal((1, 16, 16)).astype("f4")
+
+maps = da.map_blocks(block, chunks=((1,) * 60, (16,), (16,)), dtype="f4",
+                     meta=np.empty((0, 0, 0), "f4"))
+data = xr.Dataset({"wavefront": (("frame", "y", "x"), maps)})
+with dask.config.set(scheduler="threads", num_workers=2):
+    options = json.loads(sys.argv[2])
+    print(write_store(sys.argv[1], data, settings={}, storage_options=options).written)
+"""
+
+
+def test_killed_on_s3_and_resumed_is_equal_to_the_bit(
+    endpoint: str, url: str, tmp_path: Path
+) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(KILLED)
+    command = [sys.executable, str(script), url, json.dumps(options(endpoint))]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 60
+        complete = np.zeros(60, bool)
+        while not complete.sum() > 10 and time.monotonic() < deadline:
+            if is_there(url, endpoint):
+                complete = open_store(url, storage_options=options(endpoint)).complete.values
+            time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+    stored = open_store(url, storage_options=options(endpoint))
+    done = stored.complete.values
+    assert 0 < done.sum() < 60
+    expected = np.concatenate(
+        [
+            np.random.default_rng((n, 0, 0)).standard_normal((1, 16, 16)).astype("f4")
+            for n in range(60)
+        ]
+    )
+    np.testing.assert_array_equal(stored.wavefront.values[done], expected[done])
+    # The lease of the dead writer is watched for a while, and taken over.
+    again = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert again.stdout == f"{60 - done.sum()}\n"
+    np.testing.assert_array_equal(
+        open_store(url, storage_options=options(endpoint)).wavefront.values, expected
+    )
+
+
+def is_there(url: str, endpoint: str) -> bool:
+    document = place_of(url, options(endpoint)).document() or {}
+    return "wavedask_store" in document.get("attributes", {})
+
+
+def test_something_else_under_the_url_is_left_alone(endpoint: str, url: str) -> None:
+    place = place_of(url, options(endpoint))
+    place.write("notes.txt", b"years of work")
+    with pytest.raises(StoreExistsError, match="is not a wavedask result store"):
+        write_store(url, scan(), settings={}, storage_options=options(endpoint))
+    assert place.read("notes.txt") == b"years of work"
+
+
+def test_any_other_url_goes_through_fsspec(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "BEAT_SECONDS", 0.1)
+    write_store("memory://a/r.zarr", scan(3), settings={})
+    np.testing.assert_array_equal(open_store("memory://a/r.zarr").wavefront, scan(3).wavefront)
+    with pytest.raises(StoreError, match="nothing-such://"):
+        open_store("nothing-such://a/r.zarr")
+
+
+def test_options_belong_to_urls(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="belong to a URL"):
+        write_store(tmp_path / "r.zarr", scan(), settings={}, storage_options={"key": "x"})
+
+
+def test_credentials_are_not_shown() -> None:
+    assert "hidden" not in repr(place_of("s3://b/r.zarr", {"secret_access_key": "hidden"}))

@@ -1,0 +1,70 @@
+"""The accessor ``ds.wave``: functions that take a dataset first, as its methods."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import xarray as xr
+
+from wavedask.budget import budget
+from wavedask.combine import combine
+from wavedask.correct import blind_pixels, correct
+from wavedask.distortion import detector_distortion
+from wavedask.export import to_csv, to_tiff
+from wavedask.io import refresh
+from wavedask.nexus import to_nexus
+from wavedask.optics.lens import fit_lens
+from wavedask.queries import nearest, select, where_motors
+from wavedask.regrid import grid
+from wavedask.track import track
+from wavedask.wavefront import wavefront
+from wavedask.xss import self_reference, track_scan
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _method(function: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate["Wave", P], R]:
+    """Make a method of a function whose first argument is the dataset."""
+
+    @wraps(function)
+    def method(self: "Wave", /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return function(self._dataset, *args, **kwargs)
+
+    return method
+
+
+@xr.register_dataset_accessor("wave")  # type: ignore[no-untyped-call] # xarray leaves it open
+class Wave:
+    """Functions of wavedask as methods of a dataset, which is their first argument.
+
+    Each is the function of the same name, with its documentation; `query` is `select`.
+
+    Examples
+    --------
+    >>> scan = xr.Dataset(coords={"energy": ("frame", [17.0, 17.5, 18.0])})
+    >>> scan.wave.query("energy > 17").energy.values
+    array([17.5, 18. ])
+    """
+
+    def __init__(self, dataset: xr.Dataset) -> None:
+        self._dataset = dataset
+
+    refresh = _method(refresh)
+    query = _method(select)
+    nearest = _method(nearest)
+    grid = _method(grid)
+    where_motors = _method(where_motors)
+    correct = _method(correct)
+    blind_pixels = _method(blind_pixels)
+    detector_distortion = _method(detector_distortion)
+    track = _method(track)
+    track_scan = _method(track_scan)
+    self_reference = _method(self_reference)
+    combine = _method(combine)
+    wavefront = _method(wavefront)
+    budget = _method(budget)
+    fit_lens = _method(fit_lens)
+    to_nexus = _method(to_nexus)
+    to_tiff = _method(to_tiff)
+    to_csv = _method(to_csv)

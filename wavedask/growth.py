@@ -1,0 +1,359 @@
+"""Growth of a store: which frames it has already, which it gains, and why not."""
+
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.sync import sync
+from zarr.storage import MemoryStore
+
+from wavedask.conventions import COMPLETE, FRAME, SCAN, SOURCE_FILE, SOURCE_INDEX, UNITS
+from wavedask.errors import InputError, StoreExistsError
+from wavedask.layout import (
+    INPUTS,
+    RUNS,
+    SETTINGS,
+    STILL,
+    along_frames,
+    array,
+    encodings,
+    settled,
+)
+from wavedask.places import Place
+from wavedask.provenance import as_json, differences
+from wavedask.writer import os_errors
+
+Attributes = Mapping[str, Any]
+
+SCAN_ATTRS: Final = {"units": "1", "long_name": "run that added the frame"}
+
+
+@dataclass(frozen=True)
+class Match:
+    """Frames of a dataset in a store.
+
+    Attributes
+    ----------
+    positions : ndarray of int, shape (frames,)
+        Frame of the store for each frame of the dataset; new ones follow those that are there.
+    gained : int
+        How many are new.
+    """
+
+    positions: NDArray[np.intp]
+    gained: int
+
+
+def can_grow(dataset: xr.Dataset) -> bool:
+    """Whether each frame of a dataset tells where it comes from."""
+    return all(
+        name in dataset.coords and dataset[name].dims == (FRAME,)
+        for name in (SOURCE_FILE, SOURCE_INDEX)
+    )
+
+
+def match(
+    place: Place,
+    stored: xr.Dataset,
+    attributes: Attributes,
+    eager: xr.Dataset,
+    lazy: Mapping[str, xr.Variable],
+    provenance: Attributes,
+    *,
+    grow: Sequence[str] | None,
+) -> Match:
+    """Find the frames of a result in the store that is to hold them.
+
+    Parameters
+    ----------
+    place : Place
+        The store.
+    stored : xarray.Dataset
+        Its arrays, as they are.
+    attributes, provenance : mapping
+        Settings and inputs: of the store, and of the result.
+    eager : xarray.Dataset
+        The result without what is written block by block.
+    lazy : mapping
+        What is.
+    grow : sequence of str, optional
+        Settings that only say which frames there are; None if the frames must be those there.
+
+    Raises
+    ------
+    StoreExistsError
+        Another result: the message names what differs.
+    InputError
+        A frame that is in the dataset twice.
+    """
+    frames = eager.sizes[FRAME] if FRAME in eager.sizes else _frames(lazy)
+    if grow is None or not can_grow(eager) or not can_grow(stored):
+        found = differences(_comparable(attributes), _comparable(provenance))
+        there = settled(stored).drop_vars(COMPLETE.name)
+        if SCAN not in eager.coords:
+            there = there.drop_vars(SCAN, errors="ignore")
+        found = found or _differing(there, eager, lazy, whole=True)
+        _refuse(place, found)
+        return Match(np.arange(frames), 0)
+    found = differences(
+        _comparable(attributes, without=grow, of=stored),
+        _comparable(provenance, without=grow, of=eager),
+    )
+    new = along_frames(eager)
+    found = found or _differing(stored, new, lazy, whole=False)
+    _refuse(place, found)
+    keys, there_keys = _keys(new), _keys(stored)
+    if len(set(keys)) < len(keys):
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise InputError(
+            f"frame {twice[1]} of {twice[0]} is in the dataset twice", "Give each frame once."
+        )
+    at = {key: position for position, key in enumerate(there_keys)}
+    fresh = [key for key in keys if key not in at]
+    at |= {key: len(there_keys) + k for k, key in enumerate(fresh)}
+    positions = np.array([at[key] for key in keys], np.intp)
+    _refuse(place, _moved(stored, new, positions, lazy=set(lazy), growing=bool(fresh)))
+    return Match(positions, len(fresh))
+
+
+def grow_store(
+    place: Place,
+    stored: xr.Dataset,
+    eager: xr.Dataset,
+    found: Match,
+    attributes: Attributes,
+    *,
+    lazy: Set[str],
+) -> None:
+    """Lengthen a store by the frames that it lacks, as missing.
+
+    Every array is lengthened and filled by itself; who reads the store sees nothing of it until
+    the consolidated metadata is replaced at the end. Killed before, it is as it was.
+
+    Parameters
+    ----------
+    place, stored, eager, found
+        As of `match`.
+    attributes : mapping
+        New attributes of the store; the last of its runs gives the coordinate ``scan``.
+    lazy : set of str
+        Variables that are written block by block, later.
+    """
+    before = stored.sizes[FRAME]
+    total = before + found.gained
+    new = along_frames(eager)
+    added = new.isel({FRAME: np.flatnonzero(found.positions >= before)})
+    if SCAN not in new.coords:
+        number = attributes[RUNS][-1][SCAN]
+        scan = xr.Variable((FRAME,), np.full(found.gained, number), SCAN_ATTRS)
+        added = added.assign_coords({SCAN: scan})
+    written = {}
+    for name, variable in stored.variables.items():
+        if FRAME in variable.dims and name != COMPLETE.name and name not in lazy:
+            given = added.variables.get(name)
+            written[name] = _blank(variable, found.gained) if given is None else given
+            written[name] = written[name].astype(_stored_type(variable))
+    unknown = {
+        name: _spread(variable, found.positions, total)
+        for name, variable in new.variables.items()
+        if FRAME in variable.dims and name not in stored.variables
+    }
+    with os_errors(f"store {place} cannot be lengthened"):
+        group = place.group()
+        for name, variable in stored.variables.items():
+            if FRAME in variable.dims:
+                own = array(group, str(name))
+                own.resize(
+                    tuple(
+                        total if dim == FRAME else size
+                        for dim, size in zip(variable.dims, own.shape, strict=True)
+                    )
+                )
+        part = xr.Dataset(
+            {name: (variable.dims, variable.values) for name, variable in written.items()}
+        )
+        part.to_zarr(
+            place.open(), mode="r+", region={FRAME: slice(before, total)}, consolidated=False
+        )
+        array(group, COMPLETE.name)[before:total] = np.zeros(found.gained, bool)
+        _add_arrays(place, xr.Dataset(unknown))
+        names = [*map(str, stored.variables), *map(str, unknown)]
+        place.commit(attributes, names, coordinates=list(map(str, unknown)))
+
+
+def merged_inputs(there: list[Any], here: list[Any]) -> list[Any]:
+    """List the inputs of a store that has grown: those there, and the new ones behind them."""
+    known = {item["path"] for item in there}
+    return [*there, *(item for item in here if item["path"] not in known)]
+
+
+def _frames(lazy: Mapping[str, xr.Variable]) -> int:
+    return int(next(iter(lazy.values())).sizes[FRAME])
+
+
+def _refuse(place: Place, found: list[str]) -> None:
+    if found:
+        more = f"; and {len(found) - 3} more" if len(found) > 3 else ""
+        raise StoreExistsError(
+            f"{place} holds another result: {'; '.join(found[:3])}{more}",
+            "It was left as it is: give another path, or remove it to compute it anew.",
+        )
+
+
+def _comparable(
+    provenance: Attributes, *, without: Sequence[str] = (), of: xr.Dataset | None = None
+) -> dict[str, Any]:
+    """Keep settings, and inputs by path; of what may grow not those that frames are read from."""
+    own = set() if of is None else {str(name) for name in of[SOURCE_FILE].values}
+    settings = {key: value for key, value in provenance[SETTINGS].items() if key not in without}
+    inputs = {i["path"]: _stamp(i) for i in provenance[INPUTS] if i["path"] not in own}
+    return {SETTINGS: settings, INPUTS: inputs}
+
+
+def _stamp(item: Attributes) -> dict[str, Any]:
+    """Size and time of change: a hash is further evidence, not an identity."""
+    return {key: item[key] for key in ("path", "size", "mtime_ns")}
+
+
+def _layout(variable: xr.Variable, *, whole: bool) -> dict[str, Any]:
+    """Shape and data type of a variable, alike before and after storage."""
+    return {
+        "shape": {str(d): size for d, size in variable.sizes.items() if whole or d != FRAME},
+        "data type": "text" if variable.dtype.kind in "OTU" else variable.dtype.name,
+    }
+
+
+def _differing(
+    stored: xr.Dataset, new: xr.Dataset, lazy: Mapping[str, xr.Variable], *, whole: bool
+) -> list[str]:
+    """Name what differs in layout, or in values of what is in memory.
+
+    With `whole` all of it; otherwise all that does not lie along frame alone.
+    """
+    sides: list[dict[Any, xr.Variable]] = [{**stored.variables}, {**new.variables, **lazy}]
+    there, here = (
+        {
+            name: variable
+            for name, variable in sorted(side.items(), key=lambda item: str(item[0]))
+            if name != COMPLETE.name and (whole or name in lazy or variable.dims != (FRAME,))
+        }
+        for side in sides
+    )
+    layouts = (
+        {str(name): _layout(variable, whole=whole) for name, variable in side.items()}
+        for side in (there, here)
+    )
+    return differences(*layouts) or [
+        f"{name} has other values there than here"
+        for name, variable in here.items()
+        if name not in lazy
+        and (whole or FRAME not in variable.dims)
+        and not _equal(there[name], variable)
+    ]
+
+
+def _equal(one: xr.Variable, other: xr.Variable) -> bool:
+    """Whether dimensions and values agree; unknown ones do."""
+    # xarray leaves the method untyped.
+    return bool(one.equals(other))  # type: ignore[no-untyped-call]
+
+
+def _keys(dataset: xr.Dataset) -> list[tuple[str, int]]:
+    """File and number of each frame."""
+    files = dataset[SOURCE_FILE].values.tolist()
+    return list(zip(map(str, files), dataset[SOURCE_INDEX].values.tolist(), strict=True))
+
+
+def _moved(
+    stored: xr.Dataset,
+    new: xr.Dataset,
+    positions: NDArray[np.intp],
+    *,
+    lazy: Set[str],
+    growing: bool,
+) -> list[str]:
+    """Name what frames that are there have otherwise, and what does not fit the array there."""
+    known = np.flatnonzero(positions < stored.sizes[FRAME])
+    found = []
+    for name, variable in new.variables.items():
+        if FRAME not in variable.dims or name in (SCAN, COMPLETE.name):
+            continue
+        there = stored.variables.get(name)
+        if there is None:
+            if not growing:
+                found.append(f"{name} is absent there")
+            continue
+        here = variable.isel({FRAME: known})
+        if not _equal(there.isel({FRAME: positions[known]}), here):
+            found.append(f"{name} has other values there than here")
+        elif _other_unit(variable, there):
+            units = [v.attrs.get(UNITS) for v in (there, variable)]
+            found.append(f"{name} is in {units[0]} there and in {units[1]} here")
+        elif not _fits(variable, there):
+            found.append(f"{name} is {there.dtype} there and {variable.dtype} here")
+    if growing:
+        found += [
+            f"{name} is {variable.dtype} there and absent here"
+            for name, variable in stored.variables.items()
+            if variable.dims == (FRAME,)
+            and name not in {SCAN, COMPLETE.name, *new.variables, *lazy}
+            and variable.dtype.kind in "biu"
+        ]
+    return found
+
+
+def _other_unit(variable: xr.Variable, there: xr.Variable) -> bool:
+    return variable.attrs.get(UNITS) != there.attrs.get(UNITS)
+
+
+def _fits(variable: xr.Variable, there: xr.Variable) -> bool:
+    """Whether new values can be written to the array there as they are."""
+    if variable.dtype.kind in "OTU" or there.dtype.kind in "OTU":
+        return variable.dtype.kind in "OTU" and there.dtype.kind in "OTU"
+    return bool(np.can_cast(variable.dtype, there.dtype, "same_kind"))
+
+
+def _stored_type(there: xr.Variable) -> Any:
+    return object if there.dtype.kind in "OTU" else there.dtype
+
+
+def _blank(like: xr.Variable, size: int) -> xr.Variable:
+    """Values that nobody knows."""
+    return xr.Variable((FRAME,), np.full(size, _unknown(like), _stored_type(like)))
+
+
+def _unknown(like: xr.Variable) -> Any:
+    if like.dtype.kind == "M":
+        return np.datetime64("NaT")
+    return "" if like.dtype.kind in "OTU" else np.nan
+
+
+def _spread(variable: xr.Variable, positions: NDArray[np.intp], total: int) -> xr.Variable:
+    """Values of a coordinate that the store did not have, at all of its frames."""
+    dtype = np.float64 if variable.dtype.kind in "biu" else variable.dtype
+    values = np.full(total, _unknown(variable), dtype)
+    values[positions] = variable.values
+    return xr.Variable((FRAME,), values, {k: v for k, v in variable.attrs.items() if k != STILL})
+
+
+def _add_arrays(place: Place, dataset: xr.Dataset) -> None:
+    """Add arrays without touching the attributes of the group, as `Dataset.to_zarr` would."""
+    for name, variable in dataset.variables.items():
+        variable.attrs = as_json(variable.attrs, where=f"attributes of {name}")
+    memory = MemoryStore()
+    dataset.to_zarr(memory, zarr_format=3, consolidated=False, encoding=encodings(dataset))
+
+    async def copied() -> dict[str, bytes]:
+        found = {}
+        async for key in memory.list():
+            content = await memory.get(key, default_buffer_prototype())
+            if content is not None and "/" in key:
+                found[key] = content.to_bytes()
+        return found
+
+    for key, content in sync(copied()).items():
+        place.write(key, content)

@@ -1,0 +1,160 @@
+"""The protocol between the layouts of HDF5 files and what opens them."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from wavedask.conventions import MOTOR
+from wavedask.io.columns import Column
+from wavedask.io.hdf5.access import resolved, text_of, unit_of
+from wavedask.io.hdf5.stack import frame_count
+
+IMAGE_KEY: Final = "image_key"
+"""Header item that says what a frame is: 0 sample, 1 flat, 2 dark, 3 invalid (NXtomo)."""
+SCAN_TEXTS: Final = ("title", "start_time", "end_time")
+"""Texts of a scan that become attributes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Camera:
+    """Frames of one camera in one scan.
+
+    Attributes
+    ----------
+    name : str
+        What chooses it: a path from the root of the file.
+    datasets : mapping of str to h5py.Dataset
+        Open datasets that hold the frames, in order, by their path in the file.
+    """
+
+    name: str
+    datasets: Mapping[str, h5py.Dataset]
+
+    @property
+    def frames(self) -> int:
+        """Number of frames."""
+        return sum(frame_count(dataset) for dataset in self.datasets.values())
+
+    @property
+    def lead(self) -> tuple[int, ...]:
+        """Shape of the frames of a camera with one dataset: all its axes but the last two."""
+        (dataset,) = self.datasets.values()
+        shape: tuple[int, ...] = dataset.shape[:-2]
+        return shape
+
+
+class Entry(ABC):
+    """One scan of an open file, as its layout sees it.
+
+    Parameters
+    ----------
+    group : h5py.Group
+        The scan.
+    path : pathlib.Path
+        The file.
+    """
+
+    def __init__(self, group: h5py.Group, path: Path) -> None:
+        self.group = group
+        self.path = path
+        self.name = group.name.strip("/")
+
+    @property
+    def title(self) -> str:
+        """Title of the scan; empty, if it has none."""
+        return text_of(self.group.get("title"))
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """Title, start and end, as far as they are there."""
+        items = ((name, self.group.get(name)) for name in SCAN_TEXTS)
+        return {name: text_of(item) for name, item in items if isinstance(item, h5py.Dataset)}
+
+    @property
+    def running(self) -> bool:
+        """Whether the scan is still being written."""
+        started = "start_time" in self.group and "end_time" not in self.group
+        return bool(self.group.file.swmr_mode) or started
+
+    @abstractmethod
+    def cameras(self) -> list[Camera]:
+        """Cameras whose frames are in the scan."""
+
+    @abstractmethod
+    def columns(self, camera: Camera) -> tuple[list[Column], dict[str, str]]:
+        """Motors, counters and keys of the frames of a camera, and what is text."""
+
+    def recorded(self, camera: Camera) -> int:
+        """Count the frames of a camera that can be used by now."""
+        return camera.frames
+
+    def moving(self) -> list[str]:
+        """Names of the motors that were scanned."""
+        cameras = self.cameras()
+        columns = self.columns(cameras[0])[0] if cameras else []
+        return [column.name for column in columns if has_moved(column)]
+
+
+def has_moved(column: Column) -> bool:
+    """Whether a column is a motor that took more than one position."""
+    values = column.values
+    return column.role == MOTOR and values.ndim > 0 and len(np.unique(values)) > 1
+
+
+def column_of(name: str, role: str, item: h5py.Dataset, *like: h5py.Dataset) -> Column:
+    """Read a column; its unit is its own, or that of the next dataset that has one."""
+    values = np.asarray(item[()], dtype=np.float64)
+    return Column(
+        name, role, values.reshape(()) if values.size == 1 else values, unit_of(item, *like)
+    )
+
+
+def per_frame(
+    values: npt.NDArray[Any], lead: Sequence[int], axis: int | None = None
+) -> npt.NDArray[Any] | None:
+    """Spread values over the frames of a mesh.
+
+    Parameters
+    ----------
+    values : numpy.ndarray
+        One value, one per frame in the shape of the mesh or flat, or one per step of an axis.
+    lead : sequence of int
+        Shape of the mesh: steps along each axis.
+    axis : int, optional
+        The axis that the values belong to, where they are one per step.
+
+    Returns
+    -------
+    numpy.ndarray or None
+        One value, or one per frame; None, if they are of another number.
+
+    Examples
+    --------
+    >>> per_frame(np.array([1.0, 2.0]), (2, 3), axis=0)
+    array([1., 1., 1., 2., 2., 2.])
+    """
+    frames = math.prod(lead)
+    if values.size == 1 and frames != 1:
+        return values.reshape(())
+    if values.shape == tuple(lead) or values.shape == (frames,):
+        return values.reshape(frames)
+    if axis is not None and values.shape == (lead[axis],):
+        shape = [1] * len(lead)
+        shape[axis] = -1
+        return np.broadcast_to(values.reshape(shape), tuple(lead)).reshape(frames)
+    return None
+
+
+def members(entry: h5py.Group, name: str, path: Path) -> Iterator[tuple[str, Any]]:
+    """Members of a group within a scan, links to other files followed."""
+    group = entry.get(name)
+    if isinstance(group, h5py.Group):
+        for member in group:
+            yield member, resolved(group, member, path)

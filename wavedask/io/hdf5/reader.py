@@ -1,0 +1,234 @@
+"""A scan of an HDF5 file: which layout it has, and what belongs to its frames."""
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import h5py
+
+from wavedask.errors import FileError, InputError
+from wavedask.io.columns import Column
+from wavedask.io.hdf5.access import check_sources, opened
+from wavedask.io.hdf5.bliss import BlissEntry
+from wavedask.io.hdf5.dxfile import DxEntry
+from wavedask.io.hdf5.given import file_motors, find_frames
+from wavedask.io.hdf5.layout import Camera, Entry
+from wavedask.io.hdf5.nexus import NexusEntry
+from wavedask.io.hdf5.stack import Hdf5Stack
+
+LAYOUTS: Final[tuple[Callable[[h5py.Group, Path], Entry | None], ...]] = (
+    DxEntry.recognise,
+    BlissEntry.recognise,
+    NexusEntry.recognise,
+)
+"""Layouts in the order in which they are tried; the last one takes every group."""
+UNFINISHED: Final = "unfinished"
+"""Attribute of a scan that was still running when it was opened: how far it was."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hdf5Scan:
+    """What is known of a scan before its pixels are read.
+
+    Attributes
+    ----------
+    stack : Hdf5Stack
+        Where the pixels are.
+    columns : list of Column
+        Motors, counters and keys.
+    constants : dict of str to str
+        Title, start and end, positioners that are text, and whether the scan is still running.
+    """
+
+    stack: Hdf5Stack
+    columns: list[Column]
+    constants: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ScanSummary:
+    """A scan of a file in words.
+
+    Attributes
+    ----------
+    name : str
+        What chooses it.
+    title : str
+        As the file has it; may be empty.
+    cameras : dict of str to str
+        Shape and type of the frames by the path that chooses them.
+    moving : tuple of str
+        Motors that were scanned.
+    running : bool
+        Whether it is still being written.
+    """
+
+    name: str
+    title: str
+    cameras: dict[str, str]
+    moving: tuple[str, ...]
+    running: bool
+
+
+def list_scans(path: Path) -> list[ScanSummary]:
+    """List the scans of a file, also those without images.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file.
+
+    Returns
+    -------
+    list of ScanSummary
+        In the order of the file.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be read, or links to files that are not there.
+    """
+    with opened(path) as file:
+        return [
+            ScanSummary(
+                entry.name,
+                entry.title,
+                {camera.name: _shape(camera) for camera in entry.cameras()},
+                tuple(entry.moving()),
+                entry.running,
+            )
+            for entry in _entries(file, path)
+        ]
+
+
+def read_hdf5(
+    path: Path,
+    *,
+    scan: str | None = None,
+    image: str | None = None,
+    motors: Mapping[str, str] | None = None,
+) -> Hdf5Scan:
+    """Find the camera, the motors and the counters of a scan.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file; it is opened for reading without a lock, so that the writer is not disturbed.
+    scan : str, optional
+        Name of the scan (``"1.1"``), or of a dataset within it where there are several cameras
+        (``"1.1/instrument/pco/image"``). By default the only scan that has images.
+    image : str, optional
+        Path of the dataset that holds the frames, where no known layout says it; from the root
+        or, if `scan` is given, from there.
+    motors : mapping of str to str, optional
+        Paths of datasets with positions, by the name of the motor.
+
+    Returns
+    -------
+    Hdf5Scan
+        A positioner that was also recorded frame by frame has the recorded positions. Of a scan
+        that is still running the frames whose motors are all there.
+
+    Raises
+    ------
+    FileError
+        If the file is no HDF5 file, has no images, or links to files that are not there.
+    InputError
+        If there is no such scan or dataset, or the choice is not unique.
+    """
+    with opened(path) as file:
+        entries = _entries(file, path)
+        if image is None:
+            entry, camera = _chosen(entries, scan, path)
+        else:
+            entry, camera = _given(file, entries, scan, image, path)
+        for dataset in camera.datasets.values():
+            check_sources(dataset, path)
+        columns, texts = entry.columns(camera)
+        constants = texts | entry.texts
+        frames = entry.recorded(camera)
+        if entry.running:
+            if not frames:
+                raise FileError(
+                    f"{path}: the scan {entry.name} has begun, but no frame has all its motors yet",
+                    "Open it again when there are some.",
+                )
+            constants[UNFINISHED] = f"{frames} of {camera.frames} frames with all their motors"
+        columns += file_motors(file, motors or {}, path)
+        return Hdf5Scan(Hdf5Stack(path, camera.datasets, frames=frames), columns, constants)
+
+
+def _entries(file: h5py.File, path: Path) -> list[Entry]:
+    """Top-level groups as the first layout sees them that recognises them."""
+    found = []
+    for name in file:
+        group = file.get(name)
+        if isinstance(group, h5py.Group):
+            entries = (recognise(group, path) for recognise in LAYOUTS)
+            found.append(next(entry for entry in entries if entry is not None))
+    return found
+
+
+def _given(
+    file: h5py.File, entries: Sequence[Entry], scan: str | None, image: str, path: Path
+) -> tuple[Entry, Camera]:
+    """Frames at a path that the user gives, and the scan that they are in."""
+    full = image.strip("/") if scan is None else f"{scan.strip('/')}/{image.strip('/')}"
+    given = f"image={image!r}" if scan is None else f"scan={scan!r}, image={image!r}"
+    camera = Camera(full, {full: find_frames(file, full, path, argument=given)})
+    holding = (entry for entry in entries if full.startswith(f"{entry.name}/"))
+    return next(holding, NexusEntry(file, path)), camera
+
+
+def _chosen(entries: Sequence[Entry], scan: str | None, path: Path) -> tuple[Entry, Camera]:
+    found = [(entry, camera) for entry in entries for camera in entry.cameras()]
+    name = None if scan is None else scan.strip("/")
+    matching = [
+        (entry, camera)
+        for entry, camera in found
+        if name is None or camera.name == name or camera.name.startswith(f"{name}/")
+    ]
+    if len(matching) == 1:
+        return matching[0]
+    if not found:
+        raise FileError(
+            f"{path} has no images in any of its scans"
+            f" ({', '.join(entry.name for entry in entries) or 'none'})",
+            "Looked for datasets of three axes in <scan>/instrument/<detector>, <scan>/measurement,"
+            " NXdetector, NXdata and /exchange. Give their path: image='<path>'; 'wavedask info"
+            " FILE' lists the scans.",
+        )
+    listing = "; ".join(
+        f"{camera.name} ({entry.title or 'no title'}, {camera.frames} frames)"
+        for entry, camera in found
+    )
+    if name is None:
+        problem = "several scans or cameras"
+    elif matching:
+        problem = f"several cameras for scan={scan!r}"
+    else:
+        names = [name for entry, camera in found for name in (entry.name, camera.name)]
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        problem = f"no images for scan={scan!r}{hint}"
+    raise InputError(
+        f"{path} has {problem}",
+        f"Choose with scan='<name>', of a scan or a whole path, among: {listing}.",
+    )
+
+
+def _shape(camera: Camera) -> str:
+    first = next(iter(camera.datasets.values()))
+    rows, columns = first.shape[-2:]
+    words = [f"{camera.frames} frames of {rows} x {columns} px", first.dtype.name]
+    return ", ".join([*words, *filter(None, [_compression(first)])])
+
+
+def _compression(dataset: h5py.Dataset) -> str:
+    """Name the compression of a dataset; empty, if it has none or it is that of other files."""
+    settings = dataset.id.get_create_plist()
+    names = [settings.get_filter(place)[3].decode() for place in range(settings.get_nfilters())]
+    # The filters of a facility describe themselves at length: "bitshuffle; see ...".
+    return {"deflate": "gzip"}.get(names[-1], names[-1].split(";")[0]) if names else ""

@@ -1,0 +1,202 @@
+"""What a source holds, found once and without a pixel: open_scan() and the engine begin here."""
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import xarray as xr
+
+from wavedask.conventions import (
+    DIMENSIONLESS,
+    FRAME,
+    LONG_NAME,
+    POSITION_X,
+    POSITION_Y,
+    SOURCE_FILE,
+    SOURCE_INDEX,
+    UNITS,
+    X,
+    Y,
+)
+from wavedask.errors import CorruptFileError, InputError
+from wavedask.io.columns import Column, coordinates, gather
+from wavedask.io.edf import read_edf
+from wavedask.io.euxfel import is_run_file, read_run
+from wavedask.io.files import Format, Source, find_files
+from wavedask.io.frames import FrameRecord, FrameStack, Stack, reading
+from wavedask.io.hdf5 import read_hdf5
+from wavedask.io.motors import Motors, given_columns
+from wavedask.io.tiff import read_tiff
+from wavedask.progress import progress_bar
+
+READERS = {Format.EDF: read_edf, Format.TIFF: read_tiff}
+"""Readers of formats whose frames may be spread over many files."""
+THREADS = 8
+"""Headers read at a time: enough to hide the latency of a file server."""
+AGAIN: Final = "wavedask_again"
+"""Item of the encoding of a scan: what opens its source again."""
+
+Found = tuple[Stack, list[Column], dict[str, str]]
+"""Where pixels are, what is known of each frame, and what is known of all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A scan before anybody has said how its pixels shall be held.
+
+    Attributes
+    ----------
+    stack : Stack
+        Where the pixels are.
+    coords : dict of str to xarray.Variable
+        Motors, counters, header items, origins and pixel numbers.
+    attrs : dict of str to str
+        Header items that do not change.
+    stamp : object
+        What changes when the files change.
+    again : callable
+        Opens the same source with the same arguments again.
+    """
+
+    stack: Stack
+    coords: dict[str, xr.Variable]
+    attrs: dict[str, str]
+    stamp: Any
+    again: Callable[..., "Opened"]
+
+
+def open_source(
+    source: Source,
+    *,
+    motors: Motors | None = None,
+    units: Mapping[str, str] | None = None,
+    scan: str | None = None,
+    image: str | None = None,
+    progress: bool | None = None,
+) -> Opened:
+    """Find the frames of a source and read what its headers say.
+
+    Parameters
+    ----------
+    source, motors, units, scan, image, progress
+        As of `open_scan`.
+
+    Returns
+    -------
+    Opened
+
+    Raises
+    ------
+    FileError, FrameMismatchError, MotorError, InputError
+        As `open_scan`.
+    """
+    again = partial(
+        open_source, source, motors=motors, units=units, scan=scan, image=image, progress=progress
+    )
+    files, format_ = find_files(source)
+    if format_ is Format.HDF5:
+        (stack, columns, constants), motors = _open_hdf5(files, scan, image, motors)
+    else:
+        _check_not_given(format_, scan=scan, image=image)
+        stack, columns, constants = _open_frames(files, format_, progress)
+    if motors is not None:
+        columns += given_columns(motors, n_frames=stack.shape[0])
+    coords = {
+        **_own_coordinates(stack),
+        **coordinates(columns, n_frames=stack.shape[0], units=units or {}),
+    }
+    # An HDF5 file holds many scans: without its name, dask would take them for one.
+    stamp = ([_stamp(path) for path in files], scan, image)
+    return Opened(stack, coords, constants, stamp, again)
+
+
+def _check_not_given(format_: Format, **arguments: str | None) -> None:
+    for name, value in arguments.items():
+        if value is not None:
+            raise InputError(
+                f"{name}={value!r} with {format_.name} files",
+                "Only HDF5 files hold several scans and cameras.",
+            )
+
+
+def _open_frames(files: Sequence[Path], format_: Format, progress: bool | None) -> Found:
+    reader = READERS[format_]
+
+    def read(path: Path) -> list[FrameRecord]:
+        _check_not_empty(path)
+        return reader(path)
+
+    records: list[FrameRecord] = []
+    workers = ThreadPoolExecutor(THREADS)
+    try:
+        with progress_bar("reading headers", len(files), show=progress) as advance:
+            for of_file in workers.map(read, files):
+                records += of_file
+                advance(1)
+    finally:
+        # After an error the remaining files are of no interest.
+        workers.shutdown(cancel_futures=True)
+    return FrameStack([record.frame for record in records]), *gather(records)
+
+
+def _open_hdf5(
+    files: Sequence[Path], scan: str | None, image: str | None, motors: Motors | None
+) -> tuple[Found, Motors | None]:
+    """Open a scan, and return the motors that are not in the file beside it."""
+    for path in files:
+        _check_not_empty(path)
+    in_file, others = _split(motors)
+    if is_run_file(files[0]):
+        if scan is not None:
+            raise InputError(
+                f"scan={scan!r} with a run of the European XFEL",
+                "A run is one scan: choose a camera with image='SOURCE[key]'.",
+            )
+        return read_run(files, image=image, motors=in_file), others
+    if len(files) > 1:
+        raise InputError(
+            f"{len(files)} HDF5 files, from {files[0]} to {files[-1]}",
+            "Open one at a time, and join the scans with xarray.concat.",
+        )
+    found = read_hdf5(files[0], scan=scan, image=image, motors=in_file)
+    return (found.stack, found.columns, found.constants), others
+
+
+def _split(motors: Motors | None) -> tuple[dict[str, str], Motors | None]:
+    """Motors that are given as a place in the file, and those that are given as numbers."""
+    if not isinstance(motors, Mapping):
+        return {}, motors
+    places = {name: where for name, where in motors.items() if isinstance(where, str)}
+    return places, {name: values for name, values in motors.items() if name not in places}
+
+
+def _stamp(path: Path) -> tuple[str, int, int]:
+    """Path, size and time of change: another stamp means another content."""
+    with reading(path):
+        status = path.stat()
+    return str(path), status.st_size, status.st_mtime_ns
+
+
+def _check_not_empty(path: Path) -> None:
+    with reading(path):
+        if path.stat().st_size == 0:
+            raise CorruptFileError(f"{path} is empty (0 bytes)", "Leave it out of the scan.")
+
+
+def _own_coordinates(stack: Stack) -> dict[str, xr.Variable]:
+    paths = np.array([str(path) for path, _ in stack.origins], dtype=np.dtypes.StringDType())
+    indices = np.array([index for _, index in stack.origins])
+    return {
+        SOURCE_FILE: xr.Variable(
+            (FRAME,), paths, {UNITS: DIMENSIONLESS, LONG_NAME: "file of the frame"}
+        ),
+        SOURCE_INDEX: xr.Variable(
+            (FRAME,), indices, {UNITS: DIMENSIONLESS, LONG_NAME: "number of the frame in its file"}
+        ),
+        Y: xr.Variable((Y,), np.arange(stack.shape[1]), POSITION_Y.attrs),
+        X: xr.Variable((X,), np.arange(stack.shape[2]), POSITION_X.attrs),
+    }

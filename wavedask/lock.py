@@ -1,0 +1,219 @@
+"""One writer at a time: a lock on a store that a dead process does not hold."""
+
+import errno
+import json
+import os
+import platform
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from wavedask.errors import StoreError
+from wavedask.places import Place
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - a system without flock has the lease
+    fcntl = None  # type: ignore[assignment]
+
+BEAT_SECONDS: Final = 5.0
+"""Time between two signs of life of a lease."""
+LEASE_BEATS: Final = 6
+"""Signs of life that must be missed in a row before a lease counts as left behind."""
+NO_LOCKS: Final = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF}
+"""What a file system without locks says."""
+
+Check = Callable[[], None]
+
+
+@contextmanager
+def writing(place: Place) -> Iterator[Check]:
+    """Hold the right to write a store while the body runs.
+
+    In a folder this is a lock of the operating system on a file beside the store,
+    ``.results.zarr.lock``. The system gives it up when the process ends, however it ends; on NFS
+    the server does so for a machine that is gone. Where the file system has no locks (Lustre
+    mounted without ``flock``), and in an object store, it is a lease instead: an object that the
+    writer renews every 5 s, and that who comes next takes over when it has watched it for 30 s
+    without a renewal. No clocks are compared.
+
+    Parameters
+    ----------
+    place : Place
+        The store. It need not be there yet.
+
+    Yields
+    ------
+    callable
+        ``check()`` raises a `StoreError` if the right has been lost: a process that was
+        suspended for longer than a lease finds another writer when it goes on.
+
+    Raises
+    ------
+    StoreError
+        Another process writes the store: the message says which.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     place = Place(f"{folder}/results.zarr")
+    ...     with writing(place) as check:
+    ...         check()
+    ...         sorted(os.listdir(folder))
+    ...     os.listdir(folder)
+    ['.results.zarr.lock']
+    []
+    """
+    key = f".{place.name}.lock"
+    if not place.remote and fcntl is not None:
+        place.path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = _locked(place.path.parent / key, place)
+        if descriptor is not None:
+            try:
+                yield lambda: None
+            finally:
+                # While it is still locked: who waits for it must not get a file that is gone.
+                (place.path.parent / key).unlink(missing_ok=True)
+                os.close(descriptor)
+            return
+    lease = _Lease(place.parent, key, place)
+    lease.acquire()
+    try:
+        yield lease.check
+    finally:
+        lease.release()
+
+
+def _locked(file: Path, place: Place) -> int | None:
+    """Lock a file; None if the file system has no locks."""
+    while True:
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(descriptor, 4096, 0)
+            os.close(descriptor)
+            raise _refused(place, holder) from None
+        except OSError as error:
+            os.close(descriptor)
+            if error.errno not in NO_LOCKS:
+                raise
+            file.unlink(missing_ok=True)
+            return None
+        if _is_same(descriptor, file):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, _own(""), 0)
+            return descriptor
+        # The writer before removed the file between our opening and our locking it.
+        os.close(descriptor)
+
+
+def _is_same(descriptor: int, file: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), file.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _own(token: str, beat: int = 0) -> bytes:
+    """Who writes, for the message to who may not."""
+    found = {
+        "host": platform.node(),
+        "pid": os.getpid(),
+        "token": token,
+        "beat": beat,
+        "since": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+    return json.dumps(found).encode()
+
+
+def _refused(place: Place, holder: bytes) -> StoreError:
+    who = _parsed(holder)
+    by = f" (process {who['pid']} on {who['host']})" if {"pid", "host"} <= set(who) else ""
+    return StoreError(
+        f"store {place} is being written by another run{by}",
+        "Wait for it to end, or stop it; a run that was killed is not waited for.",
+    )
+
+
+def _parsed(content: bytes | None) -> dict[str, Any]:
+    try:
+        found = json.loads(content or b"")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+class _Lease:
+    """A lock by signs of life, for where the system has none."""
+
+    def __init__(self, folder: Place, key: str, place: Place) -> None:
+        self._folder = folder
+        self._key = key
+        self._place = place
+        self._token = uuid.uuid4().hex
+        self._stop = threading.Event()
+        self._lost = False
+        self._thread = threading.Thread(target=self._renew, daemon=True)
+
+    def acquire(self) -> None:
+        """Take it, or take it over from who has shown no life."""
+        own = _own(self._token)
+        self._folder.write(self._key, own, new=True)
+        seen = self._folder.read(self._key)
+        if seen != own and seen is not None:
+            for _ in range(LEASE_BEATS):
+                time.sleep(BEAT_SECONDS)
+                now = self._folder.read(self._key)
+                if now != seen and now is not None:
+                    raise _refused(self._place, now)
+                if now is None:
+                    break
+            self._folder.write(self._key, own)
+            # Of several that take it over at once the last one has it.
+            time.sleep(BEAT_SECONDS / 5)
+            seen = self._folder.read(self._key)
+        if seen != own:
+            raise _refused(self._place, seen or b"")
+        self._thread.start()
+
+    def check(self) -> None:
+        """Raise if another process has it now."""
+        if self._lost:
+            raise StoreError(
+                f"store {self._place} was taken over by another run: this one showed no life",
+                "Let the other run finish; frames that it completes are kept.",
+            )
+
+    def release(self) -> None:
+        """Give it up."""
+        self._stop.set()
+        self._thread.join()
+        if not self._lost and self._mine():
+            self._folder.delete(self._key)
+
+    def _mine(self) -> bool:
+        return _parsed(self._folder.read(self._key)).get("token") == self._token
+
+    def _renew(self) -> None:
+        beat = 0
+        missed = 0
+        while not self._stop.wait(BEAT_SECONDS):
+            beat += 1
+            try:
+                if not self._mine():
+                    self._lost = True
+                    return
+                self._folder.write(self._key, _own(self._token, beat))
+                missed = 0
+            except Exception:
+                # A server that does not answer for a while: others cannot ask it either.
+                missed += 1
+                if missed >= LEASE_BEATS:
+                    self._lost = True
+                    return
