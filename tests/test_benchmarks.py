@@ -188,3 +188,17 @@ def test_the_store_is_measured_from_all_sides(
     assert found["tiles of a quarter side, lz4"].files > 16
     short, long = (found[f"peak memory of {n} frames / MiB"].value for n in (20, 200))
     assert long < 1.1 * short
+
+
+def test_reading_stands_beside_the_plain_readers(
+    benchmark_main: Callable[[str], Callable[..., Any]], tmp_path: Path
+) -> None:
+    figures = tmp_path / "reading.md"
+    small = ["--files", "20", "--size", "128", "--frames", "8", "--repeat", "1"]
+    rows = benchmark_main("reading")([*small, "--folder", str(tmp_path), "--write", str(figures)])
+    assert figures.read_text().count("\n|") == 2 + len(rows)
+    assert len(rows) == 9
+    plain = [row for row in rows if row.ratio == 1]
+    assert [row.label.rpartition(", ")[2] for row in plain] == ["numpy.fromfile"] * 2 + ["h5py"] * 2
+    assert all(row.seconds > 0 for row in rows)
+    assert list(tmp_path.iterdir()) == [figures]
