@@ -1,117 +1,19 @@
-"""The command line: it walks as the user does, from a look at the files to a result."""
+"""Commands that compute: demo, run, track, distortion."""
 
-import io
-import logging
-import sys
-import traceback
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.logging import RichHandler
-from rich.table import Table
-from rich.text import Text
 
+from wavedask.cli.common import cluster_options, print_rows
 from wavedask.conventions import FRAME
-from wavedask.errors import WavedaskError
 
 if TYPE_CHECKING:
     from wavedask.experiment import Experiment
     from wavedask.stages import Stages
 
-FAILED: Final = 1
-BAD_INPUT: Final = 2
 
-MAX_WIDTH: Final = 2000
-"""Columns of a table that is not shown on a terminal."""
-
-
-class _Commands(click.Group):
-    """Commands whose foreseen errors are one message and no traceback."""
-
-    def invoke(self, context: click.Context) -> Any:
-        try:
-            return super().invoke(context)
-        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
-            raise
-        except KeyboardInterrupt:
-            _complain("Stopped.", "What was written is kept; run it again to resume.")
-            context.exit(FAILED)
-        except Exception as error:
-            if context.params.get("debug"):
-                traceback.print_exc()
-            if isinstance(error, WavedaskError):
-                _complain("Error:", str(error))
-                context.exit(BAD_INPUT)
-            if isinstance(error, OSError):
-                _complain("Failed:", f"{error}. Check permissions, free space and the path.")
-                context.exit(BAD_INPUT if isinstance(error, PermissionError) else FAILED)
-            _complain(
-                "Failed:",
-                f"{type(error).__name__}: {error}\nThis is not an error that wavedask foresaw: run "
-                "it again as 'wavedask --debug ...' and report what it prints.",
-            )
-            context.exit(FAILED)
-
-
-def _complain(headline: str, message: str) -> None:
-    # As Text, because paths may hold what rich takes for markup.
-    line = Text.assemble((headline, "bold red"), " ", message)
-    Console(stderr=True).print(line, soft_wrap=True)
-
-
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="wavedask", message="%(prog)s %(version)s")
-@click.option("--debug", is_flag=True, help="Show tracebacks and every log message.")
-@click.pass_context
-def main(context: click.Context, debug: bool) -> None:
-    """Measure the wavefront of an X-ray beam from images of speckle.
-
-    \b
-    Start here:
-      wavedask demo                 simulate a campaign, analyse it, compare with the truth
-      wavedask info FOLDER          what is in my files?
-      wavedask run --plan EXP.yaml  what will it take?
-      wavedask run EXP.yaml         from raw frames to a wavefront; run again to resume
-      wavedask history STORE        how did this result come about?
-      wavedask export STORE FILE    a result for other programs: NeXus, TIFF, CSV
-      wavedask distortion SCAN ...  calibrate a detector from a mesh scan
-
-    Lengths are in m, energies in keV, windows and displacements in px. A folder that was written
-    is never overwritten.
-
-    Exit code 0: done; 1: failed; 2: something in the input is wrong.
-    """  # noqa: D301 (click takes the backspace for "leave these lines as they are")
-    for stream in (sys.stdout, sys.stderr):
-        # A terminal without µ or … shows a question mark, rather than no result.
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
-    # Only our own messages: those of the cluster are about its housekeeping.
-    logger = logging.getLogger("wavedask")
-    before = logger.level
-    handler = RichHandler(console=Console(stderr=True), show_path=debug, show_time=debug)
-    logger.setLevel(logging.DEBUG if debug else logging.WARNING)
-    logger.addHandler(handler)
-    context.call_on_close(lambda: logger.removeHandler(handler))
-    context.call_on_close(lambda: logger.setLevel(before))
-
-
-def _cluster_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Options that say where to compute."""
-    command = click.option(
-        "--workers", type=click.IntRange(min=1), help="Processes (or threads); one per core."
-    )(command)
-    return click.option(
-        "--address",
-        metavar="ADDRESS",
-        help="Dask scheduler to use, as tcp://host:8786, or 'threads'; by default a cluster of "
-        "processes on this machine.",
-    )(command)
-
-
-@main.command()
+@click.command()
 @click.option(
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
@@ -133,7 +35,7 @@ def _cluster_options(command: Callable[..., None]) -> Callable[..., None]:
     show_default=True,
     help="Positions of the lens, a frame each.",
 )
-@_cluster_options
+@cluster_options
 def demo(output: Path, side: int, positions: int, address: str | None, workers: int | None) -> None:
     """Simulate a campaign, analyse it and compare with the truth.
 
@@ -172,50 +74,10 @@ def demo(output: Path, side: int, positions: int, address: str | None, workers: 
         ("result store", str(store.path)),
         ("picture", str(report.picture)),
     ]
-    _print_rows("wavedask demo", rows)
+    print_rows("wavedask demo", rows)
 
 
-def _print_rows(title: str, rows: list[tuple[str, str]]) -> None:
-    table = Table(title=Text(title), show_header=False, title_justify="left")
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    for name, value in rows:
-        # As Text, because "[rad]" is not meant as markup.
-        table.add_row(Text(name), Text(value))
-    # In a file or a pipe a line is as long as it is: what reads it may look for a path.
-    Console(width=None if sys.stdout.isatty() else MAX_WIDTH).print(table)
-
-
-@main.command()
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@click.option("--scan", help="Scan of an HDF5 file, such as 1.1.")
-@click.option("--all", "everything", is_flag=True, help="List the motors that stand still, too.")
-def info(paths: tuple[str, ...], scan: str | None, everything: bool) -> None:
-    """Show what is in raw files, folders or result stores.
-
-    Several paths are frames of one scan: quote a glob or let the shell expand it. Of an HDF5 file
-    all scans are listed, unless --scan chooses one.
-    """
-    from wavedask.summary import describe_scan, describe_scans, describe_store, hdf5_file, is_store
-
-    if len(paths) == 1 and is_store(paths[0]):
-        _print_rows(paths[0], describe_store(paths[0]))
-        return
-    if len(paths) == 1 and scan is None and hdf5_file(paths[0]):
-        from wavedask.io.hdf5 import list_scans
-
-        listed = list_scans(Path(paths[0]))
-        _print_rows(f"scans of {paths[0]}", describe_scans(listed))
-        if sum(len(one.cameras) for one in listed) != 1:
-            return
-    from wavedask.io import open_scan
-
-    opened = open_scan(list(paths), scan=scan)
-    title = paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
-    _print_rows(title, describe_scan(opened, everything=everything))
-
-
-@main.command()
+@click.command()
 @click.argument("experiment", required=False, type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--plan", "only_plan", is_flag=True, help="Say what it will take, and stop.")
 @click.option(
@@ -223,7 +85,7 @@ def info(paths: tuple[str, ...], scan: str | None, everything: bool) -> None:
 )
 @click.option("--output", help="With --from: the new result store.")
 @click.option("--hash", "hashed", is_flag=True, help="Keep the SHA-256 of every input.")
-@_cluster_options
+@cluster_options
 def run(
     experiment: Path | None,
     only_plan: bool,
@@ -285,7 +147,7 @@ def _run_one(
     from wavedask.summary import describe_plan
 
     if only_plan:
-        _print_rows(f"plan of {title}", describe_plan(prepared))
+        print_rows(f"plan of {title}", describe_plan(prepared))
         return
     where = asked.cluster
     if address is not None:
@@ -293,7 +155,7 @@ def _run_one(
         where = Cluster(address=address)
     with connect(where.address, workers=where.workers if workers is None else workers):
         report = run_experiment(asked, prepared=prepared, hashed=hashed)
-    _print_rows(
+    print_rows(
         title,
         [
             (
@@ -314,49 +176,7 @@ def _run_one(
         click.echo(f"\nErrors of the first frame:\n{budget(first)}")
 
 
-@main.command()
-@click.argument("store")
-@click.option("--verify", is_flag=True, help="Look whether the inputs are still the same.")
-def history(store: str, verify: bool) -> None:
-    """Show how the result STORE came about: runs, settings, versions, inputs."""
-    from wavedask.summary import describe_history
-
-    _print_rows(f"history of {store}", describe_history(store, verify=verify))
-
-
-@main.command()
-@click.argument("store")
-@click.argument("output", type=click.Path(path_type=Path))
-@click.option(
-    "--format",
-    "file_format",
-    type=click.Choice(["nexus", "tiff", "csv"]),
-    help="By default by the ending: .csv, a folder without one for TIFF maps, else NeXus.",
-)
-@click.option("--where", metavar="CONDITION", help="Frames, such as 'lens_x > 0 and energy < 18'.")
-@click.option("--variable", "variables", multiple=True, help="Only this; may be repeated.")
-def export(
-    store: str,
-    output: Path,
-    file_format: str | None,
-    where: str | None,
-    variables: tuple[str, ...],
-) -> None:
-    """Export the result STORE to OUTPUT: a NeXus/HDF5 file, TIFF maps, or a CSV table.
-
-    A NeXus file opens plotted in silx, h5web and other viewers. TIFF maps are one file per
-    variable and frame in a folder. The table has a row per frame: motors, and all that is one
-    number per frame.
-    """
-    from wavedask.export import export_store
-
-    _print_rows(
-        f"export of {store}",
-        export_store(store, output, file_format=file_format, where=where, variables=variables),
-    )
-
-
-@main.command()
+@click.command()
 @click.argument("sample")
 @click.argument("reference")
 @click.option(
@@ -381,7 +201,7 @@ def export(
     help="Every pixel by Gauss-Newton, or the report's loop of template matches.",
 )
 @click.option("--step", type=int, help="Distance of points, px; engine opencv only, there 4.")
-@_cluster_options
+@cluster_options
 def track(
     sample: str,
     reference: str,
@@ -427,7 +247,7 @@ def track(
             settings={"track": settings.model_dump(mode="json"), "files": sources},
             inputs=[path for scan in scans.values() for path in input_files(scan)],
         )
-    _print_rows(
+    print_rows(
         "wavedask track",
         [
             ("frames", f"{report.frames} ({report.written} computed now, {report.kept} kept)"),
@@ -436,7 +256,7 @@ def track(
     )
 
 
-@main.command()
+@click.command()
 @click.argument("scan")
 @click.option("--motor-y", required=True, help="Motor that moves the detector along y.")
 @click.option("--motor-x", required=True, help="Motor that moves it along x.")
@@ -477,7 +297,7 @@ def track(
     show_default=True,
     help="Distance of the control points of the distortion, px.",
 )
-@_cluster_options
+@cluster_options
 def distortion(
     scan: str, output: Path, address: str | None, workers: int | None, **settings: Any
 ) -> None:
@@ -490,7 +310,7 @@ def distortion(
 
     with connect(address, workers=workers):
         report = calibrate(scan, output, **settings)
-    _print_rows(
+    print_rows(
         "wavedask distortion",
         [
             *describe_calibration(report.calibration),

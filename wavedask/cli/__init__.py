@@ -1,0 +1,53 @@
+"""The command line: it walks as the user does, from a look at the files to a result."""
+
+import io
+import logging
+import sys
+
+import click
+from rich.console import Console
+from rich.logging import RichHandler
+
+from wavedask.cli.common import Commands
+from wavedask.cli.compute import demo, distortion, run, track
+from wavedask.cli.look import export, history, info
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="wavedask", message="%(prog)s %(version)s")
+@click.option("--debug", is_flag=True, help="Show tracebacks and every log message.")
+@click.pass_context
+def main(context: click.Context, debug: bool) -> None:
+    """Measure the wavefront of an X-ray beam from images of speckle.
+
+    \b
+    Start here:
+      wavedask demo                 simulate a campaign, analyse it, compare with the truth
+      wavedask info FOLDER          what is in my files?
+      wavedask run --plan EXP.yaml  what will it take?
+      wavedask run EXP.yaml         from raw frames to a wavefront; run again to resume
+      wavedask history STORE        how did this result come about?
+      wavedask export STORE FILE    a result for other programs: NeXus, TIFF, CSV
+      wavedask distortion SCAN ...  calibrate a detector from a mesh scan
+
+    Lengths are in m, energies in keV, windows and displacements in px. A folder that was written
+    is never overwritten.
+
+    Exit code 0: done; 1: failed; 2: something in the input is wrong.
+    """  # noqa: D301 (click takes the backspace for "leave these lines as they are")
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal without µ or … shows a question mark, rather than no result.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    # Only our own messages: those of the cluster are about its housekeeping.
+    logger = logging.getLogger("wavedask")
+    before = logger.level
+    handler = RichHandler(console=Console(stderr=True), show_path=debug, show_time=debug)
+    logger.setLevel(logging.DEBUG if debug else logging.WARNING)
+    logger.addHandler(handler)
+    context.call_on_close(lambda: logger.removeHandler(handler))
+    context.call_on_close(lambda: logger.setLevel(before))
+
+
+for command in (demo, info, run, history, export, track, distortion):
+    main.add_command(command)

@@ -1,0 +1,78 @@
+"""Commands that look at what is there: info, history, export."""
+
+from pathlib import Path
+
+import click
+
+from wavedask.cli.common import print_rows
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option("--scan", help="Scan of an HDF5 file, such as 1.1.")
+@click.option("--all", "everything", is_flag=True, help="List the motors that stand still, too.")
+def info(paths: tuple[str, ...], scan: str | None, everything: bool) -> None:
+    """Show what is in raw files, folders or result stores.
+
+    Several paths are frames of one scan: quote a glob or let the shell expand it. Of an HDF5 file
+    all scans are listed, unless --scan chooses one.
+    """
+    from wavedask.summary import describe_scan, describe_scans, describe_store, hdf5_file, is_store
+
+    if len(paths) == 1 and is_store(paths[0]):
+        print_rows(paths[0], describe_store(paths[0]))
+        return
+    if len(paths) == 1 and scan is None and hdf5_file(paths[0]):
+        from wavedask.io.hdf5 import list_scans
+
+        listed = list_scans(Path(paths[0]))
+        print_rows(f"scans of {paths[0]}", describe_scans(listed))
+        if sum(len(one.cameras) for one in listed) != 1:
+            return
+    from wavedask.io import open_scan
+
+    opened = open_scan(list(paths), scan=scan)
+    title = paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
+    print_rows(title, describe_scan(opened, everything=everything))
+
+
+@click.command()
+@click.argument("store")
+@click.option("--verify", is_flag=True, help="Look whether the inputs are still the same.")
+def history(store: str, verify: bool) -> None:
+    """Show how the result STORE came about: runs, settings, versions, inputs."""
+    from wavedask.summary import describe_history
+
+    print_rows(f"history of {store}", describe_history(store, verify=verify))
+
+
+@click.command()
+@click.argument("store")
+@click.argument("output", type=click.Path(path_type=Path))
+@click.option(
+    "--format",
+    "file_format",
+    type=click.Choice(["nexus", "tiff", "csv"]),
+    help="By default by the ending: .csv, a folder without one for TIFF maps, else NeXus.",
+)
+@click.option("--where", metavar="CONDITION", help="Frames, such as 'lens_x > 0 and energy < 18'.")
+@click.option("--variable", "variables", multiple=True, help="Only this; may be repeated.")
+def export(
+    store: str,
+    output: Path,
+    file_format: str | None,
+    where: str | None,
+    variables: tuple[str, ...],
+) -> None:
+    """Export the result STORE to OUTPUT: a NeXus/HDF5 file, TIFF maps, or a CSV table.
+
+    A NeXus file opens plotted in silx, h5web and other viewers. TIFF maps are one file per
+    variable and frame in a folder. The table has a row per frame: motors, and all that is one
+    number per frame.
+    """
+    from wavedask.export import export_store
+
+    print_rows(
+        f"export of {store}",
+        export_store(store, output, file_format=file_format, where=where, variables=variables),
+    )
