@@ -9,6 +9,7 @@ import os
 import sys
 import time
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,16 +32,19 @@ def frame(number: int) -> np.ndarray[Any, Any]:
     return found
 
 
-def block(block_id: tuple[int, ...]) -> np.ndarray[Any, Any]:
+def block(seconds: float, block_id: tuple[int, ...]) -> np.ndarray[Any, Any]:
     """A frame, after as long as a frame takes."""
-    time.sleep(BLOCK_SECONDS)
+    time.sleep(seconds)
     return frame(block_id[0])[None]
 
 
-def result(frames: int) -> xr.Dataset:
+def result(frames: int, seconds: float) -> xr.Dataset:
     """Two maps that are computed together."""
     maps = da.map_blocks(
-        block, chunks=((1,) * frames, (SIDE,), (SIDE,)), dtype="f4", meta=np.empty((0, 0, 0), "f4")
+        partial(block, seconds),
+        chunks=((1,) * frames, (SIDE,), (SIDE,)),
+        dtype="f4",
+        meta=np.empty((0, 0, 0), "f4"),
     )
     return xr.Dataset(
         {"slope_y": (("frame", "y", "x"), maps), "slope_x": (("frame", "y", "x"), maps * 2)},
@@ -52,11 +56,11 @@ def result(frames: int) -> xr.Dataset:
     )
 
 
-def write(path: str, frames: int, where: str) -> int:
+def write(path: str, frames: int, where: str, seconds: float) -> int:
     """Write or continue a store; return what a command would."""
     try:
         with connect(where, workers=2 if where == "threads" else None):
-            write_store(path, result(frames), settings={}, grow=["sample"], progress=False)
+            write_store(path, result(frames, seconds), settings={}, grow=["sample"], progress=False)
     except WavedaskError as error:
         Path(path + ".error").write_text(str(error))
         return 2

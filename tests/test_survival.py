@@ -21,6 +21,8 @@ from wavedask.store import open_store
 
 FRAMES = 60
 MOMENTS = 20
+SLOWLY = 0.2
+"""Seconds of a frame that leave time to see how far a run is, on a busy machine, too."""
 
 
 class Runs:
@@ -42,9 +44,17 @@ class Runs:
         self._server.stdin.flush()
         return int(self._server.stdout.readline())
 
-    def begin(self, path: Path, *, frames: int = FRAMES, where: str = "threads") -> int:
+    def begin(
+        self,
+        path: Path,
+        *,
+        frames: int = FRAMES,
+        where: str = "threads",
+        seconds: float = BLOCK_SECONDS,
+    ) -> int:
         """Begin a run; the number of its process."""
-        return self._ask(json.dumps({"path": str(path), "frames": frames, "where": where}))
+        asked = {"path": str(path), "frames": frames, "where": where, "seconds": seconds}
+        return self._ask(json.dumps(asked))
 
     def end(self) -> int:
         """Wait for the run; its exit code, or the signal that ended it, negative."""
@@ -137,10 +147,12 @@ def cluster(folder: Path) -> Iterator[tuple[str, list["subprocess.Popen[bytes]"]
 
 def kill_when_under_way(runs: Runs, path: Path, pid: int | None, child: int, more: int) -> int:
     """Kill a process (by default the run) when so many more frames are complete; the exit code."""
-    begin = complete_frames(path)
-    deadline = time.monotonic() + 30
-    while complete_frames(path) < begin + more and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wanted = complete_frames(path) + more
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if path.exists() and int(open_store(path).complete.sum()) >= wanted:
+            break
+        time.sleep(0.02)
     os.kill(child if pid is None else pid, signal.SIGKILL)
     return runs.end()
 
@@ -148,14 +160,14 @@ def kill_when_under_way(runs: Runs, path: Path, pid: int | None, child: int, mor
 def test_driver_worker_and_scheduler_killed_on_a_cluster(runs: Runs, tmp_path: Path) -> None:
     first, second = tmp_path / "first.zarr", tmp_path / "second.zarr"
     with cluster(tmp_path) as (address, processes):
-        child = runs.begin(first, where=address)
+        child = runs.begin(first, where=address, seconds=SLOWLY)
         assert kill_when_under_way(runs, first, None, child, 8) == -signal.SIGKILL
         assert 8 <= complete_frames(first) < FRAMES
         # Continued on the same cluster, with one worker less after a while: the other one goes on.
-        child = runs.begin(first, where=address)
+        child = runs.begin(first, where=address, seconds=SLOWLY)
         assert kill_when_under_way(runs, first, processes[1].pid, child, 4) == 0
         assert complete_frames(first) == FRAMES
-        child = runs.begin(second, where=address)
+        child = runs.begin(second, where=address, seconds=SLOWLY)
         assert kill_when_under_way(runs, second, processes[0].pid, child, 8) == 2
     assert "run the same again" in (tmp_path / "second.zarr.error").read_text()
     assert 8 <= complete_frames(second) < FRAMES
