@@ -26,7 +26,7 @@ import sys, time
 from wavedask import lock
 from wavedask.places import Place
 if sys.argv[2] == "lease":
-    lock.fcntl, lock.BEAT_SECONDS = None, 0.1
+    lock.fcntl, lock.BEAT_SECONDS = None, 0.25
 with lock.writing(Place(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
@@ -38,7 +38,7 @@ def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     """The lock of the system, and what is used where there is none."""
     if request.param == "lease":
         monkeypatch.setattr(lock, "fcntl", None)
-        monkeypatch.setattr(lock, "BEAT_SECONDS", 0.1)
+        monkeypatch.setattr(lock, "BEAT_SECONDS", 0.25)
     return str(request.param)
 
 
