@@ -4,7 +4,11 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import xarray as xr
+
+import wavedask as wd
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +25,16 @@ def data_dir() -> Callable[[str], Path]:
         return path
 
     return folder
+
+
+@pytest.fixture(scope="session")
+def fourrod(data_dir: Callable[[str], Path]) -> tuple[xr.DataArray, xr.DataArray]:
+    """Reference and sample speckle at four positions of a membrane, flat-corrected."""
+    folder = data_dir("xray_fourrod")
+    flat = wd.open_scan(folder / "Flatfield.tif")
+    position = {"membrane [um]": 207.5 * np.arange(4)}
+    reference, sample = (
+        wd.correct(wd.open_scan(folder / f"{name}_*.tif", motors=position), flat=flat).compute()
+        for name in ("ReferenceSpeckle", "SamplePlusSpeckle")
+    )
+    return reference, sample

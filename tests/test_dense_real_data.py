@@ -27,19 +27,6 @@ def read(path: Path) -> Array:
 
 
 @pytest.fixture(scope="module")
-def fourrod(data_dir: DataDir) -> tuple[xr.DataArray, xr.DataArray]:
-    """Reference and sample speckle at four positions of a membrane, flat-corrected."""
-    folder = data_dir("xray_fourrod")
-    flat = wd.open_scan(folder / "Flatfield.tif")
-    position = {"membrane [um]": 207.5 * np.arange(4)}
-    reference, sample = (
-        wd.correct(wd.open_scan(folder / f"{name}_*.tif", motors=position), flat=flat).compute()
-        for name in ("ReferenceSpeckle", "SamplePlusSpeckle")
-    )
-    return reference, sample
-
-
-@pytest.fixture(scope="module")
 def joint(fourrod: tuple[xr.DataArray, xr.DataArray]) -> xr.Dataset:
     reference, sample = fourrod
     return wd.track(sample, reference, over="frame", window=21, search=6)
@@ -223,10 +210,10 @@ def test_two_peers_on_a_real_test_piece(data_dir: DataDir) -> None:
     against_opencorr = compared(
         peer["y"][sure] + 69, peer["x"][sure] + 49, peer["v"][sure], peer["u"][sure]
     )
-    # Measured: 0.0088 px against DICe along y, 0.0044 px against OpenCorr; the peers agree with
+    # Measured: 0.0084 px against DICe along y, 0.0055 px against OpenCorr; the peers agree with
     # each other to 0.006 px.
     for name, difference, limit in (
-        ("DICe", against_dice, 0.0095),
+        ("DICe", against_dice, 0.009),
         ("OpenCorr", against_opencorr, 0.006),
     ):
         known = np.isfinite(difference).all(axis=0)

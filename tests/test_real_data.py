@@ -14,19 +14,6 @@ DataDir = Callable[[str], Path]
 FIELD = {"y": slice(30, -30), "x": slice(120, -120)}
 
 
-@pytest.fixture(scope="module")
-def fourrod(data_dir: DataDir) -> tuple[xr.DataArray, xr.DataArray]:
-    """Reference and sample speckle at four positions of a membrane, flat-corrected."""
-    folder = data_dir("xray_fourrod")
-    flat = wd.open_scan(folder / "Flatfield.tif")
-    position = {"membrane [um]": 207.5 * np.arange(4)}
-    reference, sample = (
-        wd.correct(wd.open_scan(folder / f"{name}_*.tif", motors=position), flat=flat)
-        for name in ("ReferenceSpeckle", "SamplePlusSpeckle")
-    )
-    return reference, sample
-
-
 def test_a_membrane_moved_by_a_stage(fourrod: tuple[xr.DataArray, xr.DataArray]) -> None:
     reference, _ = fourrod
 

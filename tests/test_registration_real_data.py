@@ -14,19 +14,6 @@ PIXEL = 6.5e-6
 DataDir = Callable[[str], Path]
 
 
-@pytest.fixture(scope="module")
-def fourrod(data_dir: DataDir) -> tuple[xr.DataArray, xr.DataArray]:
-    """Reference and sample images, four positions of the membrane each."""
-    folder = data_dir("xray_fourrod")
-    flat = wd.open_scan(folder / "Flatfield.tif")
-    position = {"membrane [um]": 207.5 * np.arange(4)}
-    reference, sample = (
-        wd.correct(wd.open_scan(folder / f"{name}_*.tif", motors=position), flat=flat).compute()
-        for name in ("ReferenceSpeckle", "SamplePlusSpeckle")
-    )
-    return reference, sample
-
-
 @pytest.mark.parametrize(("step", "expected"), [(1, 31.94), (3, 95.78)])
 def test_a_membrane_moved_by_a_stage(
     fourrod: tuple[xr.DataArray, xr.DataArray], step: int, expected: float

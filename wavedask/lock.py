@@ -17,7 +17,8 @@ from wavedask.places import Place
 
 try:
     import fcntl
-except ImportError:  # pragma: no cover - a system without flock has the lease
+except ImportError:
+    # A system without flock has the lease, as the tests do that take it away.
     fcntl = None  # type: ignore[assignment]
 
 BEAT_SECONDS: Final = 5.0
