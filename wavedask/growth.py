@@ -1,7 +1,9 @@
 """Growth of a store: which frames it has already, which it gains, and why not."""
 
+import json
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -11,12 +13,22 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import MemoryStore
 
-from wavedask.conventions import COMPLETE, FRAME, SCAN, SOURCE_FILE, SOURCE_INDEX, UNITS
+from wavedask.conventions import (
+    COMPLETE,
+    FRAME,
+    SCAN,
+    SOURCE_FILE,
+    SOURCE_INDEX,
+    STACK_FRAMES,
+    UNITS,
+)
 from wavedask.errors import InputError, StoreExistsError
+from wavedask.io.files import Format, format_of
 from wavedask.layout import (
     INPUTS,
     RUNS,
     SETTINGS,
+    SHARED,
     STILL,
     along_frames,
     array,
@@ -25,11 +37,19 @@ from wavedask.layout import (
 )
 from wavedask.places import Place
 from wavedask.provenance import as_json, differences
+from wavedask.sources import ORIGIN, frame_files, origins_of, positions_of, without_keys
 from wavedask.writer import os_errors
 
 Attributes = Mapping[str, Any]
 
 SCAN_ATTRS: Final = {"units": "1", "long_name": "run that added the frame"}
+ANEW: Final = "It was left as it is: give another path, or remove it to compute it anew."
+"""Remedy for another result."""
+SHARED_REMEDY: Final = (
+    "Every frame depends on them, so the store was left as it is: give another path, or select "
+    "the same frames as before, by their files (in the same order) or, in roles, by a narrower "
+    "condition such as 'source_index < 10'."
+)
 
 
 @dataclass(frozen=True)
@@ -65,6 +85,7 @@ def match(
     provenance: Attributes,
     *,
     grow: Sequence[str] | None,
+    joined: str = "",
 ) -> Match:
     """Find the frames of a result in the store that is to hold them.
 
@@ -75,13 +96,15 @@ def match(
     stored : xarray.Dataset
         Its arrays, as they are.
     attributes, provenance : mapping
-        Settings and inputs: of the store, and of the result.
+        Settings, inputs and shared frames: of the store, and of the result.
     eager : xarray.Dataset
         The result without what is written block by block.
     lazy : mapping
         What is.
     grow : sequence of str, optional
         Settings that only say which frames there are; None if the frames must be those there.
+    joined : str, default ""
+        What makes frames depend on each other, where they do.
 
     Raises
     ------
@@ -97,27 +120,28 @@ def match(
         if SCAN not in eager.coords:
             there = there.drop_vars(SCAN, errors="ignore")
         found = found or _differing(there, eager, lazy, whole=True)
-        _refuse(place, found)
+        _refuse(place, found, f"{joined[:1].upper()}{joined[1:]}. {ANEW}" if joined else ANEW)
         return Match(np.arange(frames), 0)
-    found = differences(
-        _comparable(attributes, without=grow, of=stored),
-        _comparable(provenance, without=grow, of=eager),
-    )
+    own = frame_files(stored) | frame_files(eager)
+    sides = [_comparable(side, without=grow, own=own) for side in (attributes, provenance)]
+    shared = differences(*({SHARED: side.pop(SHARED)} for side in sides))
     new = along_frames(eager)
-    found = found or _differing(stored, new, lazy, whole=False)
-    _refuse(place, found)
-    keys, there_keys = _keys(new), _keys(stored)
+    found = differences(*sides)
+    # Files of shared frames are among the inputs, too; what they are for says more.
+    _refuse(place, shared or found, SHARED_REMEDY if shared else ANEW)
+    _refuse(place, _differing(stored, new, lazy, whole=False))
+    origin = [name for name in ORIGIN if name in stored.coords and name in new.coords]
+    keys = origins_of(new, origin)
     if len(set(keys)) < len(keys):
         twice = next(key for key in keys if keys.count(key) > 1)
         raise InputError(
-            f"frame {twice[1]} of {twice[0]} is in the dataset twice", "Give each frame once."
+            f"frame {twice[-1]} of {twice[0]} is in the dataset twice", "Give each frame once."
         )
-    at = {key: position for position, key in enumerate(there_keys)}
-    fresh = [key for key in keys if key not in at]
-    at |= {key: len(there_keys) + k for k, key in enumerate(fresh)}
-    positions = np.array([at[key] for key in keys], np.intp)
+    positions, fresh = positions_of(origins_of(stored, origin), keys)
     _refuse(place, _moved(stored, new, positions, lazy=set(lazy), growing=bool(fresh)))
-    return Match(positions, len(fresh))
+    gaining = set(new[SOURCE_FILE].values[positions >= stored.sizes[FRAME]].tolist())
+    _refuse(place, _changed(attributes, provenance, own=own, gaining=gaining))
+    return Match(positions, fresh)
 
 
 def grow_store(
@@ -186,32 +210,58 @@ def grow_store(
 
 
 def merged_inputs(there: list[Any], here: list[Any]) -> list[Any]:
-    """List the inputs of a store that has grown: those there, and the new ones behind them."""
-    known = {item["path"] for item in there}
-    return [*there, *(item for item in here if item["path"] not in known)]
+    """List the inputs of a store that has grown: those there, and the new ones behind them.
+
+    A file that has grown, too, is listed as it is now.
+    """
+    known = {item["path"]: item for item in there}
+    for item in here:
+        path = item["path"]
+        if path not in known or _stamp(known[path]) != _stamp(item):
+            known[path] = item
+    return list(known.values())
 
 
 def _frames(lazy: Mapping[str, xr.Variable]) -> int:
     return int(next(iter(lazy.values())).sizes[FRAME])
 
 
-def _refuse(place: Place, found: list[str]) -> None:
+def _refuse(place: Place, found: list[str], remedy: str = ANEW) -> None:
     if found:
         more = f"; and {len(found) - 3} more" if len(found) > 3 else ""
         raise StoreExistsError(
-            f"{place} holds another result: {'; '.join(found[:3])}{more}",
-            "It was left as it is: give another path, or remove it to compute it anew.",
+            f"{place} holds another result: {'; '.join(found[:3])}{more}", remedy
         )
 
 
 def _comparable(
-    provenance: Attributes, *, without: Sequence[str] = (), of: xr.Dataset | None = None
+    provenance: Attributes, *, without: Sequence[str] = (), own: Set[str] = frozenset()
 ) -> dict[str, Any]:
-    """Keep settings, and inputs by path; of what may grow not those that frames are read from."""
-    own = set() if of is None else {str(name) for name in of[SOURCE_FILE].values}
-    settings = {key: value for key, value in provenance[SETTINGS].items() if key not in without}
+    """Keep settings, shared frames, and inputs by path; of these not the files in `own`."""
     inputs = {i["path"]: _stamp(i) for i in provenance[INPUTS] if i["path"] not in own}
-    return {SETTINGS: settings, INPUTS: inputs}
+    return {
+        SETTINGS: without_keys(provenance[SETTINGS], without),
+        SHARED: provenance.get(SHARED, {}),
+        INPUTS: inputs,
+    }
+
+
+def _changed(
+    attributes: Attributes, provenance: Attributes, *, own: Set[str], gaining: Set[str]
+) -> list[str]:
+    """Name files of frames that are there and may not be what they were.
+
+    A file of many frames may have become longer: an HDF5 file while its scan runs or when it is
+    closed, any other one if it has frames that are new.
+    """
+    there = {item["path"]: _stamp(item) for item in attributes[INPUTS]}
+    here = {item["path"]: _stamp(item) for item in provenance[INPUTS]}
+    changed = {}
+    for path in there.keys() & here.keys() & own:
+        longer = format_of(Path(path)) is Format.HDF5 or path in gaining
+        if there[path] != here[path] and not (longer and here[path]["size"] >= there[path]["size"]):
+            changed[path] = there[path], here[path]
+    return differences(*({INPUTS: {p: c[side] for p, c in changed.items()}} for side in (0, 1)))
 
 
 def _stamp(item: Attributes) -> dict[str, Any]:
@@ -262,12 +312,6 @@ def _equal(one: xr.Variable, other: xr.Variable) -> bool:
     return bool(one.equals(other))  # type: ignore[no-untyped-call]
 
 
-def _keys(dataset: xr.Dataset) -> list[tuple[str, int]]:
-    """File and number of each frame."""
-    files = dataset[SOURCE_FILE].values.tolist()
-    return list(zip(map(str, files), dataset[SOURCE_INDEX].values.tolist(), strict=True))
-
-
 def _moved(
     stored: xr.Dataset,
     new: xr.Dataset,
@@ -288,8 +332,9 @@ def _moved(
                 found.append(f"{name} is absent there")
             continue
         here = variable.isel({FRAME: known})
-        if not _equal(there.isel({FRAME: positions[known]}), here):
-            found.append(f"{name} has other values there than here")
+        before = there.isel({FRAME: positions[known]})
+        if not _equal(before, here):
+            found.append(_otherwise(str(name), before, here))
         elif _other_unit(variable, there):
             units = [v.attrs.get(UNITS) for v in (there, variable)]
             found.append(f"{name} is in {units[0]} there and in {units[1]} here")
@@ -304,6 +349,17 @@ def _moved(
             and variable.dtype.kind in "biu"
         ]
     return found
+
+
+def _otherwise(name: str, there: xr.Variable, here: xr.Variable) -> str:
+    """Say that values differ; of a stack, in which frames."""
+    if name != STACK_FRAMES:
+        return f"{name} has other values there than here"
+    at = int(np.flatnonzero(there.values != here.values)[0])
+    stacks = [json.loads(side.values[at] or "{}") for side in (there, here)]
+    return "; ".join(differences(*({name: stack} for stack in stacks))) or (
+        f"{name} are in another order there than here"
+    )
 
 
 def _other_unit(variable: xr.Variable, there: xr.Variable) -> bool:

@@ -49,6 +49,11 @@ class EuxfelStack(Stack):
             counts[path] += 1
         return found
 
+    @property
+    def datasets(self) -> list[str] | None:
+        """Source and key of the camera, for each frame."""
+        return [f"{self._data.source}[{self._data.key}]"] * self.shape[0]
+
     def read(self, frames: npt.NDArray[np.intp], rows: slice, cols: slice) -> Pixels:
         """Read a contiguous region of some frames, in native byte order."""
         pixels = np.empty((len(frames), rows.stop - rows.start, cols.stop - cols.start), self.dtype)

@@ -16,6 +16,7 @@ from wavedask.conventions import (
     LONG_NAME,
     POSITION_X,
     POSITION_Y,
+    SOURCE_DATASET,
     SOURCE_FILE,
     SOURCE_INDEX,
     UNITS,
@@ -190,10 +191,18 @@ def _check_not_empty(path: Path) -> None:
 def _own_coordinates(stack: Stack) -> dict[str, xr.Variable]:
     paths = np.array([str(path) for path, _ in stack.origins], dtype=np.dtypes.StringDType())
     indices = np.array([index for _, index in stack.origins])
+    datasets = {}
+    if stack.datasets is not None:
+        datasets[SOURCE_DATASET] = xr.Variable(
+            (FRAME,),
+            np.array(stack.datasets, dtype=np.dtypes.StringDType()),
+            {UNITS: DIMENSIONLESS, LONG_NAME: "dataset of the frame in its file"},
+        )
     return {
         SOURCE_FILE: xr.Variable(
             (FRAME,), paths, {UNITS: DIMENSIONLESS, LONG_NAME: "file of the frame"}
         ),
+        **datasets,
         SOURCE_INDEX: xr.Variable(
             (FRAME,), indices, {UNITS: DIMENSIONLESS, LONG_NAME: "number of the frame in its file"}
         ),
