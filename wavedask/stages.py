@@ -109,7 +109,7 @@ def stages(experiment: Experiment, *, progress: bool | None = None) -> Stages:
 
 
 def _choosing(experiment: Experiment, *, own_references: bool) -> tuple[str, ...]:
-    """Settings that only say which frames there are; what corrects them stays as it is."""
+    """Name the settings that only say which frames there are; what corrects them must stay."""
     if experiment.wavefront.mode == "absolute":
         which = (*Frames.model_fields, "roles")
         return tuple(f"{name}.{key}" for name in ("near", "far") for key in which)
