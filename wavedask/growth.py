@@ -23,7 +23,17 @@ from wavedask.comparison import (
 )
 from wavedask.conventions import COMPLETE, FRAME, SCAN, SOURCE_FILE, SOURCE_INDEX
 from wavedask.errors import InputError
-from wavedask.layout import RUNS, SHARED, STILL, along_frames, array, encodings, settled
+from wavedask.layout import (
+    INPUTS,
+    RUNS,
+    SETTINGS,
+    SHARED,
+    STILL,
+    along_frames,
+    array,
+    encodings,
+    settled,
+)
 from wavedask.places import Place
 from wavedask.provenance import as_json, differences
 from wavedask.sources import ORIGIN, frame_files, origins_of, positions_of
@@ -106,11 +116,12 @@ def match(
         return Match(np.arange(frames), 0)
     own = frame_files(stored) | frame_files(eager)
     sides = [comparable(side, without=grow, own=own) for side in (attributes, provenance)]
-    shared = differences(*({SHARED: side.pop(SHARED)} for side in sides))
+    settings, shared, inputs = (
+        differences(*({part: side[part]} for side in sides)) for part in (SETTINGS, SHARED, INPUTS)
+    )
+    # Files of shared frames are among the inputs, too: what they are for says more.
+    refuse(place, settings + shared or inputs, SHARED_REMEDY if shared and not settings else ANEW)
     new = along_frames(eager)
-    found = differences(*sides)
-    # Files of shared frames are among the inputs, too; what they are for says more.
-    refuse(place, shared or found, SHARED_REMEDY if shared else ANEW)
     refuse(place, differing(stored, new, lazy, whole=False))
     origin = [name for name in ORIGIN if name in stored.coords and name in new.coords]
     keys = origins_of(new, origin)

@@ -64,7 +64,8 @@ class Hdf5Stack(Stack):
     def datasets(self) -> list[str] | None:
         """Path of the dataset of each frame in the file."""
         parts = np.searchsorted(self._starts, np.arange(self.shape[0]), side="right") - 1
-        return [self._parts[part][0] for part in parts]
+        # By one name, whether it was given from the root or from a scan.
+        return [f"/{self._parts[part][0].strip('/')}" for part in parts]
 
     def read(self, frames: npt.NDArray[np.intp], rows: slice, cols: slice) -> Pixels:
         """Read a contiguous region of some frames, in native byte order."""
