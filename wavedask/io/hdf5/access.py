@@ -200,6 +200,31 @@ def check_sources(dataset: h5py.Dataset, path: Path) -> None:
         )
 
 
+def files_behind(dataset: h5py.Dataset, path: Path) -> set[Path]:
+    """Other files that the values of a dataset are in.
+
+    Parameters
+    ----------
+    dataset : h5py.Dataset
+        The frames; all its files are there.
+    path : pathlib.Path
+        File that was opened.
+
+    Returns
+    -------
+    set of pathlib.Path
+        Files that a link to the dataset, its external storage or its virtual sources lead to.
+    """
+    home = Path(dataset.file.filename)
+    found = {home}
+    if dataset.external:
+        found |= {home.parent / name for name, _, _ in dataset.external}
+    elif dataset.is_virtual:
+        sources = {source.file_name for source in dataset.virtual_sources()}
+        found |= {home.parent / name for name in sources if name != "." and "%b" not in name}
+    return {file.resolve() for file in found} - {path.resolve()}
+
+
 def _bad_sources(dataset: h5py.Dataset) -> tuple[list[Missing], int]:
     home = Path(dataset.file.filename).parent
     if dataset.external:

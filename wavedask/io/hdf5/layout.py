@@ -44,10 +44,10 @@ class Camera:
 
     @property
     def lead(self) -> tuple[int, ...]:
-        """Shape of the frames of a camera with one dataset: all its axes but the last two."""
-        (dataset,) = self.datasets.values()
-        shape: tuple[int, ...] = dataset.shape[:-2]
-        return shape
+        """Shape of the frames: all axes but the last two; of several datasets they are a row."""
+        first, *others = self.datasets.values()
+        shape: tuple[int, ...] = first.shape[:-2]
+        return (self.frames,) if others else shape
 
 
 class Entry(ABC):
@@ -94,6 +94,12 @@ class Entry(ABC):
     def recorded(self, camera: Camera) -> int:
         """Count the frames of a camera that can be used by now."""
         return camera.frames
+
+    def unfinished(self, camera: Camera) -> str:
+        """Say how far a scan is that has not ended; empty, if it has."""
+        if not self.running:
+            return ""
+        return f"{self.recorded(camera)} of {camera.frames} frames with all their motors"
 
     def moving(self) -> list[str]:
         """Names of the motors that were scanned."""

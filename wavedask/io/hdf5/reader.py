@@ -10,17 +10,19 @@ import h5py
 
 from wavedask.errors import FileError, InputError
 from wavedask.io.columns import Column
-from wavedask.io.hdf5.access import check_sources, opened
+from wavedask.io.hdf5.access import check_sources, files_behind, opened
 from wavedask.io.hdf5.bliss import BlissEntry
 from wavedask.io.hdf5.dxfile import DxEntry
+from wavedask.io.hdf5.eiger import EigerEntry
 from wavedask.io.hdf5.given import file_motors, find_frames
 from wavedask.io.hdf5.layout import Camera, Entry
-from wavedask.io.hdf5.nexus import NexusEntry
+from wavedask.io.hdf5.nexus import NexusEntry, is_bare
 from wavedask.io.hdf5.stack import Hdf5Stack
 
 LAYOUTS: Final[tuple[Callable[[h5py.Group, Path], Entry | None], ...]] = (
     DxEntry.recognise,
     BlissEntry.recognise,
+    EigerEntry.recognise,
     NexusEntry.recognise,
 )
 """Layouts in the order in which they are tried; the last one takes every group."""
@@ -40,11 +42,17 @@ class Hdf5Scan:
         Motors, counters and keys.
     constants : dict of str to str
         Title, start and end, positioners that are text, and whether the scan is still running.
+    camera : str
+        Where the scan has its frames, from the scan itself: the same in files of one camera.
+    behind : frozenset of pathlib.Path
+        Other files that hold frames of the scan.
     """
 
     stack: Hdf5Stack
     columns: list[Column]
     constants: dict[str, str]
+    camera: str
+    behind: frozenset[Path]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +101,7 @@ def list_scans(path: Path) -> list[ScanSummary]:
     with opened(path) as file:
         return [
             ScanSummary(
-                entry.name,
+                entry.name or "/",
                 entry.title,
                 {camera.name: _shape(camera) for camera in entry.cameras()},
                 tuple(entry.moving()),
@@ -149,25 +157,34 @@ def read_hdf5(
         columns, texts = entry.columns(camera)
         constants = texts | entry.texts
         frames = entry.recorded(camera)
-        if entry.running:
-            if not frames:
-                raise FileError(
-                    f"{path}: the scan {entry.name} has begun, but no frame has all its motors yet",
-                    "Open it again when there are some.",
-                )
-            constants[UNFINISHED] = f"{frames} of {camera.frames} frames with all their motors"
+        if not frames:
+            raise FileError(
+                f"{path}: the scan {entry.name} has begun, but no frame has all its motors yet",
+                "Open it again when there are some.",
+            )
+        unfinished = entry.unfinished(camera)
+        if unfinished:
+            constants[UNFINISHED] = unfinished
         columns += file_motors(file, motors or {}, path)
-        return Hdf5Scan(Hdf5Stack(path, camera.datasets, frames=frames), columns, constants)
+        return Hdf5Scan(
+            Hdf5Stack(path, camera.datasets, frames=frames),
+            columns,
+            constants,
+            camera.name.removeprefix(f"{entry.name}/"),
+            frozenset().union(*(files_behind(item, path) for item in camera.datasets.values())),
+        )
 
 
 def _entries(file: h5py.File, path: Path) -> list[Entry]:
-    """Top-level groups as the first layout sees them that recognises them."""
-    found = []
+    """Top-level groups as the first layout sees them that recognises them, or the root."""
+    found: list[Entry] = []
     for name in file:
         group = file.get(name)
         if isinstance(group, h5py.Group):
             entries = (recognise(group, path) for recognise in LAYOUTS)
             found.append(next(entry for entry in entries if entry is not None))
+    if is_bare(file) and all(type(entry) is NexusEntry for entry in found):
+        return [NexusEntry(file, path)]
     return found
 
 
@@ -184,7 +201,8 @@ def _given(
 
 def _chosen(entries: Sequence[Entry], scan: str | None, path: Path) -> tuple[Entry, Camera]:
     found = [(entry, camera) for entry in entries for camera in entry.cameras()]
-    name = None if scan is None else scan.strip("/")
+    # The root is the only scan of a file without entries, and has no name.
+    name = None if scan is None else scan.strip("/") or None
     matching = [
         (entry, camera)
         for entry, camera in found
@@ -195,7 +213,7 @@ def _chosen(entries: Sequence[Entry], scan: str | None, path: Path) -> tuple[Ent
     if not found:
         raise FileError(
             f"{path} has no images in any of its scans"
-            f" ({', '.join(entry.name for entry in entries) or 'none'})",
+            f" ({', '.join(entry.name or '/' for entry in entries) or 'none'})",
             "Looked for datasets of three axes in <scan>/instrument/<detector>, <scan>/measurement,"
             " NXdetector, NXdata and /exchange. Give their path: image='<path>'; 'wavedask info"
             " FILE' lists the scans.",
