@@ -11,7 +11,14 @@ import pytest
 import xarray as xr
 
 from wavedask.conventions import ROLE
-from wavedask.errors import FileError, FrameMismatchError, InputError, MotorError, WavedaskError
+from wavedask.errors import (
+    CorruptFileError,
+    FileError,
+    FrameMismatchError,
+    InputError,
+    MotorError,
+    WavedaskError,
+)
 from wavedask.io import input_files, open_scan, refresh
 from wavedask.io.backend import WavedaskBackendEntrypoint
 
@@ -227,6 +234,25 @@ def test_a_motor_that_a_file_lacks_can_be_given(folder: Path) -> None:
         del file[LENS]
     scan = open_scan(folder, motors={"lens": np.arange(9.0)})
     assert scan.lens.values.tolist() == list(range(9))
+
+
+@pytest.mark.parametrize(
+    ("kept", "said"), [(0.0, r"lens_9\.h5 is empty"), (0.5, r"lens_9\.h5 is truncated")]
+)
+def test_a_damaged_file_among_others_is_named(folder: Path, kept: float, said: str) -> None:
+    path = folder / "lens_9.h5"
+    content = path.read_bytes()
+    path.write_bytes(content[: int(kept * len(content))])
+    with pytest.raises(CorruptFileError, match=said):
+        open_scan(folder)
+
+
+def test_a_position_that_one_file_does_not_know_stays_unknown(folder: Path) -> None:
+    with edit(folder, 9) as file:
+        del file["1.1/instrument/positioners/tilt"]
+        file["1.1/instrument/positioners/tilt"] = np.nan
+    scan = open_scan(folder)
+    np.testing.assert_array_equal(scan.tilt, [0, 0, np.nan, np.nan, np.nan, 2, 2, 2, 2])
 
 
 def test_a_scan_that_one_file_lacks_is_said_with_the_file(folder: Path) -> None:
