@@ -371,7 +371,7 @@ def test_samples_in_several_hdf5_files_grow_by_one_more(raw: Path, tmp_path: Pat
     assert (report.store.kept, report.store.written) == (1, 2)
     grown = wd.open_store(tmp_path / "results.zarr")
     np.testing.assert_array_equal(grown.lens_x, frames.lens_x)
-    # The first title was alone when it was written: it is one of the attributes.
+    # With one file the title was an attribute: what the store did not have is filled in.
     assert grown.title.values.tolist() == ["ct 0", "ct 1", "ct 2"]
     whole = run(load(tmp_path, sample={"files": "raw/sample_*.edf"}, output="edf.zarr"))
     assert_equal(grown, wd.open_store(whole.store.path))

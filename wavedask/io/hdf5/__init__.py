@@ -1,4 +1,4 @@
-"""HDF5 files of BLISS, NeXus, Data Exchange, and any other with paths given."""
+"""HDF5 files of BLISS, NeXus, DECTRIS, Data Exchange, and any other with paths given."""
 
 from wavedask.io.hdf5.reader import Hdf5Scan, ScanSummary, list_scans, read_hdf5
 from wavedask.io.hdf5.several import join_files, read_files

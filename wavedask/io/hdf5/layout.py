@@ -4,6 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -77,7 +78,7 @@ class Entry(ABC):
         items = ((name, self.group.get(name)) for name in SCAN_TEXTS)
         return {name: text_of(item) for name, item in items if isinstance(item, h5py.Dataset)}
 
-    @property
+    @cached_property
     def running(self) -> bool:
         """Whether the scan is still being written."""
         started = "start_time" in self.group and "end_time" not in self.group
