@@ -301,6 +301,10 @@ def test_info_of_a_file_with_several_scans(tmp_path: Path) -> None:
     assert "lens" in invoke("info", path).stdout
     assert succeeded("info", path, "--scan", "2.1")["frames"] == "2"
     assert "3.1" in refused("info", path, "--scan", "3.1")
+    with h5py.File(path, "a") as file:
+        file["3.1"] = h5py.ExternalLink("gone.h5", "/1.1")
+    assert succeeded("info", path)["3.1"] == "in another file, which is missing"
+    assert "gone.h5" in refused("info", path, "--scan", "3.1")
 
 
 def test_info_of_a_file_with_one_scan_goes_on_to_its_frames(tmp_path: Path) -> None:

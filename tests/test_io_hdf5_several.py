@@ -21,6 +21,7 @@ from wavedask.errors import (
 )
 from wavedask.io import input_files, open_scan, refresh
 from wavedask.io.backend import WavedaskBackendEntrypoint
+from wavedask.io.hdf5 import list_scans
 
 FRAMES = np.random.default_rng(9).integers(0, 60000, (9, 6, 7)).astype("uint16")
 COUNTS = (2, 3, 4)
@@ -229,6 +230,11 @@ def test_files_that_do_not_fit_are_refused(
         open_scan(folder)
 
 
+def test_a_file_that_is_given_twice_is_refused(folder: Path) -> None:
+    with pytest.raises(InputError, match=r"lens_9\.h5 is given 2 times"):
+        open_scan([folder / "lens_*.h5", folder / "lens_9.h5"])
+
+
 def test_a_motor_that_a_file_lacks_can_be_given(folder: Path) -> None:
     with edit(folder, 9) as file:
         del file[LENS]
@@ -291,3 +297,41 @@ def test_an_image_key_that_a_file_lacks_is_unknown(tmp_path: Path) -> None:
                 detector["image_key"] = keys
     scan = open_scan(tmp_path)
     np.testing.assert_array_equal(scan.image_key, [1.0, 2.0, np.nan, np.nan])
+
+
+@pytest.fixture
+def collection(folder: Path) -> Path:
+    """Write a file that only links to the scans of the others, as BLISS does for a sample."""
+    path = folder / "sample.h5"
+    with h5py.File(path, "w") as file:
+        for number in (8, 9, 10):
+            file[f"lens_{number}_1.1"] = h5py.ExternalLink(f"lens_{number}.h5", "/1.1")
+    return path
+
+
+def test_scans_that_are_links_to_other_files(collection: Path) -> None:
+    listed = list_scans(collection)
+    assert [scan.name for scan in listed] == ["lens_10_1.1", "lens_8_1.1", "lens_9_1.1"]
+    scan = open_scan(collection, scan="lens_9_1.1")
+    np.testing.assert_array_equal(scan.image, pieces()[1])
+    assert scan.lens.values.tolist() == [1.0, 1.5, 2.0]
+    by_path = open_scan(collection, image="lens_9_1.1/instrument/pco/data")
+    xr.testing.assert_identical(by_path.load(), scan.load())
+    with pytest.raises(InputError, match=r"several scans.*lens_10_1\.1/instrument/pco/data \(asc"):
+        open_scan(collection)
+
+
+def test_a_linked_scan_whose_file_is_missing(collection: Path) -> None:
+    for number in (9, 10):
+        (collection.parent / f"lens_{number}.h5").unlink()
+    assert [(scan.name, scan.missing) for scan in list_scans(collection)] == [
+        ("lens_8_1.1", False),
+        ("lens_10_1.1", True),
+        ("lens_9_1.1", True),
+    ]
+    assert open_scan(collection, scan="lens_8_1.1").sizes["frame"] == 2
+    with pytest.raises(FileError, match=r"/lens_9_1\.1 is kept in lens_9\.h5.*Copy that file"):
+        open_scan(collection, scan="lens_9_1.1")
+    # The only scan that is there need not be the one that is meant.
+    with pytest.raises(FileError, match=r"/lens_10_1\.1 is kept in .* Or choose .* scan='<name>'"):
+        open_scan(collection)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from wavedask.conventions import HEADER, MOTOR
+from wavedask.conventions import HEADER, MOTOR, UNKNOWN_UNIT
 from wavedask.errors import FrameMismatchError, MotorError
 from wavedask.io.columns import Column, latest_columns, parsed_texts
 from wavedask.io.frames import Pixels, Stack
@@ -136,21 +136,23 @@ def _joined(
     """Join one column; one that is replaced keeps its unit and nothing else."""
     known = [(part, column) for part, column in zip(parts, found, strict=True) if column]
     (first_part, first), *_ = known
+    agreed = {column.units for _, column in known} == {first.units}
+    if replaced:
+        return Column(name, role, np.array(np.nan), first.units if agreed else UNKNOWN_UNIT)
     for part, column in known:
         if column.units != first.units:
             raise MotorError(
                 f"{role} {name!r} is in {first.units} in {first_part.path}, but in {column.units}"
                 f" in {part.path}",
-                "Open them separately, and join them with xarray.concat in one unit.",
+                f"Give motors={{'{name} [unit]': values}} with one value per frame of all files, or"
+                " open them separately.",
             )
-        if not replaced and column.values.shape not in ((), (part.frames,)):
+        if column.values.shape not in ((), (part.frames,)):
             raise MotorError(
                 f"{role} {name!r} of {part.path} has {column.values.size} values, but the scan"
                 f" there has {part.frames} frames",
                 f"Give motors={{{name!r}: values}} with one value per frame of all files.",
             )
-    if replaced:
-        return Column(name, role, np.array(np.nan), first.units)
     if len(known) < len(parts) and role != HEADER:
         without = next(part for part, column in zip(parts, found, strict=True) if not column)
         raise MotorError(

@@ -122,8 +122,8 @@ def resolved(group: h5py.Group, name: str, path: Path) -> Any:
         if not isinstance(link, h5py.ExternalLink):
             return None
         raise FileError(
-            f"{path}: {group.name}/{name} is kept in {link.filename}, which cannot be opened or"
-            f" has no {link.path}",
+            f"{path}: {group.name.rstrip('/')}/{name} is kept in {link.filename}, which cannot be"
+            f" opened or has no {link.path}",
             "Copy that file along, keeping its place relative to this one.",
         ) from error
 

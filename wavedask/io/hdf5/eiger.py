@@ -23,11 +23,11 @@ class EigerEntry(NexusEntry):
     """The scan of a master; what is known of its frames is as in other NeXus files."""
 
     @staticmethod
-    def recognise(group: h5py.Group, path: Path) -> "EigerEntry | None":
+    def recognise(group: h5py.Group, path: Path, name: str) -> "EigerEntry | None":
         """Return the scan, if this is one: its frames are in numbered blocks."""
         blocks = group.get(DATA)
         is_one = isinstance(blocks, h5py.Group) and any(map(BLOCK.fullmatch, blocks))
-        return EigerEntry(group, path) if is_one else None
+        return EigerEntry(group, path, name) if is_one else None
 
     def cameras(self) -> list[Camera]:
         """Return the one camera: all blocks in the order of their numbers."""

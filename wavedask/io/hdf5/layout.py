@@ -60,12 +60,15 @@ class Entry(ABC):
         The scan.
     path : pathlib.Path
         The file.
+    name : str
+        Path of the scan in that file, where it may be a link to another: the group itself only
+        knows what it is called there.
     """
 
-    def __init__(self, group: h5py.Group, path: Path) -> None:
+    def __init__(self, group: h5py.Group, path: Path, name: str) -> None:
         self.group = group
         self.path = path
-        self.name = group.name.strip("/")
+        self.name = name
 
     @property
     def title(self) -> str:

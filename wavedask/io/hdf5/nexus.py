@@ -36,9 +36,9 @@ class NexusEntry(Entry):
     """A scan of a NeXus file."""
 
     @staticmethod
-    def recognise(group: h5py.Group, path: Path) -> "NexusEntry | None":
+    def recognise(group: h5py.Group, path: Path, name: str) -> "NexusEntry | None":
         """Return the scan: any group may be one, those without cameras are of no use."""
-        return NexusEntry(group, path)
+        return NexusEntry(group, path, name)
 
     def cameras(self) -> list[Camera]:
         """Frames of detectors, then those that only NXdata has; each once, whatever links to it."""
@@ -50,7 +50,7 @@ class NexusEntry(Entry):
                         full = f"{name}/{key}".lstrip("/")
                         found.setdefault(_address(item), Camera(full, {full: item}))
         if not found:
-            return detector_cameras(self.group, self.path)
+            return detector_cameras(self.group, self.path, self.name)
         return list(found.values())
 
     def columns(self, camera: Camera) -> tuple[list[Column], dict[str, str]]:

@@ -10,7 +10,7 @@ import h5py
 
 from wavedask.errors import FileError, InputError
 from wavedask.io.columns import Column
-from wavedask.io.hdf5.access import check_sources, files_behind, opened
+from wavedask.io.hdf5.access import check_sources, files_behind, opened, resolved
 from wavedask.io.hdf5.bliss import BlissEntry
 from wavedask.io.hdf5.dxfile import DxEntry
 from wavedask.io.hdf5.eiger import EigerEntry
@@ -19,7 +19,7 @@ from wavedask.io.hdf5.layout import Camera, Entry
 from wavedask.io.hdf5.nexus import NexusEntry, is_bare
 from wavedask.io.hdf5.stack import Hdf5Stack
 
-LAYOUTS: Final[tuple[Callable[[h5py.Group, Path], Entry | None], ...]] = (
+LAYOUTS: Final[tuple[Callable[[h5py.Group, Path, str], Entry | None], ...]] = (
     DxEntry.recognise,
     BlissEntry.recognise,
     EigerEntry.recognise,
@@ -71,13 +71,16 @@ class ScanSummary:
         Motors that were scanned.
     running : bool
         Whether it is still being written.
+    missing : bool
+        Whether it is kept in another file, which cannot be opened.
     """
 
     name: str
     title: str
     cameras: dict[str, str]
     moving: tuple[str, ...]
-    running: bool
+    running: bool = False
+    missing: bool = False
 
 
 def list_scans(path: Path) -> list[ScanSummary]:
@@ -96,10 +99,10 @@ def list_scans(path: Path) -> list[ScanSummary]:
     Raises
     ------
     FileError
-        If the file cannot be read, or links to files that are not there.
+        If the file cannot be read, or frames of a scan are in files that are not there.
     """
     with opened(path) as file:
-        return [
+        listed = [
             ScanSummary(
                 entry.name or "/",
                 entry.title,
@@ -109,6 +112,8 @@ def list_scans(path: Path) -> list[ScanSummary]:
             )
             for entry in _entries(file, path)
         ]
+        absent = [ScanSummary(name, "", {}, (), missing=True) for name in _missing(file, path)]
+        return listed + absent
 
 
 def read_hdf5(
@@ -149,7 +154,7 @@ def read_hdf5(
     with opened(path) as file:
         entries = _entries(file, path)
         if image is None:
-            entry, camera = _chosen(entries, scan, path)
+            entry, camera = _chosen(file, entries, scan, path)
         else:
             entry, camera = _given(file, entries, scan, image, path)
         for dataset in camera.datasets.values():
@@ -181,10 +186,10 @@ def _entries(file: h5py.File, path: Path) -> list[Entry]:
     for name in file:
         group = file.get(name)
         if isinstance(group, h5py.Group):
-            entries = (recognise(group, path) for recognise in LAYOUTS)
+            entries = (recognise(group, path, name) for recognise in LAYOUTS)
             found.append(next(entry for entry in entries if entry is not None))
     if is_bare(file) and all(type(entry) is NexusEntry for entry in found):
-        return [NexusEntry(file, path)]
+        return [NexusEntry(file, path, "")]
     return found
 
 
@@ -196,10 +201,12 @@ def _given(
     given = f"image={image!r}" if scan is None else f"scan={scan!r}, image={image!r}"
     camera = Camera(full, {full: find_frames(file, full, path, argument=given)})
     holding = (entry for entry in entries if full.startswith(f"{entry.name}/"))
-    return next(holding, NexusEntry(file, path)), camera
+    return next(holding, NexusEntry(file, path, "")), camera
 
 
-def _chosen(entries: Sequence[Entry], scan: str | None, path: Path) -> tuple[Entry, Camera]:
+def _chosen(
+    file: h5py.File, entries: Sequence[Entry], scan: str | None, path: Path
+) -> tuple[Entry, Camera]:
     found = [(entry, camera) for entry in entries for camera in entry.cameras()]
     # The root is the only scan of a file without entries, and has no name.
     name = None if scan is None else scan.strip("/") or None
@@ -208,6 +215,9 @@ def _chosen(entries: Sequence[Entry], scan: str | None, path: Path) -> tuple[Ent
         for entry, camera in found
         if name is None or camera.name == name or camera.name.startswith(f"{name}/")
     ]
+    if len(matching) < 2 and (name is None or not matching):
+        # What is missing might be the scan that is meant.
+        _check_links(file, name, path)
     if len(matching) == 1:
         return matching[0]
     if not found:
@@ -235,6 +245,25 @@ def _chosen(entries: Sequence[Entry], scan: str | None, path: Path) -> tuple[Ent
         f"{path} has {problem}",
         f"Choose with scan='<name>', of a scan or a whole path, among: {listing}.",
     )
+
+
+def _missing(file: h5py.File, path: Path) -> dict[str, FileError]:
+    """Find links to other files that cannot be opened, and what is to be said of each."""
+    found = {}
+    for name in file:
+        try:
+            resolved(file, name, path)
+        except FileError as error:
+            found[name] = error
+    return found
+
+
+def _check_links(file: h5py.File, scan: str | None, path: Path) -> None:
+    for name, error in _missing(file, path).items():
+        if scan is None or name == scan.partition("/")[0]:
+            raise FileError(
+                error.problem, f"{error.remedy} Or choose a scan that is there: scan='<name>'."
+            ) from error
 
 
 def _shape(camera: Camera) -> str:

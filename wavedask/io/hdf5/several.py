@@ -1,9 +1,10 @@
 """Several HDF5 files that are one scan: each opened once, those behind another one left out."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from wavedask.errors import FrameMismatchError, WavedaskError
+from wavedask.errors import FrameMismatchError, InputError, WavedaskError
 from wavedask.io.columns import Column
 from wavedask.io.hdf5.reader import UNFINISHED, Hdf5Scan, read_hdf5
 from wavedask.io.joining import Part, joined_columns
@@ -39,13 +40,18 @@ def read_files(
     ------
     FrameMismatchError
         If the files have different cameras, or frames of different shape or type.
-    FileError, InputError
+    InputError
+        If a file is given twice, and as of `read_hdf5`.
+    FileError
         As of `read_hdf5`.
     """
+    (often, count), *_ = Counter(files).most_common(1)
+    if count > 1:
+        raise InputError(f"{often} is given {count} times", "Name every file once.")
     found: dict[Path, Hdf5Scan] = {}
     errors: dict[Path, WavedaskError] = {}
     with progress_bar("reading headers", len(files), show=progress) as advance:
-        for path in dict.fromkeys(files):
+        for path in files:
             try:
                 found[path] = read_hdf5(path, scan=scan, image=image, motors=motors)
             except WavedaskError as problem:
