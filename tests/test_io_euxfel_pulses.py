@@ -74,6 +74,19 @@ def write_motor(folder: Path, *, trains: int) -> None:
         file[f"CONTROL/{MOTOR}/actualPosition/value"][...] = 0.5 * np.arange(trains)
 
 
+def noted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Collect the index of everything that is read from a dataset from now on."""
+    read: list[Any] = []
+    original = h5py.Dataset.__getitem__
+
+    def note(self: h5py.Dataset, index: Any, **options: Any) -> Any:
+        read.append(index)
+        return original(self, index, **options)
+
+    monkeypatch.setattr(h5py.Dataset, "__getitem__", note)
+    return read
+
+
 def expected_labels(firsts: Sequence[int]) -> dict[str, list[float]]:
     """Labels of the frames of files of four trains that begin at some trains."""
     trains = np.concatenate([first + np.arange(4) for first in firsts])
@@ -122,20 +135,15 @@ def test_only_the_pulses_asked_for_are_read(
 ) -> None:
     frames = write_agipd(tmp_path, 0, raw=True)
     scan = xr.open_dataset(tmp_path, engine=WavedaskBackendEntrypoint)
-    read: list[Any] = []
-    original = h5py.Dataset.__getitem__
-
-    def note(self: h5py.Dataset, index: Any, **options: Any) -> Any:
-        read.append(index)
-        return original(self, index, **options)
-
     second = scan.isel(frame=scan.pulseIndex == 1)
-    monkeypatch.setattr(h5py.Dataset, "__getitem__", note)
+    read = noted(monkeypatch)
     np.testing.assert_array_equal(second.image[:, 1:3, ::2], frames[[1, 4, 6], 1:3, ::2])
-    assert read == [(entry, 0, slice(1, 3), slice(0, 5)) for entry in (1, 4, 6)]
+    assert read == [(entry, slice(0, 1), slice(1, 3), slice(0, 5)) for entry in (1, 4, 6)]
 
 
-def test_memory_cells_of_a_train_are_frames(tmp_path: Path) -> None:
+def test_memory_cells_of_a_train_are_frames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     device = SmallJungfrau("SPB_IRDA_JF4M/DET/JNGFR01")
     path = tmp_path / "RAW-R0012-JNGFR01-S00000.h5"
     # The datasets are padded with two entries that are of no train.
@@ -150,6 +158,10 @@ def test_memory_cells_of_a_train_are_frames(tmp_path: Path) -> None:
     assert scan.memoryCell.values.tolist() == [15, 0, 1, 2] * 3
     assert scan.pulseIndex.values.tolist() == [0, 1, 2, 3] * 3
     assert scan.trainId.values.tolist() == np.repeat([10_000, 10_001, 10_002], 4).tolist()
+    # A train is read at once, as it may be compressed at once.
+    read = noted(monkeypatch)
+    np.testing.assert_array_equal(scan.image[4:8].compute(scheduler="sync"), frames[1])
+    assert read == [(1, slice(0, 4), slice(0, 5), slice(0, 6))]
     travelled = pickle.loads(pickle.dumps(scan.image[5]))
     np.testing.assert_array_equal(travelled, frames[1, 1])
 
@@ -183,3 +195,19 @@ def test_an_index_beyond_the_frames_is_damage(tmp_path: Path) -> None:
         file[f"INDEX/{agipd(0)}:xtdf/image/count"][3] = 5
     with pytest.raises(CorruptFileError, match=r"S00000\.h5: its index names 10 entries.*are 9"):
         open_scan(tmp_path)
+
+
+def test_a_value_of_each_pulse_is_no_motor(tmp_path: Path) -> None:
+    write_agipd(tmp_path, 0, raw=False)
+    with pytest.raises(InputError, match=r"motors\['a'\]='\S+' has several values per train"):
+        open_scan(tmp_path, motors={"a": f"{agipd(0)}:xtdf[image.cellId]"})
+
+
+def test_a_number_that_one_file_lacks_is_left_out(tmp_path: Path) -> None:
+    for sequence in (0, 1):
+        write_agipd(tmp_path, 0, raw=False, first=10_000 + 4 * sequence, sequence=sequence)
+    with h5py.File(tmp_path / "RAW-R0001-AGIPD00-S00001.h5", "a") as file:
+        del file[f"INSTRUMENT/{agipd(0)}:xtdf/image/cellId"]
+    scan = open_scan(tmp_path)
+    assert "cellId" not in scan.coords
+    assert scan.pulseId.values.tolist() == expected_labels([10_000, 10_004])["pulseId"]

@@ -133,27 +133,34 @@ def read_run(
     with reading(files[0]):
         run = extra_data.DataCollection.from_paths([str(path) for path in files])
     source, key = _camera(run, image, files[0])
-    data = run[source, key].drop_empty_trains()
-    shape = data.entry_shape
-    if len(shape) < 2 or not data.shape[0] or shape[-1] in COLOURS:
-        raise InputError(
-            f"{files[0].parent}: image='{source}[{key}]' has {data.shape[0]} entries of shape"
-            f" {shape}",
-            "Frames are entries of rows and columns, without colours.",
-        )
-    pieces = [piece for file in data.files if (piece := _piece(data, file)) is not None]
-    pieces.sort(key=lambda piece: piece[1][TRAIN][0])
-    labels = {name: np.concatenate([found[name] for _, found in pieces]) for name in pieces[0][1]}
+    stack, labels = _frames(run, source, key, files[0])
     columns = [Column(name, HEADER, values.astype(np.float64)) for name, values in labels.items()]
-    stack = JoinedStack([stack for stack, _ in pieces])
     places = dict(motors) or {
         name: f"{name}[{POSITION}]"
         for name in sorted(run.control_sources)
         if POSITION in run[name].keys(inc_timestamps=False)
     }
-    trains = labels[TRAIN]
-    columns += [_motor(run, title, place, trains, files[0]) for title, place in places.items()]
+    columns += [
+        _motor(run, title, place, labels[TRAIN], files[0]) for title, place in places.items()
+    ]
     return stack, columns, {"camera": f"{source}[{key}]"}
+
+
+def _frames(run: Any, source: str, key: str, path: Path) -> tuple[Stack, Labels]:
+    """Frames of a camera in all files of the run, and which trains and pulses they are."""
+    data = run[source, key].drop_empty_trains()
+    shape = data.entry_shape
+    if len(shape) < 2 or not data.shape[0] or shape[-1] in COLOURS:
+        raise InputError(
+            f"{path.parent}: image='{source}[{key}]' has {data.shape[0]} entries of shape {shape}",
+            "Frames are entries of rows and columns, without colours.",
+        )
+    pieces = [piece for file in data.files if (piece := _piece(data, file)) is not None]
+    pieces.sort(key=lambda piece: piece[1][TRAIN][0])
+    tables = [labels for _, labels in pieces]
+    names = [name for name in tables[0] if all(name in labels for labels in tables)]
+    joined = {name: np.concatenate([labels[name] for labels in tables]) for name in names}
+    return JoinedStack([stack for stack, _ in pieces]), joined
 
 
 def _piece(data: Any, file: Any) -> tuple[TrainStack, Labels] | None:
@@ -263,6 +270,11 @@ def _motor(run: Any, title: str, place: str, trains: npt.NDArray[Any], path: Pat
         raise InputError(
             f"{path.parent}: motors[{title!r}]={place!r} has {data.entry_shape} values per train",
             "A position is one number.",
+        )
+    if (data.data_counts(labelled=False) > 1).any():
+        raise InputError(
+            f"{path.parent}: motors[{title!r}]={place!r} has several values per train",
+            "Give a slow value, which has one.",
         )
     values = data.series().reindex(trains).to_numpy(np.float64)
     column = titled_column(title, values)
