@@ -150,7 +150,8 @@ def _frames(run: Any, source: str, key: str, path: Path) -> tuple[Stack, Labels]
     """Frames of a camera in all files of the run, and which trains and pulses they are."""
     data = run[source, key].drop_empty_trains()
     shape = data.entry_shape
-    if len(shape) < 2 or not data.shape[0] or shape[-1] in COLOURS:
+    coloured = len(shape) > 2 and shape[-1] in COLOURS
+    if len(shape) < 2 or not data.shape[0] or coloured:
         raise InputError(
             f"{path.parent}: image='{source}[{key}]' has {data.shape[0]} entries of shape {shape}",
             "Frames are entries of rows and columns, without colours.",
