@@ -79,6 +79,33 @@ def test_the_plan_counts_what_is_there(raw: Path) -> None:
     assert asked.tasks == pytest.approx(len(dict(whole.__dask_graph__())), rel=0.1)
 
 
+def test_only_what_is_kept_is_computed_and_stored(raw: Path, tmp_path: Path) -> None:
+    folder = copied(raw, tmp_path)
+    wanted = ["slope_y", "slope_x"]
+    everything, kept = (stages(load(folder, **keys)) for keys in ({}, {"keep": wanted}))
+    assert list(kept.result.data_vars) == [n for n in everything.result.data_vars if n in wanted]
+    assert plan(kept).tasks < plan(everything).tasks
+    report = run(load(folder, keep=wanted))
+    stored = wd.open_store(report.store.path)
+    assert set(stored.data_vars) == set(wanted)
+    whole = everything.result.compute()
+    for name in wanted:
+        np.testing.assert_array_equal(stored[name], whole[name])
+    # Downstream: what was not kept comes of what was.
+    surface = wd.integrate(stored.slope_y, stored.slope_x)
+    assert surface.chunks is not None
+    np.testing.assert_allclose(
+        surface - surface.mean(("y", "x")),
+        whole.wavefront - whole.wavefront.mean(("y", "x")),
+        atol=1e-12,
+    )
+
+
+def test_a_map_to_keep_that_there_is_not(raw: Path) -> None:
+    with pytest.raises(InputError, match=r"keep names slop_y.*slope_y"):
+        stages(load(raw, keep=["slop_y", "wavefront"]))
+
+
 def test_there_is_no_plan_for_what_is_computed(raw: Path) -> None:
     prepared = stages(load(raw))
     with pytest.raises(InputError, match="not lazy"):

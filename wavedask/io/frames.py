@@ -189,7 +189,9 @@ def _cover(index: Any, size: int) -> tuple[slice, Any]:
         steps = range(size)[index]
         if not steps:
             return slice(0, 0), slice(None)
-        return slice(min(steps), max(steps) + 1), slice(None, None, steps.step)
+        # The ends, and not min() and max(), which walk through thousands of steps.
+        first, last = sorted((steps[0], steps[-1]))
+        return slice(first, last + 1), slice(None, None, steps.step)
     positions = np.arange(size)[index]
     if not positions.size:
         return slice(0, 0), positions
