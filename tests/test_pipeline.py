@@ -8,6 +8,7 @@ from typing import Any
 
 import dask
 import fabio
+import h5py
 import numpy as np
 import pytest
 import xarray as xr
@@ -375,3 +376,29 @@ def test_a_store_that_cannot_be_written(raw: Path, tmp_path: Path) -> None:
     (folder / "file").touch()
     with pytest.raises(StoreError, match="file"):
         run(load(folder, output="file/results.zarr"))
+
+
+def test_samples_in_several_hdf5_files_grow_by_one_more(raw: Path, tmp_path: Path) -> None:
+    copied(raw, tmp_path)
+    frames = wd.open_scan(tmp_path / "raw" / "sample_*.edf")
+
+    def write(number: int) -> None:
+        with h5py.File(tmp_path / f"lens_{number}.h5", "w") as file:
+            file["1.1/title"] = f"ct {number}"
+            file["1.1/instrument/pco/data"] = frames.image[number : number + 1].values
+            file["1.1/instrument/positioners/lens_x"] = float(frames.lens_x[number])
+            file["1.1/instrument/positioners/lens_x"].attrs["units"] = "mm"
+
+    write(0)
+    sample = {"files": "lens_*.h5", "scan": "1.1", "units": {}}
+    run(load(tmp_path, sample=sample))
+    for number in (1, 2):
+        write(number)
+    report = run(load(tmp_path, sample=sample))
+    assert (report.store.kept, report.store.written) == (1, 2)
+    grown = wd.open_store(tmp_path / "results.zarr")
+    np.testing.assert_array_equal(grown.lens_x, frames.lens_x)
+    # With one file the title was an attribute: what the store did not have is filled in.
+    assert grown.title.values.tolist() == ["ct 0", "ct 1", "ct 2"]
+    whole = run(load(tmp_path, sample={"files": "raw/sample_*.edf"}, output="edf.zarr"))
+    assert_equal(grown, wd.open_store(whole.store.path))

@@ -151,12 +151,13 @@ class Stack(ABC):
         Type of a pixel, in native byte order.
     ndim : int
         Always 3.
-    frames_per_block : int
-        Frames that are best read together: more than one, where a chunk of the file holds several.
+    frames_per_block : int or tuple of int
+        Frames that are best read together: more than one, where a chunk of the file holds several;
+        of each block, where blocks differ.
     """
 
     ndim = 3
-    frames_per_block = 1
+    frames_per_block: int | tuple[int, ...] = 1
 
     def __init__(self, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> None:
         self.shape = shape
