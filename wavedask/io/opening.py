@@ -117,8 +117,8 @@ def open_source(
         read = _read_headers(files, format_, progress, known or Headers())
         stamps, headers = [stamp for stamp, _ in read], Headers(read)
         records = [record for _, of_file in read for record in of_file]
-        columns, constants = gather(records)
         stack = FrameStack([record.frame for record in records])
+        columns, constants = gather(records)
         columns += _given(motors, stack)
     coords = {
         **_own_coordinates(stack),
