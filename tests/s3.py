@@ -63,7 +63,11 @@ def server(folder: Path) -> Iterator[str]:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports that nobody listens at; well below those that the system hands out by itself."""
+    """Ports that the system hands out, all different; free again when this returns.
+
+    Another program may take one before the server does: the server then ends, which is seen while
+    it is waited for.
+    """
     with ExitStack() as stack:
         ports = []
         for _ in range(count):

@@ -1,5 +1,7 @@
 """Files that a running scan still writes: read without a lock, and seen to grow by refresh()."""
 
+import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -9,11 +11,17 @@ import fabio.edfimage
 import h5py
 import numpy as np
 import pytest
+import tifffile
 import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st
 
 from wavedask.errors import FileError, InputError
-from wavedask.io import open_scan, refresh
+from wavedask.io import input_files, open_scan, opening, refresh
 from wavedask.io.backend import WavedaskBackendEntrypoint
+from wavedask.io.files import Format
+from wavedask.io.frames import FrameRecord, RawFrame
+from wavedask.io.headers import Headers
 
 WRITER = """
 import sys, h5py, numpy as np
@@ -177,3 +185,80 @@ def test_new_files_of_a_glob_are_seen(tmp_path: Path, opener: Callable[[str], xr
 def test_what_was_computed_does_not_know_its_source() -> None:
     with pytest.raises(InputError, match=r"does not say how it was opened.*open_scan"):
         refresh(xr.Dataset())
+
+
+def write_tiff(folder: Path, number: int) -> None:
+    tifffile.imwrite(folder / f"f_{number}.tif", np.full((4, 5), number, "uint16"))
+
+
+def read_by(monkeypatch: pytest.MonkeyPatch, format_: Format) -> list[str]:
+    """Names of the files whose headers are read from now on."""
+    names: list[str] = []
+    reader = opening.READERS[format_]
+
+    def counted(path: Path) -> list[FrameRecord]:
+        names.append(path.name)
+        return reader(path)
+
+    monkeypatch.setitem(opening.READERS, format_, counted)
+    return names
+
+
+@pytest.mark.parametrize("format_", [Format.EDF, Format.TIFF])
+@pytest.mark.parametrize("opener", [by_open_scan, by_engine])
+def test_only_headers_of_new_and_changed_files_are_read(
+    opener: Callable[[str], xr.Dataset],
+    format_: Format,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write = write_edf if format_ is Format.EDF else write_tiff
+    pattern = str(tmp_path / f"f_*{format_.value[0]}")
+    for number in range(4):
+        write(tmp_path, number)
+    scan = opener(pattern)
+    first, second, third, *_ = input_files(scan)
+    names = read_by(monkeypatch, format_)
+    assert refresh(scan).sizes["frame"] == 4
+    assert names == []
+    # One comes, one goes, and one is another now, of the same size.
+    write(tmp_path, 7)
+    first.unlink()
+    third.write_bytes(second.read_bytes())
+    status = third.stat()
+    os.utime(third, ns=(status.st_atime_ns, status.st_mtime_ns + 10**9))
+    fresh = refresh(scan)
+    assert sorted(names) == sorted([third.name, f"f_7{format_.value[0]}"])
+    assert fresh.image[:, 0, 0].values.tolist() == [1, 1, 3, 7]
+    xr.testing.assert_identical(fresh.load(), opener(pattern).load())
+    assert fresh.image.attrs == opener(pattern).image.attrs
+    # What is known is known to the next one, too, and to a copy.
+    names.clear()
+    refresh(fresh.copy(deep=True))
+    assert names == []
+
+
+def test_a_pickled_scan_is_small_and_reads_its_headers_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(30):
+        header = {f"item_{k}": f"{number} {k}" for k in range(100)}
+        image = np.full((4, 5), number, "uint16")
+        fabio.edfimage.EdfImage(data=image, header=header).write(str(tmp_path / f"{number}.edf"))
+    scan = by_open_scan(str(tmp_path))
+    names = read_by(monkeypatch, Format.EDF)
+    again = pickle.loads(pickle.dumps(scan.encoding))
+    assert len(pickle.dumps(scan.encoding)) < 2000
+    assert again["wavedask_again"]().stack.shape == (30, 4, 5)
+    assert len(names) == 30
+
+
+@given(
+    values=st.dictionaries(st.text(min_size=1), st.floats(), max_size=5),
+    texts=st.dictionaries(st.text(min_size=1), st.text(), max_size=5),
+)
+def test_a_header_is_kept_as_it_was(values: dict[str, float], texts: dict[str, str]) -> None:
+    frame = RawFrame(Path("a.edf"), 0, 512, (4, 5), np.dtype("<u2"))
+    records = [FrameRecord(frame, values, {}, texts), FrameRecord(frame, {}, values, {})]
+    known = Headers([(("a.edf", 1, 2), records)]).records(("a.edf", 1, 2))
+    assert repr(known) == repr(records)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -125,4 +126,29 @@ def test_a_file_system_without_locks_has_the_lease(
     monkeypatch.setattr(fcntl, "flock", none_here)
     with writing(Place(str(tmp_path / "r.zarr"))):
         assert b'"token": "' in (tmp_path / ".r.zarr.lock").read_bytes()
+    assert not list(tmp_path.iterdir())
+
+
+def test_who_is_late_to_take_over_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "fcntl", None)
+    monkeypatch.setattr(lock, "BEAT_SECONDS", 0.05)
+    place = Place(str(tmp_path / "r.zarr"))
+    place.parent.write(".r.zarr.lock", b'{"token": "of a dead one"}')
+    replace = Place.replace
+    with ExitStack() as other:
+
+        def held_up(self: Place, key: str, content: bytes, *, seen: bytes) -> bool:
+            # Meanwhile another one has seen the same, and takes it over entirely.
+            monkeypatch.setattr(Place, "replace", replace)
+            checks.append(other.enter_context(writing(place)))
+            return replace(self, key, content, seen=seen)
+
+        checks: list[Callable[[], None]] = []
+        monkeypatch.setattr(Place, "replace", held_up)
+        with pytest.raises(StoreError, match=f"another run .process {os.getpid()}"), writing(place):
+            pass
+        (check,) = checks
+        check()
     assert not list(tmp_path.iterdir())

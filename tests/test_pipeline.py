@@ -227,9 +227,7 @@ def test_one_more_dark_frame_is_refused(
     assert run(finished[0]).store.kept == FRAMES
 
 
-def test_one_more_sample_frame_is_appended_and_a_train_is_refused(
-    raw: Path, tmp_path: Path
-) -> None:
+def test_one_more_sample_frame_is_appended(raw: Path, tmp_path: Path) -> None:
     folder = copied(raw, tmp_path)
     last = folder / "raw" / "sample_0002.edf"
     last.rename(folder / "later")
@@ -247,11 +245,6 @@ def test_one_more_sample_frame_is_appended_and_a_train_is_refused(
     stored = wd.open_store(report.store.path)
     np.testing.assert_array_equal(stored.wavefront[3], stored.wavefront[2])
     assert len(stored.attrs["runs"]) == 3
-    train = {"reference": None, "train": "first", "output": "train.zarr"}
-    first = load(folder, sample={"files": "raw/sample_000[01].edf"}, **train)
-    assert run(first).store.written == 1  # the first pulse is the reference
-    with pytest.raises(StoreExistsError):
-        run(load(folder, **train))
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])

@@ -5,13 +5,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import dask
 import dask.array as da
 import numpy as np
+import obstore
 import pytest
 import xarray as xr
 from s3 import BUCKET, KEY, SECRET, options, server
@@ -19,6 +21,7 @@ from s3 import BUCKET, KEY, SECRET, options, server
 from wavedask import lock
 from wavedask.cluster import connect
 from wavedask.errors import InputError, StoreError, StoreExistsError
+from wavedask.lock import writing
 from wavedask.places import Place, place_of
 from wavedask.store import open_store, write_store
 from wavedask.summary import describe_store, is_store
@@ -196,6 +199,58 @@ def test_killed_on_s3_and_resumed_is_equal_to_the_bit(
     np.testing.assert_array_equal(
         open_store(url, storage_options=options(endpoint)).wavefront.values, expected
     )
+
+
+def test_what_has_changed_is_not_replaced(endpoint: str, url: str) -> None:
+    place = place_of(url, options(endpoint))
+    assert place.conditional
+    assert not place.replace("lock", b"new", seen=b"never there")
+    assert place.read("lock") is None
+    place.write("lock", b"first")
+    assert place.replace("lock", b"second", seen=b"first")
+    assert not place.replace("lock", b"third", seen=b"first")
+    assert place.read("lock") == b"second"
+
+
+def test_an_answer_that_was_lost_is_not_taken_for_a_defeat(
+    endpoint: str, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = place_of(url, options(endpoint))
+    place.write("lock", b"dead")
+    put = obstore.put
+
+    def twice(*args: Any, **given: Any) -> Any:
+        # As after a time-out: the first attempt had arrived.
+        put(*args, **given)
+        return put(*args, **given)
+
+    monkeypatch.setattr(obstore, "put", twice)
+    assert place.replace("lock", b"mine", seen=b"dead")
+    assert place.read("lock") == b"mine"
+
+
+def test_who_is_late_to_take_over_is_refused_by_the_server(
+    endpoint: str, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "BEAT_SECONDS", 0.1)
+    place = place_of(url, options(endpoint))
+    place.parent.write(".r.zarr.lock", b'{"token": "of a dead one"}')
+    put = obstore.put
+    checks: list[Callable[[], None]] = []
+    with ExitStack() as other:
+
+        def held_up(*args: Any, **given: Any) -> Any:
+            # It has found the dead one still there; meanwhile another takes it over entirely.
+            monkeypatch.setattr(obstore, "put", put)
+            checks.append(other.enter_context(writing(place)))
+            return put(*args, **given)
+
+        monkeypatch.setattr(obstore, "put", held_up)
+        with pytest.raises(StoreError, match="another run"), writing(place):
+            pass
+        (check,) = checks
+        check()
+    assert place.parent.read(".r.zarr.lock") is None
 
 
 def is_there(url: str, endpoint: str) -> bool:

@@ -37,6 +37,16 @@ SOURCE_FILE: Final = "source_file"
 """Coordinate on `frame`: path of the file that holds the frame."""
 SOURCE_INDEX: Final = "source_index"
 """Coordinate on `frame`: number of the frame within its file, from zero."""
+SOURCE_DATASET: Final = "source_dataset"
+"""Coordinate on `frame`: dataset that holds the frame, in files that may hold several."""
+REFERENCE_FILE: Final = "reference_file"
+"""Coordinate on `frame` of a tracking: `source_file` of the reference, where each has its own."""
+REFERENCE_INDEX: Final = "reference_index"
+"""Coordinate on `frame` of a tracking: `source_index` of the reference."""
+REFERENCE_DATASET: Final = "reference_dataset"
+"""Coordinate on `frame` of a tracking: `source_dataset` of the reference."""
+STACK_FRAMES: Final = "stack_frames"
+"""Coordinate on `frame` of stacks matched together: the raw frames of each, as JSON."""
 
 SCAN: Final = "scan"
 """Coordinate on `frame` of a result store: the run that added the frame, from zero.
@@ -307,7 +317,12 @@ QUANTITIES: Final[Mapping[str, Quantity]] = {
 """Every quantity that may be a variable of a dataset, by name."""
 
 RESERVED_NAMES: Final = frozenset(
-    {FRAME, EXPOSURE, Y, X, PAIR, PIXEL_AXIS, MOTOR_AXIS, SOURCE_FILE, SOURCE_INDEX, *QUANTITIES}
+    {
+        *(FRAME, EXPOSURE, Y, X, PAIR, PIXEL_AXIS, MOTOR_AXIS),
+        *(SOURCE_FILE, SOURCE_INDEX, SOURCE_DATASET),
+        *(REFERENCE_FILE, REFERENCE_INDEX, REFERENCE_DATASET, STACK_FRAMES),
+        *QUANTITIES,
+    }
 )
 """Names that a motor, a counter or a header item cannot have; such a one is renamed."""
 

@@ -136,12 +136,6 @@ class Experiment(Section):
         return self._folder.absolute()
 
     @property
-    def grows(self) -> tuple[str, ...] | None:
-        """Settings that only say which frames there are; None if frames depend on each other."""
-        together = self.train is not None or self.track.over is not None
-        return None if together or self.sample is None else ("sample",)
-
-    @property
     def settings(self) -> dict[str, Any]:
         """What decides the numbers of the result: all but where it is computed and written."""
         return self.model_dump(mode="json", exclude={"output", "cluster"})

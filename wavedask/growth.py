@@ -11,12 +11,23 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import MemoryStore
 
-from wavedask.conventions import COMPLETE, FRAME, SCAN, SOURCE_FILE, SOURCE_INDEX, UNITS
-from wavedask.errors import InputError, StoreExistsError
+from wavedask.comparison import (
+    ANEW,
+    SHARED_REMEDY,
+    changed_files,
+    comparable,
+    differing,
+    moved,
+    refuse,
+    stamp,
+)
+from wavedask.conventions import COMPLETE, FRAME, SCAN, SOURCE_FILE, SOURCE_INDEX
+from wavedask.errors import InputError
 from wavedask.layout import (
     INPUTS,
     RUNS,
     SETTINGS,
+    SHARED,
     STILL,
     along_frames,
     array,
@@ -25,6 +36,7 @@ from wavedask.layout import (
 )
 from wavedask.places import Place
 from wavedask.provenance import as_json, differences
+from wavedask.sources import ORIGIN, frame_files, origins_of, positions_of
 from wavedask.writer import os_errors
 
 Attributes = Mapping[str, Any]
@@ -65,6 +77,7 @@ def match(
     provenance: Attributes,
     *,
     grow: Sequence[str] | None,
+    joined: str = "",
 ) -> Match:
     """Find the frames of a result in the store that is to hold them.
 
@@ -75,13 +88,15 @@ def match(
     stored : xarray.Dataset
         Its arrays, as they are.
     attributes, provenance : mapping
-        Settings and inputs: of the store, and of the result.
+        Settings, inputs and shared frames: of the store, and of the result.
     eager : xarray.Dataset
         The result without what is written block by block.
     lazy : mapping
         What is.
     grow : sequence of str, optional
         Settings that only say which frames there are; None if the frames must be those there.
+    joined : str, default ""
+        What makes frames depend on each other, where they do.
 
     Raises
     ------
@@ -92,32 +107,34 @@ def match(
     """
     frames = eager.sizes[FRAME] if FRAME in eager.sizes else _frames(lazy)
     if grow is None or not can_grow(eager) or not can_grow(stored):
-        found = differences(_comparable(attributes), _comparable(provenance))
+        found = differences(comparable(attributes), comparable(provenance))
         there = settled(stored).drop_vars(COMPLETE.name)
         if SCAN not in eager.coords:
             there = there.drop_vars(SCAN, errors="ignore")
-        found = found or _differing(there, eager, lazy, whole=True)
-        _refuse(place, found)
+        found = found or differing(there, eager, lazy, whole=True)
+        refuse(place, found, f"{joined[:1].upper()}{joined[1:]}. {ANEW}" if joined else ANEW)
         return Match(np.arange(frames), 0)
-    found = differences(
-        _comparable(attributes, without=grow, of=stored),
-        _comparable(provenance, without=grow, of=eager),
+    own = frame_files(stored) | frame_files(eager)
+    sides = [comparable(side, without=grow, own=own) for side in (attributes, provenance)]
+    settings, shared, inputs = (
+        differences(*({part: side[part]} for side in sides)) for part in (SETTINGS, SHARED, INPUTS)
     )
+    # Files of shared frames are among the inputs, too: what they are for says more.
+    refuse(place, settings + shared or inputs, SHARED_REMEDY if shared and not settings else ANEW)
     new = along_frames(eager)
-    found = found or _differing(stored, new, lazy, whole=False)
-    _refuse(place, found)
-    keys, there_keys = _keys(new), _keys(stored)
+    refuse(place, differing(stored, new, lazy, whole=False))
+    origin = [name for name in ORIGIN if name in stored.coords and name in new.coords]
+    keys = origins_of(new, origin)
     if len(set(keys)) < len(keys):
         twice = next(key for key in keys if keys.count(key) > 1)
         raise InputError(
-            f"frame {twice[1]} of {twice[0]} is in the dataset twice", "Give each frame once."
+            f"frame {twice[-1]} of {twice[0]} is in the dataset twice", "Give each frame once."
         )
-    at = {key: position for position, key in enumerate(there_keys)}
-    fresh = [key for key in keys if key not in at]
-    at |= {key: len(there_keys) + k for k, key in enumerate(fresh)}
-    positions = np.array([at[key] for key in keys], np.intp)
-    _refuse(place, _moved(stored, new, positions, lazy=set(lazy), growing=bool(fresh)))
-    return Match(positions, len(fresh))
+    positions, fresh = positions_of(origins_of(stored, origin), keys)
+    refuse(place, moved(stored, new, positions, lazy=set(lazy), growing=bool(fresh)))
+    gaining = set(new[SOURCE_FILE].values[positions >= stored.sizes[FRAME]].tolist())
+    refuse(place, changed_files(attributes, provenance, own=own, gaining=gaining))
+    return Match(positions, fresh)
 
 
 def grow_store(
@@ -186,135 +203,20 @@ def grow_store(
 
 
 def merged_inputs(there: list[Any], here: list[Any]) -> list[Any]:
-    """List the inputs of a store that has grown: those there, and the new ones behind them."""
-    known = {item["path"] for item in there}
-    return [*there, *(item for item in here if item["path"] not in known)]
+    """List the inputs of a store that has grown: those there, and the new ones behind them.
+
+    A file that has grown, too, is listed as it is now.
+    """
+    known = {item["path"]: item for item in there}
+    for item in here:
+        path = item["path"]
+        if path not in known or stamp(known[path]) != stamp(item):
+            known[path] = item
+    return list(known.values())
 
 
 def _frames(lazy: Mapping[str, xr.Variable]) -> int:
     return int(next(iter(lazy.values())).sizes[FRAME])
-
-
-def _refuse(place: Place, found: list[str]) -> None:
-    if found:
-        more = f"; and {len(found) - 3} more" if len(found) > 3 else ""
-        raise StoreExistsError(
-            f"{place} holds another result: {'; '.join(found[:3])}{more}",
-            "It was left as it is: give another path, or remove it to compute it anew.",
-        )
-
-
-def _comparable(
-    provenance: Attributes, *, without: Sequence[str] = (), of: xr.Dataset | None = None
-) -> dict[str, Any]:
-    """Keep settings, and inputs by path; of what may grow not those that frames are read from."""
-    own = set() if of is None else {str(name) for name in of[SOURCE_FILE].values}
-    settings = {key: value for key, value in provenance[SETTINGS].items() if key not in without}
-    inputs = {i["path"]: _stamp(i) for i in provenance[INPUTS] if i["path"] not in own}
-    return {SETTINGS: settings, INPUTS: inputs}
-
-
-def _stamp(item: Attributes) -> dict[str, Any]:
-    """Size and time of change: a hash is further evidence, not an identity."""
-    return {key: item[key] for key in ("path", "size", "mtime_ns")}
-
-
-def _layout(variable: xr.Variable, *, whole: bool) -> dict[str, Any]:
-    """Shape and data type of a variable, alike before and after storage."""
-    return {
-        "shape": {str(d): size for d, size in variable.sizes.items() if whole or d != FRAME},
-        "data type": "text" if variable.dtype.kind in "OTU" else variable.dtype.name,
-    }
-
-
-def _differing(
-    stored: xr.Dataset, new: xr.Dataset, lazy: Mapping[str, xr.Variable], *, whole: bool
-) -> list[str]:
-    """Name what differs in layout, or in values of what is in memory.
-
-    With `whole` all of it; otherwise all that does not lie along frame alone.
-    """
-    sides: list[dict[Any, xr.Variable]] = [{**stored.variables}, {**new.variables, **lazy}]
-    there, here = (
-        {
-            name: variable
-            for name, variable in sorted(side.items(), key=lambda item: str(item[0]))
-            if name != COMPLETE.name and (whole or name in lazy or variable.dims != (FRAME,))
-        }
-        for side in sides
-    )
-    layouts = (
-        {str(name): _layout(variable, whole=whole) for name, variable in side.items()}
-        for side in (there, here)
-    )
-    return differences(*layouts) or [
-        f"{name} has other values there than here"
-        for name, variable in here.items()
-        if name not in lazy
-        and (whole or FRAME not in variable.dims)
-        and not _equal(there[name], variable)
-    ]
-
-
-def _equal(one: xr.Variable, other: xr.Variable) -> bool:
-    """Whether dimensions and values agree; unknown ones do."""
-    # xarray leaves the method untyped.
-    return bool(one.equals(other))  # type: ignore[no-untyped-call]
-
-
-def _keys(dataset: xr.Dataset) -> list[tuple[str, int]]:
-    """File and number of each frame."""
-    files = dataset[SOURCE_FILE].values.tolist()
-    return list(zip(map(str, files), dataset[SOURCE_INDEX].values.tolist(), strict=True))
-
-
-def _moved(
-    stored: xr.Dataset,
-    new: xr.Dataset,
-    positions: NDArray[np.intp],
-    *,
-    lazy: Set[str],
-    growing: bool,
-) -> list[str]:
-    """Name what frames that are there have otherwise, and what does not fit the array there."""
-    known = np.flatnonzero(positions < stored.sizes[FRAME])
-    found = []
-    for name, variable in new.variables.items():
-        if FRAME not in variable.dims or name in (SCAN, COMPLETE.name):
-            continue
-        there = stored.variables.get(name)
-        if there is None:
-            if not growing:
-                found.append(f"{name} is absent there")
-            continue
-        here = variable.isel({FRAME: known})
-        if not _equal(there.isel({FRAME: positions[known]}), here):
-            found.append(f"{name} has other values there than here")
-        elif _other_unit(variable, there):
-            units = [v.attrs.get(UNITS) for v in (there, variable)]
-            found.append(f"{name} is in {units[0]} there and in {units[1]} here")
-        elif not _fits(variable, there):
-            found.append(f"{name} is {there.dtype} there and {variable.dtype} here")
-    if growing:
-        found += [
-            f"{name} is {variable.dtype} there and absent here"
-            for name, variable in stored.variables.items()
-            if variable.dims == (FRAME,)
-            and name not in {SCAN, COMPLETE.name, *new.variables, *lazy}
-            and variable.dtype.kind in "biu"
-        ]
-    return found
-
-
-def _other_unit(variable: xr.Variable, there: xr.Variable) -> bool:
-    return variable.attrs.get(UNITS) != there.attrs.get(UNITS)
-
-
-def _fits(variable: xr.Variable, there: xr.Variable) -> bool:
-    """Whether new values can be written to the array there as they are."""
-    if variable.dtype.kind in "OTU" or there.dtype.kind in "OTU":
-        return variable.dtype.kind in "OTU" and there.dtype.kind in "OTU"
-    return bool(np.can_cast(variable.dtype, there.dtype, "same_kind"))
 
 
 def _stored_type(there: xr.Variable) -> Any:

@@ -29,6 +29,8 @@ In a store that may grow it lies along frame: the next scan may have another val
 """
 SETTINGS: Final = "settings"
 INPUTS: Final = "inputs"
+SHARED: Final = "shared"
+"""Attribute of a store: raw frames that all of its frames depend on, by what they are for."""
 RUNS: Final = "runs"
 VERSION: Final = "wavedask_version"
 VERSIONS: Final = "versions"

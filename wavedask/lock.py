@@ -40,7 +40,11 @@ def writing(place: Place) -> Iterator[Check]:
     the server does so for a machine that is gone. Where the file system has no locks (Lustre
     mounted without ``flock``), and in an object store, it is a lease instead: an object that the
     writer renews every 5 s, and that who comes next takes over when it has watched it for 30 s
-    without a renewal. No clocks are compared.
+    without a renewal. No clocks are compared. Of several that take it over at once one succeeds:
+    S3, Google and Azure write only if the object is what it was. Elsewhere each compares and writes
+    in two steps. Either way it looks again after a second, and the last to write has it: two could
+    both succeed only if the store does not compare by itself, and one of them was held up for
+    longer than that second between comparing and writing.
 
     Parameters
     ----------
@@ -167,21 +171,31 @@ class _Lease:
         own = _own(self._token)
         self._folder.write(self._key, own, new=True)
         seen = self._folder.read(self._key)
-        if seen != own and seen is not None:
-            for _ in range(LEASE_BEATS):
-                time.sleep(BEAT_SECONDS)
-                now = self._folder.read(self._key)
-                if now != seen and now is not None:
-                    raise _refused(self._place, now)
-                if now is None:
-                    break
-            self._folder.write(self._key, own)
-            # Of several that take it over at once the last one has it.
+        first = seen == own
+        if not first and seen is not None:
+            self._watch(seen)
+            if not self._folder.replace(self._key, own, seen=seen):
+                # Given up meanwhile, or taken by another.
+                self._folder.write(self._key, own, new=True)
+            seen = self._folder.read(self._key)
+        if seen == own and not (first and self._folder.conditional):
+            # Of several that wrote at once the last one has it: not every store compares and
+            # writes in one step, nor does every server that says so.
             time.sleep(BEAT_SECONDS / 5)
             seen = self._folder.read(self._key)
         if seen != own:
             raise _refused(self._place, seen or b"")
         self._thread.start()
+
+    def _watch(self, seen: bytes) -> None:
+        """Wait for a sign of life of the writer; return if there is none, or if it has gone."""
+        for _ in range(LEASE_BEATS):
+            time.sleep(BEAT_SECONDS)
+            now = self._folder.read(self._key)
+            if now is None:
+                return
+            if now != seen:
+                raise _refused(self._place, now)
 
     def check(self) -> None:
         """Raise if another process has it now."""
@@ -195,11 +209,11 @@ class _Lease:
         """Give it up."""
         self._stop.set()
         self._thread.join()
-        if not self._lost and self._mine():
+        if not self._lost and self._is_mine(self._folder.read(self._key)):
             self._folder.delete(self._key)
 
-    def _mine(self) -> bool:
-        return _parsed(self._folder.read(self._key)).get("token") == self._token
+    def _is_mine(self, content: bytes | None) -> bool:
+        return _parsed(content).get("token") == self._token
 
     def _renew(self) -> None:
         beat = 0
@@ -207,10 +221,14 @@ class _Lease:
         while not self._stop.wait(BEAT_SECONDS):
             beat += 1
             try:
-                if not self._mine():
+                # What is there, and not what was written last: of a write that seemed to fail
+                # nobody knows whether it did.
+                now = self._folder.read(self._key) or b""
+                if not self._is_mine(now) or not self._folder.replace(
+                    self._key, _own(self._token, beat), seen=now
+                ):
                     self._lost = True
                     return
-                self._folder.write(self._key, _own(self._token, beat))
                 missed = 0
             except Exception:
                 # A server that does not answer for a while: others cannot ask it either.

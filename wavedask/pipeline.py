@@ -137,8 +137,10 @@ def run(
     ----------
     experiment : Experiment
         What to do. If its store was begun with the same settings and inputs, only the missing
-        frames are computed. Sample frames that the store does not know are appended to it, where
-        frames do not depend on each other: not with a train, ``over``, or two detectors.
+        frames are computed. Frames that the store does not know are appended to it, where they do
+        not depend on each other (pulses that are tracked in the mean of all do) and share darks,
+        flats, calibration and reference (or the first pulse, or the frames by which two detectors
+        were registered) with those that are there.
     prepared : Stages, optional
         Its stages, if they have been expressed already.
     hashed : bool, default False
@@ -164,7 +166,9 @@ def run(
         ready.result.assign_attrs({BLIND_PIXELS: blind}),
         settings=experiment.settings,
         inputs=ready.inputs,
-        grow=experiment.grows,
+        grow=ready.grow,
+        shared=ready.shared,
+        joined=ready.joined,
         record={"command": "run", "folder": experiment.folder},
         hashed=hashed,
         progress=progress,

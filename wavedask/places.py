@@ -115,6 +115,43 @@ class Place:
         buffer = default_buffer_prototype().buffer.from_bytes(content)
         sync((store.set_if_not_exists if new else store.set)(key, buffer))
 
+    @property
+    def conditional(self) -> bool:
+        """Whether the server itself compares before it writes, so that one of several wins."""
+        return self.remote and self.text.partition("://")[0] in OBSTORE
+
+    def replace(self, key: str, content: bytes, *, seen: bytes) -> bool:
+        """Replace an object below it if it is still what was `seen`; whether it was.
+
+        Of several that replace the same at once, one succeeds where `conditional` is true: the
+        server is told the version that was seen (``If-Match``). Elsewhere all may.
+        """
+        if not self.conditional:
+            if self.read(key) != seen:
+                return False
+            self.write(key, content)
+            return True
+        import obstore
+        from obstore.exceptions import NotFoundError, PreconditionError
+
+        store = self.open().store
+        try:
+            found = obstore.get(store, key)
+            if bytes(found.bytes()) != seen:
+                return False
+            version: Any = {
+                name: value
+                for name in ("e_tag", "version")
+                if (value := found.meta.get(name)) is not None
+            }
+            obstore.put(store, key, content, mode=version)
+        except (NotFoundError, FileNotFoundError):
+            return False
+        except PreconditionError:
+            # Or the answer to the first of two attempts was lost, and the second met its own.
+            return self.read(key) == content
+        return True
+
     def delete(self, key: str) -> None:
         """Remove an object below it."""
         sync(self.open().delete(key))

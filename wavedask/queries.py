@@ -1,48 +1,20 @@
 """Frames found by where their motors stood: conditions, nearest positions, a table of motors."""
 
-import ast
-import difflib
-import operator
-import re
-from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeVar
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
+from wavedask.conditions import coordinate_of, frames_where
 from wavedask.conventions import COUNTER, FRAME, MOTOR, ROLE, UNITS, UNKNOWN_UNIT
 from wavedask.errors import InputError, MotorError
 from wavedask.motors import listed
 from wavedask.picking import pick_frames
 
 Labelled = TypeVar("Labelled", xr.Dataset, xr.DataArray)
-Values = NDArray[Any]
-
-LONGEST: Final = 4096
-"""Characters of a condition: what is longer, or nested deeper, was not written by hand."""
-
-COMPARISONS: Final[Mapping[type[ast.cmpop], Callable[[Any, Any], Any]]] = {
-    ast.Lt: operator.lt,
-    ast.LtE: operator.le,
-    ast.Gt: operator.gt,
-    ast.GtE: operator.ge,
-    ast.Eq: operator.eq,
-    ast.NotEq: operator.ne,
-}
-ARITHMETIC: Final[Mapping[type[ast.operator], Callable[[Any, Any], Any]]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-}
-ALLOWED: Final = (
-    "Give comparisons (<, <=, ==, !=, >, >=, in), and, or, not, + - * /, abs(), numbers, texts, "
-    "and names of coordinates; other names in backquotes: `2theta`."
-)
-QUOTED: Final = re.compile(r"'[^']*'|\"[^\"]*\"|`([^`]+)`")
-"""Texts, which stay as they are, and names in backquotes."""
 
 
 def select(data: Labelled, condition: str) -> Labelled:
@@ -85,10 +57,8 @@ def select(data: Labelled, condition: str) -> Labelled:
             f"the data has no dimension {FRAME!r}: its dimensions are {tuple(map(str, data.dims))}",
             "Query a scan or a result before a single frame is taken, or after it is ungridded.",
         )
-    mask = np.asarray(_Condition(condition, data).value())
-    if mask.dtype != bool:
-        raise InputError(f"condition {condition!r} is neither true nor false", ALLOWED)
-    return pick_frames(data, np.flatnonzero(np.broadcast_to(mask, (data.sizes[FRAME],))))
+    mask, _ = frames_where(data, condition)
+    return pick_frames(data, np.flatnonzero(mask))
 
 
 def nearest(
@@ -201,24 +171,9 @@ def where_motors(data: xr.Dataset | xr.DataArray) -> pd.DataFrame:
     return table.loc[sorted(table.index, key=lambda name: (rows[name]["values"] < 2, name))]
 
 
-def _coordinate(data: xr.Dataset | xr.DataArray, name: str) -> xr.DataArray:
-    """Coordinate with one value per frame or for all; an error names the nearest there is."""
-    known = [str(key) for key, coord in data.coords.items() if not set(coord.dims) - {FRAME}]
-    if name in known:
-        return data.coords[name]
-    if name in data.coords:
-        raise InputError(
-            f"coordinate {name!r} lies along {data.coords[name].dims}, not along {FRAME!r}",
-            "A condition picks frames: give coordinates of frames.",
-        )
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"Did you mean {near[0]!r}?" if near else f"There are: {', '.join(sorted(known))}."
-    raise MotorError(f"there is no coordinate {name!r}", hint)
-
-
 def _numbers(data: xr.Dataset | xr.DataArray, name: str) -> NDArray[np.float64]:
     """Positions of a motor at every frame."""
-    coord = _coordinate(data, name)
+    coord = coordinate_of(data, name)
     if coord.dtype.kind not in "biuf":
         raise MotorError(
             f"coordinate {name!r} is {coord.dtype}, not a number", "Give a motor or a counter."
@@ -253,118 +208,3 @@ def _scales(
         for name, values in there.items()
     }
     return {name: width or 1.0 for name, width in ranges.items()}
-
-
-class _Condition:
-    """One condition on the coordinates of some data, evaluated node by node."""
-
-    def __init__(self, text: str, data: xr.Dataset | xr.DataArray) -> None:
-        self._text = text
-        self._data = data
-        self._names: dict[str, str] = {}
-
-    def value(self) -> Any:
-        """Parse and evaluate."""
-        if len(self._text) > LONGEST:
-            raise InputError(
-                f"the condition has {len(self._text)} characters", f"Give at most {LONGEST}."
-            )
-        try:
-            tree = ast.parse(QUOTED.sub(self._stand_in, self._text.strip()), mode="eval")
-            with np.errstate(all="ignore"):
-                return self._of(tree.body)
-        except SyntaxError as error:
-            hint = "Compare with ==. " if "==" in str(error.msg) or "=" in self._text else ""
-            raise self._problem(f"cannot be read: {error.msg}", hint) from None
-        except (RecursionError, MemoryError, ValueError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise self._problem(f"cannot be read: {error}") from None
-
-    def _stand_in(self, match: re.Match[str]) -> str:
-        """Replace a name in backquotes by a word."""
-        if match[1] is None:
-            return match[0]
-        word = f"_quoted_{len(self._names)}"
-        self._names[word] = match[1]
-        return word
-
-    def _problem(self, problem: str, hint: str = "") -> InputError:
-        return InputError(f"condition {self._text!r} {problem}", hint + ALLOWED)
-
-    def _of(self, node: ast.expr) -> Any:
-        """Value of one node: a number, a text, a truth, or an array of those along frame."""
-        match node:
-            case ast.Constant(value=bool() | int() | float() | str() as value):
-                return np.asarray(value)
-            case ast.Name(id=word):
-                return _coordinate(self._data, self._names.get(word, word)).to_numpy()
-            case ast.BoolOp(op=op, values=parts):
-                join = np.logical_and if isinstance(op, ast.And) else np.logical_or
-                return join.reduce(np.broadcast_arrays(*map(self._truth, parts)))
-            case ast.UnaryOp(op=ast.Not(), operand=part):
-                return np.logical_not(self._truth(part))
-            case ast.UnaryOp(op=ast.USub(), operand=part):
-                return -self._number(part)
-            case ast.UnaryOp(op=ast.UAdd(), operand=part):
-                return self._number(part)
-            case ast.BinOp(op=op, left=left, right=right) if type(op) in ARITHMETIC:
-                return ARITHMETIC[type(op)](self._number(left), self._number(right))
-            case ast.Call(func=ast.Name(id="abs"), args=[part], keywords=[]):
-                return np.abs(self._number(part))
-            case ast.Compare(left=left, ops=ops, comparators=comparators):
-                sides = [left, *comparators]
-                links = [
-                    self._compared(op, *pair)
-                    for op, *pair in zip(ops, sides, sides[1:], strict=False)
-                ]
-                return np.logical_and.reduce(np.broadcast_arrays(*links))
-        hint = ""
-        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitAnd | ast.BitOr):
-            hint = "Write 'and' and 'or' for & and |. "
-        raise self._problem(f"holds {ast.unparse(node)!r}, which is not understood", hint)
-
-    def _truth(self, node: ast.expr) -> Values:
-        value = np.asarray(self._of(node))
-        if value.dtype != bool:
-            raise self._problem(f"joins {ast.unparse(node)!r}, which is neither true nor false")
-        return value
-
-    def _number(self, node: ast.expr) -> Values:
-        value = np.asarray(self._of(node))
-        if value.dtype.kind not in "iuf":
-            raise self._problem(f"calculates with {ast.unparse(node)!r}, which is not a number")
-        # As floating point: an unsigned counter has no negative.
-        return value.astype(np.float64)
-
-    def _compared(self, op: ast.cmpop, left: ast.expr, right: ast.expr) -> Values:
-        """Truth of one link of a comparison."""
-        if isinstance(op, ast.In | ast.NotIn):
-            if not isinstance(right, ast.List | ast.Tuple) or not right.elts:
-                raise self._problem("looks in what is not a list of values, as in [1, 2]")
-            found = np.logical_or.reduce(
-                np.broadcast_arrays(*(self._compared(ast.Eq(), left, one) for one in right.elts))
-            )
-            return np.asarray(found if isinstance(op, ast.In) else ~found)
-        if type(op) not in COMPARISONS:
-            raise self._problem("compares with 'is'")
-        one, other = self._alike(np.asarray(self._of(left)), np.asarray(self._of(right)))
-        return np.asarray(COMPARISONS[type(op)](one, other), bool)
-
-    def _alike(self, one: Values, other: Values) -> tuple[Values, Values]:
-        """Bring two sides to kinds that compare."""
-        kinds = [_kind(one), _kind(other)]
-        if set(kinds) == {"time", "text"}:
-            one, other = (side.astype("datetime64[ns]") for side in (one, other))
-        elif set(kinds) == {"text"}:
-            one, other = (side.astype(object) for side in (one, other))
-        elif kinds[0] != kinds[1]:
-            raise self._problem(f"compares a {kinds[0]} with a {kinds[1]}")
-        return one, other
-
-
-def _kind(values: Values) -> str:
-    """Word for what values are."""
-    if values.dtype.kind in "biuf":
-        return "number"
-    return "time" if values.dtype.kind == "M" else "text"

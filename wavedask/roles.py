@@ -1,7 +1,6 @@
 """Roles: which frames of a scan are dark, flat, reference or sample, by declared conditions."""
 
 import difflib
-import re
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -11,21 +10,21 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from wavedask.conditions import Mask, frames_where
 from wavedask.conventions import FRAME, MOTOR, ROLE, SOURCE_FILE
 from wavedask.errors import InputError, MotorError
 
-Condition: TypeAlias = float | str | tuple[float, float]
-"""A number, ``"number ± tolerance"``, a range, or a text with wildcards."""
-Conditions: TypeAlias = Mapping[str, Condition]
-"""Condition by the name of a coordinate; all of them must hold."""
+Value: TypeAlias = float | str
+"""What a header item or a coordinate is: a number, or a text that may have wildcards."""
+Conditions: TypeAlias = str | Mapping[str, Value]
+"""A condition as of `wavedask.select`; or values by name, all of which must be met."""
 
+WHERE: Final = "where"
+"""Name, among values, of a condition as of `wavedask.select`."""
 FILES: Final = "files"
-"""Name of the condition on the name of the file that a frame is in."""
-TOLERANCE: Final = re.compile(r"\s*(?P<value>[^±]+?)\s*(?:±|\+-|\+/-)\s*(?P<tolerance>\S+)\s*")
+"""Name, among values, of a pattern for the name of the file that a frame is in."""
 ROUNDING: Final = 1e-9
 """Relative difference of numbers that are written as the same."""
-
-Mask: TypeAlias = npt.NDArray[np.bool_]
 
 
 def select_roles(scan: xr.Dataset, roles: Mapping[str, Conditions]) -> dict[str, xr.Dataset]:
@@ -35,11 +34,12 @@ def select_roles(scan: xr.Dataset, roles: Mapping[str, Conditions]) -> dict[str,
     ----------
     scan : xarray.Dataset
         As of `wavedask.open_scan`.
-    roles : mapping of str to mapping
-        Conditions by role. A condition is on a coordinate (a motor, a counter, a header item,
-        ``image_key``), or under the name ``files`` on the name of the frame's file. It is a
-        number; a text ``"5 ± 0.1"`` (or ``"5 +- 0.1"``), for a motor with noise; a pair
-        ``(low, high)``, both included; or for texts a pattern with the wildcards ``*`` and ``?``.
+    roles : mapping of str to (str or mapping)
+        Conditions by role. A text is a condition as of `wavedask.select`, such as
+        ``"abs(lens_x + 8) < 0.01 and shutter == 'OPEN'"``, on motors, counters and header items.
+        A mapping holds values by name, and a frame must meet all: a number for a coordinate or
+        ``image_key``, a text with the wildcards ``*`` and ``?`` for a header item, under ``files``
+        such a text for the name of the frame's file, and under ``where`` a condition.
 
     Returns
     -------
@@ -50,10 +50,10 @@ def select_roles(scan: xr.Dataset, roles: Mapping[str, Conditions]) -> dict[str,
     Raises
     ------
     InputError
-        If a condition names no coordinate, fits no frame, or cannot be read, or if a frame fits
-        two roles.
+        If a condition fits no frame or cannot be read, if there is no item of a name, or if a frame
+        fits two roles.
     MotorError
-        If the position that decides is not known.
+        If a condition names no coordinate, or the position that decides is not known.
 
     Examples
     --------
@@ -63,7 +63,7 @@ def select_roles(scan: xr.Dataset, roles: Mapping[str, Conditions]) -> dict[str,
     >>> for number in range(4):
     ...     tifffile.imwrite(f"{folder.name}/{number}.tif", np.zeros((4, 5), "uint16"))
     >>> scan = open_scan(folder.name, motors={"lens_x": [-8.0, 0.01, 0.51, 1.0]})
-    >>> found = select_roles(scan, {"reference": {"lens_x": -8}, "sample": {"lens_x": (0, 1)}})
+    >>> found = select_roles(scan, {"reference": {"lens_x": -8}, "sample": "0 <= lens_x <= 1"})
     >>> {role: part.sizes["frame"] for role, part in found.items()}
     {'reference': 1, 'sample': 3}
     >>> folder.cleanup()
@@ -84,23 +84,62 @@ def select_roles(scan: xr.Dataset, roles: Mapping[str, Conditions]) -> dict[str,
 
 def _mask(scan: xr.Dataset, conditions: Conditions, role: str) -> Mask:
     """Frames that fit all conditions of a role; at least one."""
-    if not conditions:
+    given = {WHERE: conditions} if isinstance(conditions, str) else conditions
+    if not given:
         raise InputError(f"roles.{role} has no condition", "Give one: the name of a motor, say.")
     mask: Mask = np.ones(scan.sizes[FRAME], bool)
-    for name, condition in conditions.items():
-        where = f"roles.{role}.{name}"
-        values = _values(scan, name, where)
-        fits = _fits(values, condition, where)
+    for name, wanted in given.items():
+        where = f"roles.{role}" if isinstance(conditions, str) else f"roles.{role}.{name}"
+        fits, found = (
+            _that_hold(scan, str(wanted), where)
+            if name == WHERE
+            else _that_are(scan, name, wanted, where)
+        )
         if not fits.any():
-            raise InputError(
-                f"{where} is {condition!r}, which no frame fits", f"There are {_found(values)}."
-            )
-        mask &= fits
+            raise InputError(f"{where} is {wanted!r}, which no frame fits", found)
+        mask = mask & fits
     if not mask.any():
         raise InputError(
-            f"roles.{role}: no frame fits all of {dict(conditions)!r}", "Each alone fits some."
+            f"roles.{role}: no frame fits all of {dict(given)!r}", "Each alone fits some."
         )
     return mask
+
+
+def _that_hold(scan: xr.Dataset, condition: str, where: str) -> tuple[Mask, str]:
+    """Frames for which a condition holds, and what there is for a message."""
+    # Of a header item that never changes the scan has an attribute.
+    constant = {
+        str(name): str(value)
+        for name, value in scan.attrs.items()
+        if name not in scan.variables and name not in scan.dims
+    }
+    searched = scan.assign_coords(constant)
+    try:
+        mask, names = frames_where(searched, condition)
+    except InputError as error:
+        raise type(error)(f"{where}: {error.problem}", error.remedy) from None
+    values = {name: _known(searched, name, where) for name in sorted(names)}
+    found = (f"{name} is one of {_found(its)}" for name, its in values.items())
+    return mask, f"There, {'; '.join(found)}."
+
+
+def _that_are(scan: xr.Dataset, name: str, wanted: Value, where: str) -> tuple[Mask, str]:
+    """Frames with a value, and what there is for a message."""
+    values = _values(scan, name, where)
+    return _fits(values, name, wanted, where), f"There are {_found(values)}."
+
+
+def _known(scan: xr.Dataset, name: str, where: str) -> npt.NDArray[Any]:
+    """Value of a coordinate for every frame; an unknown position decides nothing."""
+    coord = scan[name]
+    values = np.broadcast_to(coord.values, (scan.sizes[FRAME],))
+    if coord.attrs.get(ROLE) == MOTOR and np.isnan(values).any():
+        raise MotorError(
+            f"{where}: the position of {name!r} is unknown in {np.isnan(values).sum()} frames,"
+            f" the first is frame {np.flatnonzero(np.isnan(values))[0]}",
+            "Give the positions with motors, or use a condition on something else.",
+        )
+    return values
 
 
 def _values(scan: xr.Dataset, name: str, where: str) -> npt.NDArray[Any]:
@@ -108,15 +147,7 @@ def _values(scan: xr.Dataset, name: str, where: str) -> npt.NDArray[Any]:
     if name == FILES:
         return np.array([Path(path).name for path in scan[SOURCE_FILE].values.tolist()])
     if name in scan.coords and scan[name].dims in ((), (FRAME,)):
-        coord = scan[name]
-        values = np.broadcast_to(coord.values, (scan.sizes[FRAME],))
-        if coord.attrs.get(ROLE) == MOTOR and np.isnan(values).any():
-            raise MotorError(
-                f"{where}: the position of {name!r} is unknown in {np.isnan(values).sum()} frames,"
-                f" the first is frame {np.flatnonzero(np.isnan(values))[0]}",
-                "Give the positions with motors, or use a condition on something else.",
-            )
-        return values
+        return _known(scan, name, where)
     if name in scan.attrs:
         return np.full(scan.sizes[FRAME], str(scan.attrs[name]))
     known = [str(key) for key in (*scan.coords, *scan.attrs) if key not in scan.dims]
@@ -127,37 +158,21 @@ def _values(scan: xr.Dataset, name: str, where: str) -> npt.NDArray[Any]:
     )
 
 
-def _fits(values: npt.NDArray[Any], condition: Condition, where: str) -> Mask:
+def _fits(values: npt.NDArray[Any], name: str, wanted: Value, where: str) -> Mask:
     numeric = values.dtype.kind in "iufb"
-    if isinstance(condition, str):
-        match = TOLERANCE.fullmatch(condition)
-        if not numeric:
-            return np.array([fnmatchcase(str(value), condition) for value in values])
-        if match is None:
-            raise InputError(
-                f"{where} is {condition!r}, but its values are numbers",
-                "Give a number, 'number ± tolerance', or a pair [low, high].",
-            )
-        value, tolerance = (_number(match[part], where) for part in ("value", "tolerance"))
-        # 1.1 is within 0.1 of 1, although its last bit says otherwise.
-        slack = ROUNDING * tolerance + 4 * np.spacing(abs(value))
-        return np.asarray(np.abs(values - value) <= tolerance + slack)
-    if not numeric:
+    if isinstance(wanted, str) and not numeric:
+        return np.array([fnmatchcase(str(value), wanted) for value in values])
+    if numeric and not isinstance(wanted, str):
+        return np.asarray(np.isclose(values, wanted, rtol=ROUNDING, atol=0), bool)
+    if numeric:
         raise InputError(
-            f"{where} is {condition!r}, but its values are texts: {_found(values)}",
-            "Give a text, which may have the wildcards * and ?.",
+            f"{where} is {wanted!r}, but its values are numbers",
+            f"Give a number, or a condition: where: 'abs({name} - 5) <= 0.1'.",
         )
-    if isinstance(condition, tuple | list):
-        low, high = condition
-        return np.asarray((values >= low) & (values <= high))
-    return np.asarray(np.isclose(values, condition, rtol=ROUNDING, atol=0), bool)
-
-
-def _number(text: str, where: str) -> float:
-    try:
-        return float(text)
-    except ValueError as error:
-        raise InputError(f"{where}: {text!r} is no number", "Write '5 ± 0.1'.") from error
+    raise InputError(
+        f"{where} is {wanted!r}, but its values are texts: {_found(values)}",
+        "Give a text, which may have the wildcards * and ?.",
+    )
 
 
 def _found(values: npt.NDArray[Any]) -> str:

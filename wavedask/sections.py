@@ -28,10 +28,13 @@ Size = Number | tuple[Number, Number]
 Mode = Literal["differential", "absolute"]
 # From left to right, because YAML takes 1e-3 for a text.
 LEFT_TO_RIGHT = Field(union_mode="left_to_right")
-Condition = Annotated[Number | tuple[Number, Number] | str, LEFT_TO_RIGHT]
+Role = str | dict[str, Annotated[Number | str, LEFT_TO_RIGHT]]
 PlaceInFile = Annotated[str, Field(pattern=r"[/\[]")]
 Positions = Annotated[Number | list[Number] | PlaceInFile, LEFT_TO_RIGHT]
-CONDITIONS = "motor: number, 'number ± tolerance' or [low, high], header item: text, files: pattern"
+CONDITION = (
+    "a condition such as '17 < energy < 18', or a section of values (a number, or a text with * "
+    "and ?) by the name of a header item, a motor, image_key, files, or where for a condition"
+)
 
 
 def one_of(choice: Any) -> str:
@@ -93,21 +96,15 @@ class Mesh(Section):
 class Roles(Section):
     """Which frames of one scan have which role, by conditions on their motors and headers."""
 
-    sample: dict[str, Condition] | None = Field(
-        default=None, description=f"conditions: {CONDITIONS}; for frames with the optic"
+    sample: Role | None = Field(default=None, description=f"{CONDITION}; for frames with the optic")
+    reference: Role | None = Field(
+        default=None, description=f"{CONDITION}; for frames without the optic"
     )
-    reference: dict[str, Condition] | None = Field(
-        default=None, description=f"conditions: {CONDITIONS}; for frames without the optic"
-    )
-    dark: dict[str, Condition] | None = Field(
-        default=None, description=f"conditions: {CONDITIONS}; for frames without beam"
-    )
-    flat: dict[str, Condition] | None = Field(
-        default=None, description=f"conditions: {CONDITIONS}; for frames without membrane"
-    )
+    dark: Role | None = Field(default=None, description=f"{CONDITION}; for frames without beam")
+    flat: Role | None = Field(default=None, description=f"{CONDITION}; for frames without membrane")
 
     @property
-    def given(self) -> dict[str, dict[str, Condition]]:
+    def given(self) -> dict[str, Role]:
         """Conditions by role, of the roles that have some."""
         return {role: conditions for role, conditions in self if conditions is not None}
 

@@ -1,13 +1,13 @@
 """The stages of an experiment, from its files to everything that a store will hold."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
 
-from wavedask.conventions import FRAME, POSITION_X, POSITION_Y, X, Y
+from wavedask.conventions import FRAME, POSITION_X, POSITION_Y, REFERENCE_FILE, X, Y
 from wavedask.correct import blind_pixels, correct
 from wavedask.errors import FrameMismatchError, InputError
 from wavedask.experiment import PARTS, Experiment
@@ -16,6 +16,7 @@ from wavedask.places import METADATA
 from wavedask.registration import register
 from wavedask.roles import select_roles
 from wavedask.sections import Frames
+from wavedask.sources import Sources, sources_of, stack_coordinates
 from wavedask.store import open_store
 from wavedask.track import track
 from wavedask.units import pixel_numbers
@@ -23,6 +24,8 @@ from wavedask.wavefront import wavefront
 
 REGISTRATION = "registration"
 """Attribute of a result of absolute mode: how its two detectors lie, in words."""
+MEAN_OF_ALL = "each pulse is tracked in the mean of all, which another pulse would change"
+"""Why a result cannot grow."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +41,14 @@ class Stages:
         Everything the store will hold.
     inputs : tuple of Path
         Files that went in.
-    blind : xarray.DataArray or None
+    blind : tuple of xarray.DataArray
         Pixels whose flat field is not above their dark, where there is a flat.
+    grow : tuple of str or None
+        Settings that only say which frames there are; None if frames depend on each other.
+    shared : dict
+        Raw frames that every frame of the result depends on, by what they are for.
+    joined : str
+        What makes frames depend on each other, if anything does.
     """
 
     image: xr.DataArray
@@ -47,6 +56,9 @@ class Stages:
     result: xr.Dataset
     inputs: tuple[Path, ...]
     blind: tuple[xr.DataArray, ...]
+    grow: tuple[str, ...] | None
+    shared: Sources
+    joined: str
 
 
 def stages(experiment: Experiment, *, progress: bool | None = None) -> Stages:
@@ -81,14 +93,34 @@ def stages(experiment: Experiment, *, progress: bool | None = None) -> Stages:
     result = maps.assign(physical.data_vars)
     result.attrs = {**recorded.scan.attrs, **physical.attrs}
     if FRAME not in result.dims:
-        result = result.expand_dims(FRAME)
+        result = result.expand_dims(FRAME).assign_coords(stack_coordinates(recorded.scan))
     result = _kept(result, experiment.keep)
-    return Stages(recorded.image, recorded.target, result, recorded.inputs, recorded.blind)
+    own = REFERENCE_FILE in result.coords
+    mean = experiment.train == "mean"
+    return Stages(
+        recorded.image,
+        recorded.target,
+        result,
+        recorded.inputs,
+        recorded.blind,
+        None if mean else _choosing(experiment, own_references=own),
+        {**recorded.shared, **({} if own else recorded.references)},
+        MEAN_OF_ALL if mean else "",
+    )
+
+
+def _choosing(experiment: Experiment, *, own_references: bool) -> tuple[str, ...]:
+    """Name the settings that only say which frames there are; what corrects them must stay."""
+    if experiment.wavefront.mode == "absolute":
+        which = (*Frames.model_fields, "roles")
+        return tuple(f"{name}.{key}" for name in ("near", "far") for key in which)
+    chosen = ("scan", "roles") if experiment.sample is None else ("sample",)
+    return (*chosen, "reference") if own_references else chosen
 
 
 @dataclass(frozen=True)
 class _Recorded:
-    """Corrected images of an experiment, and how they are tracked."""
+    """Corrected images of an experiment, how they are tracked, and what frames these share."""
 
     scan: xr.Dataset
     image: xr.DataArray
@@ -96,6 +128,8 @@ class _Recorded:
     options: dict[str, Any]
     inputs: tuple[Path, ...]
     blind: tuple[xr.DataArray, ...]
+    shared: Sources
+    references: Sources = field(default_factory=dict)
 
 
 def _one(experiment: Experiment, progress: bool | None) -> _Recorded:
@@ -118,6 +152,9 @@ def _one(experiment: Experiment, progress: bool | None) -> _Recorded:
         dict(experiment.track),
         (*_files(scans), *files),
         _blind(experiment, scans),
+        _corrections(scans),
+        # The reference of a train is its first pulse, or for each the one before it.
+        {"reference": sources_of(scans.get("reference", scans["sample"].isel({FRAME: [0]})))},
     )
 
 
@@ -127,6 +164,7 @@ def _both_detectors(experiment: Experiment, progress: bool | None) -> _Recorded:
     scans: list[xr.Dataset] = []
     inputs: list[Path] = []
     blind: list[xr.DataArray] = []
+    shared: Sources = {}
     for name, detector in (("far", experiment.far), ("near", experiment.near)):
         assert detector is not None  # checked by the experiment
         opened = {name: _open(experiment, detector, progress)}
@@ -140,11 +178,19 @@ def _both_detectors(experiment: Experiment, progress: bool | None) -> _Recorded:
         scans.append(opened[name])
         inputs += [*_files(opened), *files]
         blind += _blind(experiment, opened)
+        first = sources_of(opened[name].isel({FRAME: [0]}))
+        shared[name] = {**_corrections(opened), REGISTRATION: first}
     far, near = images
     found = register(far, near, pixel_size=_far_first(experiment.wavefront.pixel_size))
     options = {**dict(experiment.track), "registration": found}
     scan = scans[0].assign_attrs({REGISTRATION: str(found)})
-    return _Recorded(scan, far, near, options, tuple(inputs), tuple(blind))
+    references = {"reference": sources_of(scans[1])}
+    return _Recorded(scan, far, near, options, tuple(inputs), tuple(blind), shared, references)
+
+
+def _corrections(scans: Mapping[str, xr.Dataset]) -> Sources:
+    """Frames by which all others are corrected, by their role."""
+    return {role: sources_of(scans[role]) for role in ("dark", "flat") if role in scans}
 
 
 def _far_first(sizes: Any) -> tuple[Any, Any] | None:

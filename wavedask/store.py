@@ -10,7 +10,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import dask.array as da
 import numpy as np
@@ -26,6 +26,7 @@ from wavedask.layout import (
     INPUTS,
     RUNS,
     SETTINGS,
+    SHARED,
     VERSION,
     VERSIONS,
     along_frames,
@@ -40,6 +41,9 @@ from wavedask.lock import writing
 from wavedask.places import Place, place_of
 from wavedask.provenance import as_json, fingerprints, versions
 from wavedask.writer import Ledger, os_errors, write_missing
+
+OWN: Final = (FORMAT, SETTINGS, INPUTS, SHARED, RUNS, VERSION, VERSIONS, CREATED)
+"""Attributes of a store that do not come from the dataset."""
 
 _logger = logging.getLogger("wavedask")
 
@@ -75,6 +79,8 @@ def write_store(
     settings: Mapping[str, Any],
     inputs: Sequence[str | Path] = (),
     grow: Sequence[str] | None = None,
+    shared: Mapping[str, Any] | None = None,
+    joined: str = "",
     record: Mapping[str, Any] | None = None,
     hashed: bool = False,
     storage_options: Mapping[str, Any] | None = None,
@@ -105,10 +111,17 @@ def write_store(
     inputs : sequence of str or Path, optional
         Input files.
     grow : sequence of str, optional
-        Names of settings that only say which frames there are, such as ``["sample"]``. With it, and
-        with the coordinates ``source_file`` and ``source_index`` along ``frame``, frames are found
-        again by file and number, and those that are new are appended; the coordinate ``scan``
-        tells which run added a frame. Only for results whose frames do not depend on each other.
+        Names of settings that only say which frames there are, such as ``["sample"]``; a dot leads
+        into a section, as in ``"near.files"``. With it, and with the coordinates ``source_file``
+        and ``source_index`` along ``frame``, frames are found again by file and number (and by
+        ``source_dataset``, where they have it), and those that are new are appended; the coordinate
+        ``scan`` tells which run added a frame. Only for results whose frames do not depend on each
+        other.
+    shared : mapping, optional
+        Raw frames that every frame of the result depends on, such as the darks, by what they are
+        for: as of `wavedask.sources.sources_of`. A store grows only by frames that share the same.
+    joined : str, default ""
+        Without `grow`: what makes the frames depend on each other, for the message that refuses.
     record : mapping, optional
         Facts about this run that are kept in the history, and compared with nothing.
     hashed : bool, default False
@@ -154,11 +167,12 @@ def write_store(
         FORMAT: FORMAT_VERSION,
         SETTINGS: as_json(settings, where=SETTINGS),
         INPUTS: fingerprints(inputs, hashed=hashed),
+        SHARED: as_json(shared or {}, where=SHARED),
     }
     run = _run(provenance, as_json(record or {}, where="record"))
     with os_errors(f"store {place} cannot be written"), writing(place) as check:
         if place.occupied() and not (place.remote and is_draft(place)):
-            positions = _continued(place, dataset, lazy, provenance, run, grow)
+            positions = _continued(place, dataset, lazy, provenance, run, grow, joined)
         else:
             positions = np.arange(dataset.sizes[FRAME])
             _begun(place, dataset, lazy, provenance, run, grow)
@@ -270,6 +284,7 @@ def _continued(
     provenance: Mapping[str, Any],
     run: Mapping[str, Any],
     grow: Sequence[str] | None,
+    joined: str,
 ) -> Any:
     """Find the frames of a dataset in the store that stands there, and add those it lacks."""
     attributes = attributes_of(place)
@@ -280,18 +295,25 @@ def _continued(
         )
     stored = read_arrays(place)
     eager = dataset.drop_vars(list(lazy)).compute()
-    found = match(place, stored, attributes, eager, lazy, provenance, grow=grow)
+    found = match(place, stored, attributes, eager, lazy, provenance, grow=grow, joined=joined)
     complete = stored[COMPLETE.name].values
     known = found.positions[found.positions < complete.size]
-    if complete[known].all() and not found.gained:
+    inputs = merged_inputs(attributes[INPUTS], provenance[INPUTS])
+    if complete[known].all() and not found.gained and inputs == attributes[INPUTS]:
         return found.positions
+    if np.unique(known).size == complete.size:
+        # It is all of the store that this run has opened: what was unfinished may be no longer.
+        attributes = {
+            **{name: attributes[name] for name in OWN if name in attributes},
+            **as_json(dict(dataset.attrs), where="attributes"),
+        }
     runs = attributes.get(RUNS, [])
     entry = {**run, "frames": complete.size + found.gained}
     if found.gained:
         entry[SCAN] = 1 + max((past[SCAN] for past in runs if SCAN in past), default=0)
     changed = {
         **attributes,
-        INPUTS: merged_inputs(attributes[INPUTS], provenance[INPUTS]),
+        INPUTS: inputs,
         RUNS: [*runs, entry],
     }
     if found.gained:

@@ -26,6 +26,7 @@ from wavedask.kernels.fields import Fields
 from wavedask.kernels.spline import Order
 from wavedask.pairing import TrainReference, paired_frames, train_pairs
 from wavedask.registration import Registration, registered
+from wavedask.sources import reference_coordinates
 
 FIELDS: Final = Fields(
     displacement_y=DISPLACEMENT_Y,
@@ -105,6 +106,9 @@ def track(
         ``transmission``, ``dark_field`` (1)
             Ratio of the local means, and of the relative visibilities, sample to reference.
 
+        Where each frame has a reference of its own, the coordinates ``reference_file`` and
+        ``reference_index`` say which.
+
         A joint tracking has no ``frame``, and no coordinates along it; a sample without ``frame``
         gives maps without it, too.
 
@@ -161,6 +165,11 @@ def track(
             f"tolerance is {tolerance!r} without motors", "Name the motors that it belongs to."
         )
     check_alike(images, targets)
+    # A single reference is one for all, unless something else says that the two are a pair.
+    paired = motors is not None or registration is not None or isinstance(reference, str)
+    origins = {}
+    if over is None and (paired or targets.sizes.get(FRAME) != 1) and _as_many(targets, images):
+        origins = reference_coordinates(targets)
     if registration is not None:
         if isinstance(reference, str):
             raise InputError(
@@ -189,7 +198,7 @@ def track(
     )
     variables = {
         quantity.name: labelled(
-            field, quantity, dims=tuple(map(str, kept.dims)), coords=kept.coords
+            field, quantity, dims=tuple(map(str, kept.dims)), coords={**kept.coords, **origins}
         )
         for quantity, field in zip(FIELDS, fields, strict=True)
     }
@@ -198,3 +207,7 @@ def track(
     if registration is not None:
         attrs |= registration.attrs
     return xr.Dataset(variables, attrs=attrs)
+
+
+def _as_many(references: xr.DataArray, samples: xr.DataArray) -> bool:
+    return FRAME in references.dims and references.sizes[FRAME] == samples.sizes.get(FRAME)

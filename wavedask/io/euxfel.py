@@ -65,6 +65,7 @@ class TrainStack(Stack):
         planes: int = 1,
     ) -> None:
         self._path = path
+        self._name = str(dataset.name)
         self._stored = Hdf5Stack(path, {dataset.name: dataset})
         per_entry = self._stored.shape[0] // dataset.shape[0]
         # A frame of several planes counts as several where it is stored.
@@ -76,6 +77,11 @@ class TrainStack(Stack):
     def origins(self) -> list[tuple[Path, int]]:
         """File, and number among its frames of the camera, of each frame."""
         return [(self._path, number) for number in (self._numbers // self._planes).tolist()]
+
+    @property
+    def datasets(self) -> list[str] | None:
+        """Path of the dataset of each frame in the file."""
+        return [self._name] * self.shape[0]
 
     def read(self, frames: npt.NDArray[np.intp], rows: slice, cols: slice) -> Pixels:
         """Read a contiguous region of some frames, in native byte order."""

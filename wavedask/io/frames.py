@@ -168,6 +168,11 @@ class Stack(ABC):
     def origins(self) -> list[tuple[Path, int]]:
         """File, and number within it, of each frame."""
 
+    @property
+    def datasets(self) -> list[str] | None:
+        """Dataset of each frame in its file; None where a file holds nothing but these frames."""
+        return None
+
     @abstractmethod
     def read(self, frames: npt.NDArray[np.intp], rows: slice, cols: slice) -> Pixels:
         """Read a contiguous region of some frames, in native byte order."""

@@ -49,6 +49,12 @@ class JoinedStack(Stack):
         """File, and number within it, of each frame."""
         return [origin for stack in self._stacks for origin in stack.origins]
 
+    @property
+    def datasets(self) -> list[str] | None:
+        """Dataset of each frame in its file; None where no file says it."""
+        found = [stack.datasets for stack in self._stacks]
+        return None if None in found else [name for names in found for name in names or ()]
+
     def read(self, frames: npt.NDArray[np.intp], rows: slice, cols: slice) -> Pixels:
         """Read a contiguous region of some frames, in native byte order."""
         parts = np.searchsorted(self._starts, frames, side="right") - 1

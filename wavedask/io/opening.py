@@ -16,6 +16,7 @@ from wavedask.conventions import (
     LONG_NAME,
     POSITION_X,
     POSITION_Y,
+    SOURCE_DATASET,
     SOURCE_FILE,
     SOURCE_INDEX,
     UNITS,
@@ -27,8 +28,9 @@ from wavedask.io.columns import Column, coordinates, gather
 from wavedask.io.edf import read_edf
 from wavedask.io.euxfel import is_run_file, read_run
 from wavedask.io.files import Format, Source, find_files
-from wavedask.io.frames import FrameRecord, FrameStack, Stack, reading
+from wavedask.io.frames import FrameRecord, FrameStack, Stack
 from wavedask.io.hdf5 import join_files, read_files
+from wavedask.io.headers import Headers, Stamp, stamp_of
 from wavedask.io.joining import JoinedStack
 from wavedask.io.motors import Motors, given_columns
 from wavedask.io.tiff import read_tiff
@@ -60,7 +62,8 @@ class Opened:
     stamp : object
         What changes when the files change.
     again : callable
-        Opens the same source with the same arguments again.
+        Opens the same source with the same arguments again; headers of files that are what they
+        were are not read again.
     """
 
     stack: Stack
@@ -78,6 +81,7 @@ def open_source(
     scan: str | None = None,
     image: str | None = None,
     progress: bool | None = None,
+    known: Headers | None = None,
 ) -> Opened:
     """Find the frames of a source and read what its headers say.
 
@@ -85,6 +89,8 @@ def open_source(
     ----------
     source, motors, units, scan, image, progress
         As of `open_scan`.
+    known : Headers, optional
+        Headers that have been read before.
 
     Returns
     -------
@@ -98,22 +104,28 @@ def open_source(
     again = partial(
         open_source, source, motors=motors, units=units, scan=scan, image=image, progress=progress
     )
+    headers: Headers | None = None
     files, format_ = find_files(source)
-    behind: list[Path] = []
     if format_ is Format.HDF5:
-        found, behind = _open_hdf5(files, scan, image, motors, progress)
-        stack, columns, constants = found
+        stamps = [stamp_of(path) for path in files]
+        for path, stamp in zip(files, stamps, strict=True):
+            _check_not_empty(path, stamp)
+        (stack, columns, constants), behind = _open_hdf5(files, scan, image, motors, progress)
+        stamps += [stamp_of(path) for path in behind]
     else:
         _check_not_given(format_, scan=scan, image=image)
-        stack, columns, constants = _open_frames(files, format_, progress)
+        read = _read_headers(files, format_, progress, known or Headers())
+        stamps, headers = [stamp for stamp, _ in read], Headers(read)
+        records = [record for _, of_file in read for record in of_file]
+        stack = FrameStack([record.frame for record in records])
+        columns, constants = gather(records)
         columns += _given(motors, stack)
     coords = {
         **_own_coordinates(stack),
         **coordinates(columns, n_frames=stack.shape[0], units=units or {}),
     }
     # An HDF5 file holds many scans: without its name, dask would take them for one.
-    stamp = ([_stamp(path) for path in (*files, *behind)], scan, image)
-    return Opened(stack, coords, constants, stamp, again)
+    return Opened(stack, coords, constants, (stamps, scan, image), partial(again, known=headers))
 
 
 def _check_not_given(format_: Format, **arguments: str | None) -> None:
@@ -125,24 +137,30 @@ def _check_not_given(format_: Format, **arguments: str | None) -> None:
             )
 
 
-def _open_frames(files: Sequence[Path], format_: Format, progress: bool | None) -> Found:
+def _read_headers(
+    files: Sequence[Path], format_: Format, progress: bool | None, known: Headers
+) -> list[tuple[Stamp, list[FrameRecord]]]:
+    """Read the headers of files, but of those that are known as they are."""
     reader = READERS[format_]
 
-    def read(path: Path) -> list[FrameRecord]:
-        _check_not_empty(path)
-        return reader(path)
+    def read(path: Path) -> tuple[Stamp, list[FrameRecord]]:
+        # Before it is read: a file that changes meanwhile is read again the next time.
+        stamp = stamp_of(path)
+        _check_not_empty(path, stamp)
+        records = known.records(stamp)
+        return stamp, reader(path) if records is None else records
 
-    records: list[FrameRecord] = []
+    found: list[tuple[Stamp, list[FrameRecord]]] = []
     workers = ThreadPoolExecutor(THREADS)
     try:
         with progress_bar("reading headers", len(files), show=progress) as advance:
             for of_file in workers.map(read, files):
-                records += of_file
+                found.append(of_file)
                 advance(1)
     finally:
         # After an error the remaining files are of no interest.
         workers.shutdown(cancel_futures=True)
-    return FrameStack([record.frame for record in records]), *gather(records)
+    return found
 
 
 def _open_hdf5(
@@ -153,8 +171,6 @@ def _open_hdf5(
     progress: bool | None,
 ) -> tuple[Found, list[Path]]:
     """Open a scan with the motors that are given, and name the files behind those of the source."""
-    for path in files:
-        _check_not_empty(path)
     in_file, others = _split(motors)
     if is_run_file(files[0]):
         if scan is not None:
@@ -187,26 +203,26 @@ def _split(motors: Motors | None) -> tuple[dict[str, str], Motors | None]:
     return places, {name: values for name, values in motors.items() if name not in places}
 
 
-def _stamp(path: Path) -> tuple[str, int, int]:
-    """Path, size and time of change: another stamp means another content."""
-    with reading(path):
-        status = path.stat()
-    return str(path), status.st_size, status.st_mtime_ns
-
-
-def _check_not_empty(path: Path) -> None:
-    with reading(path):
-        if path.stat().st_size == 0:
-            raise CorruptFileError(f"{path} is empty (0 bytes)", "Leave it out of the scan.")
+def _check_not_empty(path: Path, stamp: Stamp) -> None:
+    if stamp[1] == 0:
+        raise CorruptFileError(f"{path} is empty (0 bytes)", "Leave it out of the scan.")
 
 
 def _own_coordinates(stack: Stack) -> dict[str, xr.Variable]:
     paths = np.array([str(path) for path, _ in stack.origins], dtype=np.dtypes.StringDType())
     indices = np.array([index for _, index in stack.origins])
+    datasets = {}
+    if stack.datasets is not None:
+        datasets[SOURCE_DATASET] = xr.Variable(
+            (FRAME,),
+            np.array(stack.datasets, dtype=np.dtypes.StringDType()),
+            {UNITS: DIMENSIONLESS, LONG_NAME: "dataset of the frame in its file"},
+        )
     return {
         SOURCE_FILE: xr.Variable(
             (FRAME,), paths, {UNITS: DIMENSIONLESS, LONG_NAME: "file of the frame"}
         ),
+        **datasets,
         SOURCE_INDEX: xr.Variable(
             (FRAME,), indices, {UNITS: DIMENSIONLESS, LONG_NAME: "number of the frame in its file"}
         ),

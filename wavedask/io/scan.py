@@ -158,6 +158,8 @@ def input_files(scan: xr.Dataset | xr.DataArray) -> list[Path]:
 def refresh(scan: xr.Dataset, *, progress: bool | None = None) -> xr.Dataset:
     """Open the source of a scan again, and see the frames that have come since.
 
+    Of EDF and TIFF files only those are read whose path, size or time of change is new.
+
     Parameters
     ----------
     scan : xarray.Dataset

@@ -60,6 +60,13 @@ class Hdf5Stack(Stack):
         """File, and number within it, of each frame."""
         return [(self._path, index) for index in range(self.shape[0])]
 
+    @property
+    def datasets(self) -> list[str] | None:
+        """Path of the dataset of each frame in the file."""
+        parts = np.searchsorted(self._starts, np.arange(self.shape[0]), side="right") - 1
+        # By one name, whether it was given from the root or from a scan.
+        return [f"/{self._parts[part][0].strip('/')}" for part in parts]
+
     def read(self, frames: npt.NDArray[np.intp], rows: slice, cols: slice) -> Pixels:
         """Read a contiguous region of some frames, in native byte order."""
         shape = (len(frames), rows.stop - rows.start, cols.stop - cols.start)

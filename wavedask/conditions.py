@@ -1,0 +1,221 @@
+"""Conditions on the coordinates of frames: texts that are parsed, and never executed."""
+
+import ast
+import difflib
+import operator
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from wavedask.conventions import FRAME
+from wavedask.errors import InputError, MotorError
+
+Values = NDArray[Any]
+Mask = NDArray[np.bool_]
+
+LONGEST: Final = 4096
+"""Characters of a condition: what is longer, or nested deeper, was not written by hand."""
+
+COMPARISONS: Final[Mapping[type[ast.cmpop], Callable[[Any, Any], Any]]] = {
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+}
+ARITHMETIC: Final[Mapping[type[ast.operator], Callable[[Any, Any], Any]]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+}
+ALLOWED: Final = (
+    "Give comparisons (<, <=, ==, !=, >, >=, in), and, or, not, + - * /, abs(), numbers, texts, "
+    "and names of coordinates; other names in backquotes: `2theta`."
+)
+QUOTED: Final = re.compile(r"'[^']*'|\"[^\"]*\"|`([^`]+)`")
+"""Texts, which stay as they are, and names in backquotes."""
+
+
+def frames_where(data: xr.Dataset | xr.DataArray, condition: str) -> tuple[Mask, set[str]]:
+    """Find the frames for which a condition holds.
+
+    Parameters
+    ----------
+    data : xarray.Dataset or xarray.DataArray
+        What has the dimension ``frame``, with coordinates.
+    condition : str
+        As of `wavedask.select`.
+
+    Returns
+    -------
+    mask : ndarray of bool, shape (frames,)
+        Where it holds.
+    names : set of str
+        Coordinates that it names.
+
+    Raises
+    ------
+    InputError
+        A condition that is not one, or sides that do not compare.
+    MotorError
+        A coordinate that is not there.
+
+    Examples
+    --------
+    >>> scan = xr.Dataset(coords={"lens_x": ("frame", [1.0, 2.0])})
+    >>> mask, names = frames_where(scan, "lens_x > 1.5")
+    >>> mask.tolist(), names
+    ([False, True], {'lens_x'})
+    """
+    parsed = _Condition(condition, data)
+    mask = np.asarray(parsed.value())
+    if mask.dtype != bool:
+        raise InputError(f"condition {condition!r} is neither true nor false", ALLOWED)
+    return np.broadcast_to(mask, (data.sizes[FRAME],)), parsed.used
+
+
+def coordinate_of(data: xr.Dataset | xr.DataArray, name: str) -> xr.DataArray:
+    """Find a coordinate with one value per frame or for all.
+
+    Raises
+    ------
+    MotorError
+        None of this name: the message names the nearest there is.
+    InputError
+        One that lies along another dimension.
+    """
+    known = [str(key) for key, coord in data.coords.items() if not set(coord.dims) - {FRAME}]
+    if name in known:
+        return data.coords[name]
+    if name in data.coords:
+        raise InputError(
+            f"coordinate {name!r} lies along {data.coords[name].dims}, not along {FRAME!r}",
+            "A condition picks frames: give coordinates of frames.",
+        )
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"Did you mean {near[0]!r}?" if near else f"There are: {', '.join(sorted(known))}."
+    raise MotorError(f"there is no coordinate {name!r}", hint)
+
+
+class _Condition:
+    """One condition on the coordinates of some data, evaluated node by node."""
+
+    def __init__(self, text: str, data: xr.Dataset | xr.DataArray) -> None:
+        self._text = text
+        self._data = data
+        self._names: dict[str, str] = {}
+        self.used: set[str] = set()
+
+    def value(self) -> Any:
+        """Parse and evaluate."""
+        if len(self._text) > LONGEST:
+            raise InputError(
+                f"the condition has {len(self._text)} characters", f"Give at most {LONGEST}."
+            )
+        try:
+            tree = ast.parse(QUOTED.sub(self._stand_in, self._text.strip()), mode="eval")
+            with np.errstate(all="ignore"):
+                return self._of(tree.body)
+        except SyntaxError as error:
+            hint = "Compare with ==. " if "==" in str(error.msg) or "=" in self._text else ""
+            raise self._problem(f"cannot be read: {error.msg}", hint) from None
+        except (RecursionError, MemoryError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise self._problem(f"cannot be read: {error}") from None
+
+    def _stand_in(self, match: re.Match[str]) -> str:
+        """Replace a name in backquotes by a word."""
+        if match[1] is None:
+            return match[0]
+        word = f"_quoted_{len(self._names)}"
+        self._names[word] = match[1]
+        return word
+
+    def _problem(self, problem: str, hint: str = "") -> InputError:
+        return InputError(f"condition {self._text!r} {problem}", hint + ALLOWED)
+
+    def _of(self, node: ast.expr) -> Any:
+        """Value of one node: a number, a text, a truth, or an array of those along frame."""
+        match node:
+            case ast.Constant(value=bool() | int() | float() | str() as value):
+                return np.asarray(value)
+            case ast.Name(id=word):
+                name = self._names.get(word, word)
+                self.used.add(name)
+                return coordinate_of(self._data, name).to_numpy()
+            case ast.BoolOp(op=op, values=parts):
+                join = np.logical_and if isinstance(op, ast.And) else np.logical_or
+                return join.reduce(np.broadcast_arrays(*map(self._truth, parts)))
+            case ast.UnaryOp(op=ast.Not(), operand=part):
+                return np.logical_not(self._truth(part))
+            case ast.UnaryOp(op=ast.USub(), operand=part):
+                return -self._number(part)
+            case ast.UnaryOp(op=ast.UAdd(), operand=part):
+                return self._number(part)
+            case ast.BinOp(op=op, left=left, right=right) if type(op) in ARITHMETIC:
+                return ARITHMETIC[type(op)](self._number(left), self._number(right))
+            case ast.Call(func=ast.Name(id="abs"), args=[part], keywords=[]):
+                return np.abs(self._number(part))
+            case ast.Compare(left=left, ops=ops, comparators=comparators):
+                sides = [left, *comparators]
+                links = [
+                    self._compared(op, *pair)
+                    for op, *pair in zip(ops, sides, sides[1:], strict=False)
+                ]
+                return np.logical_and.reduce(np.broadcast_arrays(*links))
+        hint = ""
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitAnd | ast.BitOr):
+            hint = "Write 'and' and 'or' for & and |. "
+        raise self._problem(f"holds {ast.unparse(node)!r}, which is not understood", hint)
+
+    def _truth(self, node: ast.expr) -> Values:
+        value = np.asarray(self._of(node))
+        if value.dtype != bool:
+            raise self._problem(f"joins {ast.unparse(node)!r}, which is neither true nor false")
+        return value
+
+    def _number(self, node: ast.expr) -> Values:
+        value = np.asarray(self._of(node))
+        if value.dtype.kind not in "iuf":
+            raise self._problem(f"calculates with {ast.unparse(node)!r}, which is not a number")
+        # As floating point: an unsigned counter has no negative.
+        return value.astype(np.float64)
+
+    def _compared(self, op: ast.cmpop, left: ast.expr, right: ast.expr) -> Values:
+        """Truth of one link of a comparison."""
+        if isinstance(op, ast.In | ast.NotIn):
+            if not isinstance(right, ast.List | ast.Tuple) or not right.elts:
+                raise self._problem("looks in what is not a list of values, as in [1, 2]")
+            found = np.logical_or.reduce(
+                np.broadcast_arrays(*(self._compared(ast.Eq(), left, one) for one in right.elts))
+            )
+            return np.asarray(found if isinstance(op, ast.In) else ~found)
+        if type(op) not in COMPARISONS:
+            raise self._problem("compares with 'is'")
+        one, other = self._alike(np.asarray(self._of(left)), np.asarray(self._of(right)))
+        return np.asarray(COMPARISONS[type(op)](one, other), bool)
+
+    def _alike(self, one: Values, other: Values) -> tuple[Values, Values]:
+        """Bring two sides to kinds that compare."""
+        kinds = [_kind(one), _kind(other)]
+        if set(kinds) == {"time", "text"}:
+            one, other = (side.astype("datetime64[ns]") for side in (one, other))
+        elif set(kinds) == {"text"}:
+            one, other = (side.astype(object) for side in (one, other))
+        elif kinds[0] != kinds[1]:
+            raise self._problem(f"compares a {kinds[0]} with a {kinds[1]}")
+        return one, other
+
+
+def _kind(values: Values) -> str:
+    """Word for what values are."""
+    if values.dtype.kind in "biuf":
+        return "number"
+    return "time" if values.dtype.kind == "M" else "text"
