@@ -79,7 +79,10 @@ def python_m(*arguments: str | Path) -> list[str]:
     [
         ([], ["wavedask demo", "wavedask info", "--plan", "again to resume", "keV", "Exit code 0"]),
         (["demo"], ["--output", "--side", "--positions", "resumes", "overwrites nothing"]),
-        (["info"], ["PATH...", "--scan", "--all", "quote a glob"]),
+        (
+            ["info"],
+            ["PATH...", "--scan", "--image", "--motors", "--motor", "--all", "quote a glob"],
+        ),
         (["run"], ["--plan", "sample: raw/sample_*.edf", "pixel_size: 0.65e-6", "--address"]),
         (["track"], ["--output", "--search", "--largest-window", "SAMPLE", "one reference"]),
     ],
@@ -298,6 +301,10 @@ def test_info_of_a_file_with_several_scans(tmp_path: Path) -> None:
     assert "lens" in invoke("info", path).stdout
     assert succeeded("info", path, "--scan", "2.1")["frames"] == "2"
     assert "3.1" in refused("info", path, "--scan", "3.1")
+    with h5py.File(path, "a") as file:
+        file["3.1"] = h5py.ExternalLink("gone.h5", "/1.1")
+    assert succeeded("info", path)["3.1"] == "in another file, which is missing"
+    assert "gone.h5" in refused("info", path, "--scan", "3.1")
 
 
 def test_info_of_a_file_with_one_scan_goes_on_to_its_frames(tmp_path: Path) -> None:
@@ -309,6 +316,38 @@ def test_info_of_a_file_with_one_scan_goes_on_to_its_frames(tmp_path: Path) -> N
     assert told["1.1/instrument/pco/image"] == "3 frames of 8 x 9 px, uint16"
     assert told["frame size"] == "8 x 9 px, uint16"
     assert told["lens"] == "0 … 1 (2 values, unknown in 1 frames)"
+
+
+def test_info_of_several_hdf5_files(tmp_path: Path) -> None:
+    for number in range(3):
+        with h5py.File(tmp_path / f"lens_{number}.h5", "w") as file:
+            file["1.1/instrument/pco/image"] = np.zeros((2, 8, 9), "u2")
+            file["1.1/instrument/positioners/lens"] = 0.5 * number
+    told = succeeded("info", tmp_path / "lens_*.h5")
+    assert (told["frames"], told["lens"]) == ("6", "0 … 1 (3 values)")
+    assert succeeded("info", *sorted(tmp_path.iterdir())) == told
+    assert succeeded("info", tmp_path, "--scan", "1.1") == told
+    table = tmp_path / "motors.csv"
+    table.write_text("rot [deg]\n" + "\n".join(map(str, range(6))))
+    assert succeeded("info", tmp_path, "--motors", table)["rot"] == "0 … 5 deg (6 values)"
+
+
+def test_info_of_a_file_of_no_known_layout(tmp_path: Path) -> None:
+    path = tmp_path / "home_made.h5"
+    with h5py.File(path, "w") as file:
+        file["run/frames"] = np.zeros((2, 8, 9), "u2")
+        file["run/stage/x"] = [0.0, 0.5]
+        file["run/energy"] = 17.0
+    assert "frame size" not in succeeded("info", path)
+    places = ("--motor", "lens_x [mm]=/run/stage/x", "--motor", "energy=run/energy")
+    told = succeeded("info", path, "--image", "/run/frames", "--all", *places)
+    assert (told["frames"], told["lens_x"]) == ("2", "0 … 0.5 mm (2 values)")
+    assert told["energy"] == "17"
+    near = refused("info", path, "--image", "/run/frame")
+    assert "Did you mean /run/frames" in near
+    assert "--motor is NAME=PLACE" in refused("info", path, "--motor", "lens_x")
+    both = refused("info", path, "--motor", "a=/b", "--motors", tmp_path / "a.csv")
+    assert "exclude each other" in both
 
 
 def test_info_of_a_truncated_file(tmp_path: Path) -> None:

@@ -119,9 +119,27 @@ def test_many_threads_read_the_same_array(tmp_path: Path) -> None:
     assert found == [int(FRAMES[n % 5].sum()) for n in range(40)]
 
 
-def test_it_travels_to_another_process(tmp_path: Path) -> None:
-    scan = pickle.loads(pickle.dumps(opened(record(tmp_path, "edf"))))
-    np.testing.assert_array_equal(scan.image, FRAMES)
+@pytest.mark.parametrize("chunks", [None, {}])
+@pytest.mark.parametrize("file_format", ["edf", "tiff", "hdf5"])
+def test_it_travels_to_another_process(
+    tmp_path: Path, file_format: FileFormat, chunks: dict[str, int] | None
+) -> None:
+    scan = opened(record(tmp_path, file_format), chunks=chunks)
+    content = pickle.dumps(scan)
+    # What travels is where the pixels are, not the pixels.
+    assert FRAMES[0].tobytes() not in content
+    found = pickle.loads(content)
+    assert (found.image.chunks is None) == (chunks is None)
+    np.testing.assert_array_equal(found.image, FRAMES)
+
+
+@pytest.mark.parametrize("file_format", ["edf", "tiff", "hdf5"])
+def test_with_dask_only_the_chunks_asked_for_are_read(
+    tmp_path: Path, file_format: FileFormat, reads: list[tuple[int, ...]]
+) -> None:
+    scan = opened(record(tmp_path, file_format), chunks={})
+    np.testing.assert_array_equal(scan.image.isel(frame=[3, 1]), FRAMES[[3, 1]])
+    assert sorted(reads) == [(1, 6, 7), (1, 6, 7)]
 
 
 def test_variables_are_dropped(tmp_path: Path) -> None:

@@ -147,6 +147,29 @@ def test_a_truncated_file(path: Path, kept: float) -> None:
         open_scan(path)
 
 
+def test_a_file_that_is_cut_after_it_was_opened(path: Path) -> None:
+    image = open_scan(path).image
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(CorruptFileError, match=r"run\.h5 is truncated"):
+        image.compute(scheduler="sync")
+
+
+@pytest.mark.parametrize("compression", [hdf5plugin.Bitshuffle(), {"compression": "gzip"}])
+def test_a_frame_that_cannot_be_decompressed(path: Path, compression: Any) -> None:
+    name = "1.1/instrument/pco/data"
+    with h5py.File(path, "a") as file:
+        del file[name]
+        file.create_dataset(name, data=IMAGES, chunks=(1, 8, 9), **compression)
+        info = file[name].id.get_chunk_info(2)
+    content = bytearray(path.read_bytes())
+    content[info.byte_offset : info.byte_offset + info.size] = b"\xff" * info.size
+    path.write_bytes(content)
+    image = open_scan(path).image
+    np.testing.assert_array_equal(image[:2], IMAGES[:2])
+    with pytest.raises(FileError, match=r"run\.h5 cannot be read"):
+        image[2].compute(scheduler="sync")
+
+
 def test_frames_in_raw_files_that_are_missing(path: Path, tmp_path: Path) -> None:
     IMAGES.tofile(tmp_path / "frames.raw")
     with h5py.File(path, "a") as file:

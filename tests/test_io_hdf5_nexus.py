@@ -10,7 +10,7 @@ import pytest
 from wavedask.conventions import COUNTER, HEADER, MOTOR
 from wavedask.errors import InputError, MotorError
 from wavedask.io import open_scan
-from wavedask.io.hdf5 import Hdf5Scan, read_hdf5
+from wavedask.io.hdf5 import Hdf5Scan, list_scans, read_hdf5
 
 IMAGES = np.random.default_rng(3).integers(0, 60000, (6, 8, 9)).astype("uint16")
 
@@ -162,3 +162,63 @@ def test_two_detectors_are_a_choice(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"several .*entry/far/data .*6 frames.*entry/near/data"):
         read_hdf5(path)
     np.testing.assert_array_equal(read_hdf5(path, scan="entry/far").stack[5], IMAGES[5])
+
+
+def test_a_plot_at_the_root_needs_no_entry(tmp_path: Path) -> None:
+    path = tmp_path / "bare.nxs"
+    with h5py.File(path, "w") as file:
+        plot = group(file, "plot", "NXdata", signal="counts", axes=["lens_x", ".", "."])
+        plot["counts"] = IMAGES
+        plot["lens_x"] = np.arange(6.0)
+        plot["lens_x"].attrs["units"] = "mm"
+        group(file, "lens_y", "NXpositioner")["value"] = 3.5
+        group(file, "ring", "NXmonitor")["data"] = 200.0 - np.arange(6.0)
+        file["title"] = "no entry"
+    found = read_hdf5(path)
+    np.testing.assert_array_equal(found.stack[:], IMAGES)
+    by_name = columns(found)
+    assert by_name["lens_x"] == (MOTOR, [0.0, 1.0, 2.0, 3.0, 4.0, 5.0], "mm")
+    assert by_name["lens_y"] == (MOTOR, 3.5, "unknown")
+    assert by_name["ring"][0] == COUNTER
+    assert found.constants == {"title": "no entry"}
+    (only,) = list_scans(path)
+    assert (only.name, only.moving) == ("/", ("lens_x",))
+    assert only.cameras == {"plot/counts": "6 frames of 8 x 9 px, uint16"}
+    for scan in ("/", "plot", "plot/counts"):
+        assert read_hdf5(path, scan=scan).stack.shape == (6, 8, 9)
+
+
+def test_the_root_itself_may_be_the_plot(tmp_path: Path) -> None:
+    path = tmp_path / "root.nxs"
+    with h5py.File(path, "w") as file:
+        file.attrs.update({"signal": "counts", "axes": ["lens_x", "row", "column"]})
+        file["counts"] = IMAGES
+        file["mask"] = IMAGES
+        for axis, size in (("lens_x", 6), ("row", 8), ("column", 9)):
+            file[axis] = np.arange(float(size))
+    found = read_hdf5(path)
+    np.testing.assert_array_equal(found.stack[1:3], IMAGES[1:3])
+    assert columns(found) == {"lens_x": (MOTOR, [0.0, 1.0, 2.0, 3.0, 4.0, 5.0], "unknown")}
+    assert next(iter(list_scans(path)[0].cameras)) == "counts"
+
+
+def test_two_plots_at_the_root_are_a_choice(tmp_path: Path) -> None:
+    path = tmp_path / "two.nxs"
+    with h5py.File(path, "w") as file:
+        for name, last in (("near", 6), ("far", 4)):
+            plot = group(file, name, "NXdata", signal="counts", axes=["lens_x", ".", "."])
+            plot["counts"] = IMAGES[:last]
+            plot["lens_x"] = np.arange(float(last))
+    with pytest.raises(InputError, match=r"several .*far/counts .*4 frames.*near/counts"):
+        read_hdf5(path)
+    assert columns(read_hdf5(path, scan="far"))["lens_x"][1] == [0.0, 1.0, 2.0, 3.0]
+
+
+def test_axes_of_a_plot_at_the_root_must_fit(tmp_path: Path) -> None:
+    path = tmp_path / "bad.nxs"
+    with h5py.File(path, "w") as file:
+        plot = group(file, "plot", "NXdata", signal="counts", axes=["lens_x", ".", "."])
+        plot["counts"] = IMAGES
+        plot["lens_x"] = np.arange(5.0)
+    with pytest.raises(MotorError, match=r"'lens_x' has 5 values, but the scan has 6 frames"):
+        open_scan(path)

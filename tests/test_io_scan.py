@@ -276,10 +276,6 @@ def test_arguments_of_another_format(tmp_path: Path) -> None:
     write_scan(tmp_path, 1)
     with pytest.raises(InputError, match=r"scan='1\.1' with EDF files"):
         open_scan(tmp_path, scan="1.1")
-    for name in ("a.h5", "b.h5"):
-        h5py.File(tmp_path / name, "w").close()
-    with pytest.raises(InputError, match=r"2 HDF5 files.*one at a time"):
-        open_scan([tmp_path / "a.h5", tmp_path / "b.h5"])
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import Any
 
 import dask
 import fabio
+import h5py
 import numpy as np
 import pytest
 import xarray as xr
@@ -76,6 +77,33 @@ def test_the_plan_counts_what_is_there(raw: Path) -> None:
     assert asked.bytes_per_task == 2 * pixels * 4 * len(VARIABLES)
     (whole,) = dask.base.optimize(prepared.result)
     assert asked.tasks == pytest.approx(len(dict(whole.__dask_graph__())), rel=0.1)
+
+
+def test_only_what_is_kept_is_computed_and_stored(raw: Path, tmp_path: Path) -> None:
+    folder = copied(raw, tmp_path)
+    wanted = ["slope_y", "slope_x"]
+    everything, kept = (stages(load(folder, **keys)) for keys in ({}, {"keep": wanted}))
+    assert list(kept.result.data_vars) == [n for n in everything.result.data_vars if n in wanted]
+    assert plan(kept).tasks < plan(everything).tasks
+    report = run(load(folder, keep=wanted))
+    stored = wd.open_store(report.store.path)
+    assert set(stored.data_vars) == set(wanted)
+    whole = everything.result.compute()
+    for name in wanted:
+        np.testing.assert_array_equal(stored[name], whole[name])
+    # Downstream: what was not kept comes of what was.
+    surface = wd.integrate(stored.slope_y, stored.slope_x)
+    assert surface.chunks is not None
+    np.testing.assert_allclose(
+        surface - surface.mean(("y", "x")),
+        whole.wavefront - whole.wavefront.mean(("y", "x")),
+        atol=1e-12,
+    )
+
+
+def test_a_map_to_keep_that_there_is_not(raw: Path) -> None:
+    with pytest.raises(InputError, match=r"keep names slop_y.*slope_y"):
+        stages(load(raw, keep=["slop_y", "wavefront"]))
 
 
 def test_there_is_no_plan_for_what_is_computed(raw: Path) -> None:
@@ -341,3 +369,29 @@ def test_a_store_that_cannot_be_written(raw: Path, tmp_path: Path) -> None:
     (folder / "file").touch()
     with pytest.raises(StoreError, match="file"):
         run(load(folder, output="file/results.zarr"))
+
+
+def test_samples_in_several_hdf5_files_grow_by_one_more(raw: Path, tmp_path: Path) -> None:
+    copied(raw, tmp_path)
+    frames = wd.open_scan(tmp_path / "raw" / "sample_*.edf")
+
+    def write(number: int) -> None:
+        with h5py.File(tmp_path / f"lens_{number}.h5", "w") as file:
+            file["1.1/title"] = f"ct {number}"
+            file["1.1/instrument/pco/data"] = frames.image[number : number + 1].values
+            file["1.1/instrument/positioners/lens_x"] = float(frames.lens_x[number])
+            file["1.1/instrument/positioners/lens_x"].attrs["units"] = "mm"
+
+    write(0)
+    sample = {"files": "lens_*.h5", "scan": "1.1", "units": {}}
+    run(load(tmp_path, sample=sample))
+    for number in (1, 2):
+        write(number)
+    report = run(load(tmp_path, sample=sample))
+    assert (report.store.kept, report.store.written) == (1, 2)
+    grown = wd.open_store(tmp_path / "results.zarr")
+    np.testing.assert_array_equal(grown.lens_x, frames.lens_x)
+    # With one file the title was an attribute: what the store did not have is filled in.
+    assert grown.title.values.tolist() == ["ct 0", "ct 1", "ct 2"]
+    whole = run(load(tmp_path, sample={"files": "raw/sample_*.edf"}, output="edf.zarr"))
+    assert_equal(grown, wd.open_store(whole.store.path))

@@ -37,6 +37,8 @@ from wavedask.units import (
 
 Floats = NDArray[np.float64]
 
+NEEDED: Final = (WAVEFRONT.name, SLOPE_Y.name, SLOPE_X.name)
+"""Maps without which there is no budget."""
 ASSUMED: Final = 1e-4
 """Relative error that is looked at where none was given."""
 ASSUMED_DISTORTION: Final = 0.05
@@ -238,14 +240,13 @@ def budget(wf: xr.Dataset, *, window: float = 21) -> Budget:
 
 
 def _surface(wf: xr.Dataset) -> _Surface:
-    needed = (WAVEFRONT, SLOPE_Y, SLOPE_X)
-    missing = [quantity.name for quantity in needed if quantity.name not in wf]
+    missing = [name for name in NEEDED if name not in wf]
     if missing or MODE not in wf.attrs:
         raise InputError(
             f"wf has no {', '.join(map(repr, missing)) or f'attribute {MODE!r}'}",
             "Give the result of wavefront.",
         )
-    maps = [wf[quantity.name].transpose(..., Y, X).to_numpy() for quantity in needed]
+    maps = [wf[name].transpose(..., Y, X).to_numpy() for name in NEEDED]
     if maps[0].ndim != 2:
         raise InputError(
             f"wf has the dimensions {wf[WAVEFRONT.name].dims}",

@@ -5,7 +5,7 @@ import glob
 import reprlib
 from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
 import yaml
 from pydantic import BaseModel, Field, PrivateAttr, ValidationError, model_validator
@@ -61,6 +61,9 @@ class Experiment(Section):
     correct: Correct = Field(default=Correct(), description="a section: keys and values")
     track: Track = Field(default=Track(), description="a section: keys and values")
     wavefront: Wavefront = Field(description="a section: keys and values")
+    keep: Annotated[list[str], Field(min_length=1)] | None = Field(
+        default=None, description="a list of maps to keep, such as [slope_y, slope_x]"
+    )
     output: str = Field(description="the path of the result store, such as results.zarr")
     cluster: Cluster = Field(default=Cluster(), description="a section: keys and values")
 

@@ -94,6 +94,7 @@ def stages(experiment: Experiment, *, progress: bool | None = None) -> Stages:
     result.attrs = {**recorded.scan.attrs, **physical.attrs}
     if FRAME not in result.dims:
         result = result.expand_dims(FRAME).assign_coords(stack_coordinates(recorded.scan))
+    result = _kept(result, experiment.keep)
     own = REFERENCE_FILE in result.coords
     mean = experiment.train == "mean"
     return Stages(
@@ -243,6 +244,19 @@ def _blind(experiment: Experiment, scans: Mapping[str, xr.Dataset]) -> tuple[xr.
         return ()
     average = experiment.correct.average
     return (blind_pixels(scans["flat"], dark=scans.get("dark"), average=average),)
+
+
+def _kept(result: xr.Dataset, names: list[str] | None) -> xr.Dataset:
+    """Drop the maps that the store is not to hold: they are not computed, either."""
+    if names is None:
+        return result
+    maps = [str(name) for name, array in result.data_vars.items() if {Y, X} <= {*array.dims}]
+    unknown = sorted(set(names) - set(maps))
+    if unknown:
+        raise InputError(
+            f"keep names {', '.join(unknown)}", f"The maps of this result are {', '.join(maps)}."
+        )
+    return result.drop_vars(set(maps) - set(names))
 
 
 def _region(

@@ -161,6 +161,9 @@ def describe_scans(scans: Iterable[ScanSummary]) -> Rows:
     """
     described: Rows = []
     for scan in scans:
+        if scan.missing:
+            described.append((scan.name, "in another file, which is missing"))
+            continue
         state = " (still running)" if scan.running else ""
         described.append((scan.name, f"{scan.title or 'no title'}{state}"))
         described += scan.cameras.items() or [("cameras", "none")]

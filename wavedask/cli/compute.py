@@ -169,8 +169,11 @@ def _run_one(
         ],
     )
     if asked.wavefront.mode == "absolute":
-        from wavedask import budget, open_store
+        from wavedask import open_store
+        from wavedask.budget import NEEDED, budget
 
+        if not {*NEEDED} <= {*prepared.result.data_vars}:
+            return
         # A relative error of a pixel size is a hundred times larger in the radius: say so here.
         first = open_store(report.store.path).isel({FRAME: 0})
         click.echo(f"\nErrors of the first frame:\n{budget(first)}")

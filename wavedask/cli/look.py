@@ -1,28 +1,57 @@
 """Commands that look at what is there: info, history, export."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from wavedask.cli.common import print_rows
 
+if TYPE_CHECKING:
+    from wavedask.io.motors import Motors
+
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option("--scan", help="Scan of an HDF5 file, such as 1.1.")
+@click.option(
+    "--image",
+    metavar="PLACE",
+    help="Where the frames are: a path in an HDF5 file, or SOURCE[key] in a run of the XFEL.",
+)
+@click.option(
+    "--motors",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="CSV file with the positions, a row per frame, where the files name none.",
+)
+@click.option(
+    "--motor",
+    "places",
+    multiple=True,
+    metavar="NAME=PLACE",
+    help="A motor, and the place of its positions, as for --image; may be repeated.",
+)
 @click.option("--all", "everything", is_flag=True, help="List the motors that stand still, too.")
-def info(paths: tuple[str, ...], scan: str | None, everything: bool) -> None:
+def info(
+    paths: tuple[str, ...],
+    scan: str | None,
+    image: str | None,
+    motors: Path | None,
+    places: tuple[str, ...],
+    everything: bool,
+) -> None:
     """Show what is in raw files, folders or result stores.
 
     Several paths are frames of one scan: quote a glob or let the shell expand it. Of an HDF5 file
-    all scans are listed, unless --scan chooses one.
+    all scans are listed, unless --scan or --image chooses one.
     """
+    given = _motors(motors, places)
     from wavedask.summary import describe_scan, describe_scans, describe_store, hdf5_file, is_store
 
     if len(paths) == 1 and is_store(paths[0]):
         print_rows(paths[0], describe_store(paths[0]))
         return
-    if len(paths) == 1 and scan is None and hdf5_file(paths[0]):
+    if len(paths) == 1 and scan is None and image is None and hdf5_file(paths[0]):
         from wavedask.io.hdf5 import list_scans
 
         listed = list_scans(Path(paths[0]))
@@ -31,9 +60,20 @@ def info(paths: tuple[str, ...], scan: str | None, everything: bool) -> None:
             return
     from wavedask.io import open_scan
 
-    opened = open_scan(list(paths), scan=scan)
+    opened = open_scan(list(paths), scan=scan, image=image, motors=given)
     title = paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
     print_rows(title, describe_scan(opened, everything=everything))
+
+
+def _motors(table: Path | None, places: tuple[str, ...]) -> "Motors | None":
+    """Motors as open_scan() takes them, of either option."""
+    if table is not None and places:
+        raise click.UsageError("--motors and --motor exclude each other: give one of them")
+    pairs = [place.partition("=") for place in places]
+    for name, _, where in pairs:
+        if not name or not where:
+            raise click.UsageError("--motor is NAME=PLACE, such as lens_x=/run/stage/x")
+    return {name: where for name, _, where in pairs} or table
 
 
 @click.command()

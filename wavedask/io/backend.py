@@ -59,7 +59,9 @@ class WavedaskBackendEntrypoint(BackendEntrypoint):
     >>> folder.cleanup()
     """
 
-    description: ClassVar[str] = "Frames of beamlines: EDF, TIFF and HDF5 (BLISS, NeXus, DXfile)"
+    description: ClassVar[str] = (
+        "Frames of beamlines: EDF, TIFF and HDF5 (BLISS, NeXus, DECTRIS, DXfile, EuXFEL)"
+    )
     open_dataset_parameters: ClassVar[tuple[str, ...]] = (
         "filename_or_obj",
         "drop_variables",

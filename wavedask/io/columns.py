@@ -80,7 +80,7 @@ def gather(records: Sequence[FrameRecord]) -> tuple[list[Column], dict[str, str]
         if texts[0] is not None and all(text == texts[0] for text in texts):
             constants[name] = texts[0]
         else:
-            columns.append(Column(name, HEADER, _parsed(texts)))
+            columns.append(Column(name, HEADER, parsed_texts(texts)))
     return columns, constants
 
 
@@ -103,14 +103,42 @@ def _numbers_of(
     return np.array([table[name] for table in tables], dtype=np.float64)
 
 
-def _parsed(texts: Sequence[str | None]) -> npt.NDArray[Any]:
-    """Numbers if every text is one; else the texts, empty where a frame has none."""
+def parsed_texts(texts: Sequence[str | None]) -> npt.NDArray[Any]:
+    """Numbers if every text is one; else the texts, empty where a frame has none.
+
+    Examples
+    --------
+    >>> parsed_texts(["1", "2.5"])
+    array([1. , 2.5])
+    >>> parsed_texts(["ascan", None]).tolist()
+    ['ascan', '']
+    """
     try:
         # float() takes "1_000", which no instrument writes: that is a name.
         return np.array([float((text or "").replace("_", "?")) for text in texts])
     except ValueError:
         # The one type of text that Zarr 3 stores without a warning.
         return np.array([text or "" for text in texts], dtype=np.dtypes.StringDType())
+
+
+def latest_columns(columns: Sequence[Column]) -> dict[tuple[str, str], Column]:
+    """Columns by role and name; of two, the later one counts, with the unit of the former.
+
+    Examples
+    --------
+    >>> header = Column("lens", MOTOR, np.array(1.0), "mm")
+    >>> given = Column("lens", MOTOR, np.array(2.0))
+    >>> found = latest_columns([header, given])[MOTOR, "lens"]
+    >>> float(found.values), found.units
+    (2.0, 'mm')
+    """
+    latest: dict[tuple[str, str], Column] = {}
+    for column in columns:
+        former = latest.get((column.role, column.name))
+        if former is not None and column.units == UNKNOWN_UNIT:
+            column = replace(column, units=former.units)
+        latest[column.role, column.name] = column
+    return latest
 
 
 def coordinates(
@@ -142,15 +170,11 @@ def coordinates(
     """
     variables: dict[str, xr.Variable] = {}
     used: set[str] = set()
-    latest: dict[tuple[str, str], Column] = {}
-    for column in columns:
-        former = latest.get((column.role, column.name))
-        if former is not None and column.units == UNKNOWN_UNIT:
-            column = replace(column, units=former.units)
-        latest[column.role, column.name] = column
     # Motors first: a counter or a header item of the same name makes way.
     order = (MOTOR, COUNTER, HEADER)
-    for column in sorted(latest.values(), key=lambda column: order.index(column.role)):
+    for column in sorted(
+        latest_columns(columns).values(), key=lambda column: order.index(column.role)
+    ):
         # A slash would be a folder in a Zarr store.
         name = column.name.replace("/", "_")
         while name in RESERVED_NAMES or name in variables:

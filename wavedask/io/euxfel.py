@@ -1,69 +1,91 @@
 """Runs of the European XFEL, through the package extra_data: only imported when one is opened."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
+import h5py
 import numpy as np
 import numpy.typing as npt
 
 from wavedask.conventions import HEADER, MOTOR, UNKNOWN_UNIT
-from wavedask.errors import InputError
+from wavedask.errors import CorruptFileError, InputError
 from wavedask.io.columns import Column
+from wavedask.io.files import natural_key
 from wavedask.io.frames import Pixels, Stack, reading
-from wavedask.io.hdf5.access import opened
+from wavedask.io.hdf5.access import is_numeric, opened
+from wavedask.io.hdf5.stack import LARGEST_BLOCK, Hdf5Stack
+from wavedask.io.joining import JoinedStack
 from wavedask.io.motors import titled_column
 
-PIXELS: Final = "data.image.pixels"
-"""Key under which a camera keeps its frames."""
+PIXELS: Final = ("data.image.pixels", "image.data", "data.adc")
+"""Keys under which detectors keep their frames: cameras; AGIPD, LPD and DSSC; JUNGFRAU."""
 POSITION: Final = "actualPosition"
 """Key under which a motor keeps its position."""
 TRAIN: Final = "trainId"
 """Header item: number of the pulse train."""
+PULSE: Final = "pulseIndex"
+"""Header item: number of the frame within its train, from zero."""
+PULSE_IDS: Final = ("pulseId", "cellId", "memoryCell")
+"""Header items of detectors with several frames per train, which stand beside the frames."""
+PLANES: Final = ":xtdf"
+"""How sources end that store raw frames in planes: the first is the intensity, others the gain."""
+COLOURS: Final = frozenset({3, 4})
+"""Sizes of a last axis that is colours, not columns."""
 PLACE: Final = re.compile(r"(?P<source>[^\[\]]+)(?:\[(?P<key>[^\[\]]+)\])?")
 
 
-class EuxfelStack(Stack):
-    """Frames of a camera, one per train.
+Labels: TypeAlias = dict[str, npt.NDArray[Any]]
+"""One number per frame by name."""
+
+
+class TrainStack(Stack):
+    """Frames that one file of a run has of some trains.
 
     Parameters
     ----------
-    data : extra_data.KeyData
-        The trains that have a frame.
+    path : pathlib.Path
+        The file.
+    dataset : h5py.Dataset
+        Its frames, of the shape (entry, ..., rows, columns).
+    entries : numpy.ndarray
+        Entries of the dataset that belong to the trains, in order.
+    planes : int, default 1
+        Planes per frame, of which the first is read.
     """
 
-    def __init__(self, data: Any) -> None:
-        super().__init__(data.shape, np.dtype(data.dtype))
-        self._data = data
+    def __init__(
+        self,
+        path: Path,
+        dataset: h5py.Dataset,
+        entries: npt.NDArray[np.intp],
+        *,
+        planes: int = 1,
+    ) -> None:
+        self._path = path
+        self._name = str(dataset.name)
+        self._stored = Hdf5Stack(path, {dataset.name: dataset})
+        per_entry = self._stored.shape[0] // dataset.shape[0]
+        # A frame of several planes counts as several where it is stored.
+        self._numbers = np.add.outer(entries * per_entry, np.arange(0, per_entry, planes)).ravel()
+        self._planes = planes
+        super().__init__((len(self._numbers), *self._stored.shape[1:]), self._stored.dtype)
 
     @property
     def origins(self) -> list[tuple[Path, int]]:
         """File, and number among its frames of the camera, of each frame."""
-        files = [(Path(file.filename), set(file.train_ids.tolist())) for file in self._data.files]
-        counts = dict.fromkeys((path for path, _ in files), 0)
-        found = []
-        for train in self._data.train_id_coordinates().tolist():
-            path = next(path for path, trains in files if train in trains)
-            found.append((path, counts[path]))
-            counts[path] += 1
-        return found
+        return [(self._path, number) for number in (self._numbers // self._planes).tolist()]
 
     @property
     def datasets(self) -> list[str] | None:
-        """Source and key of the camera, for each frame."""
-        return [f"{self._data.source}[{self._data.key}]"] * self.shape[0]
+        """Path of the dataset of each frame in the file."""
+        return [self._name] * self.shape[0]
 
     def read(self, frames: npt.NDArray[np.intp], rows: slice, cols: slice) -> Pixels:
         """Read a contiguous region of some frames, in native byte order."""
-        pixels = np.empty((len(frames), rows.stop - rows.start, cols.stop - cols.start), self.dtype)
-        runs = np.split(np.arange(len(frames)), np.flatnonzero(np.diff(frames) != 1) + 1)
-        for run in runs:
-            if run.size:
-                trains = slice(int(frames[run[0]]), int(frames[run[-1]]) + 1)
-                with reading(self._data.files[0].filename):
-                    pixels[run] = self._data[trains].ndarray(roi=(rows, cols))
-        return pixels
+        return self._stored.read(self._numbers[frames], rows, cols)
 
 
 def is_run_file(path: Path) -> bool:
@@ -82,18 +104,21 @@ def read_run(
     files : sequence of pathlib.Path
         Files of the run.
     image : str or None
-        ``"SOURCE"``, or ``"SOURCE[key]"`` where the key is not ``data.image.pixels``. By default
-        the only camera.
+        ``"SOURCE"``, or ``"SOURCE[key]"`` where the key is none of `PIXELS`. By default the only
+        camera; a module of a detector counts as one.
     motors : mapping of str to str
         ``"SOURCE[key]"`` of a slow value by name; by default the ``actualPosition`` of every
         motor. A train without one has the position NaN.
 
     Returns
     -------
-    stack : EuxfelStack
-        Frames of the trains that have one.
+    stack : JoinedStack
+        Frames of the trains that have some: all pulses of a train, then those of the next. Of raw
+        frames that AGIPD, LPD and DSSC keep in planes, the intensity.
     columns : list of Column
-        Motors, and the number of the train.
+        Motors at the train of each frame, and the number of the train. Where a train has several
+        frames also the number of each within it, and the pulses and memory cells that the detector
+        names.
     constants : dict of str to str
         The camera.
 
@@ -114,39 +139,118 @@ def read_run(
     with reading(files[0]):
         run = extra_data.DataCollection.from_paths([str(path) for path in files])
     source, key = _camera(run, image, files[0])
-    data = run[source, key].drop_empty_trains()
-    if data.ndim != 3 or not data.shape[0] or (data.data_counts(labelled=False) != 1).any():
-        raise InputError(
-            f"{files[0].parent}: image='{source}[{key}]' is of shape {data.shape}",
-            "A camera has one frame of rows and columns per train; of a detector of modules or"
-            " pulses make frames with extra_data first.",
-        )
-    trains = data.train_id_coordinates()
-    columns = [Column(TRAIN, HEADER, trains.astype(np.float64))]
+    stack, labels = _frames(run, source, key, files[0])
+    columns = [Column(name, HEADER, values.astype(np.float64)) for name, values in labels.items()]
     places = dict(motors) or {
         name: f"{name}[{POSITION}]"
         for name in sorted(run.control_sources)
         if POSITION in run[name].keys(inc_timestamps=False)
     }
-    columns += [_motor(run, title, place, trains, files[0]) for title, place in places.items()]
-    return EuxfelStack(data), columns, {"camera": f"{source}[{key}]"}
+    columns += [
+        _motor(run, title, place, labels[TRAIN], files[0]) for title, place in places.items()
+    ]
+    return stack, columns, {"camera": f"{source}[{key}]"}
+
+
+def _frames(run: Any, source: str, key: str, path: Path) -> tuple[Stack, Labels]:
+    """Frames of a camera in all files of the run, and which trains and pulses they are."""
+    data = run[source, key].drop_empty_trains()
+    shape = data.entry_shape
+    coloured = len(shape) > 2 and shape[-1] in COLOURS
+    if len(shape) < 2 or not data.shape[0] or coloured:
+        raise InputError(
+            f"{path.parent}: image='{source}[{key}]' has {data.shape[0]} entries of shape {shape}",
+            "Frames are entries of rows and columns, without colours.",
+        )
+    pieces = [piece for file in data.files if (piece := _piece(data, file)) is not None]
+    pieces.sort(key=lambda piece: piece[1][TRAIN][0])
+    tables = [labels for _, labels in pieces]
+    names = [name for name in tables[0] if all(name in labels for labels in tables)]
+    joined = {name: np.concatenate([labels[name] for labels in tables]) for name in names}
+    return JoinedStack([stack for stack, _ in pieces]), joined
+
+
+def _piece(data: Any, file: Any) -> tuple[TrainStack, Labels] | None:
+    """Frames that one file has of the trains, and which trains and pulses they are."""
+    index = file.get_index(data.source, data.index_group)
+    wanted = np.isin(file.train_ids, data.train_ids)
+    trains, firsts, counts = (
+        values[wanted].astype(np.int64) for values in (file.train_ids, *index)
+    )
+    if not counts.sum():
+        return None
+    # Entries of a train stand one behind the other, from its first one.
+    entries = np.repeat(firsts, counts) + _numbered(counts)
+    path = Path(file.filename)
+    with opened(path) as content:
+        dataset = content[data.hdf5_data_path]
+        if entries.max() >= dataset.shape[0]:
+            raise CorruptFileError(
+                f"{path}: its index names {entries.max() + 1} entries of {data.source}, but there"
+                f" are {dataset.shape[0]}",
+                "Copy it again from its source.",
+            )
+        raw = data.source.endswith(PLANES) and len(data.entry_shape) == 3
+        stack = TrainStack(path, dataset, entries, planes=data.entry_shape[0] if raw else 1)
+        per_entry = stack.shape[0] // len(entries)
+        per_train = counts * per_entry
+        labels = {TRAIN: np.repeat(trains, per_train)}
+        # Of all trains of the run, so that all its files are labelled alike.
+        if per_entry > 1 or data.data_counts(labelled=False).max() > 1:
+            stack.frames_per_block = _train_blocks(per_train, stack)
+            labels[PULSE] = _numbered(per_train)
+            labels |= _identifiers(dataset.parent, entries, per_entry)
+    return stack, labels
+
+
+def _numbered(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Count from zero within each of several groups, by how many each has."""
+    starts = np.repeat(np.cumsum(counts) - counts, counts)
+    return np.arange(counts.sum()) - starts
+
+
+def _train_blocks(per_train: npt.NDArray[np.int64], stack: Stack) -> tuple[int, ...]:
+    """Frames of each block: a train, or as much of it as fits into a block of sensible size."""
+    frame = math.prod(stack.shape[1:]) * stack.dtype.itemsize
+    most = max(1, LARGEST_BLOCK // frame)
+    blocks = []
+    for frames in per_train[per_train > 0].tolist():
+        full, rest = divmod(frames, most)
+        blocks += [most] * full + [rest] * (rest > 0)
+    return tuple(blocks)
+
+
+def _identifiers(group: h5py.Group, entries: npt.NDArray[np.int64], per_entry: int) -> Labels:
+    """Numbers of the pulses and memory cells, as far as they stand beside the frames."""
+    found = {}
+    for name in PULSE_IDS:
+        item = group.get(name)
+        if is_numeric(item) and item.shape[0] > entries.max():
+            values = item[()].reshape(item.shape[0], -1)[entries]
+            if values.shape[1] in (1, per_entry):
+                found[name] = np.broadcast_to(values, (len(entries), per_entry)).ravel()
+    return found
 
 
 def _camera(run: Any, image: str | None, path: Path) -> tuple[str, str]:
     if image is not None:
         return _place(run, image, PIXELS, path, "image")
-    sources = sorted(run.instrument_sources)
-    found = [name for name in sources if PIXELS in run[name]]
+    sources = sorted(run.instrument_sources, key=lambda name: natural_key(Path(name)))
+    found = {name: key for name in sources for key in reversed(PIXELS) if key in run[name]}
     if len(found) != 1:
+        modules = " Of a detector of several modules choose one: each is a scan of its own."
         raise InputError(
             f"{path.parent} has {len(found)} cameras",
-            f"Choose with image='SOURCE[key]', among: {', '.join(found or sources)}.",
+            f"Choose with image='SOURCE[key]', among: {', '.join(found or sources)}."
+            + (modules if found else ""),
         )
-    return found[0], PIXELS
+    return next(iter(found.items()))
 
 
-def _place(run: Any, place: str, key: str, path: Path, argument: str) -> tuple[str, str]:
-    """Source and key that a text means."""
+def _place(
+    run: Any, place: str, usual: Sequence[str], path: Path, argument: str
+) -> tuple[str, str]:
+    """Source and key that a text means; without a key the first of the usual ones."""
     match = PLACE.fullmatch(place)
     source = match["source"] if match else place
     if source not in run.all_sources:
@@ -154,8 +258,9 @@ def _place(run: Any, place: str, key: str, path: Path, argument: str) -> tuple[s
             f"{path.parent}: {argument}={place!r} names no source of the run",
             f"Write 'SOURCE[key]'; it has {', '.join(sorted(run.all_sources))}.",
         )
-    key = (match["key"] if match else None) or key
     keys = run[source].keys(inc_timestamps=False)
+    known = [key for key in usual if key in keys or f"{key}.value" in keys]
+    key = (match["key"] if match else None) or (known or usual)[0]
     if key not in keys and f"{key}.value" not in keys:
         raise InputError(
             f"{path.parent}: {argument}={place!r}: the source has no key {key!r}",
@@ -166,12 +271,17 @@ def _place(run: Any, place: str, key: str, path: Path, argument: str) -> tuple[s
 
 def _motor(run: Any, title: str, place: str, trains: npt.NDArray[Any], path: Path) -> Column:
     """Positions of a motor at some trains."""
-    source, key = _place(run, place, POSITION, path, f"motors[{title!r}]")
+    source, key = _place(run, place, (POSITION,), path, f"motors[{title!r}]")
     data = run[source, key]
     if len(data.entry_shape):
         raise InputError(
             f"{path.parent}: motors[{title!r}]={place!r} has {data.entry_shape} values per train",
             "A position is one number.",
+        )
+    if (data.data_counts(labelled=False) > 1).any():
+        raise InputError(
+            f"{path.parent}: motors[{title!r}]={place!r} has several values per train",
+            "Give a slow value, which has one.",
         )
     values = data.series().reindex(trains).to_numpy(np.float64)
     column = titled_column(title, values)

@@ -151,12 +151,13 @@ class Stack(ABC):
         Type of a pixel, in native byte order.
     ndim : int
         Always 3.
-    frames_per_block : int
-        Frames that are best read together: more than one, where a chunk of the file holds several.
+    frames_per_block : int or tuple of int
+        Frames that are best read together: more than one, where a chunk of the file holds several;
+        of each block, where blocks differ.
     """
 
     ndim = 3
-    frames_per_block = 1
+    frames_per_block: int | tuple[int, ...] = 1
 
     def __init__(self, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> None:
         self.shape = shape
@@ -193,7 +194,9 @@ def _cover(index: Any, size: int) -> tuple[slice, Any]:
         steps = range(size)[index]
         if not steps:
             return slice(0, 0), slice(None)
-        return slice(min(steps), max(steps) + 1), slice(None, None, steps.step)
+        # The ends, and not min() and max(), which walk through thousands of steps.
+        first, last = sorted((steps[0], steps[-1]))
+        return slice(first, last + 1), slice(None, None, steps.step)
     positions = np.arange(size)[index]
     if not positions.size:
         return slice(0, 0), positions

@@ -29,8 +29,9 @@ from wavedask.io.edf import read_edf
 from wavedask.io.euxfel import is_run_file, read_run
 from wavedask.io.files import Format, Source, find_files
 from wavedask.io.frames import FrameRecord, FrameStack, Stack
-from wavedask.io.hdf5 import read_hdf5
+from wavedask.io.hdf5 import join_files, read_files
 from wavedask.io.headers import Headers, Stamp, stamp_of
+from wavedask.io.joining import JoinedStack
 from wavedask.io.motors import Motors, given_columns
 from wavedask.io.tiff import read_tiff
 from wavedask.progress import progress_bar
@@ -109,16 +110,16 @@ def open_source(
         stamps = [stamp_of(path) for path in files]
         for path, stamp in zip(files, stamps, strict=True):
             _check_not_empty(path, stamp)
-        (stack, columns, constants), motors = _open_hdf5(files, scan, image, motors)
+        (stack, columns, constants), behind = _open_hdf5(files, scan, image, motors, progress)
+        stamps += [stamp_of(path) for path in behind]
     else:
         _check_not_given(format_, scan=scan, image=image)
         read = _read_headers(files, format_, progress, known or Headers())
         stamps, headers = [stamp for stamp, _ in read], Headers(read)
         records = [record for _, of_file in read for record in of_file]
-        columns, constants = gather(records)
         stack = FrameStack([record.frame for record in records])
-    if motors is not None:
-        columns += given_columns(motors, n_frames=stack.shape[0])
+        columns, constants = gather(records)
+        columns += _given(motors, stack)
     coords = {
         **_own_coordinates(stack),
         **coordinates(columns, n_frames=stack.shape[0], units=units or {}),
@@ -163,9 +164,13 @@ def _read_headers(
 
 
 def _open_hdf5(
-    files: Sequence[Path], scan: str | None, image: str | None, motors: Motors | None
-) -> tuple[Found, Motors | None]:
-    """Open a scan, and return the motors that are not in the file beside it."""
+    files: Sequence[Path],
+    scan: str | None,
+    image: str | None,
+    motors: Motors | None,
+    progress: bool | None,
+) -> tuple[Found, list[Path]]:
+    """Open a scan with the motors that are given, and name the files behind those of the source."""
     in_file, others = _split(motors)
     if is_run_file(files[0]):
         if scan is not None:
@@ -173,14 +178,21 @@ def _open_hdf5(
                 f"scan={scan!r} with a run of the European XFEL",
                 "A run is one scan: choose a camera with image='SOURCE[key]'.",
             )
-        return read_run(files, image=image, motors=in_file), others
-    if len(files) > 1:
-        raise InputError(
-            f"{len(files)} HDF5 files, from {files[0]} to {files[-1]}",
-            "Open one at a time, and join the scans with xarray.concat.",
-        )
-    found = read_hdf5(files[0], scan=scan, image=image, motors=in_file)
-    return (found.stack, found.columns, found.constants), others
+        stack, columns, constants = read_run(files, image=image, motors=in_file)
+        return (stack, columns + _given(others, stack), constants), []
+    scans = read_files(files, scan=scan, image=image, motors=in_file, progress=progress)
+    behind = sorted({file for found in scans.values() for file in found.behind})
+    if len(scans) == 1:
+        (found,) = scans.values()
+        return (found.stack, found.columns + _given(others, found.stack), found.constants), behind
+    joined = JoinedStack([found.stack for found in scans.values()])
+    given = _given(others, joined)
+    columns, constants = join_files(scans, replaced={column.name for column in given})
+    return (joined, columns + given, constants), behind
+
+
+def _given(motors: Motors | None, stack: Stack) -> list[Column]:
+    return [] if motors is None else given_columns(motors, n_frames=stack.shape[0])
 
 
 def _split(motors: Motors | None) -> tuple[dict[str, str], Motors | None]:

@@ -34,10 +34,10 @@ def open_scan(
     ----------
     source : path, or sequence of paths
         A file, a glob, a folder, or a list of those. EDF (also ``.edf.gz``, ``.edf.bz2``; one or
-        many frames per file), TIFF (one or many pages), one HDF5 file (BLISS, NeXus, NXtomo, Data
-        Exchange, or any other with `image`), or the folder of a run of the European XFEL. The
-        files of a glob or a folder are taken in natural order (``frame_2`` before ``frame_10``), a
-        list in its own.
+        many frames per file), TIFF (one or many pages), HDF5 (BLISS, NeXus, NXtomo, masters of
+        DECTRIS, Data Exchange, or any other with `image`; one scan of every file), or the folder
+        of a run of the European XFEL. The files of a glob or a folder are taken in natural order
+        (``frame_2`` before ``frame_10``), a list in its own.
     motors : mapping of str to array_like or str, or path, optional
         Positions by name, one number or one per frame, that add to those of the header or replace
         them; what `mesh` returns; or a CSV file whose first row names the motors and which has
@@ -47,10 +47,10 @@ def open_scan(
         Units by name of a coordinate, where the file names none or a wrong one.
     scan : str, optional
         HDF5 only: name of the scan, such as ``"1.1"``, or the path of one camera in it. By
-        default the only one with images.
+        default the only one with images. Of several files, in each of them.
     image : str, optional
         HDF5 only: path of the dataset with the frames (from `scan`, if that is given), where no
-        layout says it; ``"SOURCE[key]"`` in a run of the European XFEL.
+        layout says it; ``"SOURCE"`` or ``"SOURCE[key]"`` in a run of the European XFEL.
     chunks : mapping of str to int, optional
         Chunk size by dimension; by default one whole frame each, or as many as share a chunk of
         an HDF5 file, up to 32 MiB.
@@ -72,7 +72,7 @@ def open_scan(
         If a file is missing or not what its suffix says; `CorruptFileError` if it is truncated or
         damaged.
     FrameMismatchError
-        If frames differ in shape or data type.
+        If frames differ in shape or data type, or files in their camera.
     MotorError
         If positions are missing, of the wrong number, or not numbers.
     InputError
@@ -92,6 +92,9 @@ def open_scan(
 
     HDF5 files are opened without a lock. Of a scan of BLISS that is still running come the frames
     whose motors are all recorded; the attribute ``unfinished`` says how many those are.
+
+    In a run of the European XFEL every pulse of a train is a frame, with the coordinates
+    ``trainId``, ``pulseIndex`` and what else the detector keeps of a pulse.
 
     ``image_key`` says what the frames of NXtomo and Data Exchange files are: 0 sample, 1 flat,
     2 dark, 3 invalid. A position that a file does not know is NaN, and never guessed.

@@ -122,8 +122,8 @@ def resolved(group: h5py.Group, name: str, path: Path) -> Any:
         if not isinstance(link, h5py.ExternalLink):
             return None
         raise FileError(
-            f"{path}: {group.name}/{name} is kept in {link.filename}, which cannot be opened or"
-            f" has no {link.path}",
+            f"{path}: {group.name.rstrip('/')}/{name} is kept in {link.filename}, which cannot be"
+            f" opened or has no {link.path}",
             "Copy that file along, keeping its place relative to this one.",
         ) from error
 
@@ -198,6 +198,31 @@ def check_sources(dataset: h5py.Dataset, path: Path) -> None:
             f" the first is {name}: {reason}",
             "Copy them along, keeping their place relative to this one.",
         )
+
+
+def files_behind(dataset: h5py.Dataset, path: Path) -> set[Path]:
+    """Other files that the values of a dataset are in.
+
+    Parameters
+    ----------
+    dataset : h5py.Dataset
+        The frames; all its files are there.
+    path : pathlib.Path
+        File that was opened.
+
+    Returns
+    -------
+    set of pathlib.Path
+        Files that a link to the dataset, its external storage or its virtual sources lead to.
+    """
+    home = Path(dataset.file.filename)
+    found = {home}
+    if dataset.external:
+        found |= {home.parent / name for name, _, _ in dataset.external}
+    elif dataset.is_virtual:
+        sources = {source.file_name for source in dataset.virtual_sources()}
+        found |= {home.parent / name for name in sources if name != "." and "%b" not in name}
+    return {file.resolve() for file in found} - {path.resolve()}
 
 
 def _bad_sources(dataset: h5py.Dataset) -> tuple[list[Missing], int]:

@@ -20,14 +20,14 @@ class BlissEntry(Entry):
     """A scan of BLISS, or of a program that lays its files out alike."""
 
     @staticmethod
-    def recognise(group: h5py.Group, path: Path) -> "BlissEntry | None":
+    def recognise(group: h5py.Group, path: Path, name: str) -> "BlissEntry | None":
         """Return the scan, if this is one."""
         is_one = "measurement" in group or "instrument/positioners" in group
-        return BlissEntry(group, path) if is_one else None
+        return BlissEntry(group, path, name) if is_one else None
 
     def cameras(self) -> list[Camera]:
         """Frames of detectors; where there are none, those that only measurement links to."""
-        found = list(detector_cameras(self.group, self.path))
+        found = list(detector_cameras(self.group, self.path, self.name))
         if not found:
             for name, item in members(self.group, "measurement", self.path):
                 if holds_frames(item):
@@ -96,7 +96,7 @@ class BlissEntry(Entry):
         return Column(column.name, column.role, column.values[:frames], column.units)
 
 
-def detector_cameras(entry: h5py.Group, path: Path) -> list[Camera]:
+def detector_cameras(entry: h5py.Group, path: Path, scan: str) -> list[Camera]:
     """Frames under ``instrument/<detector>``.
 
     Parameters
@@ -105,6 +105,8 @@ def detector_cameras(entry: h5py.Group, path: Path) -> list[Camera]:
         The scan.
     path : pathlib.Path
         The file.
+    scan : str
+        Path of the scan in that file.
 
     Returns
     -------
@@ -117,7 +119,7 @@ def detector_cameras(entry: h5py.Group, path: Path) -> list[Camera]:
         for name in CAMERA_DATASETS:
             item = resolved(group, name, path) if name in group else None
             if holds_frames(item):
-                full = f"{entry.name.strip('/')}/instrument/{detector}/{name}"
+                full = f"{scan}/instrument/{detector}/{name}".lstrip("/")
                 found.append(Camera(full, {full: item}))
                 break
     return found

@@ -24,10 +24,10 @@ class DxEntry(Entry):
     """
 
     @staticmethod
-    def recognise(group: h5py.Group, path: Path) -> "DxEntry | None":
+    def recognise(group: h5py.Group, path: Path, name: str) -> "DxEntry | None":
         """Return the scan, if this is one."""
-        is_one = group.name.strip("/") == "exchange" and DATA in group
-        return DxEntry(group, path) if is_one else None
+        is_one = name == "exchange" and DATA in group
+        return DxEntry(group, path, name) if is_one else None
 
     def cameras(self) -> list[Camera]:
         """Return the one camera: projections, flat frames, dark frames."""

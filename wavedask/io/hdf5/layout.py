@@ -4,6 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,10 +45,10 @@ class Camera:
 
     @property
     def lead(self) -> tuple[int, ...]:
-        """Shape of the frames of a camera with one dataset: all its axes but the last two."""
-        (dataset,) = self.datasets.values()
-        shape: tuple[int, ...] = dataset.shape[:-2]
-        return shape
+        """Shape of the frames: all axes but the last two; of several datasets they are a row."""
+        first, *others = self.datasets.values()
+        shape: tuple[int, ...] = first.shape[:-2]
+        return (self.frames,) if others else shape
 
 
 class Entry(ABC):
@@ -59,12 +60,15 @@ class Entry(ABC):
         The scan.
     path : pathlib.Path
         The file.
+    name : str
+        Path of the scan in that file, where it may be a link to another: the group itself only
+        knows what it is called there.
     """
 
-    def __init__(self, group: h5py.Group, path: Path) -> None:
+    def __init__(self, group: h5py.Group, path: Path, name: str) -> None:
         self.group = group
         self.path = path
-        self.name = group.name.strip("/")
+        self.name = name
 
     @property
     def title(self) -> str:
@@ -77,7 +81,7 @@ class Entry(ABC):
         items = ((name, self.group.get(name)) for name in SCAN_TEXTS)
         return {name: text_of(item) for name, item in items if isinstance(item, h5py.Dataset)}
 
-    @property
+    @cached_property
     def running(self) -> bool:
         """Whether the scan is still being written."""
         started = "start_time" in self.group and "end_time" not in self.group
@@ -94,6 +98,12 @@ class Entry(ABC):
     def recorded(self, camera: Camera) -> int:
         """Count the frames of a camera that can be used by now."""
         return camera.frames
+
+    def unfinished(self, camera: Camera) -> str:
+        """Say how far a scan is that has not ended; empty, if it has."""
+        if not self.running:
+            return ""
+        return f"{self.recorded(camera)} of {camera.frames} frames with all their motors"
 
     def moving(self) -> list[str]:
         """Names of the motors that were scanned."""

@@ -1,4 +1,7 @@
-"""NeXus files: NXdetector, NXdata and NXtomo, and detectors that no class is given for."""
+"""NeXus files: NXdetector, NXdata and NXtomo, and detectors that no class is given for.
+
+A scan is an NXentry, or in a file without one the root itself.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -24,6 +27,8 @@ TOMO_MOTORS: Final = frozenset(
     {"rotation_angle", "x_translation", "y_translation", "z_translation"}
 )
 """Positions of a sample that NXtomo has for every frame."""
+BARE: Final = frozenset({"NXdata", "NXdetector", "NXinstrument"})
+"""Classes of which one at the root of a file, without an entry, makes the file a scan."""
 KEYS: Final = frozenset({IMAGE_KEY, f"{IMAGE_KEY}_control"})
 
 
@@ -31,21 +36,21 @@ class NexusEntry(Entry):
     """A scan of a NeXus file."""
 
     @staticmethod
-    def recognise(group: h5py.Group, path: Path) -> "NexusEntry | None":
+    def recognise(group: h5py.Group, path: Path, name: str) -> "NexusEntry | None":
         """Return the scan: any group may be one, those without cameras are of no use."""
-        return NexusEntry(group, path)
+        return NexusEntry(group, path, name)
 
     def cameras(self) -> list[Camera]:
         """Frames of detectors, then those that only NXdata has; each once, whatever links to it."""
         found: dict[tuple[int, int], Camera] = {}
         for kind in ("NXdetector", "NXdata"):
             for name, group in self._groups():
-                if class_of(group) == kind:
+                if _kind(group) == kind:
                     for key, item in self._frames(group):
-                        full = f"{name}/{key}"
+                        full = f"{name}/{key}".lstrip("/")
                         found.setdefault(_address(item), Camera(full, {full: item}))
         if not found:
-            return detector_cameras(self.group, self.path)
+            return detector_cameras(self.group, self.path, self.name)
         return list(found.values())
 
     def columns(self, camera: Camera) -> tuple[list[Column], dict[str, str]]:
@@ -66,7 +71,7 @@ class NexusEntry(Entry):
         return list(columns.values()), {}
 
     def _frames(self, group: h5py.Group) -> Iterator[tuple[str, Any]]:
-        if class_of(group) == "NXdata":
+        if _kind(group) == "NXdata":
             names = [text_of(group.attrs.get("signal"))]
             # Before 2014 the signal was marked itself.
             names += [key for key, item in datasets(group).items() if "signal" in item.attrs]
@@ -90,7 +95,7 @@ class NexusEntry(Entry):
             if depth < DEPTH:
                 inner = ((member, resolved(group, member, self.path)) for member in group)
                 pending += [
-                    (f"{name}/{member}", item, depth + 1)
+                    (f"{name}/{member}".lstrip("/"), item, depth + 1)
                     for member, item in inner
                     if isinstance(item, h5py.Group)
                 ]
@@ -102,10 +107,11 @@ class NexusEntry(Entry):
             value, role = NAMED_BY_GROUP.get(class_of(group), ("", ""))
             if value and is_numeric(group.get(value)):
                 yield _Candidate(name.rpartition("/")[2], role, group[value], certain=role == MOTOR)
-        (address,) = (_address(item) for item in camera.datasets.values())
+        addresses = {_address(item) for item in camera.datasets.values()}
         for _, group in groups:
             # Only the plot of these very frames says what their axes are.
-            if class_of(group) == "NXdata" and address in map(_address, datasets(group).values()):
+            inside = map(_address, datasets(group).values())
+            if _kind(group) == "NXdata" and not addresses.isdisjoint(inside):
                 yield from _axes(group, len(camera.lead))
         for _, group in groups:
             if class_of(group) in POSITIONS:
@@ -114,10 +120,27 @@ class NexusEntry(Entry):
                         yield _Candidate(name, MOTOR, item, certain=name in TOMO_MOTORS)
         beside = {full.rpartition("/")[0] for full in camera.datasets}
         for name, group in groups:
-            if name in beside and class_of(group) != "NXdata":
+            if name in beside and _kind(group) != "NXdata":
                 for key, item in datasets(group).items():
                     if is_numeric(item) and item.ndim == 1 and item.size > 1:
                         yield _Candidate(key, HEADER if key in KEYS else COUNTER, item)
+
+
+def is_bare(file: h5py.File) -> bool:
+    """Whether a file has no NXentry: what is at its root is one scan.
+
+    Parameters
+    ----------
+    file : h5py.File
+        The open file.
+    """
+    kinds = {class_of(file.get(name)) for name in file}
+    return "NXentry" not in kinds and (_kind(file) == "NXdata" or not BARE.isdisjoint(kinds))
+
+
+def _kind(group: h5py.Group) -> str:
+    """Class of a group; the root of a file, which can have none of its own, may be a plot."""
+    return "NXdata" if group.name == "/" and "signal" in group.attrs else class_of(group)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,17 +10,19 @@ import h5py
 
 from wavedask.errors import FileError, InputError
 from wavedask.io.columns import Column
-from wavedask.io.hdf5.access import check_sources, opened
+from wavedask.io.hdf5.access import check_sources, files_behind, opened, resolved
 from wavedask.io.hdf5.bliss import BlissEntry
 from wavedask.io.hdf5.dxfile import DxEntry
+from wavedask.io.hdf5.eiger import EigerEntry
 from wavedask.io.hdf5.given import file_motors, find_frames
 from wavedask.io.hdf5.layout import Camera, Entry
-from wavedask.io.hdf5.nexus import NexusEntry
+from wavedask.io.hdf5.nexus import NexusEntry, is_bare
 from wavedask.io.hdf5.stack import Hdf5Stack
 
-LAYOUTS: Final[tuple[Callable[[h5py.Group, Path], Entry | None], ...]] = (
+LAYOUTS: Final[tuple[Callable[[h5py.Group, Path, str], Entry | None], ...]] = (
     DxEntry.recognise,
     BlissEntry.recognise,
+    EigerEntry.recognise,
     NexusEntry.recognise,
 )
 """Layouts in the order in which they are tried; the last one takes every group."""
@@ -40,11 +42,17 @@ class Hdf5Scan:
         Motors, counters and keys.
     constants : dict of str to str
         Title, start and end, positioners that are text, and whether the scan is still running.
+    camera : str
+        Where the scan has its frames, from the scan itself: the same in files of one camera.
+    behind : frozenset of pathlib.Path
+        Other files that hold frames of the scan.
     """
 
     stack: Hdf5Stack
     columns: list[Column]
     constants: dict[str, str]
+    camera: str
+    behind: frozenset[Path]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +71,16 @@ class ScanSummary:
         Motors that were scanned.
     running : bool
         Whether it is still being written.
+    missing : bool
+        Whether it is kept in another file, which cannot be opened.
     """
 
     name: str
     title: str
     cameras: dict[str, str]
     moving: tuple[str, ...]
-    running: bool
+    running: bool = False
+    missing: bool = False
 
 
 def list_scans(path: Path) -> list[ScanSummary]:
@@ -88,12 +99,12 @@ def list_scans(path: Path) -> list[ScanSummary]:
     Raises
     ------
     FileError
-        If the file cannot be read, or links to files that are not there.
+        If the file cannot be read, or frames of a scan are in files that are not there.
     """
     with opened(path) as file:
-        return [
+        listed = [
             ScanSummary(
-                entry.name,
+                entry.name or "/",
                 entry.title,
                 {camera.name: _shape(camera) for camera in entry.cameras()},
                 tuple(entry.moving()),
@@ -101,6 +112,8 @@ def list_scans(path: Path) -> list[ScanSummary]:
             )
             for entry in _entries(file, path)
         ]
+        absent = [ScanSummary(name, "", {}, (), missing=True) for name in _missing(file, path)]
+        return listed + absent
 
 
 def read_hdf5(
@@ -141,7 +154,7 @@ def read_hdf5(
     with opened(path) as file:
         entries = _entries(file, path)
         if image is None:
-            entry, camera = _chosen(entries, scan, path)
+            entry, camera = _chosen(file, entries, scan, path)
         else:
             entry, camera = _given(file, entries, scan, image, path)
         for dataset in camera.datasets.values():
@@ -149,25 +162,34 @@ def read_hdf5(
         columns, texts = entry.columns(camera)
         constants = texts | entry.texts
         frames = entry.recorded(camera)
-        if entry.running:
-            if not frames:
-                raise FileError(
-                    f"{path}: the scan {entry.name} has begun, but no frame has all its motors yet",
-                    "Open it again when there are some.",
-                )
-            constants[UNFINISHED] = f"{frames} of {camera.frames} frames with all their motors"
+        if not frames:
+            raise FileError(
+                f"{path}: the scan {entry.name} has begun, but no frame has all its motors yet",
+                "Open it again when there are some.",
+            )
+        unfinished = entry.unfinished(camera)
+        if unfinished:
+            constants[UNFINISHED] = unfinished
         columns += file_motors(file, motors or {}, path)
-        return Hdf5Scan(Hdf5Stack(path, camera.datasets, frames=frames), columns, constants)
+        return Hdf5Scan(
+            Hdf5Stack(path, camera.datasets, frames=frames),
+            columns,
+            constants,
+            camera.name.removeprefix(f"{entry.name}/"),
+            frozenset().union(*(files_behind(item, path) for item in camera.datasets.values())),
+        )
 
 
 def _entries(file: h5py.File, path: Path) -> list[Entry]:
-    """Top-level groups as the first layout sees them that recognises them."""
-    found = []
+    """Top-level groups as the first layout sees them that recognises them, or the root."""
+    found: list[Entry] = []
     for name in file:
         group = file.get(name)
         if isinstance(group, h5py.Group):
-            entries = (recognise(group, path) for recognise in LAYOUTS)
+            entries = (recognise(group, path, name) for recognise in LAYOUTS)
             found.append(next(entry for entry in entries if entry is not None))
+    if is_bare(file) and all(type(entry) is NexusEntry for entry in found):
+        return [NexusEntry(file, path, "")]
     return found
 
 
@@ -179,23 +201,29 @@ def _given(
     given = f"image={image!r}" if scan is None else f"scan={scan!r}, image={image!r}"
     camera = Camera(full, {full: find_frames(file, full, path, argument=given)})
     holding = (entry for entry in entries if full.startswith(f"{entry.name}/"))
-    return next(holding, NexusEntry(file, path)), camera
+    return next(holding, NexusEntry(file, path, "")), camera
 
 
-def _chosen(entries: Sequence[Entry], scan: str | None, path: Path) -> tuple[Entry, Camera]:
+def _chosen(
+    file: h5py.File, entries: Sequence[Entry], scan: str | None, path: Path
+) -> tuple[Entry, Camera]:
     found = [(entry, camera) for entry in entries for camera in entry.cameras()]
-    name = None if scan is None else scan.strip("/")
+    # The root is the only scan of a file without entries, and has no name.
+    name = None if scan is None else scan.strip("/") or None
     matching = [
         (entry, camera)
         for entry, camera in found
         if name is None or camera.name == name or camera.name.startswith(f"{name}/")
     ]
+    if len(matching) < 2 and (name is None or not matching):
+        # What is missing might be the scan that is meant.
+        _check_links(file, name, path)
     if len(matching) == 1:
         return matching[0]
     if not found:
         raise FileError(
             f"{path} has no images in any of its scans"
-            f" ({', '.join(entry.name for entry in entries) or 'none'})",
+            f" ({', '.join(entry.name or '/' for entry in entries) or 'none'})",
             "Looked for datasets of three axes in <scan>/instrument/<detector>, <scan>/measurement,"
             " NXdetector, NXdata and /exchange. Give their path: image='<path>'; 'wavedask info"
             " FILE' lists the scans.",
@@ -217,6 +245,25 @@ def _chosen(entries: Sequence[Entry], scan: str | None, path: Path) -> tuple[Ent
         f"{path} has {problem}",
         f"Choose with scan='<name>', of a scan or a whole path, among: {listing}.",
     )
+
+
+def _missing(file: h5py.File, path: Path) -> dict[str, FileError]:
+    """Find links to other files that cannot be opened, and what is to be said of each."""
+    found = {}
+    for name in file:
+        try:
+            resolved(file, name, path)
+        except FileError as error:
+            found[name] = error
+    return found
+
+
+def _check_links(file: h5py.File, scan: str | None, path: Path) -> None:
+    for name, error in _missing(file, path).items():
+        if scan is None or name == scan.partition("/")[0]:
+            raise FileError(
+                error.problem, f"{error.remedy} Or choose a scan that is there: scan='<name>'."
+            ) from error
 
 
 def _shape(camera: Camera) -> str:

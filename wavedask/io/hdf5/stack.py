@@ -69,15 +69,14 @@ class Hdf5Stack(Stack):
 
     def read(self, frames: npt.NDArray[np.intp], rows: slice, cols: slice) -> Pixels:
         """Read a contiguous region of some frames, in native byte order."""
-        if not frames.size:
-            return np.empty((0, rows.stop - rows.start, cols.stop - cols.start), self.dtype)
+        shape = (len(frames), rows.stop - rows.start, cols.stop - cols.start)
+        if 0 in shape:
+            return np.empty(shape, self.dtype)
         with held(self._path) as file:
             found = [
                 # One call for what is contiguous: a chunk that holds several frames is then
                 # decompressed once.
-                self._dataset(file, part)[(*where, rows, cols)].reshape(
-                    -1, rows.stop - rows.start, cols.stop - cols.start
-                )
+                self._dataset(file, part)[(*where, rows, cols)].reshape(-1, *shape[1:])
                 for part, where in self._runs(frames)
             ]
         pixels = found[0] if len(found) == 1 else np.concatenate(found)
@@ -108,8 +107,14 @@ class Hdf5Stack(Stack):
             if len(lead) == 1:
                 yield part, (slice(first, last + 1),)
                 continue
-            for number in range(first, last + 1):
-                yield part, tuple(int(i) for i in np.unravel_index(number, lead))
+            *outer, inner = lead
+            while first <= last:
+                # What shares all axes but the last of these shares a chunk, too.
+                place, start = divmod(first, inner)
+                stop = min(start + last + 1 - first, inner)
+                where = (int(i) for i in np.unravel_index(place, outer))
+                yield part, (*where, slice(start, stop))
+                first += stop - start
 
 
 def frame_count(dataset: h5py.Dataset) -> int:
