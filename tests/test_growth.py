@@ -256,3 +256,33 @@ def test_a_result_that_names_its_own_scans_keeps_them(tmp_path: Path) -> None:
     write(path, scan([0], scan="1.1"))
     write(path, scan([1], scan="2.1"))
     assert open_store(path).scan.values.tolist() == ["1.1", "2.1"]
+
+
+def test_attributes_of_the_whole_are_those_of_the_last_run(tmp_path: Path) -> None:
+    path = tmp_path / "r.zarr"
+    write(path, scan([0, 1]).assign_attrs(unfinished="2 of 4 frames", title="a", settings="mine"))
+    write(path, scan([0, 1, 2]).assign_attrs(title="b", settings="mine"))
+    attributes = open_store(path).attrs
+    assert "unfinished" not in attributes
+    assert attributes["title"] == "b"
+    assert attributes["settings"] == GROW["settings"]
+    # Of a scan of its own they would say nothing about the frames before.
+    write(path, scan([5]).assign_attrs(title="c"))
+    assert open_store(path).attrs["title"] == "b"
+
+
+def test_what_all_frames_share_must_stay(tmp_path: Path) -> None:
+    path = tmp_path / "r.zarr"
+    shared = {"dark": {"/raw/d.h5": {"/1.1/data": "0-9"}}}
+    write(path, scan([0]), shared=shared)
+    assert write(path, scan([0, 1]), shared=shared).written == 1
+    assert open_store(path).attrs["shared"] == shared
+    other = {"dark": {"/raw/d.h5": {"/1.1/data": "0-9, 20"}}}
+    with pytest.raises(StoreExistsError, match=r"is '0-9' there and '0-9, 20' here") as caught:
+        write(path, scan([0, 2], never=True), shared=other)
+    assert "Every frame depends on them" in caught.value.remedy
+    # Other settings come first: with those, everything may be another.
+    with pytest.raises(StoreExistsError, match="window is 21 there") as caught:
+        write(path, scan([0]), shared=other, settings={"track": {"window": 15}})
+    assert "compute it anew" in caught.value.remedy
+    assert_holds(path, [0, 1])

@@ -304,8 +304,8 @@ def _continued(
     if np.unique(known).size == complete.size:
         # It is all of the store that this run has opened: what was unfinished may be no longer.
         attributes = {
-            **{name: attributes[name] for name in OWN if name in attributes},
             **as_json(dict(dataset.attrs), where="attributes"),
+            **{name: attributes[name] for name in OWN if name in attributes},
         }
     runs = attributes.get(RUNS, [])
     entry = {**run, "frames": complete.size + found.gained}
