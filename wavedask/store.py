@@ -281,6 +281,7 @@ def _continued(
     stored = read_arrays(place)
     eager = dataset.drop_vars(list(lazy)).compute()
     found = match(place, stored, attributes, eager, lazy, provenance, grow=grow)
+    place.roll_back()
     complete = stored[COMPLETE.name].values
     known = found.positions[found.positions < complete.size]
     if complete[known].all() and not found.gained:
