@@ -1,9 +1,10 @@
 """A cluster that is lost during a run: noticed, and told as an error that says what to do."""
 
+import asyncio
 import logging
 import time
-from collections.abc import Iterator
-from concurrent.futures import CancelledError
+from collections.abc import Iterator, Sequence
+from concurrent.futures import CancelledError, wait
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -45,7 +46,7 @@ class Watch:
     ...     watch = Watch(client, "squaring")
     ...     future = client.submit(pow, 3, 2)
     ...     ended = watch.ended(as_completed([future]))
-    ...     watch.threads(), [watch.result(future) for future in ended]
+    ...     watch.threads(), watch.gathered(ended)
     (1, [9])
     """
 
@@ -98,6 +99,28 @@ class Watch:
             )
         return int(found)
 
+    def gathered(self, futures: "Sequence[Future[Any]]") -> list[Any]:
+        """Results of futures that have finished.
+
+        Those of a worker that has died since are computed again by another one.
+
+        Raises
+        ------
+        ClusterError
+            As of `threads`.
+        """
+        # By itself it would wait for that other worker without end.
+        asked: Any = self._client.gather(list(futures), asynchronous=True)
+        waiting = asyncio.run_coroutine_threadsafe(asked, self._client.loop.asyncio_loop)
+        try:
+            while not wait([waiting], CHECK_SECONDS).done:
+                self.threads()
+            with self.asking():
+                found: list[Any] = waiting.result()
+        finally:
+            waiting.cancel()
+        return found
+
     def ended(self, completed: "as_completed") -> "list[Future[Any]]":
         """Wait until tasks have ended; which ones.
 
@@ -115,8 +138,8 @@ class Watch:
         found: list[Future[Any]] = completed.next_batch(block=False)
         return found
 
-    def result(self, future: "Future[Any]") -> Any:
-        """Result of a future that has ended; or raise what its task raised.
+    def check(self, future: "Future[Any]") -> None:
+        """Raise what the task of a future has raised, if it has.
 
         Raises
         ------
@@ -125,8 +148,10 @@ class Watch:
         """
         from distributed.scheduler import KilledWorker
 
+        if future.status not in ("error", "cancelled"):
+            return
         try:
-            return future.result()
+            future.result()
         except KilledWorker as error:
             raise ClusterError(
                 f"while {self._doing}, {error.allowed_failures + 1} workers were killed one after "

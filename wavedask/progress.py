@@ -229,8 +229,7 @@ def _run_on_cluster(
         if not done:
             # Even for nothing the scheduler would be asked, and a lost one be waited for.
             return
-        with watch.asking():
-            results = client.gather([in_flight[key] for key in done])
+        results = watch.gathered([in_flight[key] for key in done])
         for key, result in zip(done, results, strict=True):
             del in_flight[key]
             for index in indices[key]:
@@ -242,8 +241,10 @@ def _run_on_cluster(
             ended = watch.ended(completed)
             collect()
             for future in ended:
-                if future.status != "finished":
-                    watch.result(future)
+                watch.check(future)
+                if future.key in in_flight:
+                    # Finished, and lost with its worker before it was collected.
+                    completed.add(future)
             submit()
     except ClusterError:
         # Nobody is left to be told.
