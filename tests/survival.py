@@ -108,9 +108,7 @@ class Cluster:
         for _ in range(missing):
             options = ["--host", "127.0.0.1", "--no-dashboard", "--nthreads", "1", self._nanny]
             options += ["--local-directory", str(self._folder), "--memory-limit", "0"]
-            self.workers.append(
-                self._processes.begin("worker", arguments=[*options, self.address])
-            )
+            self.workers.append(self._processes.begin("worker", arguments=[*options, self.address]))
         self._appears(log, "(Registered to)", before + missing)
 
     @staticmethod
@@ -193,7 +191,7 @@ def complete_frames(path: Path) -> int:
 
 
 def assert_finished(path: Path, undisturbed: Path) -> None:
-    """Check that a store is whole, and that its files of pixels are those of another, to the bit."""
+    """Check that a store is whole, with the files of pixels that another has, to the bit."""
     assert complete_frames(path) == FRAMES
     for name in ("slope_y", "slope_x"):
         there, here = (

@@ -69,7 +69,7 @@ def write(path: str, frames: int, where: str, seconds: float, patience: float) -
     # How long nothing happens before it is looked into, so that a test need not wait as long.
     outage.CHECK_SECONDS = outage.PATIENCE_SECONDS = patience  # type: ignore[misc]
     try:
-        with connect(where, workers=2 if where == "threads" else None):
+        with connect(where, workers=2 if where == "threads" else None, timeout=5):
             write_store(path, result(frames, seconds), settings={}, grow=["sample"], progress=False)
     except WavedaskError as error:
         Path(path + ".error").write_text(str(error))

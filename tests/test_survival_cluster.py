@@ -42,6 +42,7 @@ class Trial:
         self._stores = 0
         self._undisturbed = folder / "undisturbed.zarr"
         self.path = self._undisturbed
+        self._before = 0
         self.cluster.start()
         begin = time.monotonic()
         self.finish(self.cluster.address)
@@ -52,6 +53,7 @@ class Trial:
         ended = self.processes.end(self.processes.run(self.path, where=where))
         assert ended == 0, self.said()
         assert_finished(self.path, self._undisturbed)
+        self._before = 0
         self._stores += 1
         self.path = self._folder / f"{self._stores}.zarr"
 
@@ -67,19 +69,20 @@ class Trial:
     def disturb(self, kill: Callable[[int], None], *, patience: float = AT_MOST) -> int:
         """Begin or continue a run, kill something, and check the store; how the run ended."""
         self.cluster.start()
-        before = complete_frames(self.path)
         # A run may be killed while it creates the store, or lengthens it, or does neither.
-        frames = max(before, self.chance.choice((FRAMES // 2, FRAMES)))
+        frames = max(self._before, self.chance.choice((FRAMES // 2, FRAMES)))
         address = self.cluster.address
         run = self.processes.run(self.path, where=address, frames=frames, patience=patience)
         kill(run)
         ended = self.processes.end(run)
-        assert complete_frames(self.path) >= before
+        after = complete_frames(self.path)
+        assert after >= self._before
+        self._before = after
         return ended
 
     def go_on(self, others: tuple[str, ...] = ()) -> None:
         """Finish the store of the last run, or leave it to the next one."""
-        if self.chance.random() < 0.6 or complete_frames(self.path) == FRAMES:
+        if self.chance.random() < 0.5 or self._before == FRAMES:
             self.finish(self.chance.choice(("threads", *others)))
 
 
@@ -138,7 +141,7 @@ def test_all_workers(processes: Processes, tmp_path: Path) -> None:
 
 def test_the_scheduler(processes: Processes, tmp_path: Path) -> None:
     with trial(processes, tmp_path) as runs:
-        for moment in runs.moments(7):
+        for moment in runs.moments(6):
 
             def kill(_: int, moment: float = moment) -> None:
                 time.sleep(moment)

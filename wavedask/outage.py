@@ -110,8 +110,10 @@ class Watch:
             As of `threads`.
         """
         # By itself it would wait for that other worker without end.
-        asked: Any = self._client.gather(list(futures), asynchronous=True)
-        waiting = asyncio.run_coroutine_threadsafe(asked, self._client.loop.asyncio_loop)
+        client: Any = self._client
+        waiting = asyncio.run_coroutine_threadsafe(
+            client.gather(list(futures), asynchronous=True), client.loop.asyncio_loop
+        )
         try:
             while not wait([waiting], CHECK_SECONDS).done:
                 self.threads()
@@ -154,8 +156,8 @@ class Watch:
             future.result()
         except KilledWorker as error:
             raise ClusterError(
-                f"while {self._doing}, {error.allowed_failures + 1} workers were killed one after "
-                f"the other by the same task; the last was {error.last_worker.address}",
+                f"{error.allowed_failures + 1} workers, one after the other, were killed by the "
+                f"same task while {self._doing}; the last was {error.last_worker.address}",
                 "The usual reason is memory: give workers more of it, or fewer threads ('wavedask "
                 f"run --plan' says what a task needs). Then {AGAIN}",
             ) from error
