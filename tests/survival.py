@@ -36,6 +36,7 @@ class Processes:
     def __init__(self, stack: ExitStack, folder: Path) -> None:
         script = str(Path(__file__).with_name("survivor.py"))
         self.folder = folder
+        self._error = folder / "error.txt"
         self._server = stack.enter_context(
             subprocess.Popen(
                 [sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -67,8 +68,13 @@ class Processes:
         patience: float = 300,
     ) -> int:
         """Begin a run; the number of its process."""
+        self._error.unlink(missing_ok=True)
         given = {"frames": frames, "where": where, "seconds": seconds, "patience": patience}
-        return self.begin("run", path=str(path), **given)
+        return self.begin("run", path=str(path), error_file=str(self._error), **given)
+
+    def said(self) -> str:
+        """Message of the error that ended the last run."""
+        return self._error.read_text() if self._error.exists() else ""
 
     def end(self, number: int) -> int:
         """Wait for a process; its exit code, or the signal that ended it, negative."""

@@ -7,6 +7,7 @@ wait for a child, it answers with how the child ended. All children end with it.
 import ctypes
 import json
 import os
+import resource
 import signal
 import sys
 import time
@@ -29,8 +30,9 @@ from wavedask.store import write_store
 
 SIDE = 48
 PR_SET_PDEATHSIG = 1
+CAPABILITY_VERSION = 0x20080522
 TOLD = 2
-"""Exit code of a run that ended in an error of wavedask; its message is in PATH.error."""
+"""Exit code of a run that ended in an error of wavedask; its message is in the file asked for."""
 
 
 def frame(number: int) -> np.ndarray[Any, Any]:
@@ -64,7 +66,9 @@ def result(frames: int, seconds: float) -> xr.Dataset:
     )
 
 
-def write(path: str, frames: int, where: str, seconds: float, patience: float) -> int:
+def write(
+    path: str, frames: int, where: str, seconds: float, patience: float, error_file: str
+) -> int:
     """Write or continue a store; return what a command would."""
     # How long nothing happens before it is looked into, so that a test need not wait as long.
     outage.CHECK_SECONDS = outage.PATIENCE_SECONDS = patience  # type: ignore[misc]
@@ -72,12 +76,17 @@ def write(path: str, frames: int, where: str, seconds: float, patience: float) -
         with connect(where, workers=2 if where == "threads" else None, timeout=5):
             write_store(path, result(frames, seconds), settings={}, grow=["sample"], progress=False)
     except WavedaskError as error:
-        Path(path + ".error").write_text(str(error))
-        return TOLD
+        return _end(error_file, str(error), TOLD)
     except BaseException:
-        Path(path + ".error").write_text(traceback.format_exc())
-        return 1
+        return _end(error_file, traceback.format_exc(), 1)
     return 0
+
+
+def _end(error_file: str, message: str, code: int) -> int:
+    """Leave last words, on a disk that a test may have filled."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+    Path(error_file).write_text(message)
+    return code
 
 
 ROLES: dict[str, Callable[..., int]] = {
@@ -88,8 +97,11 @@ ROLES: dict[str, Callable[..., int]] = {
 
 
 def play(role: str, log: str, arguments: dict[str, Any], parent: int) -> int:
-    """Be the child: what it prints goes to its log, and nobody outlives the one who forked it."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    """Be the child: it logs to a file, is no superuser, and does not outlive who forked it."""
+    system = ctypes.CDLL(None)
+    system.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    # To the superuser no folder would be read-only.
+    system.capset((ctypes.c_uint32 * 2)(CAPABILITY_VERSION), (ctypes.c_uint32 * 6)())
     if os.getppid() != parent:
         return 1
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)

@@ -114,9 +114,10 @@ def test_a_task_that_kills_its_workers() -> None:
 
 def test_a_scheduler_that_ends() -> None:
     with dask.config.set({"distributed.comm.timeouts.connect": "1s"}), cluster(1) as (made, client):
+        scheduler: Any = made.scheduler
 
         def close() -> None:
-            client.sync(made.scheduler.close)
+            client.sync(scheduler.close)
 
         with meanwhile(close), pytest.raises(ClusterError, match="scheduler at") as caught:
             computed(20)

@@ -51,16 +51,11 @@ class Trial:
     def finish(self, where: str) -> None:
         """Run to the end what was killed, compare it, and go on to another store."""
         ended = self.processes.end(self.processes.run(self.path, where=where))
-        assert ended == 0, self.said()
+        assert ended == 0, self.processes.said()
         assert_finished(self.path, self._undisturbed)
         self._before = 0
         self._stores += 1
         self.path = self._folder / f"{self._stores}.zarr"
-
-    def said(self) -> str:
-        """Error that ended the last run."""
-        file = self.path.with_name(f"{self.path.name}.error")
-        return file.read_text() if file.exists() else ""
 
     def moments(self, count: int) -> list[float]:
         """Moments to kill at, from the first thing that a run does to a little after its end."""
@@ -119,7 +114,7 @@ def test_a_worker(nanny: bool, count: int, processes: Processes, tmp_path: Path)
                 runs.cluster.kill_worker(runs.chance.randrange(2))
 
             # The other one goes on.
-            assert runs.disturb(kill) == 0, runs.said()
+            assert runs.disturb(kill) == 0, processes.said()
             runs.go_on((runs.cluster.address,))
 
 
@@ -135,8 +130,8 @@ def test_all_workers(processes: Processes, tmp_path: Path) -> None:
                 runs.cluster.kill_worker(0)
 
         if runs.disturb(kill, patience=0.5):
-            assert "all workers of the cluster at tcp://127.0.0.1" in runs.said()
-            assert "run the same again" in runs.said()
+            assert "all workers of the cluster at tcp://127.0.0.1" in processes.said()
+            assert "run the same again" in processes.said()
 
 
 def test_the_scheduler(processes: Processes, tmp_path: Path) -> None:
@@ -149,6 +144,6 @@ def test_the_scheduler(processes: Processes, tmp_path: Path) -> None:
 
             ended = runs.disturb(kill)
             if ended:
-                assert ended == TOLD, runs.said()
-                assert "Dask scheduler" in runs.said()
+                assert ended == TOLD, processes.said()
+                assert "Dask scheduler" in processes.said()
             runs.go_on()
