@@ -246,7 +246,6 @@ def connect(
                 "Leave workers out, or scale that cluster.",
             )
         with ExitStack() as quiet, _running_scheduler(address, timeout) as client:
-            client.register_plugin(ThreadLimits())
             try:
                 yield client
             except ClusterError:
@@ -279,7 +278,13 @@ def _check_workers(workers: int) -> None:
 
 def _running_scheduler(address: str, timeout: float) -> Client:
     try:
-        return Client(address, timeout=timeout)
+        client = Client(address, timeout=timeout)
+        try:
+            client.register_plugin(ThreadLimits())
+        except BaseException:
+            client.close()
+            raise
+        return client
     except (OSError, ValueError) as error:
         raise InputError(
             f"no Dask scheduler answers at {address} within {timeout:g} s: {error}",
