@@ -44,14 +44,19 @@ class Processes:
         )
         # Its children end with it.
         stack.callback(self._server.kill)
+        # To be ready, it may have to compile what is cached afterwards.
+        self._answer("start", 4 * AT_MOST)
 
     def _ask(self, **what: Any) -> int:
         assert self._server.stdin is not None
-        assert self._server.stdout is not None
         self._server.stdin.write(json.dumps(what) + "\n")
         self._server.stdin.flush()
-        if not select.select([self._server.stdout], [], [], AT_MOST)[0]:
-            pytest.fail(f"no answer within {AT_MOST} s to {what}")
+        return self._answer(what, AT_MOST)
+
+    def _answer(self, what: Any, seconds: float) -> int:
+        assert self._server.stdout is not None
+        if not select.select([self._server.stdout], [], [], seconds)[0]:
+            pytest.fail(f"no answer within {seconds} s to {what}")
         return int(self._server.stdout.readline())
 
     def begin(self, role: str, **arguments: Any) -> int:
@@ -168,6 +173,17 @@ def chance() -> random.Random:
     seed = int(os.environ.get(SEED) or random.SystemRandom().randrange(2**32))
     print(f"to repeat the moments: {SEED}={seed}")
     return random.Random(seed)
+
+
+def wait(run: int, moment: float) -> None:
+    """Let time pass, but none after a run has ended."""
+    deadline = time.monotonic() + moment
+    # The third field, behind the name in brackets.
+    while Path(f"/proc/{run}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+        left = deadline - time.monotonic()
+        if left <= 0:
+            break
+        time.sleep(min(left, 0.02))
 
 
 def spread(moments: random.Random, count: int, duration: float) -> list[float]:

@@ -1,7 +1,8 @@
 """Processes that are killed: one that has imported everything and forks runs and clusters.
 
-Asked by a line of JSON on standard input, it forks a child and answers with its number; asked to
-wait for a child, it answers with how the child ended. All children end with it.
+It says 0 when it is ready. Asked by a line of JSON on standard input, it forks a child and answers
+with its number; asked to wait for a child, it answers with how the child ended. All children end
+with it.
 """
 
 import ctypes
@@ -117,6 +118,7 @@ def play(role: str, log: str, arguments: dict[str, Any], parent: int) -> int:
 def main() -> None:
     """Answer requests until standard input ends."""
     warm()  # so that no worker has to
+    print(0, flush=True)
     for line in sys.stdin:
         asked = json.loads(line)
         if "wait" in asked:

@@ -16,6 +16,7 @@ from survival import (
     complete_frames,
     processes_in,
     spread,
+    wait,
 )
 
 MOMENTS = 20
@@ -39,7 +40,7 @@ def test_killed_at_random_moments_and_finished(processes: Processes, tmp_path: P
         # A run may be killed while it creates the store, or lengthens it, or does neither.
         frames = max(before, moments.choice((FRAMES // 2, FRAMES)))
         run = processes.run(path, frames=frames)
-        time.sleep(moment)
+        wait(run, moment)
         os.kill(run, signal.SIGKILL)
         assert processes.end(run) in (-signal.SIGKILL, 0)
         after = complete_frames(path)

@@ -19,6 +19,7 @@ from survival import (
     complete_frames,
     processes_in,
     spread,
+    wait,
 )
 from survivor import TOLD
 
@@ -97,7 +98,7 @@ def test_the_driver(processes: Processes, tmp_path: Path) -> None:
         for moment in runs.moments(7):
 
             def kill(run: int, moment: float = moment) -> None:
-                time.sleep(moment)
+                wait(run, moment)
                 os.kill(run, signal.SIGKILL)
 
             assert runs.disturb(kill) in (-signal.SIGKILL, 0)
@@ -109,8 +110,8 @@ def test_a_worker(nanny: bool, count: int, processes: Processes, tmp_path: Path)
     with trial(processes, tmp_path, nanny=nanny) as runs:
         for moment in runs.moments(count):
 
-            def kill(_: int, moment: float = moment) -> None:
-                time.sleep(moment)
+            def kill(run: int, moment: float = moment) -> None:
+                wait(run, moment)
                 runs.cluster.kill_worker(runs.chance.randrange(2))
 
             # The other one goes on.
@@ -138,8 +139,8 @@ def test_the_scheduler(processes: Processes, tmp_path: Path) -> None:
     with trial(processes, tmp_path) as runs:
         for moment in runs.moments(6):
 
-            def kill(_: int, moment: float = moment) -> None:
-                time.sleep(moment)
+            def kill(run: int, moment: float = moment) -> None:
+                wait(run, moment)
                 runs.cluster.kill()
 
             ended = runs.disturb(kill)
