@@ -117,6 +117,10 @@ class Watch:
         try:
             while not wait([waiting], CHECK_SECONDS).done:
                 self.threads()
+            if not waiting.cancelled() and waiting.exception() is not None:
+                # Computed again, a task may have failed, or killed its worker.
+                for future in futures:
+                    self.check(future)
             with self.asking():
                 found: list[Any] = waiting.result()
         finally:

@@ -25,7 +25,6 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from wavedask.errors import ClusterError
 from wavedask.outage import Watch
 
 if TYPE_CHECKING:
@@ -246,12 +245,11 @@ def _run_on_cluster(
                     # Finished, and lost with its worker before it was collected.
                     completed.add(future)
             submit()
-    except ClusterError:
-        # Nobody is left to be told.
-        raise
     except BaseException:
-        with suppress(OSError):
-            client.cancel([*in_flight.values(), *shared.values()])
+        # A scheduler that is lost would be waited for.
+        if client.status == "running":
+            with suppress(OSError):
+                client.cancel([*in_flight.values(), *shared.values()])
         raise
 
 
