@@ -1,14 +1,19 @@
-"""Runs that are killed: a process that has imported everything and forks one run after the other.
+"""Processes that are killed: one that has imported everything and forks runs and clusters.
 
-Asked by a line of JSON on standard input, it answers with the number of the child; asked to
-``wait``, with how the child ended.
+It says 0 when it is ready. Asked by a line of JSON on standard input, it forks a child and answers
+with its number; asked to wait for a child, it answers with how the child ended. All children end
+with it.
 """
 
+import ctypes
 import json
 import os
+import resource
+import signal
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,13 +21,19 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import xarray as xr
+from distributed.cli import dask_scheduler, dask_worker
 
+from wavedask import outage
 from wavedask.cluster import connect
 from wavedask.errors import WavedaskError
+from wavedask.kernels.warm import warm
 from wavedask.store import write_store
 
 SIDE = 48
-BLOCK_SECONDS = 0.01
+PR_SET_PDEATHSIG = 1
+CAPABILITY_VERSION = 0x20080522
+TOLD = 2
+"""Exit code of a run that ended in an error of wavedask; its message is in the file asked for."""
 
 
 def frame(number: int) -> np.ndarray[Any, Any]:
@@ -56,30 +67,67 @@ def result(frames: int, seconds: float) -> xr.Dataset:
     )
 
 
-def write(path: str, frames: int, where: str, seconds: float) -> int:
+def write(
+    path: str, frames: int, where: str, seconds: float, patience: float, error_file: str
+) -> int:
     """Write or continue a store; return what a command would."""
+    # How long nothing happens before it is looked into, so that a test need not wait as long.
+    outage.CHECK_SECONDS = outage.PATIENCE_SECONDS = patience  # type: ignore[misc]
     try:
-        with connect(where, workers=2 if where == "threads" else None):
+        with connect(where, workers=2 if where == "threads" else None, timeout=5):
             write_store(path, result(frames, seconds), settings={}, grow=["sample"], progress=False)
     except WavedaskError as error:
-        Path(path + ".error").write_text(str(error))
-        return 2
+        return _end(error_file, str(error), TOLD)
     except BaseException:
-        Path(path + ".error").write_text(traceback.format_exc())
-        return 1
+        return _end(error_file, traceback.format_exc(), 1)
     return 0
+
+
+def _end(error_file: str, message: str, code: int) -> int:
+    """Leave last words, on a disk that a test may have filled."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+    Path(error_file).write_text(message)
+    return code
+
+
+ROLES: dict[str, Callable[..., int]] = {
+    "run": write,
+    "scheduler": lambda arguments: dask_scheduler.main(arguments),
+    "worker": lambda arguments: dask_worker.main(arguments),
+}
+
+
+def play(role: str, log: str, arguments: dict[str, Any], parent: int) -> int:
+    """Be the child: it logs to a file, is no superuser, and does not outlive who forked it."""
+    system = ctypes.CDLL(None)
+    system.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    # To the superuser no folder would be read-only.
+    system.capset((ctypes.c_uint32 * 2)(CAPABILITY_VERSION), (ctypes.c_uint32 * 6)())
+    if os.getppid() != parent:
+        return 1
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for standard in (1, 2):
+        os.dup2(output, standard)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    try:
+        return ROLES[role](**arguments)
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else 0
 
 
 def main() -> None:
     """Answer requests until standard input ends."""
-    child = 0
+    warm()  # so that no worker has to
+    print(0, flush=True)
     for line in sys.stdin:
-        if line == "wait\n":
-            print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        asked = json.loads(line)
+        if "wait" in asked:
+            print(os.waitstatus_to_exitcode(os.waitpid(asked["wait"], 0)[1]), flush=True)
             continue
+        parent = os.getpid()
         child = os.fork()
         if not child:
-            os._exit(write(**json.loads(line)))
+            os._exit(play(**asked, parent=parent))
         print(child, flush=True)
 
 

@@ -251,6 +251,31 @@ def test_a_growth_that_is_killed_leaves_the_store_as_it_was(
     assert_holds(path, [0, 1, 5])
 
 
+@pytest.mark.parametrize("complete", [False, True])
+def test_the_first_frames_may_go_on_after_a_growth_that_was_killed(
+    complete: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "r.zarr"
+    write(path, scan([0, 1]))
+    if not complete:
+        zarr.open_array(path, path="complete")[1] = False
+
+    def killed(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Place, "commit", killed)
+        with pytest.raises(KeyboardInterrupt):
+            write(path, scan([0, 1, 2, 3]))
+    # Lengthened arrays are no frames: neither of the store nor of the report.
+    report = write(path, scan([0, 1]))
+    assert (report.frames, report.kept) == (2, 2 if complete else 1)
+    assert_holds(path, [0, 1])
+    xr.open_zarr(path, consolidated=False).close()
+    write(path, scan([0, 1, 2, 3]))
+    assert_holds(path, [0, 1, 2, 3])
+
+
 def test_a_result_that_names_its_own_scans_keeps_them(tmp_path: Path) -> None:
     path = tmp_path / "r.zarr"
     write(path, scan([0], scan="1.1"))

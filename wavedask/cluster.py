@@ -14,7 +14,7 @@ import zarr
 from dask.system import cpu_count
 from distributed import Client, LocalCluster, Worker, WorkerPlugin
 
-from wavedask.errors import InputError
+from wavedask.errors import ClusterError, InputError
 from wavedask.kernels.warm import warm
 
 LOOPBACK: Final = "127.0.0.1"
@@ -245,15 +245,30 @@ def connect(
                 f"workers is {workers}, but the scheduler at {address} has its own",
                 "Leave workers out, or scale that cluster.",
             )
-        with _running_scheduler(address, timeout) as client:
-            client.register_plugin(ThreadLimits())
-            yield client
+        with ExitStack() as quiet, _running_scheduler(address, timeout) as client:
+            try:
+                yield client
+            except ClusterError:
+                # Closed while it looks for its scheduler, the client logs a page of tracebacks.
+                quiet.enter_context(_disabled(logging.getLogger("distributed.client")))
+                raise
     else:
         raise InputError(
             f"scheduler address is {address!r}",
             f"Give the address of a running scheduler ('tcp://host:8786'), {THREADS!r} for the "
             "threads of this process, or nothing for a cluster on this machine.",
         )
+
+
+@contextmanager
+def _disabled(logger: logging.Logger) -> Iterator[None]:
+    """Let a logger say nothing."""
+    before = logger.disabled
+    logger.disabled = True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def _check_workers(workers: int) -> None:
@@ -263,7 +278,13 @@ def _check_workers(workers: int) -> None:
 
 def _running_scheduler(address: str, timeout: float) -> Client:
     try:
-        return Client(address, timeout=timeout)
+        client = Client(address, timeout=timeout)
+        try:
+            client.register_plugin(ThreadLimits())
+        except BaseException:
+            client.close()
+            raise
+        return client
     except (OSError, ValueError) as error:
         raise InputError(
             f"no Dask scheduler answers at {address} within {timeout:g} s: {error}",

@@ -59,3 +59,7 @@ class StoreError(WavedaskError):
 
 class StoreExistsError(StoreError):
     """A result store that stands where another was to be written."""
+
+
+class ClusterError(WavedaskError):
+    """A Dask cluster that was lost while it was used: its scheduler, or all of its workers."""

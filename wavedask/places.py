@@ -210,6 +210,17 @@ class Place:
         }
         self.write(METADATA, json.dumps(document, indent=2).encode())
 
+    def roll_back(self) -> None:
+        """Give arrays the lengths that the consolidated metadata of the group has of them.
+
+        They differ where a growth was killed before its commit; a commit of something else would
+        make frames visible that nobody has described yet.
+        """
+        consolidated = (self.document() or {}).get("consolidated_metadata", {})
+        for name, metadata in consolidated.get("metadata", {}).items():
+            if self._metadata(name) != metadata:
+                self.write(f"{name}/{METADATA}", json.dumps(metadata, indent=2).encode())
+
     def _metadata(self, name: str) -> Any:
         """Metadata of one array."""
         content = self.read(f"{name}/{METADATA}")

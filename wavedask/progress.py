@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import dask
@@ -24,6 +24,8 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+from wavedask.outage import Watch
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -104,6 +106,8 @@ def run_each(
 
     Raises
     ------
+    ClusterError
+        The scheduler was lost, or the workers were and none has come back.
     Exception
         The exception of the first task that fails, as it was raised there. The tasks that had
         ended before are reported first, those that have not begun are cancelled. Under the
@@ -132,7 +136,7 @@ def run_each(
         if client is None:
             _run_locally(tasks, report)
         else:
-            _run_on_cluster(client, tasks, report)
+            _run_on_cluster(client, tasks, report, Watch(client, label))
 
 
 def current_client() -> "Client | None":
@@ -185,7 +189,9 @@ def _run_locally(tasks: Sequence[Delayed], report: Report) -> None:
             report(index, result)
 
 
-def _run_on_cluster(client: "Client", tasks: Sequence[Delayed], report: Report) -> None:
+def _run_on_cluster(
+    client: "Client", tasks: Sequence[Delayed], report: Report, watch: Watch
+) -> None:
     """Run `tasks` on a cluster, a bounded number of them at a time."""
     from distributed import as_completed
 
@@ -202,7 +208,7 @@ def _run_on_cluster(client: "Client", tasks: Sequence[Delayed], report: Report) 
 
     def submit() -> None:
         nonlocal submitted, shared
-        limit = IN_FLIGHT_PER_THREAD * max(1, sum(client.nthreads().values()))
+        limit = IN_FLIGHT_PER_THREAD * max(1, watch.threads())
         # Half a window at a time: each submission is a message to the scheduler.
         if submitted == len(waiting) or len(in_flight) > limit // 2:
             return
@@ -211,14 +217,18 @@ def _run_on_cluster(client: "Client", tasks: Sequence[Delayed], report: Report) 
         window, _ = cull(graph, keys)
         # The cluster forgets a result that no submitted task needs: hold what later ones need.
         held = [key for key in window if last_user.get(key, -1) >= submitted]
-        futures = client.get(window, keys + held, sync=False)
+        with watch.asking():
+            futures = client.get(window, keys + held, sync=False)
         in_flight.update(zip(keys, futures, strict=False))
         completed.update(futures[: len(keys)])
         shared = dict(zip(held, futures[len(keys) :], strict=True))
 
     def collect() -> None:
         done = [key for key, future in in_flight.items() if future.status == "finished"]
-        results = client.gather([in_flight[key] for key in done])
+        if not done:
+            # Even for nothing the scheduler would be asked, and a lost one be waited for.
+            return
+        results = watch.gathered([in_flight[key] for key in done])
         for key, result in zip(done, results, strict=True):
             del in_flight[key]
             for index in indices[key]:
@@ -227,14 +237,20 @@ def _run_on_cluster(client: "Client", tasks: Sequence[Delayed], report: Report) 
     try:
         submit()
         while in_flight:
-            ended = completed.next_batch()
+            ended = watch.ended(completed)
             collect()
             for future in ended:
-                if future.status != "finished":
-                    future.result()
+                watch.check(future)
+                if future.key in in_flight:
+                    # Finished, and lost with its worker before it was collected.
+                    completed.add(future)
             submit()
-    finally:
-        client.cancel([*in_flight.values(), *shared.values()])
+    except BaseException:
+        # A scheduler that is lost would be waited for.
+        if client.status == "running":
+            with suppress(OSError):
+                client.cancel([*in_flight.values(), *shared.values()])
+        raise
 
 
 def _last_users(graph: Mapping[Any, Any], roots: Sequence[Any]) -> dict[Any, int]:

@@ -296,6 +296,7 @@ def _continued(
     stored = read_arrays(place)
     eager = dataset.drop_vars(list(lazy)).compute()
     found = match(place, stored, attributes, eager, lazy, provenance, grow=grow, joined=joined)
+    place.roll_back()
     complete = stored[COMPLETE.name].values
     known = found.positions[found.positions < complete.size]
     inputs = merged_inputs(attributes[INPUTS], provenance[INPUTS])

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from wavedask.errors import WavedaskError
+from wavedask.errors import ClusterError, WavedaskError
 
 FAILED: Final = 1
 BAD_INPUT: Final = 2
@@ -36,7 +36,7 @@ class Commands(click.Group):
                 traceback.print_exc()
             if isinstance(error, WavedaskError):
                 complain("Error:", str(error))
-                context.exit(BAD_INPUT)
+                context.exit(FAILED if isinstance(error, ClusterError) else BAD_INPUT)
             if isinstance(error, OSError):
                 complain("Failed:", f"{error}. Check permissions, free space and the path.")
                 context.exit(BAD_INPUT if isinstance(error, PermissionError) else FAILED)
