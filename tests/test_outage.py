@@ -13,8 +13,10 @@ import dask
 import pytest
 from dask.delayed import delayed
 from distributed import Client, LocalCluster
+from distributed.client import FutureCancelledError
 
 from wavedask import outage
+from wavedask.cluster import connect
 from wavedask.errors import ClusterError
 from wavedask.progress import run_each
 
@@ -122,3 +124,20 @@ def test_a_scheduler_that_ends() -> None:
         with meanwhile(close), pytest.raises(ClusterError, match="scheduler at") as caught:
             computed(20)
     assert "Start a cluster" in caught.value.remedy
+
+
+def test_a_scheduler_that_is_lost_outside_of_a_run() -> None:
+    with cluster(1) as (made, _):
+
+        def cancelled() -> None:
+            raise FutureCancelledError("sum-1", "scheduler-connection-lost")
+
+        address = made.scheduler_address
+        with (
+            pytest.raises(ClusterError, match=f"scheduler at {address} was lost"),
+            connect(address),
+        ):
+            cancelled()
+        # What has nothing to do with it stays as it is.
+        with pytest.raises(ZeroDivisionError), connect(address):
+            _ = 1 // 0

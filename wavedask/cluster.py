@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager
 from typing import Final
 
@@ -14,8 +15,9 @@ import zarr
 from dask.system import cpu_count
 from distributed import Client, LocalCluster, Worker, WorkerPlugin
 
-from wavedask.errors import ClusterError, InputError
+from wavedask.errors import ClusterError, InputError, WavedaskError
 from wavedask.kernels.warm import warm
+from wavedask.outage import AGAIN
 
 LOOPBACK: Final = "127.0.0.1"
 THREADS: Final = "threads"
@@ -224,6 +226,8 @@ def connect(
     InputError
         An address that is none of these, a scheduler that does not answer, or a number of workers
         that is below one or not ours to choose.
+    ClusterError
+        A running scheduler that is lost while the body runs, whatever the body makes of it.
 
     Examples
     --------
@@ -248,10 +252,16 @@ def connect(
         with ExitStack() as quiet, _running_scheduler(address, timeout) as client:
             try:
                 yield client
-            except ClusterError:
+            except Exception as error:
+                if not isinstance(error, CancelledError) and client.status == "running":
+                    raise
                 # Closed while it looks for its scheduler, the client logs a page of tracebacks.
                 quiet.enter_context(_disabled(logging.getLogger("distributed.client")))
-                raise
+                if isinstance(error, WavedaskError):
+                    raise
+                raise ClusterError(
+                    f"the Dask scheduler at {address} was lost", f"Start a cluster, then {AGAIN}"
+                ) from error
     else:
         raise InputError(
             f"scheduler address is {address!r}",

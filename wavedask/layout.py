@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any, Final
 
+import dask
 import numpy as np
 import xarray as xr
 import zarr
@@ -78,8 +79,10 @@ def read_arrays(place: Place) -> xr.Dataset:
             place.open(read_only=True), consolidated=consolidated, chunks={}
         )
         dataset = dataset.set_coords(COMPLETE.name)
-        for coordinate in dataset.coords.values():
-            coordinate.load()
+        # Small, and needed here: a cluster would only be in the way.
+        with dask.config.set(scheduler="synchronous"):
+            for coordinate in dataset.coords.values():
+                coordinate.load()
     return dataset
 
 
