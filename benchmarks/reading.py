@@ -13,12 +13,13 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import dask.array as da
 import h5py
 import hdf5plugin
 import numpy as np
+import xarray as xr
 from distributed import Client
 from figures import add_write_option, show
 
@@ -132,13 +133,22 @@ def raw(folder: str, arguments: argparse.Namespace) -> list[Row]:
     return rows
 
 
-def read_share(path: str, dataset: str, first: int, end: int) -> int:
+def read_share(path: str, first: int, end: int, dataset: str) -> int:
     """Read as a plain program would: frames that share a chunk together."""
     with h5py.File(path, "r", locking=False) as file:
         deep = file[dataset].chunks[0]
         return sum(
             int(file[dataset][start : start + deep][-1, -1, -1])
             for start in range(first, min(end, len(file[dataset])), deep)
+        )
+
+
+def engine_share(path: str, first: int, end: int, deep: int) -> int:
+    """Read through the engine of xarray, without tasks of Dask."""
+    with xr.open_dataset(path, engine="wavedask", progress=False) as scan:
+        return sum(
+            int(scan.image[start : start + deep].values[-1, -1, -1])
+            for start in range(first, min(end, scan.sizes["frame"]), deep)
         )
 
 
@@ -155,26 +165,32 @@ def compressed(folder: str, arguments: argparse.Namespace, client: Client, deep:
     shares = np.array_split(np.arange(0, arguments.frames, deep), arguments.workers)
     bounds = [(int(share[0]), int(share[-1]) + deep) for share in shares]
 
-    def with_h5py() -> None:
+    def shared(read: Callable[..., int], *others: Any) -> None:
+        workers = client.scheduler_info()["workers"]
         client.gather(
             [
-                client.submit(
-                    read_share, str(path), dataset, first, end, pure=False, workers=[worker]
-                )
-                for (first, end), worker in zip(
-                    bounds, client.scheduler_info()["workers"], strict=True
-                )
+                client.submit(read, str(path), *where, *others, pure=False, workers=[worker])
+                for where, worker in zip(bounds, workers, strict=True)
             ]
         )
+
+    def with_h5py() -> None:
+        shared(read_share, dataset)
+
+    def with_engine() -> None:
+        shared(engine_share, deep)
 
     def with_scan() -> None:
         client.compute(work).result()
 
-    base, ours = best_seconds((with_h5py, with_scan), arguments.repeat, lambda: None)
+    base, engine, ours = best_seconds(
+        (with_h5py, with_engine, with_scan), arguments.repeat, lambda: None
+    )
     total = arguments.frames * shape[0] * shape[1] * 2 / MIB
     kind = f"bitshuffle-LZ4, chunks of {deep} frame{'s' if deep > 1 else ''}"
     return [
         Row(f"HDF5 {kind}, h5py", base, f"{total / base:,.0f} MiB/s", 1.0),
+        Row(f"HDF5 {kind}, engine", engine, f"{total / engine:,.0f} MiB/s", base / engine),
         Row(f"HDF5 {kind}, open_scan", ours, f"{total / ours:,.0f} MiB/s", base / ours),
     ]
 
