@@ -13,7 +13,7 @@ import pytest
 
 from wavedask.conventions import COUNTER, MOTOR
 from wavedask.errors import CorruptFileError, FileError, InputError, MotorError
-from wavedask.io import open_scan
+from wavedask.io import open_scan, refresh
 from wavedask.io.hdf5 import Hdf5Scan, list_scans, read_hdf5
 
 IMAGES = np.random.default_rng(7).integers(0, 60000, (4, 8, 9)).astype("uint16")
@@ -307,6 +307,24 @@ def test_a_file_that_changes_after_it_was_opened(path: Path) -> None:
         file["1.1/instrument/pco/data"] = IMAGES[:3]
     with pytest.raises(CorruptFileError, match=r"run\.h5: 1\.1/instrument/pco/data is no longer"):
         stack[0]
+
+
+def test_a_scan_within_its_source(tmp_path: Path) -> None:
+    path = tmp_path / "two.h5"
+    with h5py.File(path, "w") as file:
+        for number in (1, 2):
+            file[f"{number}.1/instrument/pco/image"] = np.full((number, 4, 5), number, "u2")
+            file[f"{number}.1/measurement/dummy"] = np.zeros(number)
+    for name in ("2.1", "/2.1", "2.1/instrument/pco/image"):
+        opened = open_scan(f"{path}::{name}")
+        assert opened.sizes["frame"] == 2
+        assert refresh(opened).identical(open_scan(path, scan="2.1"))
+    with pytest.raises(InputError, match=r"scan='1\.1' with the source .*::2\.1"):
+        open_scan(f"{path}::2.1", scan="1.1")
+    with pytest.raises(InputError, match=r"no images for scan='3\.1'"):
+        open_scan(f"{path}::3.1")
+    with pytest.raises(FileError, match=r"none\.h5 does not exist"):
+        open_scan(f"{tmp_path}/none.h5::2.1")
 
 
 def test_real_bliss_file(data_dir: Callable[[str], Path]) -> None:

@@ -80,6 +80,7 @@ def test_fingerprints_change_with_the_file(tmp_path: Path) -> None:
     assert first["path"] == str(file)
     assert first["size"] == 4
     assert fingerprints([str(file)]) == [first]
+    assert fingerprints([file, str(file)]) == [first]
     os.utime(file, ns=(0, first["mtime_ns"] + 1))
     assert fingerprints([file])[0]["mtime_ns"] == first["mtime_ns"] + 1
 

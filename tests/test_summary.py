@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import dask
+import dask.array as da
 import numpy as np
 import pytest
 import tifffile
@@ -24,6 +25,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with dask.config.set(scheduler="threads", num_workers=2):
         run(load(folder))
         yield folder
+
+
+def test_many_counters_are_a_row_of_some() -> None:
+    names = [f"diode{number}" for number in range(11)]
+    counters = {name: ("frame", [0.0, 1.0], {"role": "counter"}) for name in names}
+    frames = da.zeros((2, 4, 4), chunks=(1, 4, 4), dtype="u2")
+    scan = xr.Dataset({"image": (("frame", "y", "x"), frames)}, counters)
+    said, whole = (
+        dict(describe_scan(scan, everything=everything))["counters that changed"]
+        for everything in (False, True)
+    )
+    assert said == f"{', '.join(names[:8])} and 3 more"
+    assert whole == ", ".join(names)
 
 
 def test_a_scan_in_words(folder: Path) -> None:

@@ -91,8 +91,8 @@ def fingerprints(inputs: Iterable[str | Path], *, hashed: bool = False) -> list[
     Returns
     -------
     list of dict
-        ``path`` (absolute), ``size`` (bytes) and ``mtime_ns`` of each file, in the order given;
-        with `hashed` also ``sha256``.
+        ``path`` (absolute), ``size`` (bytes) and ``mtime_ns`` of each file, in the order given and
+        once; with `hashed` also ``sha256``.
 
     Raises
     ------
@@ -105,16 +105,17 @@ def fingerprints(inputs: Iterable[str | Path], *, hashed: bool = False) -> list[
     ['mtime_ns', 'path', 'size']
     """
     found = []
-    for path in inputs:
+    # A file may hold frames of several roles.
+    for path in dict.fromkeys(Path(path).absolute() for path in inputs):
         try:
-            status = Path(path).stat()
+            status = path.stat()
             entry: dict[str, Any] = {
-                "path": str(Path(path).absolute()),
+                "path": str(path),
                 "size": status.st_size,
                 "mtime_ns": status.st_mtime_ns,
             }
             if hashed:
-                with Path(path).open("rb") as file:
+                with path.open("rb") as file:
                     entry["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise FileError(

@@ -293,14 +293,19 @@ def _check_shapes(scans: Mapping[str, xr.Dataset]) -> None:
 
 
 def _open(experiment: Experiment, frames: Frames, progress: bool | None) -> xr.Dataset:
-    names = [frames.files] if isinstance(frames.files, str) else frames.files
+    named = frames.files
+    source: Any = (
+        experiment.source(named)
+        if isinstance(named, str)
+        else [experiment.source(name) for name in named]
+    )
     motors: Any = frames.motors
     if isinstance(motors, str):
         motors = experiment.path(motors)
     elif frames.mesh is not None:
         motors = frames.mesh.positions()
     return open_scan(
-        [experiment.source(name) for name in names],
+        source,
         motors=motors,
         units=frames.units,
         scan=frames.scan,

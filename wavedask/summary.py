@@ -38,6 +38,8 @@ from wavedask.store import open_store
 
 Rows = list[tuple[str, str]]
 
+SEVERAL: Final = 8
+"""Names in a row, where there are many: a line of a terminal or two."""
 BARE: Final = frozenset({UNKNOWN_UNIT, DIMENSIONLESS})
 """Units that are not worth a word."""
 
@@ -67,7 +69,7 @@ def describe_scan(scan: xr.Dataset, *, everything: bool = False) -> Rows:
     scan : xarray.Dataset
         As of `wavedask.open_scan`.
     everything : bool, default False
-        Whether to list the motors that stand still, too.
+        Whether to list the motors that stand still and all counters, too.
 
     Returns
     -------
@@ -112,7 +114,10 @@ def describe_scan(scan: xr.Dataset, *, everything: bool = False) -> Rows:
     described += [(name, _range(coord)) for name, coord in motors]
     counters = [name for name, coord in moving if coord.attrs[ROLE] == COUNTER]
     if counters:
-        described.append(("counters that changed", ", ".join(counters)))
+        shown = counters if everything else counters[:SEVERAL]
+        more = len(counters) - len(shown)
+        words = ", ".join(shown) + (f" and {more} more" if more else "")
+        described.append(("counters that changed", words))
     described.append(("motors that stood still", str(len(still))))
     if everything:
         described += [(name, f"{float(coord):g}{_unit(coord)}") for name, coord in still]

@@ -222,6 +222,7 @@ def track(
     """Track SAMPLE frames in REFERENCE frames, without going on to a wavefront.
 
     SAMPLE and REFERENCE are files, folders or quoted globs; one reference serves all samples.
+    A scan of an HDF5 file is bliss.h5::1.1.
     """
     from wavedask import correct, input_files, open_scan, write_store
     from wavedask import track as track_frames
@@ -306,7 +307,8 @@ def distortion(
 ) -> None:
     """Calibrate a detector from SCAN, a mesh scan of it in front of speckle.
 
-    SCAN is a file, a folder or a quoted glob. The result goes to 'wavedask.correct' as distortion.
+    SCAN is a file (bliss.h5::1.1 for a scan of it), a folder or a quoted glob. The result goes to
+    'wavedask.correct' as distortion.
     """
     from wavedask.calibration import calibrate, describe_calibration
     from wavedask.cluster import connect

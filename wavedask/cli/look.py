@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     metavar="NAME=PLACE",
     help="A motor, and the place of its positions, as for --image; may be repeated.",
 )
-@click.option("--all", "everything", is_flag=True, help="List the motors that stand still, too.")
+@click.option("--all", "everything", is_flag=True, help="List still motors and all counters, too.")
 def info(
     paths: tuple[str, ...],
     scan: str | None,
@@ -60,7 +60,8 @@ def info(
             return
     from wavedask.io import open_scan
 
-    opened = open_scan(list(paths), scan=scan, image=image, motors=given)
+    source = paths[0] if len(paths) == 1 else list(paths)
+    opened = open_scan(source, scan=scan, image=image, motors=given)
     title = paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
     print_rows(title, describe_scan(opened, everything=everything))
 

@@ -6,12 +6,16 @@ import re
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from wavedask.errors import FileError, InputError
 
 PathLike: TypeAlias = str | os.PathLike[str]
 Source: TypeAlias = PathLike | Sequence[PathLike]
+
+
+WITHIN: Final = "::"
+"""What stands between a file and a scan in it."""
 
 
 class Format(Enum):
@@ -67,6 +71,46 @@ def find_files(source: Source) -> tuple[list[Path], Format]:
         raise InputError("source is an empty list", "Give at least one file, folder or glob.")
     files = [path for item in sources for path in _expand(Path(item).expanduser())]
     return files, _common_format(files)
+
+
+def split_scan(source: Source, scan: str | None) -> tuple[Source, str | None]:
+    """Take the scan out of ``file.h5::scan``, as silx writes it.
+
+    Parameters
+    ----------
+    source : path, or sequence of paths
+        As of `find_files`; only a single path may name a scan.
+    scan : str, optional
+        The scan, where it is given by itself.
+
+    Returns
+    -------
+    source : path, or sequence of paths
+        The source without the scan.
+    scan : str or None
+        The scan.
+
+    Raises
+    ------
+    InputError
+        If the scan is given twice.
+
+    Examples
+    --------
+    >>> split_scan("bliss.h5::/1.1", None)
+    ('bliss.h5', '/1.1')
+    """
+    if not isinstance(source, str | os.PathLike) or Path(source).exists():
+        return source, scan
+    file, separator, name = os.fspath(source).partition(WITHIN)
+    if not separator or not name:
+        return source, scan
+    if scan is not None:
+        raise InputError(
+            f"scan={scan!r} with the source {str(source)!r}, which names a scan, too",
+            "Give one of them.",
+        )
+    return file, name
 
 
 def _expand(path: Path) -> list[Path]:

@@ -27,7 +27,7 @@ from wavedask.errors import CorruptFileError, InputError
 from wavedask.io.columns import Column, coordinates, gather
 from wavedask.io.edf import read_edf
 from wavedask.io.euxfel import is_run_file, read_run
-from wavedask.io.files import Format, Source, find_files
+from wavedask.io.files import Format, Source, find_files, split_scan
 from wavedask.io.frames import FrameRecord, FrameStack, Stack
 from wavedask.io.hdf5 import join_files, read_files
 from wavedask.io.headers import Headers, Stamp, stamp_of
@@ -105,6 +105,7 @@ def open_source(
         open_source, source, motors=motors, units=units, scan=scan, image=image, progress=progress
     )
     headers: Headers | None = None
+    source, scan = split_scan(source, scan)
     files, format_ = find_files(source)
     if format_ is Format.HDF5:
         stamps = [stamp_of(path) for path in files]

@@ -47,7 +47,8 @@ def open_scan(
         Units by name of a coordinate, where the file names none or a wrong one.
     scan : str, optional
         HDF5 only: name of the scan, such as ``"1.1"``, or the path of one camera in it. By
-        default the only one with images. Of several files, in each of them.
+        default the only one with images. Of several files, in each of them. Of one file it may
+        stand in the source, too: ``"bliss.h5::1.1"``.
     image : str, optional
         HDF5 only: path of the dataset with the frames (from `scan`, if that is given), where no
         layout says it; ``"SOURCE"`` or ``"SOURCE[key]"`` in a run of the European XFEL.
