@@ -6,8 +6,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -16,6 +14,9 @@ from typing import Any
 import pytest
 
 KEY, SECRET, BUCKET = "wavedask", "not-a-secret-of-anyone", "results"
+
+ATTEMPTS = 3
+"""How often the server is started, where another program was quicker to take a port."""
 
 
 def options(endpoint: str, **changes: Any) -> dict[str, Any]:
@@ -45,28 +46,41 @@ def server(folder: Path) -> Iterator[str]:
     config = folder / "s3.json"
     config.write_text(json.dumps({"identities": [identity]}))
     (folder / "data").mkdir()
+    log = folder / "weed.log"
+    for _ in range(ATTEMPTS):
+        command, endpoint = _command(weed, folder / "data", config)
+        with (
+            log.open("w") as output,
+            subprocess.Popen(command, stdout=output, stderr=output) as process,
+        ):
+            try:
+                if _answers(process, endpoint, log):
+                    yield endpoint
+                    return
+            finally:
+                process.kill()
+    pytest.fail(f"the S3 server did not start:\n{log.read_text()[-2000:]}")
+
+
+def _command(weed: str, data: Path, config: Path) -> tuple[list[str], str]:
+    """Command line of a server at free ports, and its endpoint."""
     master, volume, filer, s3, *grpc = _free_ports(8)
-    command = [weed, "server", f"-dir={folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
+    command = [weed, "server", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
     command += [f"-master.port={master}", f"-volume.port={volume}", "-filer=true"]
     command += [f"-filer.port={filer}", "-s3", f"-s3.port={s3}", f"-s3.config={config}"]
     command += [f"-master.port.grpc={grpc[0]}", f"-volume.port.grpc={grpc[1]}"]
     command += [f"-filer.port.grpc={grpc[2]}", f"-s3.port.grpc={grpc[3]}"]
+    # Catalogues of tables, which would listen at ports of their own, the same for all servers.
+    command += ["-s3.port.iceberg=0", "-s3.port.lance=0"]
     command += ["-master.volumeSizeLimitMB=64", "-volume.max=20"]
     command += ["-master.volumePreallocate=false", "-master.telemetry=false"]
-    endpoint = f"http://127.0.0.1:{s3}"
-    with ExitStack() as stack:
-        log = stack.enter_context((folder / "weed.log").open("w"))
-        process = stack.enter_context(subprocess.Popen(command, stdout=log, stderr=log))
-        stack.callback(process.kill)
-        _create_bucket(process, endpoint, folder / "weed.log")
-        yield endpoint
+    return command, f"http://127.0.0.1:{s3}"
 
 
 def _free_ports(count: int) -> list[int]:
     """Ports that the system hands out, all different; free again when this returns.
 
-    Another program may take one before the server does: the server then ends, which is seen while
-    it is waited for.
+    Another program may take one before the server does: the server then ends, and is started again.
     """
     with ExitStack() as stack:
         ports = []
@@ -77,8 +91,8 @@ def _free_ports(count: int) -> list[int]:
     return ports
 
 
-def _create_bucket(process: "subprocess.Popen[bytes]", endpoint: str, log: Path) -> None:
-    """Wait for the server, and make a bucket: in SeaweedFS the first object does."""
+def _answers(process: "subprocess.Popen[bytes]", endpoint: str, log: Path) -> bool:
+    """Wait for the server and make a bucket: the first object does. False if it lost a port."""
     import obstore
     from obstore.exceptions import BaseError
     from obstore.store import S3Store
@@ -88,16 +102,12 @@ def _create_bucket(process: "subprocess.Popen[bytes]", endpoint: str, log: Path)
     deadline = time.monotonic() + 40
     while True:
         try:
-            request = urllib.request.Request(f"{endpoint}/", method="HEAD")
-            urllib.request.urlopen(request, timeout=2).close()
-        except urllib.error.HTTPError:
-            pass  # it answers: it wants credentials
-        except OSError:
-            pass
-        try:
             obstore.put(store, "ready", b"yes")
-            return
+            return True
         except (BaseError, OSError) as error:
+            said = log.read_text()
+            if process.poll() is not None and "address already in use" in said:
+                return False
             if process.poll() is not None or time.monotonic() > deadline:
-                pytest.fail(f"the S3 server did not start: {error}\n{log.read_text()[-2000:]}")
+                pytest.fail(f"the S3 server did not start: {error}\n{said[-2000:]}")
             time.sleep(0.2)
