@@ -208,18 +208,14 @@ def describe_store(path: str | Path) -> Rows:
         (name, _meaning(stored[name]))
         for name in sorted(map(str, stored.data_vars), key=_place_of(QUANTITIES))
     ]
-    described += [
-        (f"settings, {section}", _listed(given))
-        for section, given in stored.attrs[SETTINGS].items()
-        if isinstance(given, dict)
-    ]
+    described += _settings(stored.attrs[SETTINGS])
     if REGISTRATION in stored.attrs:
         described.append(("near detector on the far one", stored.attrs[REGISTRATION]))
     if BLIND_PIXELS in stored.attrs:
         described.append(("flat pixels without beam", str(stored.attrs[BLIND_PIXELS])))
     return [
         *described,
-        ("input", f"{len(stored.attrs[INPUTS])} files"),
+        ("input", _files(len(stored.attrs[INPUTS]))),
         ("written by", f"wavedask {stored.attrs[VERSION]}, {stored.attrs[CREATED]}"),
     ]
 
@@ -257,13 +253,12 @@ def describe_history(path: str | Path, *, verify: bool = False) -> Rows:
         settings = entry[SETTINGS]
         libraries = ", ".join(f"{name} {v}" for name, v in entry.get(VERSIONS, {}).items())
         described.append(("  versions", libraries))
-    first = attributes[SETTINGS]
-    described += [(f"settings, {key}", _setting(value)) for key, value in first.items() if value]
+    described += _settings(attributes[SETTINGS])
     inputs = attributes[INPUTS]
     size = sum(item["size"] for item in inputs)
     hashed = sum("sha256" in item for item in inputs)
     kept = f", {hashed} with SHA-256" if hashed else ""
-    described.append(("inputs", f"{len(inputs)} files, {_bytes(size)}{kept}"))
+    described.append(("inputs", f"{_files(len(inputs))}, {_bytes(size)}{kept}"))
     described += [("  input", _input(item)) for item in inputs]
     if verify:
         found = changes(inputs)
@@ -271,8 +266,19 @@ def describe_history(path: str | Path, *, verify: bool = False) -> Rows:
     return described
 
 
+def _settings(settings: Mapping[str, Any]) -> Rows:
+    """Describe settings, a row for each section; what is not set is left out."""
+    return [(f"settings, {key}", _setting(value)) for key, value in settings.items() if value]
+
+
 def _setting(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
     return _listed(value) if isinstance(value, Mapping) else str(value)
+
+
+def _files(count: int) -> str:
+    return f"{count} file{'' if count == 1 else 's'}"
 
 
 def _input(item: Mapping[str, Any]) -> str:
@@ -296,7 +302,7 @@ def describe_plan(prepared: Stages) -> Rows:
     asked = plan(prepared)
     return [
         ("frames", f"{asked.frames} of {asked.shape[0]} x {asked.shape[1]} px"),
-        ("input", f"{_bytes(asked.bytes_input)} in {len(prepared.inputs)} files"),
+        ("input", f"{_bytes(asked.bytes_input)} in {_files(len(prepared.inputs))}"),
         ("blocks", f"{asked.blocks} of {' x '.join(map(str, asked.block_shape))}"),
         ("tasks", f"about {asked.tasks:,}"),
         ("memory", f"about {_bytes(asked.bytes_per_task)} per block at work, one per worker"),
