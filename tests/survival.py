@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -98,7 +99,6 @@ class Cluster:
         self._processes = processes
         self._folder = processes.folder
         self._nanny = "--nanny" if nanny else "--no-nanny"
-        self._schedulers = 0
         self.scheduler = 0
         self.address = ""
         self.workers: list[int] = []
@@ -106,8 +106,8 @@ class Cluster:
     def start(self) -> None:
         """Start what is not there, and wait until it is ready."""
         if not self.scheduler:
-            self._schedulers += 1
-            file = self._folder / f"scheduler-{id(self)}-{self._schedulers}.json"
+            # A name of its own: a file that is there already has the address of a dead one.
+            file = self._folder / f"scheduler-{uuid.uuid4().hex}.json"
             options = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
             self.scheduler = self._processes.begin(
                 "scheduler", arguments=[*options, "--scheduler-file", str(file)]

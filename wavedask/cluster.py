@@ -249,14 +249,19 @@ def connect(
                 f"workers is {workers}, but the scheduler at {address} has its own",
                 "Leave workers out, or scale that cluster.",
             )
-        with ExitStack() as quiet, _running_scheduler(address, timeout) as client:
+        said = logging.getLogger("distributed.client")
+        with (
+            ExitStack() as quiet,
+            _without(said, "Failed to reconnect"),
+            _running_scheduler(address, timeout) as client,
+        ):
             try:
                 yield client
             except Exception as error:
                 if not isinstance(error, CancelledError) and client.status == "running":
                     raise
                 # Closed while it looks for its scheduler, the client logs a page of tracebacks.
-                quiet.enter_context(_disabled(logging.getLogger("distributed.client")))
+                quiet.enter_context(_without(said))
                 if isinstance(error, WavedaskError):
                     raise
                 raise ClusterError(
@@ -271,14 +276,17 @@ def connect(
 
 
 @contextmanager
-def _disabled(logger: logging.Logger) -> Iterator[None]:
-    """Let a logger say nothing."""
-    before = logger.disabled
-    logger.disabled = True
+def _without(logger: logging.Logger, beginning: str = "") -> Iterator[None]:
+    """Keep a logger from saying what an error says as well: what begins so, or anything."""
+
+    def wanted(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith(beginning)
+
+    logger.addFilter(wanted)
     try:
         yield
     finally:
-        logger.disabled = before
+        logger.removeFilter(wanted)
 
 
 def _check_workers(workers: int) -> None:
