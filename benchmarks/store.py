@@ -1,8 +1,9 @@
-"""The result store: layouts and compression measured, its share of a run, memory of long runs.
+"""The result store: layouts and compression, its share of a run, queries, memory of long runs.
 
 Run ``python benchmarks/store.py``. A tracked and integrated result of noisy speckle is written and
 read again in several layouts: whole frames, tiles, tiles in shards; without compression and with.
-Then one run is timed with its store and without, and long runs are compared with short ones.
+Then one run is timed with its store and without, a large store is queried, and long runs are
+compared with short ones.
 """
 
 import argparse
@@ -29,10 +30,11 @@ from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 
 import wavedask as wd
 from wavedask.cluster import limit_threads
-from wavedask.layout import COMPRESSOR
+from wavedask.layout import COMPRESSOR, FORMAT, FORMAT_VERSION, create
+from wavedask.places import place_of
 from wavedask.simulate import displaced_pair
 
-PARTS: Final = ("layout", "overhead", "memory")
+PARTS: Final = ("layout", "overhead", "query", "memory")
 MIB: Final = 2**20
 
 
@@ -205,6 +207,32 @@ def overhead(arguments: argparse.Namespace, folder: Path) -> list[Row]:
     ]
 
 
+def query(arguments: argparse.Namespace, folder: Path) -> list[Row]:
+    """Open a store of very many frames, and find some of them by their motors."""
+    frames, side = arguments.stored, 2048
+    maps = da.zeros((frames, side, side), chunks=(1, side, side), dtype="f4")
+    names = list(wd.conventions.QUANTITIES)[:16]
+    lazy = {name: xr.Variable(("frame", "y", "x"), maps) for name in names}
+    position = np.random.default_rng(0).uniform(-1, 1, frames)
+    motors = xr.Dataset(coords={"lens_x": ("frame", position, {"units": "mm", "role": "motor"})})
+    path = folder / "large.zarr"
+    # As a run leaves it that is killed before its first frame: with everything but pixels.
+    create(place_of(path), motors, lazy, {FORMAT: FORMAT_VERSION}, frames=frames)
+    stored = wd.open_store(path)
+    contenders: dict[str, Callable[[], Any]] = {
+        "open": lambda: wd.open_store(path),
+        "query, half of the frames,": lambda: stored.wave.query("lens_x > 0"),
+        "nearest frame": lambda: stored.wave.nearest(lens_x=0.5),
+    }
+    return [
+        Row(
+            f"{label} of a store of {frames:,} frames of 16 maps / s",
+            value=seconds_of(contender, arguments.repeat),
+        )
+        for label, contender in contenders.items()
+    ]
+
+
 def peak(side: int, frames: int, folder: Path) -> float:
     """Write a store, and tell the peak memory of this process so far, in MiB."""
     with limit_threads(), dask.config.set(scheduler="threads", num_workers=2):
@@ -240,6 +268,7 @@ def main(argv: Sequence[str] | None = None) -> list[Row]:
     parser.add_argument("--size", type=int, default=1024, help="pixels a side")
     parser.add_argument("--frames", type=int, default=16, help="frames that are written")
     parser.add_argument("--run", type=int, default=50, help="frames of the shorter run")
+    parser.add_argument("--stored", type=int, default=10_000, help="frames that are queried")
     parser.add_argument("--repeat", type=int, default=3, help="turns, whose median counts")
     parser.add_argument("--parts", nargs="+", choices=(*PARTS, "peak"), default=PARTS)
     add_write_option(parser)
@@ -249,7 +278,7 @@ def main(argv: Sequence[str] | None = None) -> list[Row]:
         if arguments.parts == ["peak"]:
             print(peak(arguments.size, arguments.run, Path(folder)))
             return rows
-        for name, part in (("layout", layouts), ("overhead", overhead), ("memory", memory)):
+        for name, part in zip(PARTS, (layouts, overhead, query, memory), strict=True):
             if name in arguments.parts:
                 rows += part(arguments, Path(folder))
     show(

@@ -180,7 +180,7 @@ def test_the_store_is_measured_from_all_sides(
     benchmark_main: Callable[[str], Callable[..., Any]], tmp_path: Path
 ) -> None:
     figures = tmp_path / "store.md"
-    small = ["--size", "128", "--frames", "3", "--run", "20", "--repeat", "1"]
+    small = ["--size", "128", "--frames", "3", "--run", "20", "--repeat", "1", "--stored", "50"]
     rows = benchmark_main("store")([*small, "--write", str(figures)])
     assert figures.read_text().count("\n|") == 2 + len(rows)
     found = {row.label: row for row in rows}

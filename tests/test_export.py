@@ -2,10 +2,7 @@
 
 import csv
 import json
-import resource
 import tracemalloc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,7 @@ import pytest
 import silx.io
 import tifffile
 import xarray as xr
+from limits import largest_file
 from silx.io.nxdata import NXdata, get_default
 
 import wavedask as wd
@@ -50,16 +48,6 @@ def result(*, motors: int = 1) -> xr.Dataset:
         },
         {"settings": {"window": 21}, "title": "a lens"},
     )
-
-
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("compression", [None, "gzip"])

@@ -3,13 +3,11 @@
 import json
 import logging
 import os
-import resource
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ import xarray as xr
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from limits import largest_file
 
 from wavedask.cluster import connect
 from wavedask.errors import CorruptFileError, FileError, InputError, StoreError, StoreExistsError
@@ -75,17 +74,6 @@ def never(block_id: tuple[int, ...]) -> np.ndarray[Any, Any]:
 
 def files_of(folder: Path) -> dict[str, bytes]:
     return {str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
-
-
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """Let the disk refuse what is larger, as a quota would."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("where", ["synchronous", "threads", "cluster"])
