@@ -47,18 +47,15 @@ def test_integration_shows_the_accuracy(
     assert errors["frankot_chellappa"] > 1.0
 
 
-@pytest.mark.parametrize("engine", ["dense", "opencv"])
 def test_workers_show_points_per_second(
-    benchmark_main: Callable[[str], Callable[..., Any]],
-    capsys: pytest.CaptureFixture[str],
-    engine: str,
+    benchmark_main: Callable[[str], Callable[..., Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = benchmark_main("workers")(
-        ["--size", "128", "--frames", "2", "--repeat", "1", "--workers", "2", "--engine", engine]
+        ["--size", "128", "--frames", "2", "--repeat", "1", "--workers", "2"]
     )
-    assert [row.workers for row in rows] == [1, 2]
+    assert [row.workers for row in rows] == [1, 1, 2] * 2
     assert all(row.points_per_second > 0 for row in rows)
-    assert rows[0].efficiency == 1
+    assert [row.engine for row in rows if row.efficiency == 1] == ["dense", "opencv"]
     assert "points / s" in capsys.readouterr().out
 
 

@@ -17,6 +17,7 @@ from distributed import Client, LocalCluster, Worker, WorkerPlugin
 
 from wavedask.errors import ClusterError, InputError, WavedaskError
 from wavedask.kernels.warm import warm
+from wavedask.memory import keep_freed_memory
 from wavedask.outage import AGAIN
 
 LOOPBACK: Final = "127.0.0.1"
@@ -84,29 +85,30 @@ def limit_threads() -> Iterator[None]:
         cv2.setNumThreads(before)
 
 
-class ThreadLimits(WorkerPlugin):
-    """Apply :func:`limit_threads` inside the workers of a cluster.
+class WorkerSetup(WorkerPlugin):
+    """Apply :func:`limit_threads` and `keep_freed_memory` inside the workers of a cluster.
 
     Registered on a client, it reaches the workers there are and those that join later.
 
     Examples
     --------
     >>> with Client(processes=False, n_workers=1, dashboard_address=":0") as client:
-    ...     _ = client.register_plugin(ThreadLimits())
+    ...     _ = client.register_plugin(WorkerSetup())
     ...     client.submit(cv2.getNumThreads).result()
     1
     """
 
-    name = "wavedask-thread-limits"
+    name = "wavedask-worker-setup"
     # Several clients may share a cluster: the plugin of the first one stays.
     idempotent = True
 
     def setup(self, worker: Worker) -> None:
-        """Set the limits when a worker starts, and have the kernels ready."""
+        """Set the limits and the memory when a worker starts, and have the kernels ready."""
         for variable, value in WORKER_ENVIRONMENT.items():
             os.environ.setdefault(variable, value)
         self._limits = ExitStack()
         self._limits.enter_context(limit_threads())
+        keep_freed_memory()
         warm()
 
     def teardown(self, worker: Worker) -> None:
@@ -193,7 +195,7 @@ def local_client(
         ) as cluster,
         Client(cluster) as client,
     ):
-        client.register_plugin(ThreadLimits())
+        client.register_plugin(WorkerSetup())
         client.register_plugin(IgnoreInterrupts())
         yield client
 
@@ -241,6 +243,7 @@ def connect(
     elif address == THREADS:
         workers = cores() if workers is None else workers
         _check_workers(workers)
+        keep_freed_memory()
         with limit_threads(), dask.config.set(scheduler=THREADS, num_workers=workers):
             yield None
     elif address.startswith(SCHEMES):
@@ -298,7 +301,7 @@ def _running_scheduler(address: str, timeout: float) -> Client:
     try:
         client = Client(address, timeout=timeout)
         try:
-            client.register_plugin(ThreadLimits())
+            client.register_plugin(WorkerSetup())
         except BaseException:
             client.close()
             raise
