@@ -1,8 +1,9 @@
 """Speed of opening and reading: headers of many EDF files, raw frames, compressed HDF5.
 
 Run ``python benchmarks/reading.py``. What ``open_scan`` reads is compared with ``numpy.fromfile``
-on the same files, and with ``h5py`` in as many processes; both take turns, and the fastest
-turn of each counts: the others were disturbed by something else.
+on the same files, and with ``h5py`` in as many processes, both as plain programs and in tasks of
+Dask; they take turns, and the fastest turn of each counts: the others were disturbed by something
+else.
 Raw frames are read once with the page cache emptied of them, and once from the cache.
 """
 
@@ -10,7 +11,7 @@ import argparse
 import os
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -20,11 +21,13 @@ import h5py
 import hdf5plugin
 import numpy as np
 import xarray as xr
+from dask.base import compute
+from dask.delayed import delayed
 from distributed import Client
 from figures import add_write_option, show
 
 import wavedask as wd
-from wavedask.cluster import local_client
+from wavedask.cluster import connect, local_client
 from wavedask.io import open_scan
 from wavedask.simulate.writers import Exposure, FrameWriter
 
@@ -32,6 +35,8 @@ MOTORS: Final = 80
 """Motors in the header of a frame, as at a beamline of the ESRF."""
 SMALL: Final = (16, 16)
 """Shape of the frames whose headers are read: their pixels are not."""
+BATCH: Final = 8
+"""Frames of a task, where tasks shall be fewer."""
 MIB: Final = 2**20
 
 
@@ -68,19 +73,31 @@ def last_pixels(image: da.Array) -> da.Array:
     return last
 
 
-def best_seconds(
-    contenders: Sequence[Callable[[], object]], repeat: int, before: Callable[[], None]
-) -> list[float]:
-    """Time the contenders in turns; the first turn, which imports and compiles, does not count."""
-    times: list[list[float]] = [[] for _ in contenders]
+def compared(
+    kind: str,
+    contenders: Mapping[str, Callable[[], object]],
+    nbytes: int,
+    repeat: int,
+    before: Callable[[], None] = lambda: None,
+) -> list[Row]:
+    """Time contenders in turns, all against the first.
+
+    The first turn, which imports and compiles, does not count.
+    """
+    times: dict[str, list[float]] = {name: [] for name in contenders}
     for turn in range(repeat + 1):
-        for number, contender in enumerate(contenders):
+        for name, contender in contenders.items():
             before()
             begin = time.perf_counter()
             contender()
             if turn:
-                times[number].append(time.perf_counter() - begin)
-    return [min(series) for series in times]
+                times[name].append(time.perf_counter() - begin)
+    best = {name: min(series) for name, series in times.items()}
+    base = next(iter(best.values()))
+    return [
+        Row(f"{kind}, {name}", seconds, f"{nbytes / MIB / seconds:,.0f} MiB/s", base / seconds)
+        for name, seconds in best.items()
+    ]
 
 
 def headers(folder: str, files: int) -> Row:
@@ -103,17 +120,26 @@ def raw(folder: str, arguments: argparse.Namespace) -> list[Row]:
     files = sorted(Path(folder).glob("*.edf"))
     nbytes = shape[0] * shape[1] * 2
     work = last_pixels(open_scan(recording.source).image.data)
+    engine = xr.open_dataset(folder, engine="wavedask", progress=False)
+    # Motors would be picked anew with each frame, which takes longer than its pixels.
+    image = engine.image.reset_coords(drop=True)
 
     def read(path: Path) -> int:
         offset = path.stat().st_size - nbytes
         return int(np.fromfile(path, np.uint16, offset=offset)[-1])
 
-    def with_numpy() -> None:
+    def in_threads(reader: Callable[[Any], int], items: Iterable[Any]) -> None:
         with ThreadPoolExecutor(arguments.workers) as pool:
-            list(pool.map(read, files))
+            list(pool.map(reader, items))
 
-    def with_scan() -> None:
-        work.compute(scheduler="threads", num_workers=arguments.workers)
+    contenders: dict[str, Callable[[], object]] = {
+        "numpy.fromfile": lambda: in_threads(read, files),
+        "engine": lambda: in_threads(
+            lambda frame: int(image[frame].values[-1, -1]), range(arguments.frames)
+        ),
+        "numpy.fromfile in tasks of dask": lambda: compute(*map(delayed(read), files)),
+        "open_scan": work.compute,
+    }
 
     def forget() -> None:
         for path in files:
@@ -122,14 +148,10 @@ def raw(folder: str, arguments: argparse.Namespace) -> list[Row]:
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
             os.close(descriptor)
 
-    rows = []
-    for state, before in (("from disk", forget), ("from the page cache", lambda: None)):
-        base, ours = best_seconds((with_numpy, with_scan), arguments.repeat, before)
-        total = arguments.frames * nbytes / MIB
-        rows += [
-            Row(f"EDF {state}, numpy.fromfile", base, f"{total / base:,.0f} MiB/s", 1.0),
-            Row(f"EDF {state}, open_scan", ours, f"{total / ours:,.0f} MiB/s", base / ours),
-        ]
+    total = arguments.frames * nbytes
+    rows = compared("EDF from disk", contenders, total, arguments.repeat, forget)
+    rows += compared("EDF from the page cache", contenders, total, arguments.repeat)
+    engine.close()
     return rows
 
 
@@ -162,7 +184,8 @@ def compressed(folder: str, arguments: argparse.Namespace, client: Client, deep:
         chunks = (deep, *(shape if deep == 1 else (shape[0] // 8, shape[1] // 8)))
         file.create_dataset(dataset, data=frames, chunks=chunks, **hdf5plugin.Bitshuffle())
     work = last_pixels(wd.open_scan(path).image.data)
-    shares = np.array_split(np.arange(0, arguments.frames, deep), arguments.workers)
+    starts = np.arange(0, arguments.frames, deep)
+    shares = np.array_split(starts, arguments.workers)
     bounds = [(int(share[0]), int(share[-1]) + deep) for share in shares]
 
     def shared(read: Callable[..., int], *others: Any) -> None:
@@ -174,25 +197,22 @@ def compressed(folder: str, arguments: argparse.Namespace, client: Client, deep:
             ]
         )
 
-    def with_h5py() -> None:
-        shared(read_share, dataset)
+    def tasks() -> None:
+        parts = [(str(path), int(start), int(start) + deep, dataset) for start in starts]
+        client.gather(client.map(read_share, *zip(*parts, strict=True), pure=False))
 
-    def with_engine() -> None:
-        shared(engine_share, deep)
-
-    def with_scan() -> None:
-        client.compute(work).result()
-
-    base, engine, ours = best_seconds(
-        (with_h5py, with_engine, with_scan), arguments.repeat, lambda: None
-    )
-    total = arguments.frames * shape[0] * shape[1] * 2 / MIB
-    kind = f"bitshuffle-LZ4, chunks of {deep} frame{'s' if deep > 1 else ''}"
-    return [
-        Row(f"HDF5 {kind}, h5py", base, f"{total / base:,.0f} MiB/s", 1.0),
-        Row(f"HDF5 {kind}, engine", engine, f"{total / engine:,.0f} MiB/s", base / engine),
-        Row(f"HDF5 {kind}, open_scan", ours, f"{total / ours:,.0f} MiB/s", base / ours),
-    ]
+    contenders: dict[str, Callable[[], object]] = {
+        "h5py": lambda: shared(read_share, dataset),
+        "engine": lambda: shared(engine_share, deep),
+        "h5py in tasks of dask": tasks,
+        "open_scan": lambda: client.compute(work).result(),
+    }
+    if deep == 1:
+        batches = last_pixels(wd.open_scan(path, chunks={"frame": BATCH}).image.data)
+        contenders[f"open_scan, {BATCH} frames a task"] = lambda: client.compute(batches).result()
+    total = arguments.frames * shape[0] * shape[1] * 2
+    kind = f"HDF5 bitshuffle-LZ4, chunks of {deep} frame{'s' if deep > 1 else ''}"
+    return compared(kind, contenders, total, arguments.repeat)
 
 
 def measure(arguments: argparse.Namespace) -> list[Row]:
@@ -203,7 +223,8 @@ def measure(arguments: argparse.Namespace) -> list[Row]:
         for path in parts.values():
             path.mkdir()
         rows.append(headers(str(parts["headers"]), arguments.files))
-        rows += raw(str(parts["raw"]), arguments)
+        with connect("threads", workers=arguments.workers):
+            rows += raw(str(parts["raw"]), arguments)
         with local_client(arguments.workers) as client:
             for deep in (1, 4):
                 rows += compressed(str(parts["hdf5"]), arguments, client, deep)

@@ -17,7 +17,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-import dask
 import dask.array as da
 import numpy as np
 import xarray as xr
@@ -29,7 +28,7 @@ from reading import last_pixels
 from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 
 import wavedask as wd
-from wavedask.cluster import limit_threads
+from wavedask.cluster import connect
 from wavedask.layout import COMPRESSOR, FORMAT, FORMAT_VERSION, create
 from wavedask.places import place_of
 from wavedask.simulate import displaced_pair
@@ -235,7 +234,7 @@ def query(arguments: argparse.Namespace, folder: Path) -> list[Row]:
 
 def peak(side: int, frames: int, folder: Path) -> float:
     """Write a store, and tell the peak memory of this process so far, in MiB."""
-    with limit_threads(), dask.config.set(scheduler="threads", num_workers=2):
+    with connect("threads", workers=2):
         maps = da.map_blocks(
             lambda block_id: np.random.default_rng(block_id).random((1, side, side), np.float32),
             chunks=((1,) * frames, (side,), (side,)),
@@ -274,7 +273,7 @@ def main(argv: Sequence[str] | None = None) -> list[Row]:
     add_write_option(parser)
     arguments = parser.parse_args(argv)
     rows: list[Row] = []
-    with tempfile.TemporaryDirectory() as folder, limit_threads():
+    with tempfile.TemporaryDirectory() as folder, connect("threads"):
         if arguments.parts == ["peak"]:
             print(peak(arguments.size, arguments.run, Path(folder)))
             return rows
