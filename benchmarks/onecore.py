@@ -20,6 +20,7 @@ from numba import njit
 
 import wavedask as wd
 from wavedask.kernels import refine
+from wavedask.memory import keep_freed_memory
 from wavedask.simulate import displaced_pair
 
 FloatArray = npt.NDArray[np.float32]
@@ -96,9 +97,10 @@ def one_thread() -> Iterator[None]:
 
 
 def pin(core: int) -> None:
-    """Keep this process on one core."""
+    """Keep this process on one core, and prepare it as a worker is."""
     os.sched_setaffinity(0, {core})
     cv2.setNumThreads(1)
+    keep_freed_memory()
 
 
 @contextmanager
