@@ -6,9 +6,11 @@ import os
 import resource
 import subprocess
 import sys
+import time
 
 import dask
 import pytest
+from distributed import get_worker
 
 from wavedask.cluster import connect, local_client
 
@@ -35,6 +37,28 @@ def test_workers_use_freed_memory_again() -> None:
     assert environment["MALLOC_TRIM_THRESHOLD_"] == 65536, "there is nothing to mend any more"
     with local_client(1) as client:
         assert client.submit(faults_of_the_next_array).result() < PAGES / 10
+
+
+def fill(share: float) -> float:
+    """Take and free memory up to a share of the worker's limit; tell the share."""
+    worker = get_worker()
+    limit = worker.memory_manager.memory_limit or 0
+    blocks = []
+    while worker.monitor.get_process_memory() < share * limit:
+        blocks.append(bytearray(b"1") * 2**22)
+    # What lies above them stays: the heap cannot shrink.
+    vars(worker)["above"] = bytearray(b"1") * 100_000
+    del blocks
+    return float(worker.monitor.get_process_memory() / limit)
+
+
+def test_a_worker_close_to_its_limit_gives_it_back() -> None:
+    with local_client(1, memory_limit="1 GiB") as client:
+        kept = client.submit(fill, 0.86).result()
+        # Dask starts no task above 0.8, and kills the worker above 0.95.
+        assert kept > 0.8
+        time.sleep(1)  # it looks ten times a second
+        assert client.submit(pow, 2, 3).result(timeout=60) == 8
 
 
 def test_so_do_the_threads_of_a_process() -> None:

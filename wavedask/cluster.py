@@ -14,10 +14,11 @@ import dask
 import zarr
 from dask.system import cpu_count
 from distributed import Client, LocalCluster, Worker, WorkerPlugin
+from tornado.ioloop import PeriodicCallback
 
 from wavedask.errors import ClusterError, InputError, WavedaskError
 from wavedask.kernels.warm import warm
-from wavedask.memory import keep_freed_memory
+from wavedask.memory import give_back_freed_memory, keep_freed_memory
 from wavedask.outage import AGAIN
 
 LOOPBACK: Final = "127.0.0.1"
@@ -40,6 +41,13 @@ WORKER_CONFIG: Final = {
     "distributed.worker.profile.enabled": False,
 }
 """Configuration of the workers that are started here."""
+
+KEPT_SHARE: Final = 0.5
+"""Share of a worker's memory limit above which freed memory is not kept.
+
+Dask writes results to disk above 0.6 and starts no task above 0.8, until memory is given back.
+"""
+WATCH_MILLISECONDS: Final = 500
 
 ZARR_LIMITS: Final = {"async.concurrency": 4, "threading.max_workers": 4}
 """Concurrent requests and codec threads of Zarr in one process; by default 10 requests a task."""
@@ -108,12 +116,22 @@ class WorkerSetup(WorkerPlugin):
             os.environ.setdefault(variable, value)
         self._limits = ExitStack()
         self._limits.enter_context(limit_threads())
-        keep_freed_memory()
+        if keep_freed_memory() and worker.memory_manager.memory_limit:
+            watch = PeriodicCallback(lambda: _relieve(worker), WATCH_MILLISECONDS)
+            watch.start()
+            self._limits.callback(watch.stop)
         warm()
 
     def teardown(self, worker: Worker) -> None:
         """Lift the limits when it ends: it may have lived in the user's own process."""
         self._limits.close()
+
+
+def _relieve(worker: Worker) -> None:
+    """Give kept memory back before Dask spills results, or pauses the worker for ever."""
+    limit = worker.memory_manager.memory_limit
+    if limit and worker.monitor.get_process_memory() > KEPT_SHARE * limit:
+        give_back_freed_memory()
 
 
 class IgnoreInterrupts(WorkerPlugin):
