@@ -167,6 +167,15 @@ def test_nothing_is_overwritten_and_nothing_half_is_left(tmp_path: Path) -> None
     assert not list(tmp_path.iterdir())
 
 
+def test_coordinates_may_lie_in_other_blocks_than_maps(tmp_path: Path) -> None:
+    lazy = result()
+    motor = lazy.lens_x.copy(data=lazy.lens_x.variable.chunk({"frame": 3}).data)
+    to_nexus(lazy.assign_coords(lens_x=motor), tmp_path / "out.h5")
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert file["entry/wavefront/lens_x"][:].tolist() == [0.0, 0.5, 1.0]
+        np.testing.assert_array_equal(file["entry/wavefront/wavefront"][:], VALUES)
+
+
 def test_maps_are_tiff_with_their_meaning(tmp_path: Path) -> None:
     files = to_tiff(result(), tmp_path / "maps", variables=["wavefront", "flat"])
     assert sorted(f.name for f in files) == [

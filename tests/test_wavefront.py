@@ -122,6 +122,21 @@ def test_the_result_is_lazy_and_independent_of_the_chunks() -> None:
     xr.testing.assert_identical(result.compute(), expected)
 
 
+def test_motors_stay_in_memory_so_that_a_query_computes_nothing() -> None:
+    tracking = lens_tracking()
+    lazy = tracking.assign(
+        {
+            name: array.copy(data=array.variable.chunk({"frame": 1}).data)
+            for name, array in tracking.data_vars.items()
+        }
+    )
+    with forbid_computing():
+        result = wavefront(lazy, distance=DISTANCE, pixel_size=PIXEL, energy=17.0)
+        lens = fit_lens(result, delta=1e-6)
+        assert lens.wave.query("lens_x > 0.4").sizes["frame"] == (tracking.lens_x > 0.4).sum()
+        assert result.wave.nearest(lens_x=1.0, tolerance=0.01).lens_x == 1.0
+
+
 @pytest.mark.parametrize("mark", ["displacement_y", "uncertainty_x"])
 def test_a_marked_pixel_has_no_slope_and_bends_nothing(mark: str) -> None:
     tracking = lens_tracking()

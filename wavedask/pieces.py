@@ -43,8 +43,9 @@ def pieces(dataset: xr.Dataset) -> Iterator[dict[str, slice]]:
     dims = [str(dim) for dim in dataset.dims if dim not in (Y, X)]
     sizes = {}
     for dim in dims:
-        lazy = [array for array in dataset.data_vars.values() if dim in array.dims and array.chunks]
-        step = min((max(array.chunksizes[dim]) for array in lazy), default=dataset.sizes[dim])
+        # Of the variables: DataArray.chunksizes refuses coordinates in other blocks.
+        lazy = [a.variable for a in dataset.data_vars.values() if dim in a.dims and a.chunks]
+        step = min((max(one.chunksizes[dim]) for one in lazy), default=dataset.sizes[dim])
         sizes[dim] = [
             slice(start, min(start + step, dataset.sizes[dim]))
             for start in range(0, dataset.sizes[dim], step)

@@ -242,4 +242,6 @@ def one_chunk_per_map(array: xr.DataArray) -> xr.DataArray:
     """
     if array.chunks is None:
         return array
-    return array.chunk({dim: -1 if dim in (Y, X) else 1 for dim in array.dims})
+    sizes = {dim: -1 if dim in (Y, X) else 1 for dim in array.dims}
+    # Of the variable: DataArray.chunk() would make the coordinates lazy, too.
+    return array.copy(deep=False, data=array.variable.chunk(sizes).data)

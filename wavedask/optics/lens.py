@@ -232,7 +232,8 @@ def _checked(wf: xr.Dataset) -> tuple[xr.DataArray, float]:
         )
     distance = in_range("distance", wf.attrs[DISTANCE], low=1e-4, high=1e4, unit=METRE)
     if surface.chunks is not None:
-        surface = surface.chunk({Y: -1, X: -1})
+        # Of the variable: DataArray.chunk() would make the coordinates lazy, too.
+        surface = surface.copy(deep=False, data=surface.variable.chunk({Y: -1, X: -1}).data)
     return surface.transpose(..., Y, X), distance
 
 
