@@ -4,7 +4,7 @@ import csv
 import json
 import tracemalloc
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import dask
 import dask.array as da
@@ -14,12 +14,13 @@ import pytest
 import silx.io
 import tifffile
 import xarray as xr
+import zarr
 from limits import largest_file
 from silx.io.nxdata import NXdata, get_default
 
 import wavedask as wd
 from wavedask.errors import InputError, StoreError
-from wavedask.export import to_csv, to_tiff
+from wavedask.export import export_store, to_csv, to_tiff
 from wavedask.nexus import to_nexus
 
 VALUES = np.random.default_rng(0).standard_normal((3, 6, 5)).astype("f4")
@@ -208,7 +209,76 @@ def test_scalars_are_a_table_that_opens_as_motors(tmp_path: Path) -> None:
     assert rows[0]["time"].startswith("2026-11-22T10:00")
 
 
+def test_durations_are_text_in_every_format(tmp_path: Path) -> None:
+    data = result().assign_coords(since=("frame", np.arange(3) * np.timedelta64(90, "s")))
+    table = to_csv(data, tmp_path / "a.csv").read_text().splitlines()
+    assert "P0DT0H1M30S" in table[2]
+    with h5py.File(to_nexus(data, tmp_path / "a.h5")) as file:
+        assert file["entry/instrument/positioners/since"].asstr()[1] == "P0DT0H1M30S"
+    (first, *_) = to_tiff(data, tmp_path / "maps", variables="wavefront")
+    assert first.name == "wavefront_0000.tif"
+
+
+def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert to_nexus(result(), "~/a.h5") == tmp_path / "a.h5"
+    assert to_csv(result(), "~/a.csv") == tmp_path / "a.csv"
+    assert to_tiff(result(), "~/maps")[0].parent == tmp_path / "maps"
+    assert (tmp_path / "a.h5").exists()
+
+
+def test_a_folder_that_is_a_file_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match=r"a\.h5 cannot be written"):
+        to_nexus(result(), tmp_path / "file" / "a.h5")
+
+
+def exported(store: Path, output: Path, **options: Any) -> dict[str, str]:
+    return dict(export_store(str(store), output, **options))
+
+
+@pytest.fixture
+def half(tmp_path: Path) -> Path:
+    """A store whose last frame is not complete."""
+    path = tmp_path / "half.zarr"
+    wd.write_store(path, result().drop_vars("complete"), settings={})
+    ledger = zarr.open_array(str(path), path="complete", mode="r+")
+    ledger[2] = False
+    return path
+
+
+def test_no_condition_lets_a_frame_in_that_is_not_complete(half: Path, tmp_path: Path) -> None:
+    rows = exported(half, tmp_path / "a.csv", where="lens_x >= 0 or lens_x < 2")
+    assert rows["frames"] == "2 of 3"
+    for where in ("lens_x > 9) or (lens_x < 9", ""):
+        with pytest.raises(InputError, match="condition '"):
+            exported(half, tmp_path / "b.csv", where=where)
+
+
+def test_only_what_a_format_holds_is_said_to_be_written(half: Path, tmp_path: Path) -> None:
+    assert exported(half, tmp_path / "a.csv")["variables"] == "radius"
+    assert exported(half, tmp_path / "a")["variables"] == "flat, slope_y, wavefront"
+    with pytest.raises(InputError, match="wavefront cannot be exported as csv"):
+        exported(half, tmp_path / "b.csv", variables=["wavefront", "radius"])
+    with pytest.raises(InputError, match="radius cannot be exported as tiff"):
+        exported(half, tmp_path / "b", variables=["wavefront", "radius"])
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.txt", "run_0.5mm"])
+def test_an_ending_of_another_format_is_not_given_to_nexus(
+    half: Path, tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(InputError, match="names no format"):
+        exported(half, tmp_path / name)
+    assert exported(half, tmp_path / name, file_format="tiff")["format"] == "tiff"
+
+
 def test_what_cannot_be_exported(tmp_path: Path) -> None:
+    for export in (to_nexus, to_tiff, to_csv):
+        with pytest.raises(InputError, match="the data is a DataArray"):
+            export(cast("xr.Dataset", result().wavefront), tmp_path / "a")
+    with pytest.raises(InputError, match="the maps have sizes"):
+        to_tiff(result().isel(frame=slice(0)), tmp_path / "a")
     with pytest.raises(InputError, match="nothing to plot"):
         to_nexus(result()[["time"]], tmp_path / "a")
     with pytest.raises(InputError, match="nothing to plot"):

@@ -4,7 +4,7 @@ import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import tifffile
@@ -12,6 +12,7 @@ import xarray as xr
 
 from wavedask.conventions import COMPLETE, FRAME, LONG_NAME, UNITS, X, Y
 from wavedask.errors import InputError
+from wavedask.images import dataset_of
 from wavedask.nexus import to_nexus
 from wavedask.pieces import draft, part, pieces, plain
 from wavedask.progress import progress_bar
@@ -19,12 +20,23 @@ from wavedask.provenance import as_json
 from wavedask.queries import select
 from wavedask.store import open_store
 
+NEXUS: Final = "nexus"
+TIFF: Final = "tiff"
+CSV: Final = "csv"
+"""Formats of an export."""
+ENDINGS: Final = {
+    "": TIFF,
+    ".csv": CSV,
+    **dict.fromkeys((".h5", ".hdf5", ".hdf", ".nxs", ".nx"), NEXUS),
+}
+"""Formats by the ending of what is written; TIFF files go into a folder."""
+
 
 def to_tiff(
     dataset: xr.Dataset,
     path: str | Path,
     *,
-    variables: Sequence[str] | None = None,
+    variables: str | Sequence[str] | None = None,
     progress: bool | None = None,
 ) -> list[Path]:
     """Write maps as TIFF files of 32-bit floating-point numbers, one per variable and frame.
@@ -37,7 +49,7 @@ def to_tiff(
         A result or a scan.
     path : str or Path
         A folder; it must not exist. Files are called ``wavefront_0003.tif``.
-    variables : sequence of str, optional
+    variables : str or sequence of str, optional
         Maps to write; by default all with the dimensions ``y`` and ``x``.
     progress : bool, optional
         Whether to show a bar; by default on a terminal only.
@@ -50,7 +62,7 @@ def to_tiff(
     Raises
     ------
     InputError
-        A variable that is not a map, or no map at all.
+        No dataset, a variable that is not a map, no map at all, or no frames.
     StoreError
         A folder that exists or cannot be written.
 
@@ -62,13 +74,17 @@ def to_tiff(
     ...     [file.name for file in to_tiff(wf, f"{folder}/maps")]
     ['wavefront_0000.tif']
     """
-    maps = {str(name) for name, array in dataset.data_vars.items() if {Y, X} <= {*array.dims}}
-    chosen = sorted(maps) if variables is None else list(variables)
+    arrays = dataset_of(dataset).data_vars.items()
+    maps = {str(name) for name, array in arrays if {Y, X} <= {*array.dims}}
+    named = [variables] if isinstance(variables, str) else variables
+    chosen = sorted(maps) if named is None else list(named)
     if not chosen or set(chosen) - maps:
         raise InputError(
             f"variables are {chosen}", f"Give maps: {', '.join(sorted(maps)) or 'there are none'}."
         )
-    target = Path(path).absolute()
+    if not all(dataset[chosen].sizes.values()):
+        raise InputError(f"the maps have sizes {dict(dataset[chosen].sizes)}", "Give some frames.")
+    target = Path(path).expanduser().absolute()
     files = []
     picked = dataset[chosen]
     parts = list(pieces(picked))
@@ -106,7 +122,7 @@ def to_csv(dataset: xr.Dataset, path: str | Path) -> Path:
     Raises
     ------
     InputError
-        Data without frames.
+        No dataset, or one without frames.
     StoreError
         A file that exists or cannot be written.
 
@@ -122,12 +138,12 @@ def to_csv(dataset: xr.Dataset, path: str | Path) -> Path:
     0,0.0,5e-05
     1,0.5,4.9e-05
     """
-    if not dataset.sizes.get(FRAME):
+    if not dataset_of(dataset).sizes.get(FRAME):
         raise InputError("the dataset has no frames", "Give a result along frame.")
     scalars = [
         array
         for name, array in [*dataset.coords.items(), *dataset.data_vars.items()]
-        if not set(array.dims) - {FRAME} and name != FRAME
+        if _is_column(array) and name != FRAME
     ]
     table = xr.Dataset({array.name: array.variable for array in scalars}).compute()
     columns: dict[str, Any] = {FRAME: np.arange(dataset.sizes[FRAME])}
@@ -135,7 +151,7 @@ def to_csv(dataset: xr.Dataset, path: str | Path) -> Path:
         unit = str(variable.attrs.get(UNITS, "1"))
         heading = f"{name}" if unit in ("1", "unknown") else f"{name} [{unit}]"
         columns[heading] = np.broadcast_to(plain(variable.values), (dataset.sizes[FRAME],))
-    target = Path(path).absolute()
+    target = Path(path).expanduser().absolute()
     with draft(target) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
@@ -174,38 +190,76 @@ def export_store(
     Raises
     ------
     InputError
-        A variable that is not there, or no frames.
+        A variable that is not there or that the format does not hold, no frames, or an ending
+        that names no format.
     StoreError
         A store that cannot be read, an output that exists or cannot be written.
     """
-    chosen = file_format or {".csv": "csv", "": "tiff"}.get(output.suffix.lower(), "nexus")
-    data = open_store(store)
-    unknown = set(variables) - {*data.data_vars}
+    chosen = file_format or _format_of(output)
+    stored = open_store(store)
+    unknown = set(variables) - {*stored.data_vars}
     if unknown:
         raise InputError(
             f"{store} has no variable {', '.join(sorted(unknown))}",
-            f"It has {', '.join(sorted(map(str, data.data_vars)))}.",
+            f"It has {', '.join(sorted(map(str, stored.data_vars)))}.",
         )
-    frames = data.sizes[FRAME]
-    data = select(data, f"{COMPLETE.name} and ({where})" if where else COMPLETE.name)
+    data = select(stored, COMPLETE.name)
+    if where is not None:
+        # By itself: a part of a longer condition could mean something else there.
+        data = select(data, where)
     if not data.sizes[FRAME]:
         raise InputError(
-            f"no complete frame of {store} meets the condition {where!r}",
+            f"no complete frame of {store}" + (f" meets the condition {where!r}" if where else ""),
             "'wavedask info' shows frames and ranges of the motors.",
         )
+    held = _held(data, chosen)
+    if set(variables) - set(held):
+        raise InputError(
+            f"{', '.join(sorted(set(variables) - set(held)))} cannot be exported as {chosen}",
+            "TIFF holds maps, CSV what is one number per frame, NeXus everything.",
+        )
+    written = [name for name in held if not variables or name in variables]
     picked = data[list(variables)] if variables else data
-    if chosen == "nexus":
+    if chosen == NEXUS:
         to_nexus(picked, output)
-    elif chosen == "tiff":
+    elif chosen == TIFF:
         to_tiff(picked, output)
     else:
         to_csv(picked, output)
     return [
-        ("frames", f"{data.sizes[FRAME]} of {frames}"),
-        ("variables", ", ".join(sorted(map(str, picked.data_vars)))),
+        ("frames", f"{data.sizes[FRAME]} of {stored.sizes[FRAME]}"),
+        ("variables", ", ".join(sorted(written)) or "none, only coordinates"),
         ("format", chosen),
         ("written", str(output.absolute())),
     ]
+
+
+def _format_of(output: Path) -> str:
+    """Format that the ending of a path names."""
+    ending = output.suffix.lower()
+    if ending not in ENDINGS:
+        raise InputError(
+            f"the ending of {output} names no format",
+            "Give .h5 or .nxs for NeXus, .csv for a table, a folder without an ending for TIFF "
+            "maps, or --format.",
+        )
+    return ENDINGS[ending]
+
+
+def _held(data: xr.Dataset, file_format: str) -> list[str]:
+    """Variables that a format can hold."""
+    if file_format == NEXUS:
+        return [str(name) for name in data.data_vars]
+    return [
+        str(name)
+        for name, array in data.data_vars.items()
+        if (_is_column(array) if file_format == CSV else {Y, X} <= {*array.dims})
+    ]
+
+
+def _is_column(array: xr.DataArray) -> bool:
+    """Whether there is one value per frame, or one for all."""
+    return not set(array.dims) - {FRAME}
 
 
 def _write_maps(folder: Path, name: str, array: xr.DataArray, piece: dict[str, slice]) -> list[str]:

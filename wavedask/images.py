@@ -1,4 +1,4 @@
-"""What a function accepts as images: a scan, or a labelled array; and what makes two a pair."""
+"""What a function accepts: images or a whole dataset; and what makes two images a pair."""
 
 from typing import Final
 
@@ -44,6 +44,29 @@ def image_of(images: xr.DataArray | xr.Dataset, name: str) -> xr.DataArray:
             f"Rename them to ({Y}, {X}) or ({FRAME}, {Y}, {X}).",
         )
     return images.transpose(..., Y, X)
+
+
+def dataset_of(data: object) -> xr.Dataset:
+    """Return a dataset, and refuse what is none: an array alone says nothing of what it belongs to.
+
+    Raises
+    ------
+    InputError
+        Something else.
+
+    Examples
+    --------
+    >>> dataset_of(xr.DataArray([1.0], dims="frame", name="radius"))
+    Traceback (most recent call last):
+        ...
+    wavedask.errors.InputError: the data is a DataArray. Give a dataset: data.to_dataset(...) ...
+    """
+    if isinstance(data, xr.Dataset):
+        return data
+    raise InputError(
+        f"the data is a {type(data).__name__}",
+        "Give a dataset: data.to_dataset(name=...) makes one of a DataArray.",
+    )
 
 
 def check_alike(sample: xr.DataArray, reference: xr.DataArray) -> None:

@@ -22,6 +22,7 @@ from wavedask.conventions import (
     Y,
 )
 from wavedask.errors import InputError
+from wavedask.images import dataset_of
 from wavedask.pieces import draft, part, pieces, plain
 from wavedask.progress import progress_bar
 from wavedask.provenance import as_json, versions
@@ -68,7 +69,8 @@ def to_nexus(
     Raises
     ------
     InputError
-        Nothing to plot, a compression that is not known, or a dimension without a size.
+        No dataset, nothing to plot, a compression that is not known, or a dimension without a
+        size.
     StoreError
         A file that exists or cannot be written.
 
@@ -81,10 +83,10 @@ def to_nexus(
     ...         file["entry"].attrs["default"], file["entry/wavefront"].attrs["signal"]
     ('wavefront', 'wavefront')
     """
-    maps = _plottable(dataset)
+    maps = _plottable(dataset_of(dataset))
     if compression not in (None, "gzip"):
         raise InputError(f"compression is {compression!r}", "Give 'gzip', or None.")
-    target = Path(path).absolute()
+    target = Path(path).expanduser().absolute()
     with draft(target) as unfinished, HDF5Sink(unfinished) as sink:
         file = sink.file
         file.attrs.update(NX_class="NXroot", default="entry")

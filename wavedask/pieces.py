@@ -4,12 +4,13 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from wavedask.conventions import X, Y
@@ -35,7 +36,9 @@ def draft(target: Path) -> Iterator[Path]:
         if draft.is_dir():
             shutil.rmtree(draft, ignore_errors=True)
         else:
-            draft.unlink(missing_ok=True)
+            # Where there is no folder there is no draft: the error above says why.
+            with suppress(FileNotFoundError, NotADirectoryError):
+                draft.unlink()
 
 
 def pieces(dataset: xr.Dataset) -> Iterator[dict[str, slice]]:
@@ -64,10 +67,13 @@ def part(dataset: xr.Dataset, piece: dict[str, slice]) -> xr.Dataset:
 
 
 def plain(values: Any) -> Any:
-    """Express values in what files have: times as text, truth as small whole numbers."""
+    """Express values in what files have: times as text (ISO 8601), truth as small whole numbers."""
     array = np.asarray(values)
     if array.dtype.kind == "M":
         array = np.asarray(np.datetime_as_string(array), dtype=object)
+    elif array.dtype.kind == "m":
+        texts = [pd.Timedelta(one).isoformat() for one in array.ravel()]
+        array = np.asarray(texts, dtype=object).reshape(array.shape)
     elif array.dtype.kind == "b":
         array = array.astype(np.int8)
     elif array.dtype.kind in "TU":

@@ -94,7 +94,7 @@ def history(store: str, verify: bool) -> None:
     "--format",
     "file_format",
     type=click.Choice(["nexus", "tiff", "csv"]),
-    help="By default by the ending: .csv, a folder without one for TIFF maps, else NeXus.",
+    help="By default by the ending: .csv, .h5 or .nxs, a folder without one for TIFF maps.",
 )
 @click.option("--where", metavar="CONDITION", help="Frames, such as 'lens_x > 0 and energy < 18'.")
 @click.option("--variable", "variables", multiple=True, help="Only this; may be repeated.")
