@@ -99,6 +99,22 @@ def test_new_frames_are_appended_and_known_ones_are_not_computed(tmp_path: Path)
     assert plain.sizes == {"frame": 5, "y": 6, "x": 5}
 
 
+def test_motors_whose_names_hold_blanks_grow_as_others_do(tmp_path: Path) -> None:
+    path = tmp_path / "r.zarr"
+    slit = {"slit 1": ((), 3.0, MOTOR)}
+    there = {"lens x": ("frame", [0.5, 0.6], MOTOR), **slit}
+    here = {"lens x": ("frame", [0.7], MOTOR), **slit, "slit 2": ("frame", [4.0], MOTOR)}
+    write(path, scan([0, 1]).assign_coords(there))
+    write(path, scan([2]).assign_coords(here))
+    stored = open_store(path)
+    assert stored["lens x"].values.tolist() == [0.5, 0.6, 0.7]
+    assert stored["slit 1"].item() == 3.0
+    np.testing.assert_array_equal(stored["slit 2"], [np.nan, np.nan, 4.0])
+    assert {"lens x", "slit 1", "slit 2"} <= set(stored.coords)
+    assert stored["slit 2"].attrs == MOTOR
+    assert stored.wave.query("`slit 2` == 4 and `lens x` > 0.65").sizes["frame"] == 1
+
+
 @given(
     steps=st.lists(st.lists(st.integers(0, 11), min_size=1, unique=True), min_size=1, max_size=4),
     block=st.integers(1, 4),

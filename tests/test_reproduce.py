@@ -117,6 +117,10 @@ def test_what_was_not_written_by_run_says_so(tmp_path: Path) -> None:
     assert "Be" in caught.value.remedy
     with pytest.raises(StoreError, match="not a wavedask result store"):
         experiments_of(tmp_path, output="x")
+    with pytest.raises(StoreError, match=r"r\.zarr is the store itself"):
+        experiments_of(path, output=f"{tmp_path}/../{tmp_path.name}/r.zarr")
+    with pytest.raises(StoreError, match=r"none\.zarr is not there"):
+        experiments_of(tmp_path / "none.zarr", output="x")
     assert "Be" in invoke("history", path).output
     assert invoke("run").exit_code == 2
     assert invoke("run", "--from", path).exit_code == 2

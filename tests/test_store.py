@@ -253,8 +253,59 @@ def test_what_variables_share_is_computed_once(tmp_path: Path) -> None:
 
 def test_nothing_lazy_is_complete_at_once(tmp_path: Path) -> None:
     expected = scan().compute()
+    first = write_store(tmp_path / "r.zarr", expected, settings={})
+    assert (first.written, first.kept) == (6, 0)
     assert write_store(tmp_path / "r.zarr", expected, settings={}).written == 0
     assert_same(open_store(tmp_path / "r.zarr"), expected)
+
+
+@pytest.mark.parametrize("name", ["lens x", " lens", "lens\nx", "µ", "2theta", "a.b", "in"])
+def test_a_motor_of_any_name_stays_a_coordinate(name: str, tmp_path: Path) -> None:
+    motor = ("frame", [0.0, 1.0, 2.0], {"units": "mm", "role": "motor"})
+    data = scan(frames=3).assign_coords({name: motor})
+    write_store(tmp_path / "r.zarr", data, settings={})
+    stored = open_store(tmp_path / "r.zarr")
+    assert_same(stored, data)
+    assert stored[name].attrs == motor[2]
+    assert stored.wave.query(f"`{name}` > 0.5").sizes["frame"] == 2
+    assert write_store(tmp_path / "r.zarr", data, settings={}).written == 0
+
+
+@pytest.mark.parametrize("name", ["stage/x", "", ".", "..", "zarr.json", 3])
+def test_a_name_that_zarr_cannot_hold_is_refused(name: Any, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="a name that Zarr cannot hold"):
+        write_store(
+            tmp_path / "r.zarr", scan().assign_coords({name: ("frame", np.arange(6))}), settings={}
+        )
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_durations_and_times_are_found_again(unit: str, tmp_path: Path) -> None:
+    since = (np.arange(6) * 1000).astype(f"timedelta64[{unit}]")
+    times = np.datetime64("2026-11-22T10:00").astype(f"datetime64[{unit}]") + since
+    data = scan().assign_coords(since=("frame", since), at=("frame", times))
+    write_store(tmp_path / "r.zarr", data, settings={})
+    stored = open_store(tmp_path / "r.zarr")
+    np.testing.assert_array_equal(stored["since"], since)
+    np.testing.assert_array_equal(stored["at"], times)
+    assert write_store(tmp_path / "r.zarr", data, settings={}).written == 0
+
+
+def test_one_input_is_as_good_as_a_list_of_one(tmp_path: Path) -> None:
+    file = tmp_path / "a.edf"
+    file.write_text("raw")
+    given: list[Any] = [file, str(file), [file]]
+    for number, inputs in enumerate(given):
+        write_store(tmp_path / f"{number}.zarr", scan(frames=1), settings={}, inputs=inputs)
+        (entry,) = open_store(tmp_path / f"{number}.zarr").attrs["inputs"]
+        assert entry["path"] == str(file)
+
+
+def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert write_store("~/r.zarr", scan(frames=1), settings={}).path == tmp_path / "r.zarr"
+    assert open_store("~/r.zarr").sizes["frame"] == 1
 
 
 def test_a_result_read_from_a_store_can_be_stored(tmp_path: Path) -> None:
@@ -393,6 +444,11 @@ def test_datasets_that_cannot_be_stored(tmp_path: Path) -> None:
         write_store(path, scan().assign(word=("frame", word)), settings={})
     with pytest.raises(InputError, match="reference is a object"):
         write_store(path, scan(), settings={"reference": object()})
+    untyped: Any = write_store
+    with pytest.raises(InputError, match="settings is a list"):
+        untyped(path, scan(), settings=["window"])
+    with pytest.raises(InputError, match="the data is a DataArray"):
+        untyped(path, scan().slope_y, settings={})
     assert not list(tmp_path.iterdir())
 
 

@@ -24,6 +24,7 @@ from wavedask.comparison import (
 from wavedask.conventions import COMPLETE, FRAME, SCAN, SOURCE_FILE, SOURCE_INDEX
 from wavedask.errors import InputError
 from wavedask.layout import (
+    BLANK_NAME,
     INPUTS,
     RUNS,
     SETTINGS,
@@ -32,6 +33,7 @@ from wavedask.layout import (
     along_frames,
     array,
     encodings,
+    has_blank,
     settled,
 )
 from wavedask.places import Place
@@ -198,8 +200,12 @@ def grow_store(
         )
         array(group, COMPLETE.name)[before:total] = np.zeros(found.gained, bool)
         _add_arrays(place, xr.Dataset(unknown))
-        names = [*map(str, stored.variables), *map(str, unknown)]
-        place.commit(attributes, names, coordinates=list(map(str, unknown)))
+        added_names = list(map(str, unknown))
+        place.commit(
+            attributes,
+            [*map(str, stored.variables), *added_names],
+            coordinates=[name for name in added_names if not has_blank(name)],
+        )
 
 
 def merged_inputs(there: list[Any], here: list[Any]) -> list[Any]:
@@ -246,6 +252,8 @@ def _add_arrays(place: Place, dataset: xr.Dataset) -> None:
     """Add arrays without touching the attributes of the group, as `Dataset.to_zarr` would."""
     for name, variable in dataset.variables.items():
         variable.attrs = as_json(variable.attrs, where=f"attributes of {name}")
+        if has_blank(str(name)):
+            variable.attrs[BLANK_NAME] = True
     memory = MemoryStore()
     dataset.to_zarr(memory, zarr_format=3, consolidated=False, encoding=encodings(dataset))
 

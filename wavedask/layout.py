@@ -28,6 +28,8 @@ STILL: Final = "stands_still"
 
 In a store that may grow it lies along frame: the next scan may have another value.
 """
+BLANK_NAME: Final = "coordinate_with_blank"
+"""Attribute of a coordinate whose name holds blanks, which divide the list of the others."""
 SETTINGS: Final = "settings"
 INPUTS: Final = "inputs"
 SHARED: Final = "shared"
@@ -78,7 +80,8 @@ def read_arrays(place: Place) -> xr.Dataset:
         dataset: xr.Dataset = xr.open_zarr(
             place.open(read_only=True), consolidated=consolidated, chunks={}
         )
-        dataset = dataset.set_coords(COMPLETE.name)
+        apart = [name for name, v in dataset.variables.items() if v.attrs.pop(BLANK_NAME, False)]
+        dataset = dataset.set_coords([COMPLETE.name, *apart])
         # Small, and needed here: a cluster would only be in the way.
         with dask.config.set(scheduler="synchronous"):
             for coordinate in dataset.coords.values():
@@ -106,6 +109,11 @@ def _samples(variable: xr.Variable) -> list[int]:
     if values.dtype.kind == "f":
         differs &= ~(np.isnan(values[1:]) & np.isnan(values[:-1]))
     return [0, *(np.flatnonzero(differs) + 1).tolist()]
+
+
+def has_blank(name: str) -> bool:
+    """Whether a name cannot stand in a list that is divided by blanks."""
+    return name.split() != [name]
 
 
 def along_frames(dataset: xr.Dataset) -> xr.Dataset:
@@ -148,6 +156,10 @@ def create(
     eager.attrs = {DRAFT: uuid.uuid4().hex}
     for name, variable in eager.variables.items():
         variable.attrs = as_json(variable.attrs, where=f"attributes of {name}")
+    apart = [name for name in map(str, eager.coords) if has_blank(name) and name not in eager.dims]
+    for name in apart:
+        eager[name].attrs[BLANK_NAME] = True
+    eager = eager.reset_coords(apart)
     # A folder is renamed when it is whole; in an object store the attributes are written last.
     hidden = f"{place.parent}/.{place.name}.{uuid.uuid4().hex}.draft"
     draft = place if place.remote else Place(hidden)

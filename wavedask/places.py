@@ -262,7 +262,7 @@ def place_of(path: str | Path, options: Mapping[str, Any] | None = None) -> Plac
         return Place(path.rstrip("/"), dict(options or {}))
     if options:
         raise InputError(f"storage_options with the folder {path}", "They belong to a URL.")
-    return Place(str(Path(path).absolute()))
+    return Place(str(Path(path).expanduser().absolute()))
 
 
 def _first_line(error: Exception) -> str:

@@ -6,8 +6,9 @@ from typing import Any, Final
 from wavedask.errors import ExperimentError, StoreError
 from wavedask.experiment import Experiment, restored
 from wavedask.layout import INPUTS, RUNS, SETTINGS, attributes_of
-from wavedask.places import place_of
+from wavedask.places import Place, place_of
 from wavedask.provenance import changes, fingerprints
+from wavedask.writer import os_errors
 
 COMMAND: Final = "command"
 FOLDER: Final = "folder"
@@ -36,7 +37,9 @@ def recorded(store: str | Path) -> dict[str, Any]:
     place = place_of(store)
     attributes = attributes_of(place)
     if attributes is None:
-        raise StoreError(f"{place} is not a wavedask result store", "Check the path.")
+        with os_errors(f"store {place} cannot be read"):
+            what = "is not a wavedask result store" if place.occupied() else "is not there"
+        raise StoreError(f"{place} {what}", "Check the path.")
     return attributes
 
 
@@ -59,13 +62,15 @@ def experiments_of(store: str | Path, *, output: str) -> list[Experiment]:
     Raises
     ------
     StoreError
-        Not a result store, or one that something else wrote.
+        Not a result store, one that something else wrote, or one that is its own output.
     FileError
         An input that is gone.
     ExperimentError
         An input that has changed since: the message names it.
     """
     attributes = recorded(store)
+    if _is_same(place_of(store), place_of(output)):
+        raise StoreError(f"the output {output} is the store itself", "Give another path.")
     runs = [entry for entry in attributes.get(RUNS, []) if entry.get(COMMAND) == RUN]
     if not runs:
         raise StoreError(
@@ -86,6 +91,12 @@ def experiments_of(store: str | Path, *, output: str) -> list[Experiment]:
     return [
         restored(entry[SETTINGS], folder=Path(entry[FOLDER]), output=output) for entry in distinct
     ]
+
+
+def _is_same(one: Place, other: Place) -> bool:
+    if one.remote or other.remote:
+        return one.text == other.text
+    return one.path.resolve() == other.path.resolve()
 
 
 def check_inputs(store: str | Path, inputs: tuple[Path, ...]) -> None:

@@ -19,6 +19,7 @@ import xarray as xr
 from wavedask.conventions import COMPLETE, FRAME, SCAN
 from wavedask.errors import InputError, StoreError, StoreExistsError
 from wavedask.growth import SCAN_ATTRS, can_grow, grow_store, match, merged_inputs
+from wavedask.images import dataset_of
 from wavedask.layout import (
     CREATED,
     FORMAT,
@@ -38,7 +39,7 @@ from wavedask.layout import (
     settled,
 )
 from wavedask.lock import writing
-from wavedask.places import Place, place_of
+from wavedask.places import METADATA, Place, place_of
 from wavedask.provenance import as_json, fingerprints, versions
 from wavedask.writer import Ledger, os_errors, write_missing
 
@@ -77,7 +78,7 @@ def write_store(
     dataset: xr.Dataset,
     *,
     settings: Mapping[str, Any],
-    inputs: Sequence[str | Path] = (),
+    inputs: str | Path | Sequence[str | Path] = (),
     grow: Sequence[str] | None = None,
     shared: Mapping[str, Any] | None = None,
     joined: str = "",
@@ -108,7 +109,7 @@ def write_store(
         store is created. The frame blocks of the largest variable are used for all.
     settings : mapping
         The resolved settings, see :func:`wavedask.provenance.as_json`.
-    inputs : sequence of str or Path, optional
+    inputs : str, Path or sequence of these, optional
         Input files.
     grow : sequence of str, optional
         Names of settings that only say which frames there are, such as ``["sample"]``; a dot leads
@@ -145,7 +146,8 @@ def write_store(
         The store cannot be written or is being written by another run, or an operating-system
         error stopped the computation.
     InputError
-        A dataset that has no frames or holds what Zarr cannot, or settings that JSON cannot.
+        No dataset, one that has no frames or holds what Zarr cannot, or settings that are no
+        mapping or that JSON cannot hold.
     FileError
         An input file that is not there.
 
@@ -161,8 +163,13 @@ def write_store(
     (4, 0, 4)
     """
     place = place_of(path, storage_options)
-    dataset = _storable(dataset)
+    dataset = _storable(dataset_of(dataset))
     lazy = _lazy_variables(dataset)
+    if not isinstance(settings, Mapping):
+        raise InputError(
+            f"settings is a {type(settings).__name__}", "Give a dictionary; {} if there are none."
+        )
+    inputs = [inputs] if isinstance(inputs, (str, Path)) else inputs
     provenance = {
         FORMAT: FORMAT_VERSION,
         SETTINGS: as_json(settings, where=SETTINGS),
@@ -173,9 +180,11 @@ def write_store(
     with os_errors(f"store {place} cannot be written"), writing(place) as check:
         if place.occupied() and not (place.remote and is_draft(place)):
             positions = _continued(place, dataset, lazy, provenance, run, grow, joined)
+            written = 0
         else:
             positions = np.arange(dataset.sizes[FRAME])
             _begun(place, dataset, lazy, provenance, run, grow)
+            written = 0 if lazy else positions.size
         group = place.group()
         ledger = Ledger(array(group, COMPLETE.name), place, check)
         missing = int((~ledger.complete[positions]).sum())
@@ -185,7 +194,7 @@ def write_store(
     frames = ledger.complete.size
     # What an earlier scan has left behind is not this run's to count as done.
     _tell_of_others(place, ledger)
-    return StoreReport(place.text if place.remote else place.path, frames, missing)
+    return StoreReport(place.text if place.remote else place.path, frames, written + missing)
 
 
 def open_store(path: str | Path, *, storage_options: Mapping[str, Any] | None = None) -> xr.Dataset:
@@ -344,6 +353,14 @@ def _storable(dataset: xr.Dataset) -> xr.Dataset:
     # A ledger that came with the data, out of another store, says nothing about this one.
     dataset = dataset.drop_vars(COMPLETE.name, errors="ignore").drop_encoding()
     for name, variable in dataset.variables.items():
+        if not isinstance(name, str) or name in ("", ".", "..", METADATA) or "/" in name:
+            raise InputError(
+                f"variable {name!r} has a name that Zarr cannot hold",
+                "Rename it to a text without '/'.",
+            )
+        if variable.dtype.kind in "mM":
+            # They are stored as nanoseconds, and xarray decodes them to the unit that they had.
+            dataset[name] = dataset[name].astype(f"{variable.dtype.kind}8[ns]")
         if variable.dtype.kind == "U":
             # Text of fixed length has no Zarr v3 type; text of any length has.
             dataset[name] = dataset[name].astype(object)
