@@ -71,9 +71,52 @@ def test_texts_times_and_truth_compare() -> None:
     assert select(data, "`2 theta` > 1.5 and title != '`2 theta`'").sizes["frame"] == 2
 
 
+def test_durations_compare_with_texts() -> None:
+    data = scan(since=np.arange(4) * np.timedelta64(30, "s"), number=range(4))
+    assert select(data, "since > '45 s'").number.values.tolist() == [2, 3]
+    assert select(data, "'00:00:30' <= since < '1 min'").number.values.tolist() == [1]
+    for condition in ("since > 45", "since > 'long'", "since + since > '1 s'"):
+        with pytest.raises(InputError, match="condition"):
+            select(data, condition)
+
+
+def test_a_time_zone_is_not_guessed() -> None:
+    data = scan(time=np.datetime64("2026-11-22T10:00", "ns") + np.arange(3))
+    for text in ("2026-11-22T10:00Z", "2026-11-22T10:00:00+01:00", "2026-11-22T10:00-0500"):
+        with pytest.raises(InputError, match="time zone"):
+            select(data, f"time > '{text}'")
+    assert select(data, "time > '2026-11-22'").sizes["frame"] == 3
+
+
+@pytest.mark.parametrize("name", ["µ", "μ", "Å", "ﬁt"])
+def test_names_that_python_spells_anew_are_found(name: str) -> None:
+    assert select(scan(**{name: [1.0, 2.0]}), f"{name} > 1.5").sizes["frame"] == 1
+
+
+def test_a_condition_may_have_several_lines() -> None:
+    text = """
+        lens_x > 0
+        and energy < 18  # keV
+    """
+    assert select(ENERGY, text).sizes == select(ENERGY, "lens_x > 0 and energy < 18").sizes
+
+
+@pytest.mark.parametrize("condition", [None, 3, ["lens_x > 0"], b"lens_x > 0"])
+def test_a_condition_is_a_text(condition: Any) -> None:
+    with pytest.raises(InputError, match="the condition is a"):
+        select(ENERGY, condition)
+
+
+def test_a_message_stays_short() -> None:
+    with pytest.raises(InputError) as caught:
+        select(ENERGY, "lens_x[" * 300 + "0" + "]" * 300)
+    assert len(str(caught.value)) < 1000
+
+
 @pytest.mark.parametrize(
     ("condition", "message"),
     [
+        ("frame > 2", "isel"),
         ("lens_z > 0", "no coordinate 'lens_z'.*[Dd]id you mean 'lens_[xy]'"),
         ("entirely_else > 0", "There are: energy, lens_x, lens_y"),
         ("lens_x = 1", r"Compare with =="),
@@ -166,6 +209,23 @@ def test_what_cannot_be_nearest(asked: dict[str, Any], message: str) -> None:
     data = scan(m=[1.0, 2.0], lost=[np.nan, np.nan], name=np.array(["a", "b"], dtype=object))
     with pytest.raises(InputError, match=message):
         nearest(data, **asked)
+
+
+@pytest.mark.parametrize("position", [None, [0.1, 0.2], float("nan"), float("inf"), "far"])
+def test_a_position_is_one_finite_number(position: Any) -> None:
+    with pytest.raises(InputError, match="lens_x is"):
+        nearest(ENERGY, lens_x=position)
+
+
+@pytest.mark.parametrize("tolerance", ["wide", (0.1, 0.1), {"lens_x": None}])
+def test_a_tolerance_is_a_number(tolerance: Any) -> None:
+    with pytest.raises(InputError, match="tolerance is"):
+        nearest(ENERGY, lens_x=1.0, tolerance=tolerance)
+
+
+def test_one_frame_has_no_nearest() -> None:
+    with pytest.raises(InputError, match="no dimension 'frame'"):
+        nearest(ENERGY.isel(frame=0), lens_x=1.0)
 
 
 def test_a_frame_without_a_position_is_never_the_nearest() -> None:

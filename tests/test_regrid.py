@@ -1,7 +1,7 @@
 """A mesh of frames becomes two dimensions, whatever its order and the noise of its encoders."""
 
 import logging
-from typing import Any
+from typing import Any, cast
 
 import dask
 import dask.array as da
@@ -116,5 +116,18 @@ def test_what_is_no_mesh_is_refused() -> None:
         grid(data, "lens_x", "lens_x")
     with pytest.raises(InputError, match="of 0 frames"):
         grid(data.isel(frame=0), "lens_y", "lens_x")
-    with pytest.raises(InputError, match="tolerance is 0"):
-        grid(data, "lens_y", "lens_x", tolerance=0)
+    for tolerance in (0, "wide", {"lens_y": 1}, (1, "wide"), (1, 1, 1)):
+        with pytest.raises(InputError, match="tolerance is"):
+            grid(data, "lens_y", "lens_x", tolerance=cast("float", tolerance))
+    for name in ("name", "time"):
+        with pytest.raises(MotorError, match=f"'{name}' of the data is .*, not a number"):
+            grid(data, name, "lens_x")
+    with pytest.raises(InputError, match="the data is a DataArray"):
+        grid(cast("xr.Dataset", data.wavefront), "lens_y", "lens_x")
+
+
+def test_frames_may_be_numbered_by_a_coordinate_of_their_own() -> None:
+    data = mesh([3, 2, 1, 0], shape=(2, 2)).assign_coords(frame=[30, 20, 10, 0])
+    gridded = grid(data, "lens_y", "lens_x")
+    assert gridded["frame"].values.tolist() == [[0, 10], [20, 30]]
+    assert gridded.number.values.tolist() == [[0, 1], [2, 3]]

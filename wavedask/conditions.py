@@ -4,10 +4,12 @@ import ast
 import difflib
 import operator
 import re
+import unicodedata
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
@@ -38,6 +40,10 @@ ALLOWED: Final = (
     "Give comparisons (<, <=, ==, !=, >, >=, in), and, or, not, + - * /, abs(), numbers, texts, "
     "and names of coordinates; other names in backquotes: `2theta`."
 )
+SHOWN: Final = 200
+"""Characters of a condition that a message repeats."""
+ZONE: Final = re.compile(r"\d(Z|[+-]\d\d:?\d\d)$")
+"""Time zone at the end of a time."""
 QUOTED: Final = re.compile(r"'[^']*'|\"[^\"]*\"|`([^`]+)`")
 """Texts, which stay as they are, and names in backquotes."""
 
@@ -98,6 +104,11 @@ def coordinate_of(data: xr.Dataset | xr.DataArray, name: str) -> xr.DataArray:
             f"coordinate {name!r} lies along {data.coords[name].dims}, not along {FRAME!r}",
             "A condition picks frames: give coordinates of frames.",
         )
+    if name == FRAME:
+        raise MotorError(
+            f"there is no coordinate {name!r}",
+            f"A condition is about motors; by number, pick frames with isel({FRAME}=...).",
+        )
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"Did you mean {near[0]!r}?" if near else f"There are: {', '.join(sorted(known))}."
     raise MotorError(f"there is no coordinate {name!r}", hint)
@@ -114,12 +125,20 @@ class _Condition:
 
     def value(self) -> Any:
         """Parse and evaluate."""
+        if not isinstance(self._text, str):
+            raise InputError(
+                f"the condition is a {type(self._text).__name__}", "Give a text: 'lens_x > 0'."
+            )
         if len(self._text) > LONGEST:
             raise InputError(
                 f"the condition has {len(self._text)} characters", f"Give at most {LONGEST}."
             )
+        text = QUOTED.sub(self._stand_in, self._text.strip())
+        if "\n" in text:
+            # Lines between parentheses are one.
+            text = f"({text}\n)"
         try:
-            tree = ast.parse(QUOTED.sub(self._stand_in, self._text.strip()), mode="eval")
+            tree = ast.parse(text, mode="eval")
             with np.errstate(all="ignore"):
                 return self._of(tree.body)
         except SyntaxError as error:
@@ -138,8 +157,17 @@ class _Condition:
         self._names[word] = match[1]
         return word
 
+    def _spelled(self, word: str) -> str:
+        """Coordinate that a word means: Python's parser spells some letters anew, such as µ."""
+        names = list(map(str, self._data.coords))
+        alike = [name for name in names if unicodedata.normalize("NFKC", name) == word]
+        return word if word in names or not alike else alike[0]
+
     def _problem(self, problem: str, hint: str = "") -> InputError:
-        return InputError(f"condition {self._text!r} {problem}", hint + ALLOWED)
+        more = "..." if len(self._text) > SHOWN else ""
+        return InputError(
+            f"condition {self._text[:SHOWN] + more!r} {problem}"[: 3 * SHOWN], hint + ALLOWED
+        )
 
     def _of(self, node: ast.expr) -> Any:
         """Value of one node: a number, a text, a truth, or an array of those along frame."""
@@ -147,7 +175,7 @@ class _Condition:
             case ast.Constant(value=bool() | int() | float() | str() as value):
                 return np.asarray(value)
             case ast.Name(id=word):
-                name = self._names.get(word, word)
+                name = self._names.get(word) or self._spelled(word)
                 self.used.add(name)
                 return coordinate_of(self._data, name).to_numpy()
             case ast.BoolOp(op=op, values=parts):
@@ -206,16 +234,34 @@ class _Condition:
         """Bring two sides to kinds that compare."""
         kinds = [_kind(one), _kind(other)]
         if set(kinds) == {"time", "text"}:
-            one, other = (side.astype("datetime64[ns]") for side in (one, other))
+            one, other = (self._times(side) for side in (one, other))
+        elif set(kinds) == {"duration", "text"}:
+            one, other = (_durations(side) for side in (one, other))
         elif set(kinds) == {"text"}:
             one, other = (side.astype(object) for side in (one, other))
         elif kinds[0] != kinds[1]:
             raise self._problem(f"compares a {kinds[0]} with a {kinds[1]}")
         return one, other
 
+    def _times(self, side: Values) -> Values:
+        """Take texts for times, where they are texts."""
+        if _kind(side) == "text" and any(ZONE.search(str(text)) for text in side.ravel()):
+            raise self._problem(
+                "holds a time with a time zone, and times of frames have none",
+                "Leave the zone out; give the time as it stands there. ",
+            )
+        return side.astype("datetime64[ns]")
+
+
+def _durations(side: Values) -> Values:
+    """Take texts for durations, where they are texts."""
+    if side.dtype.kind == "m":
+        return side
+    return pd.to_timedelta(side.ravel().astype(object)).to_numpy().reshape(side.shape)
+
 
 def _kind(values: Values) -> str:
     """Word for what values are."""
     if values.dtype.kind in "biuf":
         return "number"
-    return "time" if values.dtype.kind == "M" else "text"
+    return {"M": "time", "m": "duration"}.get(values.dtype.kind, "text")

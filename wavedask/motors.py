@@ -64,7 +64,8 @@ def positions(images: xr.DataArray | xr.Dataset, motors: Sequence[str], *, name:
     Raises
     ------
     MotorError
-        A motor that the images do not have, or whose position is not finite in some frame.
+        A motor that the images do not have, that is no number, or whose position is not finite in
+        some frame.
 
     Examples
     --------
@@ -86,6 +87,11 @@ def positions(images: xr.DataArray | xr.Dataset, motors: Sequence[str], *, name:
             raise MotorError(
                 f"{name} has no motor {motor!r}; it has: {', '.join(known) or 'none'}",
                 "Name one of these, or give positions: open_scan(..., motors={...}).",
+            )
+        if images[motor].dtype.kind not in "biuf":
+            raise MotorError(
+                f"coordinate {motor!r} of {name} is {images[motor].dtype}, not a number",
+                "Name a motor or a counter.",
             )
         values = np.asarray(images[motor].to_numpy(), np.float64)
         if not np.isfinite(values).all():

@@ -52,11 +52,7 @@ def select(data: Labelled, condition: str) -> Labelled:
     >>> select(scan, "17 < energy <= 18 and lens_x > 0").energy.values
     array([17.5])
     """
-    if FRAME not in data.dims:
-        raise InputError(
-            f"the data has no dimension {FRAME!r}: its dimensions are {tuple(map(str, data.dims))}",
-            "Query a scan or a result before a single frame is taken, or after it is ungridded.",
-        )
+    _check_frames(data)
     mask, _ = frames_where(data, condition)
     return pick_frames(data, np.flatnonzero(mask))
 
@@ -87,7 +83,8 @@ def nearest(
         A motor that is not there or is not a number, or no frame within the tolerance: the
         message names the nearest.
     InputError
-        No motor, no frame, or a tolerance that is not positive.
+        No motor, no frame, a position that is not a finite number, or a tolerance that is not
+        positive.
 
     Notes
     -----
@@ -100,20 +97,20 @@ def nearest(
     >>> nearest(scan, lens_x=0.1, tolerance=0.01).lens_x.item()
     0.101
     """
-    if not positions or not data.sizes.get(FRAME):
+    _check_frames(data)
+    if not positions or not data.sizes[FRAME]:
         raise InputError(
-            f"nearest to {positions or 'nothing'} in {data.sizes.get(FRAME, 0)} frames",
+            f"nearest to {positions or 'nothing'} in {data.sizes[FRAME]} frames",
             "Name a motor and its position, as in lens_x=0.1, and give data with frames.",
         )
-    limits = _limits(tolerance, positions)
     there = {name: _numbers(data, name) for name in positions}
+    positions = {name: _finite(name, position) for name, position in positions.items()}
+    limits = _limits(tolerance, positions)
     differences = {name: there[name] - position for name, position in positions.items()}
     scales = limits or _scales(data, there)
     distances = np.sqrt(sum((differences[name] / scales[name]) ** 2 for name in positions))
     if np.isnan(distances).all():
-        raise MotorError(
-            f"{', '.join(positions)} have no position in any frame", "Give other motors."
-        )
+        raise MotorError(f"{', '.join(positions)}: no position in any frame", "Give other motors.")
     best = int(np.nanargmin(distances))
     if any(abs(differences[name][best]) > limit for name, limit in limits.items()):
         wanted = listed([*positions.values()], [*positions])
@@ -171,6 +168,25 @@ def where_motors(data: xr.Dataset | xr.DataArray) -> pd.DataFrame:
     return table.loc[sorted(table.index, key=lambda name: (rows[name]["values"] < 2, name))]
 
 
+def _check_frames(data: xr.Dataset | xr.DataArray) -> None:
+    if FRAME not in data.dims:
+        raise InputError(
+            f"the data has no dimension {FRAME!r}: its dimensions are {tuple(map(str, data.dims))}",
+            "Query a scan or a result before a single frame is taken, or before it is a grid.",
+        )
+
+
+def _finite(name: str, position: Any) -> float:
+    """Position that is asked for, as a number."""
+    try:
+        number = float(position)
+    except (TypeError, ValueError):
+        number = np.nan
+    if not np.isfinite(number):
+        raise InputError(f"{name} is {position!r}", "Give one finite number, in its unit.")
+    return number
+
+
 def _numbers(data: xr.Dataset | xr.DataArray, name: str) -> NDArray[np.float64]:
     """Positions of a motor at every frame."""
     coord = coordinate_of(data, name)
@@ -188,12 +204,16 @@ def _limits(
     if tolerance is None:
         return {}
     by_name = tolerance if isinstance(tolerance, Mapping) else dict.fromkeys(positions, tolerance)
-    if set(by_name) != set(positions) or not all(limit > 0 for limit in by_name.values()):
+    try:
+        limits = {name: float(limit) for name, limit in by_name.items()}
+    except (TypeError, ValueError):
+        limits = {}
+    if set(limits) != set(positions) or not all(limit > 0 for limit in limits.values()):
         raise InputError(
             f"tolerance is {tolerance!r} for {', '.join(positions)}",
-            "Give a positive number, or one for each of these motors.",
+            "Give a positive number, or one for each of these motors: {'lens_x': 0.01, ...}.",
         )
-    return dict(by_name)
+    return limits
 
 
 def _scales(

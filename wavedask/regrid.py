@@ -18,6 +18,7 @@ from wavedask.conventions import (
     UNKNOWN_UNIT,
 )
 from wavedask.errors import InputError, MotorError
+from wavedask.images import dataset_of
 from wavedask.motors import listed, positions
 from wavedask.picking import pick_frames
 from wavedask.scangrid import SPLIT, lines
@@ -72,9 +73,10 @@ def grid(
     Raises
     ------
     MotorError
-        A motor that is not there, that did not move, or has no position in some frame.
+        A motor that is not there, that is no number, that did not move, or has no position in some
+        frame.
     InputError
-        Data without frames, one motor given twice, or a tolerance that is not positive.
+        No dataset, one without frames, one motor given twice, or a tolerance that is not positive.
 
     Examples
     --------
@@ -90,7 +92,7 @@ def grid(
     [[0, 1], [-1, 2]]
     """
     names = (motor_y, motor_x)
-    if motor_y == motor_x or not data.sizes.get(FRAME):
+    if motor_y == motor_x or not dataset_of(data).sizes.get(FRAME):
         raise InputError(
             f"a grid of {motor_y!r} and {motor_x!r} of {data.sizes.get(FRAME, 0)} frames",
             "Name two motors, and give data with frames.",
@@ -126,8 +128,8 @@ def _attrs(motor: xr.DataArray) -> dict[str, Any]:
 
 def _cells(data: xr.Dataset, names: tuple[str, str], tolerance: Any) -> _Cells:
     """Sort frames into the cells of a mesh."""
-    limits = tolerance if isinstance(tolerance, tuple) else (tolerance, tolerance)
-    if len(limits) != 2 or not all(limit is None or limit > 0 for limit in limits):
+    limits = tuple(tolerance) if isinstance(tolerance, (tuple, list)) else (tolerance, tolerance)
+    if len(limits) != 2 or not all(limit is None or _is_positive(limit) for limit in limits):
         raise InputError(
             f"tolerance is {tolerance!r}", f"Give a positive number, or one each for {names}."
         )
@@ -150,6 +152,13 @@ def _cells(data: xr.Dataset, names: tuple[str, str], tolerance: Any) -> _Cells:
     return _Cells(tuple(centers), number, count)
 
 
+def _is_positive(limit: Any) -> bool:
+    try:
+        return float(limit) > 0
+    except (TypeError, ValueError):
+        return False
+
+
 def _report(cells: _Cells, names: tuple[str, str]) -> None:
     """Warn of positions without a frame, and with several."""
     for found, words in ((cells.count == 0, "no frame"), (cells.count > 1, "several frames")):
@@ -168,7 +177,8 @@ def _report(cells: _Cells, names: tuple[str, str]) -> None:
 def _folded(variable: xr.Variable, shape: dict[str, int]) -> xr.Variable:
     """Put two dimensions in the place of frame."""
     order = [new for dim in variable.dims for new in ([*shape] if dim == FRAME else [dim])]
-    return variable.unstack({FRAME: shape}).transpose(*order)
+    # Of an index, which a coordinate called frame is, the numbers alone: it has one dimension.
+    return variable.to_base_variable().unstack({FRAME: shape}).transpose(*order)
 
 
 def _filled(variable: xr.Variable, gap: xr.Variable) -> xr.Variable:
