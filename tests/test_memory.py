@@ -13,6 +13,7 @@ import pytest
 from distributed import get_worker
 
 from wavedask.cluster import connect, local_client
+from wavedask.memory import M_MMAP_THRESHOLD, keep_freed_memory
 
 SIZE = 16 * 2**20
 PAGES = SIZE // resource.getpagesize()
@@ -79,3 +80,24 @@ def test_so_do_the_threads_of_a_process() -> None:
     before, after = map(int, done.stdout.split())
     assert before >= PAGES
     assert after < PAGES / 10
+
+
+def test_a_c_library_that_takes_less_gets_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: dict[int, int] = {}
+
+    class Older:
+        """The limit of older GNU C libraries: half of the heap of a thread."""
+
+        def __init__(self, name: None) -> None:
+            pass
+
+        def mallopt(self, name: int, value: int) -> int:
+            if name == M_MMAP_THRESHOLD and value > 2**25:
+                return 0
+            taken[name] = value
+            return 1
+
+    monkeypatch.setattr(ctypes, "CDLL", Older)
+    assert keep_freed_memory()
+    assert taken[M_MMAP_THRESHOLD] == 2**25
+    assert len(taken) == 3

@@ -11,8 +11,11 @@ M_ARENA_MAX: Final = -8
 
 KEPT: Final = 2**28
 """Bytes at the top of the heap that are not given back to the system."""
-LARGEST: Final = 2**30
-"""Bytes of the largest array that is taken from the heap, and not mapped anew each time."""
+LARGEST: Final = (2**30, 2**25)
+"""Bytes of the largest array that is taken from the heap, and not mapped anew each time.
+
+Older GNU C libraries take no more than the second, half of the heap of a thread.
+"""
 
 
 def keep_freed_memory() -> bool:
@@ -39,8 +42,9 @@ def keep_freed_memory() -> bool:
     if not _is_glibc():
         return False
     mallopt = ctypes.CDLL(None).mallopt
-    settings = {M_ARENA_MAX: 1, M_MMAP_THRESHOLD: LARGEST, M_TRIM_THRESHOLD: KEPT}
-    taken = [mallopt(name, value) for name, value in settings.items()]
+    # The first value of each that is taken.
+    settings = {M_ARENA_MAX: (1,), M_MMAP_THRESHOLD: LARGEST, M_TRIM_THRESHOLD: (KEPT,)}
+    taken = [any(mallopt(name, value) for value in values) for name, values in settings.items()]
     return all(taken)
 
 
