@@ -429,6 +429,10 @@ def test_track_stops_at_the_displacement(folder: Path, monkeypatch: pytest.Monke
     assert again["frames"] == f"{FRAMES} (0 computed now, {FRAMES} kept)"
     # The same files in other roles are another result.
     options[options.index("--dark")] = "--flat"
+    url = f"memory://{folder.name}.zarr"
+    succeeded("track", *raw_frames, *options, "--output", url)
+    assert "(finished)" in succeeded("info", url)["frames"]
+    assert "there is no store" in refused("info", f"{url}.none")
     message = refused("track", *raw_frames, *options, "--output", "t.zarr")
     assert "settings.files.dark" in message
 

@@ -21,7 +21,9 @@ from s3 import BUCKET, KEY, SECRET, options, server
 from wavedask import lock
 from wavedask.cluster import connect
 from wavedask.errors import InputError, StoreError, StoreExistsError
+from wavedask.export import to_csv, to_tiff
 from wavedask.lock import writing
+from wavedask.nexus import to_nexus
 from wavedask.places import Place, place_of
 from wavedask.store import open_store, write_store
 from wavedask.summary import describe_store, is_store
@@ -36,6 +38,22 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def url(request: pytest.FixtureRequest) -> str:
     return f"s3://{BUCKET}/{request.node.name.replace('[', '-').strip(']')}/r.zarr"
+
+
+@pytest.mark.parametrize("place", ["s3://bucket/r.zarr", "memory://r.zarr", "file:///tmp/r.zarr"])
+def test_a_url_that_became_a_path_makes_no_folder(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="as text and not as Path"):
+        write_store(Path(place), scan(), settings={})
+    with pytest.raises(InputError, match="as text and not as Path"):
+        open_store(Path(place))
+    for export in (to_nexus, to_tiff, to_csv):
+        for target in (place, Path(place)):
+            with pytest.raises(InputError, match="Give a file or a folder"):
+                export(scan(), target)
+    assert not list(tmp_path.iterdir())
 
 
 def scan(frames: int = 5, *, fails: int | None = None) -> xr.Dataset:

@@ -15,6 +15,7 @@ from wavedask.errors import InputError
 from wavedask.images import dataset_of
 from wavedask.nexus import to_nexus
 from wavedask.pieces import draft, part, pieces, plain
+from wavedask.places import local_path
 from wavedask.progress import progress_bar
 from wavedask.provenance import as_json
 from wavedask.queries import select
@@ -84,7 +85,7 @@ def to_tiff(
         )
     if not all(dataset[chosen].sizes.values()):
         raise InputError(f"the maps have sizes {dict(dataset[chosen].sizes)}", "Give some frames.")
-    target = Path(path).expanduser().absolute()
+    target = local_path(path)
     files = []
     picked = dataset[chosen]
     parts = list(pieces(picked))
@@ -151,7 +152,7 @@ def to_csv(dataset: xr.Dataset, path: str | Path) -> Path:
         unit = str(variable.attrs.get(UNITS, "1"))
         heading = f"{name}" if unit in ("1", "unknown") else f"{name} [{unit}]"
         columns[heading] = np.broadcast_to(plain(variable.values), (dataset.sizes[FRAME],))
-    target = Path(path).expanduser().absolute()
+    target = local_path(path)
     with draft(target) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)

@@ -24,6 +24,7 @@ from wavedask.conventions import (
 from wavedask.errors import InputError
 from wavedask.images import dataset_of
 from wavedask.pieces import draft, part, pieces, plain
+from wavedask.places import local_path
 from wavedask.progress import progress_bar
 from wavedask.provenance import as_json, versions
 from wavedask.sink import HDF5Sink
@@ -86,7 +87,7 @@ def to_nexus(
     maps = _plottable(dataset_of(dataset))
     if compression not in (None, "gzip"):
         raise InputError(f"compression is {compression!r}", "Give 'gzip', or None.")
-    target = Path(path).expanduser().absolute()
+    target = local_path(path)
     with draft(target) as unfinished, HDF5Sink(unfinished) as sink:
         file = sink.file
         file.attrs.update(NX_class="NXroot", default="entry")

@@ -20,6 +20,8 @@ METADATA: Final = "zarr.json"
 """File that every Zarr group and array has."""
 COORDINATES: Final = "coordinates"
 URL: Final = re.compile(r"[a-z][a-z0-9+.-]+://")
+BROKEN_URL: Final = re.compile(r"[a-z][a-z0-9+.-]+:/[^/]")
+"""What `pathlib` makes of a URL."""
 OBSTORE: Final = ("s3", "s3a", "gs", "az", "abfs", "abfss", "azure")
 """Schemes of object stores that are spoken to by obstore, several times faster than by fsspec."""
 RETRIES: Final = {"max_retries": 5, "retry_timeout": timedelta(seconds=30)}
@@ -251,7 +253,7 @@ def place_of(path: str | Path, options: Mapping[str, Any] | None = None) -> Plac
     Raises
     ------
     InputError
-        Options with a folder.
+        Options with a folder, or a URL that is no text any more.
 
     Examples
     --------
@@ -262,7 +264,32 @@ def place_of(path: str | Path, options: Mapping[str, Any] | None = None) -> Plac
         return Place(path.rstrip("/"), dict(options or {}))
     if options:
         raise InputError(f"storage_options with the folder {path}", "They belong to a URL.")
-    return Place(str(Path(path).expanduser().absolute()))
+    return Place(str(local_path(path)))
+
+
+def local_path(path: str | Path) -> Path:
+    """Return the absolute path of a file or a folder; ``~`` is the home folder.
+
+    Raises
+    ------
+    InputError
+        A URL, or what `pathlib` made of one: a folder called ``s3:`` is not what was meant.
+
+    Examples
+    --------
+    >>> str(local_path("/data/out.h5"))
+    '/data/out.h5'
+    >>> local_path(Path("s3://bucket/out.h5"))
+    Traceback (most recent call last):
+        ...
+    wavedask.errors.InputError: s3:/bucket/out.h5 is a URL. Give a file or a folder; ...
+    """
+    if URL.match(str(path)) or BROKEN_URL.match(str(path)):
+        raise InputError(
+            f"{path} is a URL",
+            "Give a file or a folder; a result store may be a URL, as text and not as Path.",
+        )
+    return Path(path).expanduser().absolute()
 
 
 def _first_line(error: Exception) -> str:

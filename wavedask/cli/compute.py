@@ -182,9 +182,7 @@ def _run_one(
 @click.command()
 @click.argument("sample")
 @click.argument("reference")
-@click.option(
-    "--output", required=True, type=click.Path(path_type=Path), help="Result store to write (Zarr)."
-)
+@click.option("--output", required=True, help="Result store to write (Zarr): a folder, or a URL.")
 @click.option("--dark", help="Frames without beam.")
 @click.option("--flat", help="Frames without membrane.")
 @click.option("--window", type=int, default=21, show_default=True, help="Side of the window, px.")
@@ -208,7 +206,7 @@ def _run_one(
 def track(
     sample: str,
     reference: str,
-    output: Path,
+    output: str,
     dark: str | None,
     flat: str | None,
     window: int,

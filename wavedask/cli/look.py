@@ -46,9 +46,11 @@ def info(
     all scans are listed, unless --scan or --image chooses one.
     """
     given = _motors(motors, places)
+    from wavedask.places import URL
     from wavedask.summary import describe_scan, describe_scans, describe_store, hdf5_file, is_store
 
-    if len(paths) == 1 and is_store(paths[0]):
+    # Raw frames are files: what is not there, or may not be seen, is a store as well.
+    if len(paths) == 1 and (URL.match(paths[0]) or is_store(paths[0])):
         print_rows(paths[0], describe_store(paths[0]))
         return
     if len(paths) == 1 and scan is None and image is None and hdf5_file(paths[0]):
