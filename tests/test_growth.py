@@ -99,6 +99,13 @@ def test_new_frames_are_appended_and_known_ones_are_not_computed(tmp_path: Path)
     assert plain.sizes == {"frame": 5, "y": 6, "x": 5}
 
 
+def test_one_setting_that_grows_is_as_good_as_a_list_of_one(tmp_path: Path) -> None:
+    path = tmp_path / "r.zarr"
+    write(path, scan([0]), grow="sample")
+    write(path, scan([1]), grow="sample", settings={"sample": "b", "track": {"window": 21}})
+    assert_holds(path, [0, 1])
+
+
 def test_motors_whose_names_hold_blanks_grow_as_others_do(tmp_path: Path) -> None:
     path = tmp_path / "r.zarr"
     slit = {"slit 1": ((), 3.0, MOTOR)}

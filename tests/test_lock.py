@@ -77,6 +77,20 @@ def test_a_second_writer_is_told_who_writes_until_that_one_is_dead(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_link_to_a_store_has_its_lock(kind: str, tmp_path: Path) -> None:
+    store, link = tmp_path / "stores" / "r.zarr", tmp_path / "latest.zarr"
+    store.mkdir(parents=True)
+    link.symlink_to(store)
+    for first, second in ((store, link), (link, store)):
+        with (
+            writing(Place(str(first))),
+            pytest.raises(StoreError, match=rf"{second.name} is being written"),
+            writing(Place(str(second))),
+        ):
+            pass
+    assert {*tmp_path.iterdir()} == {store.parent, link}
+
+
 def test_the_right_is_given_up_when_the_body_ends(kind: str, tmp_path: Path) -> None:
     place = Place(str(tmp_path / "r.zarr"))
     for _ in range(3):

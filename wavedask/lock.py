@@ -74,19 +74,21 @@ def writing(place: Place) -> Iterator[Check]:
     ['.results.zarr.lock']
     []
     """
-    key = f".{place.name}.lock"
-    if not place.remote and fcntl is not None:
-        place.path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = _locked(place.path.parent / key, place)
+    # Beside the store itself: who comes by a link to it writes the same store.
+    real = place if place.remote else Place(str(place.path.resolve()))
+    key = f".{real.name}.lock"
+    if not real.remote and fcntl is not None:
+        real.path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = _locked(real.path.parent / key, place)
         if descriptor is not None:
             try:
                 yield lambda: None
             finally:
                 # While it is still locked: who waits for it must not get a file that is gone.
-                (place.path.parent / key).unlink(missing_ok=True)
+                (real.path.parent / key).unlink(missing_ok=True)
                 os.close(descriptor)
             return
-    lease = _Lease(place.parent, key, place)
+    lease = _Lease(real.parent, key, place)
     lease.acquire()
     try:
         yield lease.check

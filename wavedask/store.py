@@ -79,7 +79,7 @@ def write_store(
     *,
     settings: Mapping[str, Any],
     inputs: str | Path | Sequence[str | Path] = (),
-    grow: Sequence[str] | None = None,
+    grow: str | Sequence[str] | None = None,
     shared: Mapping[str, Any] | None = None,
     joined: str = "",
     record: Mapping[str, Any] | None = None,
@@ -111,7 +111,7 @@ def write_store(
         The resolved settings, see :func:`wavedask.provenance.as_json`.
     inputs : str, Path or sequence of these, optional
         Input files.
-    grow : sequence of str, optional
+    grow : str or sequence of str, optional
         Names of settings that only say which frames there are, such as ``["sample"]``; a dot leads
         into a section, as in ``"near.files"``. With it, and with the coordinates ``source_file``
         and ``source_index`` along ``frame``, frames are found again by file and number (and by
@@ -170,6 +170,7 @@ def write_store(
             f"settings is a {type(settings).__name__}", "Give a dictionary; {} if there are none."
         )
     inputs = [inputs] if isinstance(inputs, (str, Path)) else inputs
+    grow = [grow] if isinstance(grow, str) else grow
     provenance = {
         FORMAT: FORMAT_VERSION,
         SETTINGS: as_json(settings, where=SETTINGS),
