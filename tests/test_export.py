@@ -255,6 +255,18 @@ def test_no_condition_lets_a_frame_in_that_is_not_complete(half: Path, tmp_path:
             exported(half, tmp_path / "b.csv", where=where)
 
 
+@pytest.mark.parametrize("output", ["a.h5", "maps"])
+def test_a_damaged_block_is_said_and_leaves_nothing(tmp_path: Path, output: str) -> None:
+    store = tmp_path / "r.zarr"
+    ramps = da.arange(2 * 64 * 64, chunks=64 * 64).reshape(2, 64, 64)
+    wd.write_store(store, xr.Dataset({"slope_y": (("frame", "y", "x"), ramps)}), settings={})
+    (block,) = (store / "slope_y").glob("c/1/*/*")
+    block.write_bytes(block.read_bytes()[: block.stat().st_size // 2])
+    with pytest.raises(StoreError, match="a block of the result is damaged, within frame 1 to 1"):
+        exported(store, tmp_path / output)
+    assert [path.name for path in tmp_path.iterdir()] == [store.name]
+
+
 def test_only_what_a_format_holds_is_said_to_be_written(half: Path, tmp_path: Path) -> None:
     assert exported(half, tmp_path / "a.csv")["variables"] == "radius"
     assert exported(half, tmp_path / "a")["variables"] == "flat, slope_y, wavefront"

@@ -14,7 +14,7 @@ from wavedask.conventions import COMPLETE, FRAME, LONG_NAME, UNITS, X, Y
 from wavedask.errors import InputError
 from wavedask.images import dataset_of
 from wavedask.nexus import to_nexus
-from wavedask.pieces import draft, part, pieces, plain
+from wavedask.pieces import computed, draft, pieces, plain
 from wavedask.places import local_path
 from wavedask.progress import progress_bar
 from wavedask.provenance import as_json
@@ -95,8 +95,7 @@ def to_tiff(
     ):
         unfinished.mkdir()
         for piece in parts:
-            computed = part(picked, piece).compute()
-            for name, array in computed.data_vars.items():
+            for name, array in computed(picked, piece).data_vars.items():
                 files += _write_maps(unfinished, str(name), array, piece)
             advance(1)
     return [target / name for name in dict.fromkeys(files)]

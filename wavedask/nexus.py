@@ -23,7 +23,7 @@ from wavedask.conventions import (
 )
 from wavedask.errors import InputError
 from wavedask.images import dataset_of
-from wavedask.pieces import draft, part, pieces, plain
+from wavedask.pieces import computed, draft, pieces, plain
 from wavedask.places import local_path
 from wavedask.progress import progress_bar
 from wavedask.provenance import as_json, versions
@@ -194,11 +194,11 @@ def _write_process(entry: Any, dataset: xr.Dataset) -> None:
 
 def _write_piece(signals: dict[str, Any], dataset: xr.Dataset, piece: dict[str, slice]) -> None:
     """Compute and write one piece of all variables that have its dimensions."""
-    computed = part(dataset[list(signals)], piece).compute()
+    values = computed(dataset[list(signals)], piece)
     for name, signal in signals.items():
-        if name in computed:
+        if name in values:
             where = tuple(piece.get(str(dim), slice(None)) for dim in dataset[name].dims)
-            signal[where] = computed[name].values
+            signal[where] = values[name].values
 
 
 def _group(parent: Any, name: str, kind: str) -> Any:

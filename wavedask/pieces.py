@@ -66,6 +66,27 @@ def part(dataset: xr.Dataset, piece: dict[str, slice]) -> xr.Dataset:
     return dataset[picked].isel(piece)
 
 
+def computed(dataset: xr.Dataset, piece: dict[str, slice]) -> xr.Dataset:
+    """Compute a piece: what `part` takes.
+
+    Raises
+    ------
+    StoreError
+        A block of a store that is damaged.
+    """
+    try:
+        return part(dataset, piece).compute()
+    except RuntimeError as error:
+        # What the codecs of Zarr raise of a block that was cut off; others are not ours to explain.
+        if "decompress" not in str(error):
+            raise
+        where = ", ".join(f"{dim} {at.start} to {at.stop - 1}" for dim, at in piece.items())
+        raise StoreError(
+            f"a block of the result is damaged, within {where or 'it'}: {error}",
+            "Copy the store again, or make it anew: wavedask run --from STORE --output NEW.",
+        ) from error
+
+
 def plain(values: Any) -> Any:
     """Express values in what files have: times as text (ISO 8601), truth as small whole numbers."""
     array = np.asarray(values)
