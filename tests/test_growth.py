@@ -106,6 +106,19 @@ def test_one_setting_that_grows_is_as_good_as_a_list_of_one(tmp_path: Path) -> N
     assert_holds(path, [0, 1])
 
 
+def test_numbers_that_are_computed_already_grow(tmp_path: Path) -> None:
+    path = tmp_path / "lens.zarr"
+
+    def figures(numbers: list[int]) -> xr.Dataset:
+        return scan(numbers)[["gain"]]
+
+    reports = [write(path, figures(numbers)) for numbers in ([0, 1], [1, 2, 3], [0, 3])]
+    assert [(report.frames, report.written) for report in reports] == [(2, 2), (4, 2), (4, 0)]
+    stored = open_store(path)
+    assert stored.complete.values.all()
+    assert stored.gain.values.tolist() == [0.0, 2.0, 4.0, 6.0]
+
+
 def test_motors_whose_names_hold_blanks_grow_as_others_do(tmp_path: Path) -> None:
     path = tmp_path / "r.zarr"
     slit = {"slit 1": ((), 3.0, MOTOR)}

@@ -56,6 +56,14 @@ def test_a_url_that_became_a_path_makes_no_folder(
     assert not list(tmp_path.iterdir())
 
 
+def test_the_home_of_nobody_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="a user who is not known"):
+        open_store("~no-such-user-here/r.zarr")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(StoreError):
+        write_store(tmp_path / "loop", scan(), settings={})
+
+
 def scan(frames: int = 5, *, fails: int | None = None) -> xr.Dataset:
     def block(block_id: tuple[int, ...]) -> np.ndarray[Any, Any]:
         if block_id[0] == fails:

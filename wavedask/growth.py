@@ -148,7 +148,7 @@ def grow_store(
     *,
     lazy: Set[str],
 ) -> None:
-    """Lengthen a store by the frames that it lacks, as missing.
+    """Lengthen a store by the frames that it lacks, as missing if there is anything to compute.
 
     Every array is lengthened and filled by itself; who reads the store sees nothing of it until
     the consolidated metadata is replaced at the end. Killed before, it is as it was.
@@ -198,7 +198,8 @@ def grow_store(
         part.to_zarr(
             place.open(), mode="r+", region={FRAME: slice(before, total)}, consolidated=False
         )
-        array(group, COMPLETE.name)[before:total] = np.zeros(found.gained, bool)
+        # Where nothing is computed, nothing is missing.
+        array(group, COMPLETE.name)[before:total] = np.full(found.gained, not lazy)
         _add_arrays(place, xr.Dataset(unknown))
         added_names = list(map(str, unknown))
         place.commit(

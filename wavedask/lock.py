@@ -75,7 +75,7 @@ def writing(place: Place) -> Iterator[Check]:
     []
     """
     # Beside the store itself: who comes by a link to it writes the same store.
-    real = place if place.remote else Place(str(place.path.resolve()))
+    real = place if place.remote else Place(os.path.realpath(place.path))
     key = f".{real.name}.lock"
     if not real.remote and fcntl is not None:
         real.path.parent.mkdir(parents=True, exist_ok=True)

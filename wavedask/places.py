@@ -273,7 +273,8 @@ def local_path(path: str | Path) -> Path:
     Raises
     ------
     InputError
-        A URL, or what `pathlib` made of one: a folder called ``s3:`` is not what was meant.
+        A URL, or what `pathlib` made of one: a folder called ``s3:`` is not what was meant. The
+        home folder of a user who is not known.
 
     Examples
     --------
@@ -289,7 +290,13 @@ def local_path(path: str | Path) -> Path:
             f"{path} is a URL",
             "Give a file or a folder; a result store may be a URL, as text and not as Path.",
         )
-    return Path(path).expanduser().absolute()
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError as error:
+        raise InputError(
+            f"{path} is in the home folder of a user who is not known here",
+            "Give the path in full.",
+        ) from error
 
 
 def _first_line(error: Exception) -> str:

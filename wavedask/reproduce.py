@@ -1,5 +1,6 @@
 """A result made again from what its store remembers: settings, folder and inputs of every run."""
 
+import os
 from pathlib import Path
 from typing import Any, Final
 
@@ -96,7 +97,7 @@ def experiments_of(store: str | Path, *, output: str) -> list[Experiment]:
 def _is_same(one: Place, other: Place) -> bool:
     if one.remote or other.remote:
         return one.text == other.text
-    return one.path.resolve() == other.path.resolve()
+    return os.path.realpath(one.path) == os.path.realpath(other.path)
 
 
 def check_inputs(store: str | Path, inputs: tuple[Path, ...]) -> None:

@@ -18,7 +18,7 @@ import xarray as xr
 
 from wavedask.conventions import COMPLETE, FRAME, SCAN
 from wavedask.errors import InputError, StoreError, StoreExistsError
-from wavedask.growth import SCAN_ATTRS, can_grow, grow_store, match, merged_inputs
+from wavedask.growth import SCAN_ATTRS, Match, can_grow, grow_store, match, merged_inputs
 from wavedask.images import dataset_of
 from wavedask.layout import (
     CREATED,
@@ -180,22 +180,22 @@ def write_store(
     run = _run(provenance, as_json(record or {}, where="record"))
     with os_errors(f"store {place} cannot be written"), writing(place) as check:
         if place.occupied() and not (place.remote and is_draft(place)):
-            positions = _continued(place, dataset, lazy, provenance, run, grow, joined)
-            written = 0
+            found = _continued(place, dataset, lazy, provenance, run, grow, joined)
         else:
-            positions = np.arange(dataset.sizes[FRAME])
+            found = Match(np.arange(dataset.sizes[FRAME]), dataset.sizes[FRAME])
             _begun(place, dataset, lazy, provenance, run, grow)
-            written = 0 if lazy else positions.size
         group = place.group()
         ledger = Ledger(array(group, COMPLETE.name), place, check)
-        missing = int((~ledger.complete[positions]).sum())
+        missing = int((~ledger.complete[found.positions]).sum())
+        # Without anything to compute, frames were written as they were found.
+        written = missing if lazy else found.gained
         if missing:
             arrays = {name: array(group, name) for name in lazy}
-            write_missing(place, lazy, arrays, ledger, positions, progress)
+            write_missing(place, lazy, arrays, ledger, found.positions, progress)
     frames = ledger.complete.size
     # What an earlier scan has left behind is not this run's to count as done.
     _tell_of_others(place, ledger)
-    return StoreReport(place.text if place.remote else place.path, frames, written + missing)
+    return StoreReport(place.text if place.remote else place.path, frames, written)
 
 
 def open_store(path: str | Path, *, storage_options: Mapping[str, Any] | None = None) -> xr.Dataset:
@@ -295,7 +295,7 @@ def _continued(
     run: Mapping[str, Any],
     grow: Sequence[str] | None,
     joined: str,
-) -> Any:
+) -> Match:
     """Find the frames of a dataset in the store that stands there, and add those it lacks."""
     attributes = attributes_of(place)
     if attributes is None:
@@ -311,7 +311,7 @@ def _continued(
     known = found.positions[found.positions < complete.size]
     inputs = merged_inputs(attributes[INPUTS], provenance[INPUTS])
     if complete[known].all() and not found.gained and inputs == attributes[INPUTS]:
-        return found.positions
+        return found
     if np.unique(known).size == complete.size:
         # It is all of the store that this run has opened: what was unfinished may be no longer.
         attributes = {
@@ -332,7 +332,7 @@ def _continued(
     else:
         with os_errors(f"store {place} cannot be written"):
             place.commit(changed, [str(name) for name in stored.variables])
-    return found.positions
+    return found
 
 
 def _tell_of_others(place: Place, ledger: Ledger) -> None:
