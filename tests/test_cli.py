@@ -318,6 +318,25 @@ def test_info_of_a_file_with_one_scan_goes_on_to_its_frames(tmp_path: Path) -> N
     assert told["lens"] == "0 … 1 (2 values, unknown in 1 frames)"
 
 
+def test_info_of_a_file_whose_other_scans_are_missing(tmp_path: Path) -> None:
+    path = tmp_path / "bliss.h5"
+    with h5py.File(path, "w") as file:
+        file["1.1/instrument/pco/image"] = np.zeros((3, 8, 9), "u2")
+        file["2.1"] = h5py.ExternalLink("gone.h5", "/2.1")
+        file["3.1/instrument/pco/image"] = h5py.ExternalLink("purged.h5", "/image")
+    told = succeeded("info", path)
+    assert told["2.1"] == "in another file, which is missing"
+    assert "purged.h5" in told["cameras"]
+    assert told["frame size"] == "8 x 9 px, uint16"
+
+
+def test_info_of_a_file_with_nothing_in_it(tmp_path: Path) -> None:
+    h5py.File(tmp_path / "empty.h5", "w").close()
+    output = invoke("info", tmp_path / "empty.h5").stdout
+    assert rows(output) == {"scans": "none"}
+    assert max(map(len, output.splitlines())) < 200
+
+
 def test_info_of_several_hdf5_files(tmp_path: Path) -> None:
     for number in range(3):
         with h5py.File(tmp_path / f"lens_{number}.h5", "w") as file:

@@ -208,10 +208,12 @@ def test_a_scan_or_camera_is_chosen_by_name(path: Path) -> None:
         file["2.1/instrument/basler/image"] = IMAGES[:3]
     assert read_hdf5(path, scan="1.1").stack.shape[0] == 4
     assert read_hdf5(path, scan="2.1/instrument/basler/image").stack.shape[0] == 3
-    for scan in (None, "2.1"):
-        with pytest.raises(
-            InputError, match=r"run\.h5 has .*1\.1/\S+ \(ascan .*, 4 frames\).*basler.*3 frames"
-        ):
+    both = r"2\.1/\S+basler/image \(no title, 3 frames\); 2\.1/\S+pco/image \(no title, 2 frames\)"
+    for scan, listed in (
+        (None, r"several scans or cameras\..*1\.1/\S+ \(ascan .*, 4 frames\).*" + both),
+        ("2.1", rf"several cameras for scan='2\.1'\..*among: {both}"),
+    ):
+        with pytest.raises(InputError, match=rf"run\.h5 has {listed}"):
             read_hdf5(path, scan=scan)
 
 
@@ -251,6 +253,23 @@ def test_images_in_a_file_that_is_missing(path: Path, tmp_path: Path) -> None:
         read_hdf5(path, scan=None)
 
 
+def test_images_of_another_scan_that_are_missing(path: Path) -> None:
+    with h5py.File(path, "a") as file:
+        file["2.1/title"] = "purged"
+        file["2.1/instrument/pco/data"] = h5py.ExternalLink("gone.h5", "images")
+    np.testing.assert_array_equal(open_scan(path, scan="1.1").image, IMAGES)
+    with pytest.raises(FileError, match=r"2\.1.* is kept in gone\.h5"):
+        open_scan(path, scan="2.1")
+    with pytest.raises(FileError, match=r"gone\.h5.*choose a scan that is there: scan="):
+        open_scan(path)
+    with pytest.raises(InputError, match=r"no images for scan='3\.1'"):
+        open_scan(path, scan="3.1")
+    first, _, last = list_scans(path)
+    assert (list(first.cameras), first.broken) == (["1.1/instrument/pco/data"], "")
+    assert (last.name, last.title, last.cameras) == ("2.1", "purged", {})
+    assert "gone.h5" in last.broken
+
+
 def test_virtual_images_whose_files_are_missing(path: Path, tmp_path: Path) -> None:
     layout = h5py.VirtualLayout(IMAGES.shape, IMAGES.dtype)
     for number in range(2):
@@ -275,6 +294,26 @@ def test_virtual_images_whose_files_are_missing(path: Path, tmp_path: Path) -> N
     (tmp_path / "part_1.h5").unlink()
     with pytest.raises(FileError, match=r"1 of 2 files behind .*pco/data are missing.*part_1\.h5"):
         read_hdf5(path, scan=None)
+
+
+def test_a_file_behind_virtual_images_that_vanishes_after_they_are_opened(
+    path: Path, tmp_path: Path
+) -> None:
+    layout = h5py.VirtualLayout(IMAGES.shape, IMAGES.dtype)
+    for number, image in enumerate(IMAGES):
+        with h5py.File(tmp_path / f"part_{number}.h5", "w") as file:
+            file["image"] = image
+        layout[number] = h5py.VirtualSource(f"part_{number}.h5", "image", image.shape)
+    with h5py.File(path, "a") as file:
+        del file["1.1/instrument/pco/data"]
+        file.create_virtual_dataset("1.1/instrument/pco/data", layout)
+    scan = open_scan(path)
+    (tmp_path / "part_2.h5").unlink()
+    # Frames of the other files can still be read.
+    np.testing.assert_array_equal(scan.image[[0, 1]], IMAGES[:2])
+    np.testing.assert_array_equal(scan.image[3], IMAGES[3])
+    with pytest.raises(FileError, match=r"part_2\.h5, which holds frames of .*run\.h5"):
+        scan.image[1:3].compute()
 
 
 @pytest.mark.parametrize("locking", [False, None, True])

@@ -171,9 +171,10 @@ def describe_scans(scans: Iterable[ScanSummary]) -> Rows:
             continue
         state = " (still running)" if scan.running else ""
         described.append((scan.name, f"{scan.title or 'no title'}{state}"))
-        described += scan.cameras.items() or [("cameras", "none")]
-        described.append(("motors that moved", ", ".join(scan.moving) or "none"))
-    return described
+        described += scan.cameras.items() or [("cameras", scan.broken or "none")]
+        if not scan.broken:
+            described.append(("motors that moved", ", ".join(scan.moving) or "none"))
+    return described or [("scans", "none")]
 
 
 def describe_store(path: str | Path) -> Rows:

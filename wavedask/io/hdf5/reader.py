@@ -29,6 +29,8 @@ LAYOUTS: Final[tuple[Callable[[h5py.Group, Path, str], Entry | None], ...]] = (
 UNFINISHED: Final = "unfinished"
 """Attribute of a scan that was still running when it was opened: how far it was."""
 
+OTHER_SCAN: Final = "Or choose a scan that is there: scan='<name>'."
+
 
 @dataclass(frozen=True, slots=True)
 class Hdf5Scan:
@@ -73,6 +75,8 @@ class ScanSummary:
         Whether it is still being written.
     missing : bool
         Whether it is kept in another file, which cannot be opened.
+    broken : str
+        Why its cameras cannot be looked at, where parts of it are in another file; else empty.
     """
 
     name: str
@@ -81,6 +85,7 @@ class ScanSummary:
     moving: tuple[str, ...]
     running: bool = False
     missing: bool = False
+    broken: str = ""
 
 
 def list_scans(path: Path) -> list[ScanSummary]:
@@ -99,19 +104,10 @@ def list_scans(path: Path) -> list[ScanSummary]:
     Raises
     ------
     FileError
-        If the file cannot be read, or frames of a scan are in files that are not there.
+        If the file cannot be read.
     """
     with opened(path) as file:
-        listed = [
-            ScanSummary(
-                entry.name or "/",
-                entry.title,
-                {camera.name: _shape(camera) for camera in entry.cameras()},
-                tuple(entry.moving()),
-                entry.running,
-            )
-            for entry in _entries(file, path)
-        ]
+        listed = [_summary(entry) for entry in _entries(file, path)]
         absent = [ScanSummary(name, "", {}, (), missing=True) for name in _missing(file, path)]
         return listed + absent
 
@@ -180,6 +176,16 @@ def read_hdf5(
         )
 
 
+def _summary(entry: Entry) -> ScanSummary:
+    name = entry.name or "/"
+    try:
+        cameras = {camera.name: _shape(camera) for camera in entry.cameras()}
+        return ScanSummary(name, entry.title, cameras, tuple(entry.moving()), entry.running)
+    except FileError as error:
+        # No harm to the other scans.
+        return ScanSummary(name, entry.title, {}, (), entry.running, broken=error.problem)
+
+
 def _entries(file: h5py.File, path: Path) -> list[Entry]:
     """Top-level groups as the first layout sees them that recognises them, or the root."""
     found: list[Entry] = []
@@ -207,9 +213,9 @@ def _given(
 def _chosen(
     file: h5py.File, entries: Sequence[Entry], scan: str | None, path: Path
 ) -> tuple[Entry, Camera]:
-    found = [(entry, camera) for entry in entries for camera in entry.cameras()]
     # The root is the only scan of a file without entries, and has no name.
     name = None if scan is None else scan.strip("/") or None
+    found = _cameras(entries, name)
     matching = [
         (entry, camera)
         for entry, camera in found
@@ -247,6 +253,26 @@ def _chosen(
     )
 
 
+def _cameras(entries: Sequence[Entry], name: str | None) -> list[tuple[Entry, Camera]]:
+    """Cameras of the scan that is meant; of all scans, where it has none or none is named.
+
+    Frames of another scan may be in files that are not there: no harm to those of this one.
+    """
+    meant = [entry for entry in entries if f"{name}/".startswith(f"{entry.name}/")]
+    found = [(entry, camera) for entry in meant for camera in entry.cameras()]
+    if found:
+        return found
+    for entry in entries:
+        try:
+            found += [(entry, camera) for camera in entry.cameras()]
+        except FileError as error:
+            if name is None and len(entries) > 1:
+                raise FileError(error.problem, f"{error.remedy} {OTHER_SCAN}") from error
+            if name is None:
+                raise
+    return found
+
+
 def _missing(file: h5py.File, path: Path) -> dict[str, FileError]:
     """Find links to other files that cannot be opened, and what is to be said of each."""
     found = {}
@@ -261,9 +287,7 @@ def _missing(file: h5py.File, path: Path) -> dict[str, FileError]:
 def _check_links(file: h5py.File, scan: str | None, path: Path) -> None:
     for name, error in _missing(file, path).items():
         if scan is None or name == scan.partition("/")[0]:
-            raise FileError(
-                error.problem, f"{error.remedy} Or choose a scan that is there: scan='<name>'."
-            ) from error
+            raise FileError(error.problem, f"{error.remedy} {OTHER_SCAN}") from error
 
 
 def _shape(camera: Camera) -> str:
