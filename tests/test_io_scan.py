@@ -276,6 +276,9 @@ def test_arguments_of_another_format(tmp_path: Path) -> None:
     write_scan(tmp_path, 1)
     with pytest.raises(InputError, match=r"scan='1\.1' with EDF files"):
         open_scan(tmp_path, scan="1.1")
+    number: Any = 1.1
+    with pytest.raises(InputError, match=r"scan=1\.1 is no text\. Write it in quotes: scan='1\.1'"):
+        open_scan(tmp_path, scan=number)
 
 
 @pytest.mark.parametrize(

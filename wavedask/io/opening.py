@@ -27,7 +27,7 @@ from wavedask.errors import CorruptFileError, InputError
 from wavedask.io.columns import Column, coordinates, gather
 from wavedask.io.edf import read_edf
 from wavedask.io.euxfel import is_run_file, read_run
-from wavedask.io.files import Format, Source, find_files, split_scan
+from wavedask.io.files import Format, Source, checked_source, find_files, split_scan
 from wavedask.io.frames import FrameRecord, FrameStack, Stack
 from wavedask.io.hdf5 import join_files, read_files
 from wavedask.io.headers import Headers, Stamp, stamp_of
@@ -101,6 +101,8 @@ def open_source(
     FileError, FrameMismatchError, MotorError, InputError
         As `open_scan`.
     """
+    source = checked_source(source)
+    _check_names(scan=scan, image=image)
     again = partial(
         open_source, source, motors=motors, units=units, scan=scan, image=image, progress=progress
     )
@@ -127,6 +129,15 @@ def open_source(
     }
     # An HDF5 file holds many scans: without its name, dask would take them for one.
     return Opened(stack, coords, constants, (stamps, scan, image), partial(again, known=headers))
+
+
+def _check_names(**arguments: Any) -> None:
+    for name, value in arguments.items():
+        if value is not None and not isinstance(value, str):
+            # As a number, 1.10 could not be told from 1.1.
+            raise InputError(
+                f"{name}={value!r} is no text", f"Write it in quotes: {name}='{value}'."
+            )
 
 
 def _check_not_given(format_: Format, **arguments: str | None) -> None:
