@@ -121,11 +121,12 @@ def open_source(
         stamps, headers = [stamp for stamp, _ in read], Headers(read)
         records = [record for _, of_file in read for record in of_file]
         stack = FrameStack([record.frame for record in records])
-        columns, constants = gather(records)
-        columns += _given(motors, stack)
+        given = _given(motors, stack)
+        columns, constants = gather(records, replaced={column.name for column in given})
+        columns += given
     coords = {
         **_own_coordinates(stack),
-        **coordinates(columns, n_frames=stack.shape[0], units=units or {}),
+        **coordinates(columns, n_frames=stack.shape[0], units=units or {}, where=files[0]),
     }
     # An HDF5 file holds many scans: without its name, dask would take them for one.
     return Opened(stack, coords, constants, (stamps, scan, image), partial(again, known=headers))

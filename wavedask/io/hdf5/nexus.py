@@ -123,7 +123,9 @@ class NexusEntry(Entry):
             if name in beside and _kind(group) != "NXdata":
                 for key, item in datasets(group).items():
                     if is_numeric(item) and item.ndim == 1 and item.size > 1:
-                        yield _Candidate(key, HEADER if key in KEYS else COUNTER, item)
+                        role = HEADER if key in KEYS else COUNTER
+                        # Without its keys a dark frame would be taken for any other.
+                        yield _Candidate(key, role, item, certain=key == IMAGE_KEY)
 
 
 def is_bare(file: h5py.File) -> bool:
