@@ -38,8 +38,22 @@ def opened(path: Path) -> Iterator[h5py.File]:
     FileError
         If it is no HDF5 file, or is held by a writer that lets nobody read.
     """
-    with reading(path), open_file(path) as file:
+    with reading_hdf5(path), open_file(path) as file:
         yield file
+
+
+@contextmanager
+def reading_hdf5(path: Path) -> Iterator[None]:
+    """Turn what h5py raises of a file whose inner tables are damaged into a `CorruptFileError`."""
+    with reading(path):
+        try:
+            yield
+        except (RuntimeError, KeyError) as error:
+            if isinstance(error, KeyError) and "Unable to" not in str(error):
+                raise
+            raise CorruptFileError(
+                f"{path} is damaged: {error}", "Copy it again from its source."
+            ) from error
 
 
 def open_file(path: Path) -> h5py.File:
@@ -72,6 +86,10 @@ def open_file(path: Path) -> h5py.File:
                     f"{path} is being written by a program that lets nobody read: {error}",
                     "Wait until it has closed the file, or make it write in SWMR mode. If it has"
                     " crashed, 'h5clear -s' on a copy of the file lets it open again.",
+                ) from error
+            if path.is_file() and h5py.is_hdf5(path):
+                raise CorruptFileError(
+                    f"{path} is damaged: {error}", "Copy it again from its source."
                 ) from error
             raise
 
@@ -147,8 +165,8 @@ def holds_frames(item: Any) -> bool:
 
 
 def is_numeric(item: Any) -> bool:
-    """Whether something is a dataset of numbers or truth values."""
-    return isinstance(item, h5py.Dataset) and item.dtype.kind in "iufb"
+    """Whether something is a dataset of numbers or truth values, and not an empty one."""
+    return isinstance(item, h5py.Dataset) and item.shape is not None and item.dtype.kind in "iufb"
 
 
 def text_of(item: Any) -> str:
@@ -159,7 +177,7 @@ def text_of(item: Any) -> str:
         content = content.reshape(-1)[0]
     if isinstance(content, bytes):
         return content.decode(errors="replace")
-    return "" if content is None else str(content)
+    return "" if content is None or isinstance(content, h5py.Empty) else str(content)
 
 
 def class_of(group: Any) -> str:
