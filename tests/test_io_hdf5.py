@@ -234,6 +234,47 @@ def test_no_images(path: Path) -> None:
         read_hdf5(path, scan=None)
 
 
+def test_a_scan_that_has_no_frame_yet(path: Path) -> None:
+    with h5py.File(path, "a") as file:
+        file["2.1/instrument/pco/image"] = IMAGES[:0]
+    assert open_scan(path).sizes["frame"] == 4
+    said = r"run\.h5 has no frames yet in /2\.1/instrument/pco/image\. Open it again"
+    with pytest.raises(FileError, match=said):
+        open_scan(path, scan="2.1")
+    with pytest.raises(FileError, match=r"image='/2\.1/\S+' has no frames yet.*Open it again"):
+        open_scan(path, image="/2.1/instrument/pco/image")
+    with h5py.File(path, "a") as file:
+        del file["1.1"]
+    with pytest.raises(FileError, match=said):
+        open_scan(path)
+
+
+def test_positioners_and_titles_that_are_empty(path: Path) -> None:
+    with h5py.File(path, "a") as file:
+        del file["1.1/title"]
+        file["1.1/title"] = h5py.Empty("S1")
+        file["1.1/instrument/positioners/nothing"] = h5py.Empty("f8")
+    scan = open_scan(path)
+    assert scan.attrs["title"] == ""
+    assert "nothing" not in scan.coords
+
+
+@pytest.mark.parametrize("size", [8, 10, 100])
+def test_a_file_that_ends_in_its_head(path: Path, size: int) -> None:
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(CorruptFileError, match=r"run\.h5 is (damaged|truncated)"):
+        open_scan(path)
+
+
+def test_tables_that_are_damaged(path: Path) -> None:
+    content = path.read_bytes()
+    # Of the names of the members of each group.
+    assert content.count(b"HEAP") > 1
+    path.write_bytes(content.replace(b"HEAP", b"HELP"))
+    with pytest.raises(CorruptFileError, match=r"run\.h5 is damaged: .*heap"):
+        open_scan(path)
+
+
 def test_what_is_no_hdf5_file(tmp_path: Path) -> None:
     path = tmp_path / "text.h5"
     path.write_text("a text")

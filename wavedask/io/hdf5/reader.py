@@ -14,7 +14,7 @@ from wavedask.io.hdf5.access import check_sources, files_behind, opened, resolve
 from wavedask.io.hdf5.bliss import BlissEntry
 from wavedask.io.hdf5.dxfile import DxEntry
 from wavedask.io.hdf5.eiger import EigerEntry
-from wavedask.io.hdf5.given import file_motors, find_frames
+from wavedask.io.hdf5.given import LISTED, all_datasets, file_motors, find_frames, within
 from wavedask.io.hdf5.layout import Camera, Entry
 from wavedask.io.hdf5.nexus import NexusEntry, is_bare
 from wavedask.io.hdf5.stack import Hdf5Stack
@@ -132,7 +132,7 @@ def read_hdf5(
         Path of the dataset that holds the frames, where no known layout says it; from the root
         or, if `scan` is given, from there.
     motors : mapping of str to str, optional
-        Paths of datasets with positions, by the name of the motor.
+        Paths of datasets with positions, by the name of the motor; from the scan or the root.
 
     Returns
     -------
@@ -166,7 +166,7 @@ def read_hdf5(
         unfinished = entry.unfinished(camera)
         if unfinished:
             constants[UNFINISHED] = unfinished
-        columns += file_motors(file, motors or {}, path)
+        columns += file_motors(file, motors or {}, path, scan=scan)
         return Hdf5Scan(
             Hdf5Stack(path, camera.datasets, frames=frames),
             columns,
@@ -203,7 +203,7 @@ def _given(
     file: h5py.File, entries: Sequence[Entry], scan: str | None, image: str, path: Path
 ) -> tuple[Entry, Camera]:
     """Frames at a path that the user gives, and the scan that they are in."""
-    full = image.strip("/") if scan is None else f"{scan.strip('/')}/{image.strip('/')}"
+    full = within(file, scan, image)
     given = f"image={image!r}" if scan is None else f"scan={scan!r}, image={image!r}"
     camera = Camera(full, {full: find_frames(file, full, path, argument=given)})
     holding = (entry for entry in entries if full.startswith(f"{entry.name}/"))
@@ -226,6 +226,8 @@ def _chosen(
         _check_links(file, name, path)
     if len(matching) == 1:
         return matching[0]
+    if not matching:
+        _check_begun(file, name, path)
     if not found:
         raise FileError(
             f"{path} has no images in any of its scans"
@@ -288,6 +290,20 @@ def _check_links(file: h5py.File, scan: str | None, path: Path) -> None:
     for name, error in _missing(file, path).items():
         if scan is None or name == scan.partition("/")[0]:
             raise FileError(error.problem, f"{error.remedy} {OTHER_SCAN}") from error
+
+
+def _check_begun(file: h5py.File, scan: str | None, path: Path) -> None:
+    """Say of cameras that have no frame that they have none yet."""
+    empty = [
+        name
+        for name, shape in all_datasets(file).items()
+        if len(shape) >= 3 and 0 in shape and (scan is None or name.startswith(f"/{scan}/"))
+    ]
+    if empty:
+        raise FileError(
+            f"{path} has no frames yet in {', '.join(empty[:LISTED])}",
+            "Open it again when there are some.",
+        )
 
 
 def _shape(camera: Camera) -> str:

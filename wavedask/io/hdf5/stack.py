@@ -118,6 +118,10 @@ class Hdf5Stack(Stack):
             part = int(parts[run[0]])
             lead = self._parts[part][1][:-2]
             first, last = int(within[run[0]]), int(within[run[-1]])
+            if not lead:
+                # A single image without an axis of frames.
+                yield part, ()
+                continue
             if len(lead) == 1:
                 yield part, (slice(first, last + 1),)
                 continue
@@ -150,7 +154,7 @@ def _sources(dataset: h5py.Dataset) -> tuple[tuple[int, int, str], ...]:
             continue
         try:
             corners = [corner[: len(lead)] for corner in source.vspace.get_select_bounds()]
-            first, last = (int(np.ravel_multi_index(corner, lead)) for corner in corners)
+            first, last = (int(np.ravel_multi_index(at, lead)) if lead else 0 for at in corners)
         except RuntimeError:
             # Without bounds: it may hold any frame.
             first, last = 0, frame_count(dataset) - 1
