@@ -149,7 +149,11 @@ def latest_columns(columns: Sequence[Column]) -> dict[tuple[str, str], Column]:
 
 
 def coordinates(
-    columns: Sequence[Column], *, n_frames: int, units: Mapping[str, str], where: Path
+    columns: Sequence[Column],
+    *,
+    n_frames: int,
+    units: Mapping[str, str],
+    where: Path | None = None,
 ) -> dict[str, xr.Variable]:
     """Turn columns into coordinates with their final names, units and roles.
 
@@ -161,7 +165,7 @@ def coordinates(
         Frames of the scan.
     units : mapping of str to str
         Units by name of the coordinate (or of the motor), which go before those of the file.
-    where : pathlib.Path
+    where : pathlib.Path, optional
         File of the first frame, for messages.
 
     Returns
@@ -203,18 +207,19 @@ def coordinates(
     return variables
 
 
-def _collapsed(column: Column, n_frames: int, where: Path) -> npt.NDArray[Any]:
+def _collapsed(column: Column, n_frames: int, where: Path | None) -> npt.NDArray[Any]:
     """Values of a column, reduced to a single one where it never changes."""
     values = column.values
     if values.ndim == 0:
         return values
     if values.shape != (n_frames,):
+        place = "" if where is None else f"{where}: "
         counted = " x ".join(map(str, values.shape))
         remedy = (
             f"Give motors={{{column.name!r}: values}} with one value per frame, or a single one."
         )
         raise MotorError(
-            f"{where}: {column.role} {column.name!r} has {counted} values, but the scan has"
+            f"{place}{column.role} {column.name!r} has {counted} values, but the scan has"
             f" {n_frames} frames",
             remedy if column.role == MOTOR else "The file is damaged, or still being written.",
         )

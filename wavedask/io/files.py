@@ -94,12 +94,12 @@ def checked_source(source: Any) -> Source:
     >>> checked_source(f"{number}.edf" for number in range(2))
     ['0.edf', '1.edf']
     """
-    if isinstance(source, bytes | Set) or not isinstance(source, str | os.PathLike | Iterable):
+    single = isinstance(source, str | os.PathLike)
+    if isinstance(source, bytes | Set) or not (single or isinstance(source, Iterable)):
         raise InputError(
             f"source is {source!r}", "Give a path, or a list of paths in the order of the frames."
         )
-    single = isinstance(source, str | os.PathLike)
-    sources = [source] if single else list(source)
+    sources: list[Any] = [source] if single else list(source)
     if not sources:
         raise InputError("source is an empty list", "Give at least one file, folder or glob.")
     for item in sources:
@@ -109,7 +109,7 @@ def checked_source(source: Any) -> Source:
                 f"source {'is' if single else 'holds'} {item!r}",
                 "Give the path of a file or folder, or a glob.",
             )
-    return source if single else sources
+    return sources[0] if single else sources
 
 
 def split_scan(source: Source, scan: str | None) -> tuple[Source, str | None]:
