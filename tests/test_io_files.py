@@ -71,6 +71,8 @@ def test_nothing_found_is_an_error_that_names_the_place(tmp_path: Path) -> None:
         find_files(tmp_path / "run_*.edf")
     with pytest.raises(FileError, match=r"holds no frames.*\.edf\.gz"):
         find_files(tmp_path)
+    with pytest.raises(FileError, match=r"a\.h5::1\.1 does not exist.* give scan="):
+        find_files([tmp_path / "a.h5::1.1"])
     with pytest.raises(InputError, match="empty list"):
         find_files([])
 

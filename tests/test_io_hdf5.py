@@ -234,6 +234,39 @@ def test_no_images(path: Path) -> None:
         read_hdf5(path, scan=None)
 
 
+def test_no_images_but_what_could_be_some(path: Path) -> None:
+    with h5py.File(path, "a") as file:
+        file.move("1.1/instrument/pco/data", "raw/frames")
+    with pytest.raises(FileError, match=r"Give the path of /raw/frames: image="):
+        read_hdf5(path)
+
+
+def test_a_camera_of_the_scan_that_is_missing(path: Path) -> None:
+    with h5py.File(path, "a") as file:
+        file["1.1/instrument/basler/image"] = h5py.ExternalLink("gone.h5", "images")
+        file["nx/pco/data"] = IMAGES
+        file["nx/pco"].attrs["NX_class"] = "NXdetector"
+        file["nx/basler"] = h5py.ExternalLink("gone.h5", "images")
+    for whole in ("1.1", "nx"):
+        with pytest.raises(FileError, match=r"basler.* is kept in gone\.h5"):
+            open_scan(path, scan=whole)
+    for place in ("1.1/instrument/pco/data", "nx/pco/data"):
+        np.testing.assert_array_equal(open_scan(path, scan=place).image, IMAGES)
+        np.testing.assert_array_equal(open_scan(path, image=place).image, IMAGES)
+    assert open_scan(path, scan="1.1/instrument/pco/data").lens.values.tolist() == [0, 1, 2, 3]
+
+
+def test_texts_of_older_writers(path: Path) -> None:
+    with h5py.File(path, "a") as file:
+        del file["1.1/title"]
+        file["1.1/title"] = np.bytes_("Schlüssel".encode("latin-1"))
+        file["1.1/instrument/positioners/lens"].attrs["units"] = np.bytes_(b"\xb5m")
+        attributes = file["1.1/instrument/positioners/rot"].attrs
+        attributes.create("units", b"\xb5m", dtype=h5py.string_dtype())
+    scan = open_scan(path)
+    assert (scan.attrs["title"], scan.lens.units, scan.rot.units) == ("Schlüssel", "µm", "µm")
+
+
 def test_a_scan_that_has_no_frame_yet(path: Path) -> None:
     with h5py.File(path, "a") as file:
         file["2.1/instrument/pco/image"] = IMAGES[:0]

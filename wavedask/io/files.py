@@ -23,7 +23,7 @@ class Format(Enum):
 
     EDF = (".edf", ".edf.gz", ".edf.bz2")
     TIFF = (".tif", ".tiff")
-    HDF5 = (".h5", ".hdf5", ".nx", ".nxs")
+    HDF5 = (".h5", ".hdf5", ".hdf", ".nx", ".nxs", ".nexus")
 
 
 KNOWN_SUFFIXES = ", ".join(suffix for format_ in Format for suffix in format_.value)
@@ -166,6 +166,11 @@ def _files_at(path: Path) -> list[Path]:
         return _folder_files(path)
     if path.exists():
         return [path.absolute()]
+    if WITHIN in str(path):
+        raise FileError(
+            f"{path} does not exist",
+            f"In a list no path names a scan with {WITHIN!r}: give scan='<name>' for all files.",
+        )
     if not glob.has_magic(str(path)):
         raise FileError(f"{path} does not exist", "Check the path, and that its disk is mounted.")
     # Of the folders, too, those that exist are no globs, whatever their characters.

@@ -136,8 +136,10 @@ def _check_names(**arguments: Any) -> None:
     for name, value in arguments.items():
         if value is not None and not isinstance(value, str):
             # As a number, 1.10 could not be told from 1.1.
+            quoted = f"Write it in quotes: {name}='{value}'."
             raise InputError(
-                f"{name}={value!r} is no text", f"Write it in quotes: {name}='{value}'."
+                f"{name}={value!r} is no text",
+                quoted if isinstance(value, int | float) else "Give one name.",
             )
 
 

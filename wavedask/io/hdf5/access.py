@@ -175,8 +175,15 @@ def text_of(item: Any) -> str:
     if isinstance(content, np.ndarray) and content.size == 1:
         # Some writers keep every text in an array of one.
         content = content.reshape(-1)[0]
+    if isinstance(content, str):
+        # What is no UTF-8, h5py gives in surrogates, which nobody can write.
+        content = content.encode(errors="surrogateescape")
     if isinstance(content, bytes):
-        return content.decode(errors="replace")
+        try:
+            return content.decode()
+        except UnicodeDecodeError:
+            # Units such as µm of older writers.
+            return content.decode("latin-1")
     return "" if content is None or isinstance(content, h5py.Empty) else str(content)
 
 

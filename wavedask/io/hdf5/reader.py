@@ -10,7 +10,7 @@ import h5py
 
 from wavedask.errors import FileError, InputError
 from wavedask.io.columns import Column
-from wavedask.io.hdf5.access import check_sources, files_behind, opened, resolved
+from wavedask.io.hdf5.access import check_sources, files_behind, holds_frames, opened, resolved
 from wavedask.io.hdf5.bliss import BlissEntry
 from wavedask.io.hdf5.dxfile import DxEntry
 from wavedask.io.hdf5.eiger import EigerEntry
@@ -215,6 +215,9 @@ def _chosen(
 ) -> tuple[Entry, Camera]:
     # The root is the only scan of a file without entries, and has no name.
     name = None if scan is None else scan.strip("/") or None
+    if name is not None and holds_frames(file.get(name)):
+        # The path of frames themselves, whatever else of their scan is missing.
+        return _given(file, entries, None, name, path)
     found = _cameras(entries, name)
     matching = [
         (entry, camera)
@@ -229,13 +232,7 @@ def _chosen(
     if not matching:
         _check_begun(file, name, path)
     if not found:
-        raise FileError(
-            f"{path} has no images in any of its scans"
-            f" ({', '.join(entry.name or '/' for entry in entries) or 'none'})",
-            "Looked for datasets of three axes in <scan>/instrument/<detector>, <scan>/measurement,"
-            " NXdetector, NXdata and /exchange. Give their path: image='<path>'; 'wavedask info"
-            " FILE' lists the scans.",
-        )
+        raise _no_images(file, entries, path)
     listing = "; ".join(
         f"{camera.name} ({entry.title or 'no title'}, {camera.frames} frames)"
         for entry, camera in found
@@ -290,6 +287,18 @@ def _check_links(file: h5py.File, scan: str | None, path: Path) -> None:
     for name, error in _missing(file, path).items():
         if scan is None or name == scan.partition("/")[0]:
             raise FileError(error.problem, f"{error.remedy} {OTHER_SCAN}") from error
+
+
+def _no_images(file: h5py.File, entries: Sequence[Entry], path: Path) -> FileError:
+    others = [name for name, shape in all_datasets(file).items() if len(shape) >= 3][:LISTED]
+    remedy = f" of {', '.join(others)}" if others else ""
+    return FileError(
+        f"{path} has no images in any of its scans"
+        f" ({', '.join(entry.name or '/' for entry in entries) or 'none'})",
+        "Looked for datasets of three axes in <scan>/instrument/<detector>, <scan>/measurement,"
+        f" NXdetector, NXdata and /exchange. Give the path{remedy}: image='<path>';"
+        " 'wavedask info FILE' lists the scans.",
+    )
 
 
 def _check_begun(file: h5py.File, scan: str | None, path: Path) -> None:
