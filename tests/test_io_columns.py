@@ -105,6 +105,13 @@ def test_counters_and_header_items_make_way_for_motors() -> None:
     assert found["mono"].attrs["units"] == "unknown"
 
 
+@pytest.mark.parametrize("name", ["lens x", "lens/x", "lens\tx"])
+def test_names_can_be_stored_and_asked_for(name: str) -> None:
+    column = Column(name, MOTOR, np.array([1.0, 2.0]))
+    found = coordinates([column], n_frames=2, units={name: "mm"}, where=FILE)
+    assert found["lens_x"].attrs["units"] == "mm"
+
+
 def test_the_later_column_counts_and_keeps_a_unit_that_only_the_file_knows() -> None:
     columns = [
         Column("lens", MOTOR, np.array([1.0, 2.0]), "mm"),

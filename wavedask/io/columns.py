@@ -1,5 +1,6 @@
 """What is known of each frame beside its pixels, turned into coordinates of a scan."""
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -188,8 +189,8 @@ def coordinates(
     for column in sorted(
         latest_columns(columns).values(), key=lambda column: order.index(column.role)
     ):
-        # A slash would be a folder in a Zarr store.
-        name = column.name.replace("/", "_")
+        # A slash would be a folder in a Zarr store; a space nobody could write into a condition.
+        name = re.sub(r"[/\s]", "_", column.name)
         while name in RESERVED_NAMES or name in variables:
             name = f"{column.role}_{name}"
         keys = [name, column.name] if column.role == MOTOR else [name]

@@ -89,7 +89,7 @@ def open_scan(
     -----
     A motor called like a dimension or a variable of this package (``x``, ``image``), and a counter
     or header item called like a motor, is given its role as a prefix: ``motor_x``,
-    ``counter_mono``, ``header_energy``; a slash in a name becomes an underscore.
+    ``counter_mono``, ``header_energy``; a slash or space in a name becomes an underscore.
 
     HDF5 files are opened without a lock. Of a scan of BLISS that is still running come the frames
     whose motors are all recorded; the attribute ``unfinished`` says how many those are.

@@ -253,8 +253,7 @@ def files_behind(dataset: h5py.Dataset, path: Path) -> set[Path]:
 def _bad_sources(dataset: h5py.Dataset) -> tuple[list[Missing], int]:
     home = Path(dataset.file.filename).parent
     if dataset.external:
-        files = dict.fromkeys(name for name, _, _ in dataset.external)
-        return [(name, "not there") for name in files if not (home / name).exists()], len(files)
+        return _bad_storage(dataset, home), len({name for name, _, _ in dataset.external})
     if not dataset.is_virtual:
         return [], 0
     bad: dict[str, str] = {}
@@ -267,6 +266,20 @@ def _bad_sources(dataset: h5py.Dataset) -> tuple[list[Missing], int]:
         if reason:
             bad[source.file_name] = reason
     return list(bad.items()), len({source.file_name for source in sources})
+
+
+def _bad_storage(dataset: h5py.Dataset, home: Path) -> list[Missing]:
+    """Raw files, one behind the other, that are missing or end too early."""
+    bad = []
+    remaining = dataset.size * dataset.dtype.itemsize
+    for name, offset, size in dataset.external:
+        here = min(size, remaining)
+        remaining -= here
+        if not (home / name).exists():
+            bad.append((name, "not there"))
+        elif (home / name).stat().st_size < offset + here:
+            bad.append((name, f"{offset + here} bytes are needed"))
+    return bad
 
 
 def _why_unusable(path: Path, source: Any) -> str:
