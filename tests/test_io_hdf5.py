@@ -180,9 +180,34 @@ def test_frames_in_raw_files_that_are_missing(path: Path, tmp_path: Path) -> Non
             "u2",
             external=[("frames.raw", 0, IMAGES.nbytes)],
         )
+    assert read_hdf5(path).stack.shape == IMAGES.shape
+    # HDF5 would read zeros for what is cut off.
+    (tmp_path / "frames.raw").write_bytes(IMAGES.tobytes()[:-2])
+    with pytest.raises(FileError, match=rf"frames\.raw: {IMAGES.nbytes} bytes are needed"):
+        read_hdf5(path)
     (tmp_path / "frames.raw").unlink()
     with pytest.raises(FileError, match=r"1 of 1 files behind .*frames\.raw: not there"):
         read_hdf5(path)
+
+
+@pytest.mark.parametrize(
+    ("chunks", "written", "said"),
+    [
+        ((1, 8, 9), 3, "3 of 4 chunks of the frames were written, the others read zero"),
+        ((2, 4, 9), 2, "2 of 4 chunks of the frames were written, the others read zero"),
+        (None, 0, "none of the frames was written"),
+        ((1, 8, 9), 4, None),
+        (None, 1, None),
+    ],
+)
+def test_frames_that_were_never_written(
+    path: Path, chunks: tuple[int, int, int] | None, written: int, said: str | None
+) -> None:
+    with h5py.File(path, "a") as file:
+        del file["1.1/instrument/pco/data"]
+        images = file.create_dataset("1.1/instrument/pco/data", IMAGES.shape, "u2", chunks=chunks)
+        images[:written] = IMAGES[:written]
+    assert open_scan(path).attrs.get("unfinished") == said
 
 
 def test_a_camera_behind_a_link_in_measurement(path: Path) -> None:

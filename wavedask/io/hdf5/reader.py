@@ -15,7 +15,7 @@ from wavedask.io.hdf5.bliss import BlissEntry
 from wavedask.io.hdf5.dxfile import DxEntry
 from wavedask.io.hdf5.eiger import EigerEntry
 from wavedask.io.hdf5.given import LISTED, all_datasets, file_motors, find_frames, within
-from wavedask.io.hdf5.layout import Camera, Entry
+from wavedask.io.hdf5.layout import Camera, Entry, unwritten
 from wavedask.io.hdf5.nexus import NexusEntry, is_bare
 from wavedask.io.hdf5.stack import Hdf5Stack
 
@@ -27,7 +27,7 @@ LAYOUTS: Final[tuple[Callable[[h5py.Group, Path, str], Entry | None], ...]] = (
 )
 """Layouts in the order in which they are tried; the last one takes every group."""
 UNFINISHED: Final = "unfinished"
-"""Attribute of a scan that was still running when it was opened: how far it was."""
+"""Attribute of a scan that was running when it was opened, or was stopped: how far it was."""
 
 OTHER_SCAN: Final = "Or choose a scan that is there: scan='<name>'."
 
@@ -163,7 +163,7 @@ def read_hdf5(
                 f"{path}: the scan {entry.name} has begun, but no frame has all its motors yet",
                 "Open it again when there are some.",
             )
-        unfinished = entry.unfinished(camera)
+        unfinished = entry.unfinished(camera) or unwritten(camera)
         if unfinished:
             constants[UNFINISHED] = unfinished
         columns += file_motors(file, motors or {}, path, scan=scan)
