@@ -90,8 +90,12 @@ class Hdf5Stack(Stack):
         for part, sources in enumerate(self._sources):
             start, end = self._starts[part], self._starts[part + 1]
             mine = frames[(frames >= start) & (frames < end)] - start
-            for first, last, name in sources if mine.size else ():
-                if first <= mine.max() and mine.min() <= last and not h5py.is_hdf5(name):
+            if not sources or not mine.size:
+                continue
+            lowest, highest = int(mine.min()), int(mine.max())
+            names = (name for first, last, name in sources if first <= highest and lowest <= last)
+            for name in dict.fromkeys(names):
+                if not h5py.is_hdf5(name):
                     raise FileError(
                         f"{name}, which holds frames of {self._path}, can no longer be opened",
                         "Was it moved or deleted? Bring it back, or open the scan again.",
