@@ -190,6 +190,23 @@ def test_a_generator_of_paths_can_be_refreshed(tmp_path: Path) -> None:
     assert refresh(scan).sizes == scan.sizes
 
 
+def test_a_relative_path_means_the_same_from_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
+    for number, folder in enumerate((here, elsewhere)):
+        folder.mkdir()
+        write_tiff(folder, 0)
+        (folder / "motors.csv").write_text(f"lens_x\n{number}\n")
+    monkeypatch.chdir(here)
+    scans = [open_scan(source, motors="motors.csv") for source in ("*.tif", ["f_0.tif"])]
+    monkeypatch.chdir(elsewhere)
+    for scan in scans:
+        fresh = refresh(scan)
+        assert float(fresh.lens_x) == 0
+        assert fresh.source_file.values.tolist() == [str(here / "f_0.tif")]
+
+
 def test_what_was_computed_does_not_know_its_source() -> None:
     with pytest.raises(InputError, match=r"does not say how it was opened.*open_scan"):
         refresh(xr.Dataset())

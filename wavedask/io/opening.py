@@ -1,5 +1,6 @@
 """What a source holds, found once and without a pixel: open_scan() and the engine begin here."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -103,8 +104,9 @@ def open_source(
     """
     source = checked_source(source)
     _check_names(scan=scan, image=image)
+    where, table = _absolute(source), _absolute(motors)
     again = partial(
-        open_source, source, motors=motors, units=units, scan=scan, image=image, progress=progress
+        open_source, where, motors=table, units=units, scan=scan, image=image, progress=progress
     )
     headers: Headers | None = None
     source, scan = split_scan(source, scan)
@@ -130,6 +132,14 @@ def open_source(
     }
     # An HDF5 file holds many scans: without its name, dask would take them for one.
     return Opened(stack, coords, constants, (stamps, scan, image), partial(again, known=headers))
+
+
+def _absolute(given: Any) -> Any:
+    """Paths that mean the same when the working directory is another; what is none as it is."""
+    if isinstance(given, list):
+        return [_absolute(item) for item in given]
+    is_path = isinstance(given, str | os.PathLike)
+    return str(Path(given).expanduser().absolute()) if is_path else given
 
 
 def _check_names(**arguments: Any) -> None:
