@@ -88,9 +88,11 @@ class Hdf5Stack(Stack):
     def _check_sources(self, frames: npt.NDArray[np.intp]) -> None:
         """Refuse frames of a virtual dataset whose files have gone: HDF5 reads zeros there."""
         for part, sources in enumerate(self._sources):
+            if not sources:
+                continue
             start, end = self._starts[part], self._starts[part + 1]
             mine = frames[(frames >= start) & (frames < end)] - start
-            if not sources or not mine.size:
+            if not mine.size:
                 continue
             lowest, highest = int(mine.min()), int(mine.max())
             names = (name for first, last, name in sources if first <= highest and lowest <= last)
