@@ -299,7 +299,9 @@ def test_info_of_a_file_with_several_scans(tmp_path: Path) -> None:
     assert told["cameras"] == "none"
     assert "frame size" not in told
     assert "lens" in invoke("info", path).stdout
-    assert succeeded("info", path, "--scan", "2.1")["frames"] == "2"
+    told = succeeded("info", path, "--scan", "2.1")
+    assert told["frames"] == "2"
+    assert "unfinished" not in told
     assert "3.1" in refused("info", path, "--scan", "3.1")
     with h5py.File(path, "a") as file:
         file["3.1"] = h5py.ExternalLink("gone.h5", "/1.1")
@@ -316,6 +318,36 @@ def test_info_of_a_file_with_one_scan_goes_on_to_its_frames(tmp_path: Path) -> N
     assert told["1.1/instrument/pco/image"] == "3 frames of 8 x 9 px, uint16"
     assert told["frame size"] == "8 x 9 px, uint16"
     assert told["lens"] == "0 … 1 (2 values, unknown in 1 frames)"
+
+
+def test_info_of_a_scan_that_is_running(tmp_path: Path) -> None:
+    path = tmp_path / "bliss.h5"
+    with h5py.File(path, "w") as file:
+        file["1.1/start_time"] = "2026-05-01T10:00:00"
+        file["1.1/instrument/pco/image"] = np.zeros((3, 8, 9), "u2")
+        file["1.1/instrument/positioners/lens"] = 0.0
+        file["1.1/measurement/lens"] = [0.0, 1.0]
+    told = succeeded("info", path)
+    assert told["unfinished"] == "2 of 3 frames with all their motors"
+
+
+def test_info_of_a_file_whose_other_scans_are_missing(tmp_path: Path) -> None:
+    path = tmp_path / "bliss.h5"
+    with h5py.File(path, "w") as file:
+        file["1.1/instrument/pco/image"] = np.zeros((3, 8, 9), "u2")
+        file["2.1"] = h5py.ExternalLink("gone.h5", "/2.1")
+        file["3.1/instrument/pco/image"] = h5py.ExternalLink("purged.h5", "/image")
+    told = succeeded("info", path)
+    assert told["2.1"] == "in another file, which is missing"
+    assert "purged.h5" in told["cameras"]
+    assert told["frame size"] == "8 x 9 px, uint16"
+
+
+def test_info_of_a_file_with_nothing_in_it(tmp_path: Path) -> None:
+    h5py.File(tmp_path / "empty.h5", "w").close()
+    output = invoke("info", tmp_path / "empty.h5").stdout
+    assert rows(output) == {"scans": "none"}
+    assert max(map(len, output.splitlines())) < 200
 
 
 def test_info_of_several_hdf5_files(tmp_path: Path) -> None:

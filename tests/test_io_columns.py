@@ -10,6 +10,8 @@ from wavedask.errors import InputError, MotorError
 from wavedask.io.columns import Column, coordinates, gather
 from wavedask.io.frames import FrameRecord, RawFrame
 
+FILE = Path("scan/f_0.edf")
+
 
 def record(
     index: int,
@@ -58,6 +60,8 @@ def test_positions_that_a_frame_lacks(role: str, lacking: int) -> None:
         MotorError, match=rf"{role} 'm' is .* f_{1 - lacking}\.edf .* but not of f_{lacking}\.edf"
     ):
         gather(records)
+    if role == MOTOR:
+        assert gather(records, replaced={"m"})[0] == []
 
 
 def test_what_stands_still_is_a_scalar() -> None:
@@ -66,7 +70,7 @@ def test_what_stands_still_is_a_scalar() -> None:
         Column("stands", MOTOR, np.array([4.0, 4.0, 4.0]), "mm"),
         Column("unknown", COUNTER, np.full(3, np.nan)),
     ]
-    found = coordinates(columns, n_frames=3, units={"moves": "um"})
+    found = coordinates(columns, n_frames=3, units={"moves": "um"}, where=FILE)
     assert found["moves"].dims == ("frame",)
     assert found["stands"].dims == ()
     assert found["stands"].values == 4.0
@@ -78,7 +82,7 @@ def test_what_stands_still_is_a_scalar() -> None:
 @pytest.mark.parametrize("name", sorted(RESERVED_NAMES))
 def test_a_motor_with_a_name_of_ours_is_renamed(name: str) -> None:
     column = Column(name, MOTOR, np.array(1.0))
-    found = coordinates([column], n_frames=1, units={name: "mm"})
+    found = coordinates([column], n_frames=1, units={name: "mm"}, where=FILE)
     assert set(found) == {f"motor_{name}"}
     assert found[f"motor_{name}"].attrs["units"] == "mm"
 
@@ -90,7 +94,7 @@ def test_counters_and_header_items_make_way_for_motors() -> None:
         Column("mono", MOTOR, np.array([5.0, 6.0])),
         Column("a/b", MOTOR, np.array([5.0, 6.0])),
     ]
-    found = coordinates(columns, n_frames=2, units={"counter_mono": "A"})
+    found = coordinates(columns, n_frames=2, units={"counter_mono": "A"}, where=FILE)
     assert {name: variable.values.tolist() for name, variable in found.items()} == {
         "mono": [5.0, 6.0],
         "a_b": [5.0, 6.0],
@@ -101,20 +105,34 @@ def test_counters_and_header_items_make_way_for_motors() -> None:
     assert found["mono"].attrs["units"] == "unknown"
 
 
+@pytest.mark.parametrize("name", ["lens x", "lens/x", "lens\tx"])
+def test_names_can_be_stored_and_asked_for(name: str) -> None:
+    column = Column(name, MOTOR, np.array([1.0, 2.0]))
+    found = coordinates([column], n_frames=2, units={name: "mm"}, where=FILE)
+    assert found["lens_x"].attrs["units"] == "mm"
+
+
 def test_the_later_column_counts_and_keeps_a_unit_that_only_the_file_knows() -> None:
     columns = [
         Column("lens", MOTOR, np.array([1.0, 2.0]), "mm"),
         Column("lens", MOTOR, np.array([3.0, 4.0])),
     ]
-    lens = coordinates(columns, n_frames=2, units={})["lens"]
+    lens = coordinates(columns, n_frames=2, units={}, where=FILE)["lens"]
     assert (lens.values.tolist(), lens.attrs["units"]) == ([3.0, 4.0], "mm")
 
 
 def test_wrong_number_of_values() -> None:
-    with pytest.raises(MotorError, match=r"motor 'lens' has 3 values, but the scan has 2 frames"):
-        coordinates([Column("lens", MOTOR, np.zeros(3))], n_frames=2, units={})
+    said = r"f_0\.edf: motor 'lens' has 3 values, but the scan has 2 frames\. Give motors="
+    with pytest.raises(MotorError, match=said):
+        coordinates([Column("lens", MOTOR, np.zeros(3))], n_frames=2, units={}, where=FILE)
+    with pytest.raises(MotorError, match=r"'lens' has 1 x 2 values"):
+        coordinates([Column("lens", MOTOR, np.zeros((1, 2)))], n_frames=2, units={}, where=FILE)
+    with pytest.raises(MotorError, match=r"header 'image_key' has 3 values.* damaged"):
+        coordinates([Column("image_key", HEADER, np.zeros(3))], n_frames=2, units={}, where=FILE)
 
 
 def test_units_of_what_is_not_there() -> None:
     with pytest.raises(InputError, match=r"units names \['lenz'\].*It has: lens"):
-        coordinates([Column("lens", MOTOR, np.array(1.0))], n_frames=1, units={"lenz": "mm"})
+        coordinates(
+            [Column("lens", MOTOR, np.array(1.0))], n_frames=1, units={"lenz": "mm"}, where=FILE
+        )

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from wavedask.errors import InputError
+from wavedask.errors import CorruptFileError, FileError, InputError
 from wavedask.io import open_scan
 
 CAMERA = "SPB_EHC/CAM/ZYLA:daqOutput"
@@ -112,6 +112,23 @@ def test_motors_are_named_by_source_and_key(run: Path) -> None:
 def test_what_is_not_there_is_said(run: Path, options: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
         open_scan(run, **options)
+
+
+def test_a_damaged_file_of_a_run_is_not_passed_over(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, last = sorted(run.iterdir())
+    damaged = run / "RAW-R0012-DA01-S00002.h5"
+    damaged.write_bytes(last.read_bytes()[:-500])
+    with pytest.raises(CorruptFileError, match=r"S00002\.h5 is truncated"):
+        open_scan(run)
+    with h5py.File(damaged, "w") as file:
+        file["1.1/instrument/pco/image"] = FRAMES
+    with pytest.raises(FileError, match=r"S00002\.h5 cannot be read as a file of a run"):
+        open_scan(run)
+    around = run / ".." / run.name / last.name
+    assert open_scan([first, around]).sizes["frame"] == len(FRAMES) - 1
+    capsys.readouterr()
 
 
 def test_without_the_package_a_run_says_what_to_install(

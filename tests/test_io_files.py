@@ -1,6 +1,7 @@
 """Which files a source means, and in which order."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -70,8 +71,32 @@ def test_nothing_found_is_an_error_that_names_the_place(tmp_path: Path) -> None:
         find_files(tmp_path / "run_*.edf")
     with pytest.raises(FileError, match=r"holds no frames.*\.edf\.gz"):
         find_files(tmp_path)
+    with pytest.raises(FileError, match=r"a\.h5::1\.1 does not exist.* give scan="):
+        find_files([tmp_path / "a.h5::1.1"])
     with pytest.raises(InputError, match="empty list"):
         find_files([])
+
+
+@pytest.mark.parametrize("source", [None, 5, b"a.edf", {"a.edf"}, "", ["a.edf", ""], ["a.edf", 5]])
+def test_what_is_no_path_is_refused(source: Any) -> None:
+    with pytest.raises(InputError, match=r"source (is|holds) .*Give (a|the) path"):
+        find_files(source)
+
+
+def test_folders_that_exist_are_no_globs(tmp_path: Path) -> None:
+    folder = tmp_path / "lens [2] *"
+    folder.mkdir()
+    files = touch(folder, "a_1.edf", "a_2.edf")
+    assert find_files(folder / "a_*.edf")[0] == files
+    assert find_files(tmp_path / "lens*" / "a_[1].edf")[0] == files[:1]
+
+
+def test_a_link_that_leads_nowhere_is_not_passed_over(tmp_path: Path) -> None:
+    first, _ = touch(tmp_path, "1.edf", "3.edf")
+    gone = tmp_path / "2.edf"
+    gone.symlink_to("archived.edf")
+    for source in (tmp_path, tmp_path / "*.edf"):
+        assert find_files(source)[0][:2] == [first, gone]
 
 
 def test_unknown_suffix_lists_the_known_ones(tmp_path: Path) -> None:

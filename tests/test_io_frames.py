@@ -63,8 +63,10 @@ def test_chunks_are_one_frame_each_unless_given(stack: FrameStack) -> None:
     assert lazy(stack, stamp=0, chunks={"frame": 4, "y": 3}).chunks == ((4, 1), (3, 3), (7,))
 
 
-@pytest.mark.parametrize("chunks", [{"time": 3}, {"frame": "many"}, {"y": (1, 2)}])
-def test_impossible_chunks_are_refused(stack: FrameStack, chunks: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "chunks", [{"time": 3}, {"frame": "many"}, {"y": (1, 2)}, {"frame": 0}, 2, "auto"]
+)
+def test_impossible_chunks_are_refused(stack: FrameStack, chunks: Any) -> None:
     with pytest.raises(InputError, match="chunks"):
         lazy(stack, stamp=0, chunks=chunks)
 

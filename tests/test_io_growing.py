@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import fabio.edfimage
 import h5py
@@ -180,6 +181,30 @@ def test_new_files_of_a_glob_are_seen(tmp_path: Path, opener: Callable[[str], xr
     fresh = refresh(scan)
     assert fresh.image[:, 0, 0].values.tolist() == [0, 1, 2]
     assert fresh.image.data.chunksize == ((1, 2, 5) if opener is by_open_scan else (1, 4, 5))
+
+
+def test_a_generator_of_paths_can_be_refreshed(tmp_path: Path) -> None:
+    write_edf(tmp_path, 0)
+    paths: Any = tmp_path.glob("*.edf")
+    scan = open_scan(paths)
+    assert refresh(scan).sizes == scan.sizes
+
+
+def test_a_relative_path_means_the_same_from_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
+    for number, folder in enumerate((here, elsewhere)):
+        folder.mkdir()
+        write_tiff(folder, 0)
+        (folder / "motors.csv").write_text(f"lens_x\n{number}\n")
+    monkeypatch.chdir(here)
+    scans = [open_scan(source, motors="motors.csv") for source in ("*.tif", ["f_0.tif"])]
+    monkeypatch.chdir(elsewhere)
+    for scan in scans:
+        fresh = refresh(scan)
+        assert float(fresh.lens_x) == 0
+        assert fresh.source_file.values.tolist() == [str(here / "f_0.tif")]
 
 
 def test_what_was_computed_does_not_know_its_source() -> None:

@@ -180,9 +180,34 @@ def test_frames_in_raw_files_that_are_missing(path: Path, tmp_path: Path) -> Non
             "u2",
             external=[("frames.raw", 0, IMAGES.nbytes)],
         )
+    assert read_hdf5(path).stack.shape == IMAGES.shape
+    # HDF5 would read zeros for what is cut off.
+    (tmp_path / "frames.raw").write_bytes(IMAGES.tobytes()[:-2])
+    with pytest.raises(FileError, match=rf"frames\.raw: {IMAGES.nbytes} bytes are needed"):
+        read_hdf5(path)
     (tmp_path / "frames.raw").unlink()
     with pytest.raises(FileError, match=r"1 of 1 files behind .*frames\.raw: not there"):
         read_hdf5(path)
+
+
+@pytest.mark.parametrize(
+    ("chunks", "written", "said"),
+    [
+        ((1, 8, 9), 3, "3 of 4 chunks of the frames were written, the others read zero"),
+        ((2, 4, 9), 2, "2 of 4 chunks of the frames were written, the others read zero"),
+        (None, 0, "none of the frames was written"),
+        ((1, 8, 9), 4, None),
+        (None, 1, None),
+    ],
+)
+def test_frames_that_were_never_written(
+    path: Path, chunks: tuple[int, int, int] | None, written: int, said: str | None
+) -> None:
+    with h5py.File(path, "a") as file:
+        del file["1.1/instrument/pco/data"]
+        images = file.create_dataset("1.1/instrument/pco/data", IMAGES.shape, "u2", chunks=chunks)
+        images[:written] = IMAGES[:written]
+    assert open_scan(path).attrs.get("unfinished") == said
 
 
 def test_a_camera_behind_a_link_in_measurement(path: Path) -> None:
@@ -208,10 +233,12 @@ def test_a_scan_or_camera_is_chosen_by_name(path: Path) -> None:
         file["2.1/instrument/basler/image"] = IMAGES[:3]
     assert read_hdf5(path, scan="1.1").stack.shape[0] == 4
     assert read_hdf5(path, scan="2.1/instrument/basler/image").stack.shape[0] == 3
-    for scan in (None, "2.1"):
-        with pytest.raises(
-            InputError, match=r"run\.h5 has .*1\.1/\S+ \(ascan .*, 4 frames\).*basler.*3 frames"
-        ):
+    both = r"2\.1/\S+basler/image \(no title, 3 frames\); 2\.1/\S+pco/image \(no title, 2 frames\)"
+    for scan, listed in (
+        (None, r"several scans or cameras\..*1\.1/\S+ \(ascan .*, 4 frames\).*" + both),
+        ("2.1", rf"several cameras for scan='2\.1'\..*among: {both}"),
+    ):
+        with pytest.raises(InputError, match=rf"run\.h5 has {listed}"):
             read_hdf5(path, scan=scan)
 
 
@@ -232,6 +259,80 @@ def test_no_images(path: Path) -> None:
         read_hdf5(path, scan=None)
 
 
+def test_no_images_but_what_could_be_some(path: Path) -> None:
+    with h5py.File(path, "a") as file:
+        file.move("1.1/instrument/pco/data", "raw/frames")
+    with pytest.raises(FileError, match=r"Give the path of /raw/frames: image="):
+        read_hdf5(path)
+
+
+def test_a_camera_of_the_scan_that_is_missing(path: Path) -> None:
+    with h5py.File(path, "a") as file:
+        file["1.1/instrument/basler/image"] = h5py.ExternalLink("gone.h5", "images")
+        file["nx/pco/data"] = IMAGES
+        file["nx/pco"].attrs["NX_class"] = "NXdetector"
+        file["nx/basler"] = h5py.ExternalLink("gone.h5", "images")
+    for whole in ("1.1", "nx"):
+        with pytest.raises(FileError, match=r"basler.* is kept in gone\.h5"):
+            open_scan(path, scan=whole)
+    for place in ("1.1/instrument/pco/data", "nx/pco/data"):
+        np.testing.assert_array_equal(open_scan(path, scan=place).image, IMAGES)
+        np.testing.assert_array_equal(open_scan(path, image=place).image, IMAGES)
+    assert open_scan(path, scan="1.1/instrument/pco/data").lens.values.tolist() == [0, 1, 2, 3]
+
+
+def test_texts_of_older_writers(path: Path) -> None:
+    with h5py.File(path, "a") as file:
+        del file["1.1/title"]
+        file["1.1/title"] = np.bytes_("Schlüssel".encode("latin-1"))
+        file["1.1/instrument/positioners/lens"].attrs["units"] = np.bytes_(b"\xb5m")
+        attributes = file["1.1/instrument/positioners/rot"].attrs
+        attributes.create("units", b"\xb5m", dtype=h5py.string_dtype())
+    scan = open_scan(path)
+    assert (scan.attrs["title"], scan.lens.units, scan.rot.units) == ("Schlüssel", "µm", "µm")
+
+
+def test_a_scan_that_has_no_frame_yet(path: Path) -> None:
+    with h5py.File(path, "a") as file:
+        file["2.1/instrument/pco/image"] = IMAGES[:0]
+    assert open_scan(path).sizes["frame"] == 4
+    said = r"run\.h5 has no frames yet in /2\.1/instrument/pco/image\. Open it again"
+    with pytest.raises(FileError, match=said):
+        open_scan(path, scan="2.1")
+    with pytest.raises(FileError, match=r"image='/2\.1/\S+' has no frames yet.*Open it again"):
+        open_scan(path, image="/2.1/instrument/pco/image")
+    with h5py.File(path, "a") as file:
+        del file["1.1"]
+    with pytest.raises(FileError, match=said):
+        open_scan(path)
+
+
+def test_positioners_and_titles_that_are_empty(path: Path) -> None:
+    with h5py.File(path, "a") as file:
+        del file["1.1/title"]
+        file["1.1/title"] = h5py.Empty("S1")
+        file["1.1/instrument/positioners/nothing"] = h5py.Empty("f8")
+    scan = open_scan(path)
+    assert scan.attrs["title"] == ""
+    assert "nothing" not in scan.coords
+
+
+@pytest.mark.parametrize("size", [8, 10, 100])
+def test_a_file_that_ends_in_its_head(path: Path, size: int) -> None:
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(CorruptFileError, match=r"run\.h5 is (damaged|truncated)"):
+        open_scan(path)
+
+
+def test_tables_that_are_damaged(path: Path) -> None:
+    content = path.read_bytes()
+    # Of the names of the members of each group.
+    assert content.count(b"HEAP") > 1
+    path.write_bytes(content.replace(b"HEAP", b"HELP"))
+    with pytest.raises(CorruptFileError, match=r"run\.h5 is damaged: .*heap"):
+        open_scan(path)
+
+
 def test_what_is_no_hdf5_file(tmp_path: Path) -> None:
     path = tmp_path / "text.h5"
     path.write_text("a text")
@@ -249,6 +350,23 @@ def test_images_in_a_file_that_is_missing(path: Path, tmp_path: Path) -> None:
     (tmp_path / "lima.h5").unlink()
     with pytest.raises(FileError, match=r"run\.h5: .*pco/data is kept in lima\.h5"):
         read_hdf5(path, scan=None)
+
+
+def test_images_of_another_scan_that_are_missing(path: Path) -> None:
+    with h5py.File(path, "a") as file:
+        file["2.1/title"] = "purged"
+        file["2.1/instrument/pco/data"] = h5py.ExternalLink("gone.h5", "images")
+    np.testing.assert_array_equal(open_scan(path, scan="1.1").image, IMAGES)
+    with pytest.raises(FileError, match=r"2\.1.* is kept in gone\.h5"):
+        open_scan(path, scan="2.1")
+    with pytest.raises(FileError, match=r"gone\.h5.*choose a scan that is there: scan="):
+        open_scan(path)
+    with pytest.raises(InputError, match=r"no images for scan='3\.1'"):
+        open_scan(path, scan="3.1")
+    first, _, last = list_scans(path)
+    assert (list(first.cameras), first.broken) == (["1.1/instrument/pco/data"], "")
+    assert (last.name, last.title, last.cameras) == ("2.1", "purged", {})
+    assert "gone.h5" in last.broken
 
 
 def test_virtual_images_whose_files_are_missing(path: Path, tmp_path: Path) -> None:
@@ -275,6 +393,26 @@ def test_virtual_images_whose_files_are_missing(path: Path, tmp_path: Path) -> N
     (tmp_path / "part_1.h5").unlink()
     with pytest.raises(FileError, match=r"1 of 2 files behind .*pco/data are missing.*part_1\.h5"):
         read_hdf5(path, scan=None)
+
+
+def test_a_file_behind_virtual_images_that_vanishes_after_they_are_opened(
+    path: Path, tmp_path: Path
+) -> None:
+    layout = h5py.VirtualLayout(IMAGES.shape, IMAGES.dtype)
+    for number, image in enumerate(IMAGES):
+        with h5py.File(tmp_path / f"part_{number}.h5", "w") as file:
+            file["image"] = image
+        layout[number] = h5py.VirtualSource(f"part_{number}.h5", "image", image.shape)
+    with h5py.File(path, "a") as file:
+        del file["1.1/instrument/pco/data"]
+        file.create_virtual_dataset("1.1/instrument/pco/data", layout)
+    scan = open_scan(path)
+    (tmp_path / "part_2.h5").unlink()
+    # Frames of the other files can still be read.
+    np.testing.assert_array_equal(scan.image[[0, 1]], IMAGES[:2])
+    np.testing.assert_array_equal(scan.image[3], IMAGES[3])
+    with pytest.raises(FileError, match=r"part_2\.h5, which holds frames of .*run\.h5"):
+        scan.image[1:3].compute()
 
 
 @pytest.mark.parametrize("locking", [False, None, True])

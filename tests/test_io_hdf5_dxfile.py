@@ -37,6 +37,15 @@ def test_all_frames_are_one_scan_with_keys(path: Path) -> None:
     np.testing.assert_array_equal(scan.image[[6, 3, 4]], FRAMES[[6, 3, 4]])
 
 
+def test_an_average_of_dark_frames_is_one_frame(path: Path) -> None:
+    with h5py.File(path, "a") as file:
+        del file["exchange/data_dark"]
+        file["exchange/data_dark"] = FRAMES[6]
+    scan = open_scan(path)
+    np.testing.assert_array_equal(scan.image, FRAMES)
+    assert scan.image_key.values.tolist() == [0, 0, 0, 0, 1, 1, 2]
+
+
 def test_angles_of_flat_frames_are_used_where_they_are_known(path: Path) -> None:
     with h5py.File(path, "a") as file:
         file["exchange/theta_white"] = [0.0, 135.0]

@@ -95,6 +95,8 @@ def test_a_data_file_that_is_missing_is_named(master: Path) -> None:
     (master.parent / "lens_12_data_000003.h5").unlink()
     with pytest.raises(FileError, match=r"master\.h5: .*data_000003 is kept in lens_12_data_0+3"):
         open_scan(master)
+    there = open_scan(master, image="entry/data/data_000002")
+    np.testing.assert_array_equal(there.image, FRAMES[2:4])
 
 
 def test_the_number_of_frames_is_that_of_the_files(master: Path) -> None:

@@ -41,6 +41,39 @@ def test_frames_and_motors_by_path(path: Path) -> None:
     assert float(scan.energy) == 17.0
 
 
+def test_paths_from_a_scan_or_from_the_root(path: Path) -> None:
+    for image in ("camera_frames", "/run/camera_frames"):
+        for where in ("stage/across", "/run/stage/across", "run/stage/across"):
+            scan = open_scan(path, scan="run", image=image, motors={"lens_x": where})
+            np.testing.assert_array_equal(scan.image, FRAMES)
+            assert scan.lens_x.values.tolist() == [0.0, 0.5, 1.0]
+
+
+def test_a_single_image_is_a_scan_of_one(path: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.h5"
+    for number, each in enumerate((path, other)):
+        with h5py.File(each, "a") as file:
+            file["flat"] = FRAMES[number]
+            file["stage"] = 0.5 * number
+    scan = open_scan([path, other], image="flat", motors={"lens_x": "stage"})
+    np.testing.assert_array_equal(scan.image, FRAMES[:2])
+    np.testing.assert_array_equal(scan.image[1, 2:4, ::-1], FRAMES[1, 2:4, ::-1])
+    assert scan.lens_x.values.tolist() == [0.0, 0.5]
+    assert open_scan(other, image="flat").sizes["frame"] == 1
+
+
+def test_a_single_image_of_a_virtual_dataset(path: Path, tmp_path: Path) -> None:
+    layout = h5py.VirtualLayout(FRAMES.shape[1:], FRAMES.dtype)
+    layout[...] = h5py.VirtualSource(path, "run/camera_frames", FRAMES.shape)[1]
+    with h5py.File(tmp_path / "view.h5", "w") as file:
+        file.create_virtual_dataset("image", layout)
+    scan = open_scan(tmp_path / "view.h5", image="image")
+    np.testing.assert_array_equal(scan.image[0], FRAMES[1])
+    path.unlink()
+    with pytest.raises(FileError, match=r"home_made\.h5, which holds frames of .*view\.h5"):
+        scan.image.compute()
+
+
 def test_frames_at_the_root(path: Path) -> None:
     with h5py.File(path, "a") as file:
         file["frames"] = FRAMES
@@ -48,6 +81,11 @@ def test_frames_at_the_root(path: Path) -> None:
     scan = open_scan(path, image="frames")
     np.testing.assert_array_equal(scan.image, FRAMES)
     assert scan.dose.values.tolist() == [1, 2, 3]
+
+
+def test_only_what_can_be_frames_is_suggested_for_them(path: Path) -> None:
+    with pytest.raises(InputError, match=r"Did you mean /run/camera_frames \(3, 6, 5\)\?$"):
+        open_scan(path, image="/run/camera_fram")
 
 
 @pytest.mark.parametrize(

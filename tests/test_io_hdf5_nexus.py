@@ -83,6 +83,14 @@ def test_angles_of_another_number_are_refused_or_replaced(tomo: Path) -> None:
     assert scan.rotation_angle.values.tolist() == [0, 1, 2, 3, 4, 5]
 
 
+def test_keys_of_another_number_are_refused(tomo: Path) -> None:
+    with h5py.File(tomo, "a") as file:
+        del file["entry0000/instrument/detector/image_key"]
+        file["entry0000/instrument/detector/image_key"] = [2, 1, 0]
+    with pytest.raises(MotorError, match=r"tomo\.nx: header 'image_key' has 3 values.* 6 frames"):
+        open_scan(tomo)
+
+
 def test_an_unknown_angle_stays_unknown(tomo: Path) -> None:
     with h5py.File(tomo, "a") as file:
         file["entry0000/sample/rotation_angle"][3] = np.nan

@@ -50,6 +50,13 @@ def test_mapping_of_one_value_or_one_per_frame() -> None:
     assert (energy.name, energy.units, energy.values.tolist()) == ("energy", UNKNOWN_UNIT, 17.0)
 
 
+def test_motors_without_names() -> None:
+    with pytest.raises(MotorError, match=r"motors is \[1\.0, 2\.0\]\. .*by name"):
+        given_columns([1.0, 2.0], n_frames=2)
+    (numbered,) = given_columns({7: 1.0}, n_frames=2)
+    assert numbered.name == "7"
+
+
 @pytest.mark.parametrize(
     ("values", "said"),
     [

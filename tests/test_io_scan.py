@@ -213,6 +213,18 @@ def test_given_motors_replace_those_of_the_header(tmp_path: Path) -> None:
     assert scan.detx == 7
 
 
+def test_a_motor_that_some_headers_lack_can_be_given(tmp_path: Path) -> None:
+    for number, names in enumerate(("lens_x lens_y", "lens_x")):
+        header = {"motor_mne": names, "motor_pos": " ".join("0.5" for _ in names.split())}
+        image = np.zeros((4, 5), "uint16")
+        EdfImage(data=image, header=header).write(str(tmp_path / f"{number}.edf"))
+    with pytest.raises(MotorError, match=r"'lens_y' is in .*0\.edf .*give motors=\{'lens_y'"):
+        open_scan(tmp_path)
+    scan = open_scan(tmp_path, motors={"lens_y [mm]": [1.0, 2.0]})
+    assert (scan.lens_y.values.tolist(), scan.lens_y.units) == ([1.0, 2.0], "mm")
+    assert float(scan.lens_x) == 0.5
+
+
 def test_hdf5_scan(tmp_path: Path) -> None:
     images = np.arange(24, dtype="uint16").reshape(2, 3, 4)
     with h5py.File(tmp_path / "run.h5", "w") as file:
@@ -276,6 +288,9 @@ def test_arguments_of_another_format(tmp_path: Path) -> None:
     write_scan(tmp_path, 1)
     with pytest.raises(InputError, match=r"scan='1\.1' with EDF files"):
         open_scan(tmp_path, scan="1.1")
+    number: Any = 1.1
+    with pytest.raises(InputError, match=r"scan=1\.1 is no text\. Write it in quotes: scan='1\.1'"):
+        open_scan(tmp_path, scan=number)
 
 
 @pytest.mark.parametrize(

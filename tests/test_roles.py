@@ -63,6 +63,30 @@ def test_frames_are_found(scan: xr.Dataset, conditions: Conditions, frames: list
     assert numbers(found["sample"]) == frames
 
 
+def test_files_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    for number, folder in enumerate(["dark", "lens_1", "lens_2"]):
+        (tmp_path / folder).mkdir()
+        image = np.full((4, 5), number, "uint16")
+        fabio.edfimage.EdfImage(data=image).write(str(tmp_path / folder / "0001.edf"))
+    scan = open_scan(tmp_path / "*" / "*.edf")
+    roles: dict[str, Conditions] = {
+        "dark": {"files": "./dark/*.edf"},
+        "sample": {"files": "lens_?/0001.edf"},
+        "flat": {"files": str(tmp_path / "*_2" / "*")},
+    }
+    with pytest.raises(InputError, match=r"roles\.flat and roles\.sample both fit 1 frames"):
+        select_roles(scan, roles)
+    roles["sample"] = {"files": "*_1/*"}
+    found = select_roles(scan, roles)
+    assert {role: numbers(part) for role, part in found.items()} == {
+        "dark": [0],
+        "sample": [1],
+        "flat": [2],
+    }
+    with pytest.raises(InputError, match=r"files is 'gone/\*', .*There are 'dark/0001\.edf'"):
+        select_roles(scan, {"sample": {"files": "gone/*"}})
+
+
 def test_a_role_is_as_if_it_were_a_scan_of_its_own(scan: xr.Dataset) -> None:
     roles: dict[str, Conditions] = {"sample": {"files": "lens_*"}, "dark": "shutter == 'CLOSED'"}
     found = select_roles(scan, roles)

@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -39,7 +39,8 @@ def select_roles(scan: xr.Dataset, roles: Mapping[str, Conditions]) -> dict[str,
         ``"abs(lens_x + 8) < 0.01 and shutter == 'OPEN'"``, on motors, counters and header items.
         A mapping holds values by name, and a frame must meet all: a number for a coordinate or
         ``image_key``, a text with the wildcards ``*`` and ``?`` for a header item, under ``files``
-        such a text for the name of the frame's file, and under ``where`` a condition.
+        such a text for the name of the frame's file, with as many of its folders as the text has
+        (``dark/*.edf``), and under ``where`` a condition.
 
     Returns
     -------
@@ -125,7 +126,11 @@ def _that_hold(scan: xr.Dataset, condition: str, where: str) -> tuple[Mask, str]
 
 def _that_are(scan: xr.Dataset, name: str, wanted: Value, where: str) -> tuple[Mask, str]:
     """Frames with a value, and what there is for a message."""
-    values = _values(scan, name, where)
+    depth = 1
+    if name == FILES and isinstance(wanted, str):
+        # As many folders of each file as the pattern has.
+        wanted, depth = str(PurePath(wanted)), max(len(PurePath(wanted).parts), 1)
+    values = _values(scan, name, where, depth=depth)
     return _fits(values, name, wanted, where), f"There are {_found(values)}."
 
 
@@ -142,10 +147,11 @@ def _known(scan: xr.Dataset, name: str, where: str) -> npt.NDArray[Any]:
     return values
 
 
-def _values(scan: xr.Dataset, name: str, where: str) -> npt.NDArray[Any]:
-    """Value of a coordinate or header item for every frame."""
+def _values(scan: xr.Dataset, name: str, where: str, *, depth: int = 1) -> npt.NDArray[Any]:
+    """Value of a coordinate or header item for every frame; of a file the end of its path."""
     if name == FILES:
-        return np.array([Path(path).name for path in scan[SOURCE_FILE].values.tolist()])
+        paths = map(PurePath, scan[SOURCE_FILE].values.tolist())
+        return np.array([str(PurePath(*path.parts[-depth:])) for path in paths])
     if name in scan.coords and scan[name].dims in ((), (FRAME,)):
         return _known(scan, name, where)
     if name in scan.attrs:

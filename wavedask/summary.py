@@ -26,7 +26,7 @@ from wavedask.conventions import (
 )
 from wavedask.io.euxfel import is_run_file
 from wavedask.io.files import Format, format_of
-from wavedask.io.hdf5 import ScanSummary
+from wavedask.io.hdf5 import UNFINISHED, ScanSummary
 from wavedask.layout import CREATED, INPUTS, RUNS, SETTINGS, VERSION, VERSIONS
 from wavedask.pipeline import BLIND_PIXELS, plan
 from wavedask.places import METADATA, URL, place_of
@@ -86,11 +86,13 @@ def describe_scan(scan: xr.Dataset, *, everything: bool = False) -> Rows:
     '0 … 0.02 (2 values)'
     """
     image = scan[IMAGE.name]
+    unfinished = [(UNFINISHED, scan.attrs[UNFINISHED])] if UNFINISHED in scan.attrs else []
     frames, rows, columns = image.shape
     block = image.data.chunksize
     size = image.dtype.itemsize
     described: Rows = [
         ("frames", str(frames)),
+        *unfinished,
         ("frame size", f"{rows} x {columns} px, {image.dtype.name}"),
         ("size", _bytes(image.nbytes)),
         (
@@ -171,9 +173,10 @@ def describe_scans(scans: Iterable[ScanSummary]) -> Rows:
             continue
         state = " (still running)" if scan.running else ""
         described.append((scan.name, f"{scan.title or 'no title'}{state}"))
-        described += scan.cameras.items() or [("cameras", "none")]
-        described.append(("motors that moved", ", ".join(scan.moving) or "none"))
-    return described
+        described += scan.cameras.items() or [("cameras", scan.broken or "none")]
+        if not scan.broken:
+            described.append(("motors that moved", ", ".join(scan.moving) or "none"))
+    return described or [("scans", "none")]
 
 
 def describe_store(path: str | Path) -> Rows:

@@ -58,8 +58,11 @@ def info(
 
         listed = list_scans(Path(paths[0]))
         print_rows(f"scans of {paths[0]}", describe_scans(listed))
-        if sum(len(one.cameras) for one in listed) != 1:
+        cameras = [camera for one in listed for camera in one.cameras]
+        if len(cameras) != 1:
             return
+        # Other scans may be in files that are not there.
+        (scan,) = cameras
     from wavedask.io import open_scan
 
     source = paths[0] if len(paths) == 1 else list(paths)

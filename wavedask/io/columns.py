@@ -1,7 +1,9 @@
 """What is known of each frame beside its pixels, turned into coordinates of a scan."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,13 +47,17 @@ class Column:
     units: str = UNKNOWN_UNIT
 
 
-def gather(records: Sequence[FrameRecord]) -> tuple[list[Column], dict[str, str]]:
+def gather(
+    records: Sequence[FrameRecord], *, replaced: Collection[str] = ()
+) -> tuple[list[Column], dict[str, str]]:
     """Turn the headers of the frames into columns.
 
     Parameters
     ----------
     records : sequence of FrameRecord
         One per frame.
+    replaced : collection of str
+        Motors whose positions are given otherwise, so that those of the headers do not matter.
 
     Returns
     -------
@@ -72,6 +78,7 @@ def gather(records: Sequence[FrameRecord]) -> tuple[list[Column], dict[str, str]
             (COUNTER, [record.counters for record in records]),
         )
         for name in _names(tables)
+        if role != MOTOR or name not in replaced
     ]
     constants = {}
     headers = [record.header for record in records]
@@ -98,7 +105,8 @@ def _numbers_of(
         raise MotorError(
             f"{role} {name!r} is in the header of {with_it.path} (frame {with_it.index}), but not"
             f" of {without_it.path} (frame {without_it.index})",
-            "Open the frames of one scan only.",
+            "Open the frames of one scan only"
+            + (f", or give motors={{{name!r}: values}}." if role == MOTOR else "."),
         )
     return np.array([table[name] for table in tables], dtype=np.float64)
 
@@ -142,7 +150,11 @@ def latest_columns(columns: Sequence[Column]) -> dict[tuple[str, str], Column]:
 
 
 def coordinates(
-    columns: Sequence[Column], *, n_frames: int, units: Mapping[str, str]
+    columns: Sequence[Column],
+    *,
+    n_frames: int,
+    units: Mapping[str, str],
+    where: Path | None = None,
 ) -> dict[str, xr.Variable]:
     """Turn columns into coordinates with their final names, units and roles.
 
@@ -154,6 +166,8 @@ def coordinates(
         Frames of the scan.
     units : mapping of str to str
         Units by name of the coordinate (or of the motor), which go before those of the file.
+    where : pathlib.Path, optional
+        File of the first frame, for messages.
 
     Returns
     -------
@@ -175,15 +189,15 @@ def coordinates(
     for column in sorted(
         latest_columns(columns).values(), key=lambda column: order.index(column.role)
     ):
-        # A slash would be a folder in a Zarr store.
-        name = column.name.replace("/", "_")
+        # A slash would be a folder in a Zarr store; a space nobody could write into a condition.
+        name = re.sub(r"[/\s]", "_", column.name)
         while name in RESERVED_NAMES or name in variables:
             name = f"{column.role}_{name}"
         keys = [name, column.name] if column.role == MOTOR else [name]
         used.update(keys)
         unit = next((units[key] for key in keys if key in units), column.units)
         attrs = {UNITS: unit, LONG_NAME: f"{column.role} {column.name}", ROLE: column.role}
-        values = _collapsed(column, n_frames)
+        values = _collapsed(column, n_frames, where)
         variables[name] = xr.Variable((FRAME,) if values.ndim else (), values, attrs)
     unknown = sorted(set(units) - used)
     if unknown:
@@ -194,16 +208,21 @@ def coordinates(
     return variables
 
 
-def _collapsed(column: Column, n_frames: int) -> npt.NDArray[Any]:
+def _collapsed(column: Column, n_frames: int, where: Path | None) -> npt.NDArray[Any]:
     """Values of a column, reduced to a single one where it never changes."""
     values = column.values
     if values.ndim == 0:
         return values
     if values.shape != (n_frames,):
+        place = "" if where is None else f"{where}: "
+        counted = " x ".join(map(str, values.shape))
+        remedy = (
+            f"Give motors={{{column.name!r}: values}} with one value per frame, or a single one."
+        )
         raise MotorError(
-            f"{column.role} {column.name!r} has {values.size} values, but the scan has"
+            f"{place}{column.role} {column.name!r} has {counted} values, but the scan has"
             f" {n_frames} frames",
-            f"Give motors={{{column.name!r}: values}} with one value per frame, or a single one.",
+            remedy if column.role == MOTOR else "The file is damaged, or still being written.",
         )
     is_number = values.dtype.kind == "f"
     constant = np.array_equal(values, np.full_like(values, values[0]), equal_nan=is_number)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wavedask.conventions import HEADER, MOTOR, UNKNOWN_UNIT
-from wavedask.errors import CorruptFileError, InputError
+from wavedask.errors import CorruptFileError, FileError, InputError
 from wavedask.io.columns import Column
 from wavedask.io.files import natural_key
 from wavedask.io.frames import Pixels, Stack, reading
@@ -138,6 +138,7 @@ def read_run(
         ) from error
     with reading(files[0]):
         run = extra_data.DataCollection.from_paths([str(path) for path in files])
+    _check_complete(run, files)
     source, key = _camera(run, image, files[0])
     stack, labels = _frames(run, source, key, files[0])
     columns = [Column(name, HEADER, values.astype(np.float64)) for name, values in labels.items()]
@@ -150,6 +151,19 @@ def read_run(
         _motor(run, title, place, labels[TRAIN], files[0]) for title, place in places.items()
     ]
     return stack, columns, {"camera": f"{source}[{key}]"}
+
+
+def _check_complete(run: Any, files: Sequence[Path]) -> None:
+    """Refuse files that extra_data has left out of a run, with no more than a printed line."""
+    taken = {Path(file.filename).resolve() for file in run.files}
+    for path in files:
+        if path.resolve() not in taken:
+            # One that is damaged says so itself.
+            with opened(path):
+                raise FileError(
+                    f"{path} cannot be read as a file of a run of the European XFEL",
+                    "Leave it out, or copy it again from its source.",
+                )
 
 
 def _frames(run: Any, source: str, key: str, path: Path) -> tuple[Stack, Labels]:

@@ -3,10 +3,10 @@
 import glob
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence, Set
 from enum import Enum
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from wavedask.errors import FileError, InputError
 
@@ -23,7 +23,7 @@ class Format(Enum):
 
     EDF = (".edf", ".edf.gz", ".edf.bz2")
     TIFF = (".tif", ".tiff")
-    HDF5 = (".h5", ".hdf5", ".nx", ".nxs")
+    HDF5 = (".h5", ".hdf5", ".hdf", ".nx", ".nxs", ".nexus")
 
 
 KNOWN_SUFFIXES = ", ".join(suffix for format_ in Format for suffix in format_.value)
@@ -64,13 +64,52 @@ def find_files(source: Source) -> tuple[list[Path], Format]:
     FileError
         If nothing is there, or something of no known format or of several formats.
     InputError
-        If `source` is an empty list.
+        If `source` is an empty list, or something in it is no path.
     """
-    sources = [source] if isinstance(source, str | os.PathLike) else list(source)
-    if not sources:
-        raise InputError("source is an empty list", "Give at least one file, folder or glob.")
+    checked = checked_source(source)
+    sources = [checked] if isinstance(checked, str | os.PathLike) else checked
     files = [path for item in sources for path in _expand(Path(item).expanduser())]
     return files, _common_format(files)
+
+
+def checked_source(source: Any) -> Source:
+    """Refuse what can be no source, and make a list of what can be gone through only once.
+
+    Parameters
+    ----------
+    source : path, or iterable of paths
+        As of `find_files`, or whatever else a user gives.
+
+    Returns
+    -------
+    path, or list of paths
+
+    Raises
+    ------
+    InputError
+        If `source` is an empty list, or something in it is no path.
+
+    Examples
+    --------
+    >>> checked_source(f"{number}.edf" for number in range(2))
+    ['0.edf', '1.edf']
+    """
+    single = isinstance(source, str | os.PathLike)
+    if isinstance(source, bytes | Set) or not (single or isinstance(source, Iterable)):
+        raise InputError(
+            f"source is {source!r}", "Give a path, or a list of paths in the order of the frames."
+        )
+    sources: list[Any] = [source] if single else list(source)
+    if not sources:
+        raise InputError("source is an empty list", "Give at least one file, folder or glob.")
+    for item in sources:
+        # An empty text would be the folder that one happens to be in.
+        if not isinstance(item, str | os.PathLike) or not os.fspath(item):
+            raise InputError(
+                f"source {'is' if single else 'holds'} {item!r}",
+                "Give the path of a file or folder, or a glob.",
+            )
+    return sources[0] if single else sources
 
 
 def split_scan(source: Source, scan: str | None) -> tuple[Source, str | None]:
@@ -127,11 +166,20 @@ def _files_at(path: Path) -> list[Path]:
         return _folder_files(path)
     if path.exists():
         return [path.absolute()]
+    if WITHIN in str(path):
+        raise FileError(
+            f"{path} does not exist",
+            f"In a list no path names a scan with {WITHIN!r}: give scan='<name>' for all files.",
+        )
     if not glob.has_magic(str(path)):
         raise FileError(f"{path} does not exist", "Check the path, and that its disk is mounted.")
+    # Of the folders, too, those that exist are no globs, whatever their characters.
+    folder = next(parent for parent in path.parents if parent.exists())
+    pattern = os.path.join(glob.escape(str(folder)), path.relative_to(folder))  # noqa: PTH118
     # Path.glob() takes no absolute patterns, and would find hidden files.
-    hits = [Path(hit).absolute() for hit in glob.glob(str(path), recursive=True)]  # noqa: PTH207
-    files = sorted((hit for hit in hits if hit.is_file()), key=natural_key)
+    hits = [Path(hit).absolute() for hit in glob.glob(pattern, recursive=True)]  # noqa: PTH207
+    # A link that leads nowhere counts: a frame that is missing is to be noticed.
+    files = sorted((hit for hit in hits if not hit.is_dir()), key=natural_key)
     if not files:
         raise FileError(
             f"no file matches {str(path)!r}", "Check the pattern against the names in the folder."
@@ -144,7 +192,7 @@ def _folder_files(folder: Path) -> list[Path]:
     files = [
         entry.absolute()
         for entry in folder.iterdir()
-        if entry.is_file() and not entry.name.startswith(".") and format_of(entry) is not None
+        if not entry.is_dir() and not entry.name.startswith(".") and format_of(entry) is not None
     ]
     if not files:
         raise FileError(

@@ -252,7 +252,7 @@ def _described(frame: Frame) -> str:
     return f"{frame.path} (frame {frame.index}) is {rows} x {columns} {frame.dtype.name}"
 
 
-def lazy(stack: Stack, *, stamp: Any, chunks: Mapping[str, Any] | None) -> da.Array:
+def lazy(stack: Stack, *, stamp: Any, chunks: Any) -> da.Array:
     """Wrap a stack as a dask array.
 
     Parameters
@@ -276,6 +276,10 @@ def lazy(stack: Stack, *, stamp: Any, chunks: Mapping[str, Any] | None) -> da.Ar
         If `chunks` names no dimension of a scan, or no size.
     """
     wanted: dict[str, Any] = {FRAME: stack.frames_per_block, Y: -1, X: -1}
+    if chunks is not None and not isinstance(chunks, Mapping):
+        raise InputError(
+            f"chunks is {chunks!r}", f"Give a mapping, such as {{{FRAME!r}: 8}}, or nothing."
+        )
     unknown = set(chunks or ()) - set(wanted)
     if unknown:
         raise InputError(
@@ -292,7 +296,7 @@ def lazy(stack: Stack, *, stamp: Any, chunks: Mapping[str, Any] | None) -> da.Ar
             fancy=True,
             meta=np.empty((0, 0, 0), stack.dtype),
         )
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, ZeroDivisionError) as error:
         raise InputError(
             f"chunks is {chunks!r}: {error}", "Give a number of pixels or frames per dimension."
         ) from error

@@ -83,7 +83,7 @@ def mesh(
     return {motor_x: fast.ravel(), motor_y: np.repeat(start_y + step_y * np.arange(ny), nx)}
 
 
-def given_columns(motors: Motors, *, n_frames: int) -> list[Column]:
+def given_columns(motors: Any, *, n_frames: int) -> list[Column]:
     """Columns of the motors that the user gives.
 
     Parameters
@@ -108,6 +108,11 @@ def given_columns(motors: Motors, *, n_frames: int) -> list[Column]:
     """
     if isinstance(motors, str | os.PathLike):
         return _sidecar_columns(Path(motors).expanduser(), n_frames)
+    if not hasattr(motors, "items"):
+        raise MotorError(
+            f"motors is {motors!r}",
+            "Give positions by name, {'lens_x': [0.0, 0.5]}, or a CSV file of positions.",
+        )
     columns = []
     for name, given in motors.items():
         try:
@@ -155,7 +160,7 @@ def titled_column(title: str, values: npt.NDArray[np.float64]) -> Column:
     >>> titled_column("detx [mm]", np.array(0.5)).units
     'mm'
     """
-    match = NAME_AND_UNIT.fullmatch(title.strip())
+    match = NAME_AND_UNIT.fullmatch(str(title).strip())
     if match is None or not match["name"]:
         raise MotorError(f"{title!r} is no name of a motor", "Write 'detx' or 'detx [mm]'.")
     return Column(match["name"], MOTOR, values, match["unit"] or UNKNOWN_UNIT)

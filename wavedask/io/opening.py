@@ -1,5 +1,6 @@
 """What a source holds, found once and without a pixel: open_scan() and the engine begin here."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from wavedask.errors import CorruptFileError, InputError
 from wavedask.io.columns import Column, coordinates, gather
 from wavedask.io.edf import read_edf
 from wavedask.io.euxfel import is_run_file, read_run
-from wavedask.io.files import Format, Source, find_files, split_scan
+from wavedask.io.files import Format, Source, checked_source, find_files, split_scan
 from wavedask.io.frames import FrameRecord, FrameStack, Stack
 from wavedask.io.hdf5 import join_files, read_files
 from wavedask.io.headers import Headers, Stamp, stamp_of
@@ -101,8 +102,11 @@ def open_source(
     FileError, FrameMismatchError, MotorError, InputError
         As `open_scan`.
     """
+    source = checked_source(source)
+    _check_names(scan=scan, image=image)
+    where, table = _absolute(source), _absolute(motors)
     again = partial(
-        open_source, source, motors=motors, units=units, scan=scan, image=image, progress=progress
+        open_source, where, motors=table, units=units, scan=scan, image=image, progress=progress
     )
     headers: Headers | None = None
     source, scan = split_scan(source, scan)
@@ -119,14 +123,34 @@ def open_source(
         stamps, headers = [stamp for stamp, _ in read], Headers(read)
         records = [record for _, of_file in read for record in of_file]
         stack = FrameStack([record.frame for record in records])
-        columns, constants = gather(records)
-        columns += _given(motors, stack)
+        given = _given(motors, stack)
+        columns, constants = gather(records, replaced={column.name for column in given})
+        columns += given
     coords = {
         **_own_coordinates(stack),
-        **coordinates(columns, n_frames=stack.shape[0], units=units or {}),
+        **coordinates(columns, n_frames=stack.shape[0], units=units or {}, where=files[0]),
     }
     # An HDF5 file holds many scans: without its name, dask would take them for one.
     return Opened(stack, coords, constants, (stamps, scan, image), partial(again, known=headers))
+
+
+def _absolute(given: Any) -> Any:
+    """Paths that mean the same when the working directory is another; what is none as it is."""
+    if isinstance(given, list):
+        return [_absolute(item) for item in given]
+    is_path = isinstance(given, str | os.PathLike)
+    return str(Path(given).expanduser().absolute()) if is_path else given
+
+
+def _check_names(**arguments: Any) -> None:
+    for name, value in arguments.items():
+        if value is not None and not isinstance(value, str):
+            # As a number, 1.10 could not be told from 1.1.
+            quoted = f"Write it in quotes: {name}='{value}'."
+            raise InputError(
+                f"{name}={value!r} is no text",
+                quoted if isinstance(value, int | float) else "Give one name.",
+            )
 
 
 def _check_not_given(format_: Format, **arguments: str | None) -> None:

@@ -41,8 +41,8 @@ def open_scan(
     motors : mapping of str to array_like or str, or path, optional
         Positions by name, one number or one per frame, that add to those of the header or replace
         them; what `mesh` returns; or a CSV file whose first row names the motors and which has
-        one row per frame below. In an HDF5 file, also the path of a dataset. A name may carry a
-        unit: ``"detx [mm]"``.
+        one row per frame below. In an HDF5 file, also the path of a dataset, from `scan` or from
+        the root. A name may carry a unit: ``"detx [mm]"``.
     units : mapping of str to str, optional
         Units by name of a coordinate, where the file names none or a wrong one.
     scan : str, optional
@@ -89,7 +89,7 @@ def open_scan(
     -----
     A motor called like a dimension or a variable of this package (``x``, ``image``), and a counter
     or header item called like a motor, is given its role as a prefix: ``motor_x``,
-    ``counter_mono``, ``header_energy``; a slash in a name becomes an underscore.
+    ``counter_mono``, ``header_energy``; a slash or space in a name becomes an underscore.
 
     HDF5 files are opened without a lock. Of a scan of BLISS that is still running come the frames
     whose motors are all recorded; the attribute ``unfinished`` says how many those are.

@@ -38,8 +38,22 @@ def opened(path: Path) -> Iterator[h5py.File]:
     FileError
         If it is no HDF5 file, or is held by a writer that lets nobody read.
     """
-    with reading(path), open_file(path) as file:
+    with reading_hdf5(path), open_file(path) as file:
         yield file
+
+
+@contextmanager
+def reading_hdf5(path: Path) -> Iterator[None]:
+    """Turn what h5py raises of a file whose inner tables are damaged into a `CorruptFileError`."""
+    with reading(path):
+        try:
+            yield
+        except (RuntimeError, KeyError) as error:
+            if isinstance(error, KeyError) and "Unable to" not in str(error):
+                raise
+            raise CorruptFileError(
+                f"{path} is damaged: {error}", "Copy it again from its source."
+            ) from error
 
 
 def open_file(path: Path) -> h5py.File:
@@ -72,6 +86,10 @@ def open_file(path: Path) -> h5py.File:
                     f"{path} is being written by a program that lets nobody read: {error}",
                     "Wait until it has closed the file, or make it write in SWMR mode. If it has"
                     " crashed, 'h5clear -s' on a copy of the file lets it open again.",
+                ) from error
+            if path.is_file() and h5py.is_hdf5(path):
+                raise CorruptFileError(
+                    f"{path} is damaged: {error}", "Copy it again from its source."
                 ) from error
             raise
 
@@ -147,8 +165,8 @@ def holds_frames(item: Any) -> bool:
 
 
 def is_numeric(item: Any) -> bool:
-    """Whether something is a dataset of numbers or truth values."""
-    return isinstance(item, h5py.Dataset) and item.dtype.kind in "iufb"
+    """Whether something is a dataset of numbers or truth values, and not an empty one."""
+    return isinstance(item, h5py.Dataset) and item.shape is not None and item.dtype.kind in "iufb"
 
 
 def text_of(item: Any) -> str:
@@ -157,9 +175,16 @@ def text_of(item: Any) -> str:
     if isinstance(content, np.ndarray) and content.size == 1:
         # Some writers keep every text in an array of one.
         content = content.reshape(-1)[0]
+    if isinstance(content, str):
+        # What is no UTF-8, h5py gives in surrogates, which nobody can write.
+        content = content.encode(errors="surrogateescape")
     if isinstance(content, bytes):
-        return content.decode(errors="replace")
-    return "" if content is None else str(content)
+        try:
+            return content.decode()
+        except UnicodeDecodeError:
+            # Units such as µm of older writers.
+            return content.decode("latin-1")
+    return "" if content is None or isinstance(content, h5py.Empty) else str(content)
 
 
 def class_of(group: Any) -> str:
@@ -228,8 +253,7 @@ def files_behind(dataset: h5py.Dataset, path: Path) -> set[Path]:
 def _bad_sources(dataset: h5py.Dataset) -> tuple[list[Missing], int]:
     home = Path(dataset.file.filename).parent
     if dataset.external:
-        files = dict.fromkeys(name for name, _, _ in dataset.external)
-        return [(name, "not there") for name in files if not (home / name).exists()], len(files)
+        return _bad_storage(dataset, home), len({name for name, _, _ in dataset.external})
     if not dataset.is_virtual:
         return [], 0
     bad: dict[str, str] = {}
@@ -242,6 +266,20 @@ def _bad_sources(dataset: h5py.Dataset) -> tuple[list[Missing], int]:
         if reason:
             bad[source.file_name] = reason
     return list(bad.items()), len({source.file_name for source in sources})
+
+
+def _bad_storage(dataset: h5py.Dataset, home: Path) -> list[Missing]:
+    """Raw files, one behind the other, that are missing or end too early."""
+    bad = []
+    remaining = dataset.size * dataset.dtype.itemsize
+    for name, offset, size in dataset.external:
+        here = min(size, remaining)
+        remaining -= here
+        if not (home / name).exists():
+            bad.append((name, "not there"))
+        elif (home / name).stat().st_size < offset + here:
+            bad.append((name, f"{offset + here} bytes are needed"))
+    return bad
 
 
 def _why_unusable(path: Path, source: Any) -> str:

@@ -1,7 +1,7 @@
 """Data Exchange files (APS): ``/exchange/data``, ``data_white``, ``data_dark`` and ``theta``."""
 
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import h5py
 import numpy as np
@@ -35,7 +35,7 @@ class DxEntry(Entry):
         found = {
             f"{self.name}/{DATA}{suffix}": item
             for suffix, item in items.items()
-            if holds_frames(item)
+            if holds_frames(item) or (suffix and _is_average(item, items[""]))
         }
         return [Camera(self.name, found)] if found else []
 
@@ -74,3 +74,8 @@ class DxEntry(Entry):
         if not is_numeric(item) or item.ndim != 1 or (name != "theta" and item.size != count):
             return None
         return np.asarray(item[()], np.float64)
+
+
+def _is_average(item: Any, data: Any) -> bool:
+    """Whether flat or dark frames are kept as a single image, without an axis of frames."""
+    return is_numeric(item) and holds_frames(data) and item.shape == data.shape[-2:]

@@ -19,7 +19,32 @@ LISTED: Final = 5
 """Datasets that a message names."""
 
 
-def find_dataset(file: h5py.File, name: str, path: Path, *, argument: str) -> h5py.Dataset:
+def within(file: h5py.File, scan: str | None, name: str) -> str:
+    """Path from the root of what is named from a scan, or from the root.
+
+    Parameters
+    ----------
+    file : h5py.File
+        The open file.
+    scan : str or None
+        The scan, if one is chosen.
+    name : str
+        Path from there; one from the root is left as it is, where there is something.
+
+    Returns
+    -------
+    str
+        Without slashes at its ends.
+    """
+    full = name.strip("/")
+    if scan is None or (full in file and f"/{full}/".startswith(f"/{scan.strip('/')}/")):
+        return full
+    return f"{scan.strip('/')}/{full}"
+
+
+def find_dataset(
+    file: h5py.File, name: str, path: Path, *, argument: str, axes: int = 0
+) -> h5py.Dataset:
     """Return a dataset by its path.
 
     Parameters
@@ -32,6 +57,8 @@ def find_dataset(file: h5py.File, name: str, path: Path, *, argument: str) -> h5
         The file.
     argument : str
         What was given, such as ``image='/data'``, for the message.
+    axes : int, default 0
+        Axes that a dataset has at least that may have been meant.
 
     Returns
     -------
@@ -60,7 +87,7 @@ def find_dataset(file: h5py.File, name: str, path: Path, *, argument: str) -> h5
             "Copy that file along, keeping its place relative to this one.",
         )
     what = "is a group" if item is not None else "is not there"
-    known = _all_datasets(file)
+    known = {path: shape for path, shape in all_datasets(file).items() if len(shape) >= axes}
     raise InputError(f"{path}: {argument} {what}", _suggestion(name, known, item))
 
 
@@ -87,18 +114,26 @@ def find_frames(file: h5py.File, name: str, path: Path, *, argument: str) -> h5p
     InputError
         If there is no such dataset, or its values are no frames.
     FileError
-        If it is in another file, which is missing.
+        If it is in another file, which is missing, or has no frames yet.
     """
-    item = find_dataset(file, name, path, argument=argument)
-    if item.ndim < 3 or item.dtype.kind not in "iuf" or 0 in item.shape:
+    item = find_dataset(file, name, path, argument=argument, axes=2)
+    if item.ndim < 2 or item.dtype.kind not in "iuf":
         raise InputError(
             f"{path}: {argument} is of shape {item.shape} and type {item.dtype}",
-            "Frames are numbers with at least three axes: frames, rows, columns.",
+            "Frames are numbers with at least three axes, frames, rows, columns; or two, if it is"
+            " a single one.",
+        )
+    if 0 in item.shape:
+        raise FileError(
+            f"{path}: {argument} has no frames yet: its shape is {item.shape}",
+            "Open it again when there are some.",
         )
     return item
 
 
-def file_motors(file: h5py.File, motors: Mapping[str, str], path: Path) -> list[Column]:
+def file_motors(
+    file: h5py.File, motors: Mapping[str, str], path: Path, *, scan: str | None
+) -> list[Column]:
     """Read the motors that are given as paths of datasets.
 
     Parameters
@@ -109,6 +144,8 @@ def file_motors(file: h5py.File, motors: Mapping[str, str], path: Path) -> list[
         Path of a dataset by the name of a motor, which may carry its unit: ``detx [mm]``.
     path : pathlib.Path
         The file.
+    scan : str or None
+        The scan that paths without a slash in front may start from.
 
     Returns
     -------
@@ -122,7 +159,9 @@ def file_motors(file: h5py.File, motors: Mapping[str, str], path: Path) -> list[
     """
     columns = []
     for title, where in motors.items():
-        item = find_dataset(file, where, path, argument=f"motors[{title!r}]={where!r}")
+        inside = f"{(scan or '').strip('/')}/{where}"
+        place = where if where.startswith("/") or inside not in file else inside
+        item = find_dataset(file, place, path, argument=f"motors[{title!r}]={where!r}")
         if not is_numeric(item):
             raise InputError(
                 f"{path}: motors[{title!r}]={where!r} is of type {item.dtype}",
@@ -148,12 +187,12 @@ def _broken_link(file: h5py.File, name: str) -> str | None:
     return None
 
 
-def _all_datasets(file: h5py.File) -> dict[str, tuple[int, ...]]:
-    """Shape of every dataset by its path; behind soft links there are only repetitions."""
+def all_datasets(file: h5py.File) -> dict[str, tuple[int, ...]]:
+    """Shape of every dataset by its path from the root; behind soft links are only repetitions."""
     found = {}
 
     def note(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset):
+        if isinstance(item, h5py.Dataset) and item.shape is not None:
             found[f"/{name}"] = item.shape
 
     file.visititems(note)

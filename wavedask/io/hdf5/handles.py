@@ -17,7 +17,7 @@ from typing import Final
 import h5py
 
 from wavedask.io.frames import reading
-from wavedask.io.hdf5.access import open_file, opened
+from wavedask.io.hdf5.access import open_file, opened, reading_hdf5
 
 IDLE: Final = 1.0
 """Seconds after its last use at which a file is closed."""
@@ -59,7 +59,7 @@ def held(path: Path) -> Iterator[h5py.File]:
         return
     kept = _HANDLES.take(path, (status.st_ino, status.st_size, status.st_mtime_ns))
     try:
-        with reading(path):
+        with reading_hdf5(path):
             yield kept.file
     finally:
         _HANDLES.give_back(path, kept)

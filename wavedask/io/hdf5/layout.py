@@ -112,6 +112,36 @@ class Entry(ABC):
         return [column.name for column in columns if has_moved(column)]
 
 
+def unwritten(camera: Camera) -> str:
+    """Say how much of the frames was never written; empty, if all of them were.
+
+    A detector that makes room for all frames at once and is stopped leaves the others behind as
+    zeros, as far as HDF5 is concerned.
+
+    Parameters
+    ----------
+    camera : Camera
+        The camera; frames in other files are not looked at.
+
+    Returns
+    -------
+    str
+    """
+    for dataset in camera.datasets.values():
+        if dataset.is_virtual or dataset.external:
+            continue
+        if dataset.chunks is None:
+            if not dataset.id.get_storage_size():
+                return "none of the frames was written"
+            continue
+        pairs = zip(dataset.shape, dataset.chunks, strict=True)
+        chunks = math.prod(-(-size // chunk) for size, chunk in pairs)
+        written = dataset.id.get_num_chunks()
+        if written < chunks:
+            return f"{written} of {chunks} chunks of the frames were written, the others read zero"
+    return ""
+
+
 def has_moved(column: Column) -> bool:
     """Whether a column is a motor that took more than one position."""
     values = column.values

@@ -44,7 +44,7 @@ class NexusEntry(Entry):
         """Frames of detectors, then those that only NXdata has; each once, whatever links to it."""
         found: dict[tuple[int, int], Camera] = {}
         for kind in ("NXdetector", "NXdata"):
-            for name, group in self._groups():
+            for name, group in self._groups(complete=True):
                 if _kind(group) == kind:
                     for key, item in self._frames(group):
                         full = f"{name}/{key}".lstrip("/")
@@ -82,8 +82,11 @@ class NexusEntry(Entry):
             if holds_frames(item):
                 yield name, item
 
-    def _groups(self) -> Iterator[tuple[str, h5py.Group]]:
-        """Yield the groups of the scan and below by their path, each once."""
+    def _groups(self, *, complete: bool = False) -> Iterator[tuple[str, h5py.Group]]:
+        """Yield the groups of the scan and below by their path, each once.
+
+        Where all are wanted, a link to a file that is missing is an error.
+        """
         pending = [(self.name, self.group, 0)]
         seen = set()
         while pending:
@@ -93,7 +96,10 @@ class NexusEntry(Entry):
             seen.add(_address(group))
             yield name, group
             if depth < DEPTH:
-                inner = ((member, resolved(group, member, self.path)) for member in group)
+                inner = (
+                    (member, resolved(group, member, self.path) if complete else group.get(member))
+                    for member in group
+                )
                 pending += [
                     (f"{name}/{member}".lstrip("/"), item, depth + 1)
                     for member, item in inner
@@ -123,7 +129,9 @@ class NexusEntry(Entry):
             if name in beside and _kind(group) != "NXdata":
                 for key, item in datasets(group).items():
                     if is_numeric(item) and item.ndim == 1 and item.size > 1:
-                        yield _Candidate(key, HEADER if key in KEYS else COUNTER, item)
+                        role = HEADER if key in KEYS else COUNTER
+                        # Without its keys a dark frame would be taken for any other.
+                        yield _Candidate(key, role, item, certain=key == IMAGE_KEY)
 
 
 def is_bare(file: h5py.File) -> bool:

@@ -10,12 +10,12 @@ import h5py
 
 from wavedask.errors import FileError, InputError
 from wavedask.io.columns import Column
-from wavedask.io.hdf5.access import check_sources, files_behind, opened, resolved
+from wavedask.io.hdf5.access import check_sources, files_behind, holds_frames, opened, resolved
 from wavedask.io.hdf5.bliss import BlissEntry
 from wavedask.io.hdf5.dxfile import DxEntry
 from wavedask.io.hdf5.eiger import EigerEntry
-from wavedask.io.hdf5.given import file_motors, find_frames
-from wavedask.io.hdf5.layout import Camera, Entry
+from wavedask.io.hdf5.given import LISTED, all_datasets, file_motors, find_frames, within
+from wavedask.io.hdf5.layout import Camera, Entry, unwritten
 from wavedask.io.hdf5.nexus import NexusEntry, is_bare
 from wavedask.io.hdf5.stack import Hdf5Stack
 
@@ -27,7 +27,9 @@ LAYOUTS: Final[tuple[Callable[[h5py.Group, Path, str], Entry | None], ...]] = (
 )
 """Layouts in the order in which they are tried; the last one takes every group."""
 UNFINISHED: Final = "unfinished"
-"""Attribute of a scan that was still running when it was opened: how far it was."""
+"""Attribute of a scan that was running when it was opened, or was stopped: how far it was."""
+
+OTHER_SCAN: Final = "Or choose a scan that is there: scan='<name>'."
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,8 @@ class ScanSummary:
         Whether it is still being written.
     missing : bool
         Whether it is kept in another file, which cannot be opened.
+    broken : str
+        Why its cameras cannot be looked at, where parts of it are in another file; else empty.
     """
 
     name: str
@@ -81,6 +85,7 @@ class ScanSummary:
     moving: tuple[str, ...]
     running: bool = False
     missing: bool = False
+    broken: str = ""
 
 
 def list_scans(path: Path) -> list[ScanSummary]:
@@ -99,19 +104,10 @@ def list_scans(path: Path) -> list[ScanSummary]:
     Raises
     ------
     FileError
-        If the file cannot be read, or frames of a scan are in files that are not there.
+        If the file cannot be read.
     """
     with opened(path) as file:
-        listed = [
-            ScanSummary(
-                entry.name or "/",
-                entry.title,
-                {camera.name: _shape(camera) for camera in entry.cameras()},
-                tuple(entry.moving()),
-                entry.running,
-            )
-            for entry in _entries(file, path)
-        ]
+        listed = [_summary(entry) for entry in _entries(file, path)]
         absent = [ScanSummary(name, "", {}, (), missing=True) for name in _missing(file, path)]
         return listed + absent
 
@@ -136,7 +132,7 @@ def read_hdf5(
         Path of the dataset that holds the frames, where no known layout says it; from the root
         or, if `scan` is given, from there.
     motors : mapping of str to str, optional
-        Paths of datasets with positions, by the name of the motor.
+        Paths of datasets with positions, by the name of the motor; from the scan or the root.
 
     Returns
     -------
@@ -167,10 +163,10 @@ def read_hdf5(
                 f"{path}: the scan {entry.name} has begun, but no frame has all its motors yet",
                 "Open it again when there are some.",
             )
-        unfinished = entry.unfinished(camera)
+        unfinished = entry.unfinished(camera) or unwritten(camera)
         if unfinished:
             constants[UNFINISHED] = unfinished
-        columns += file_motors(file, motors or {}, path)
+        columns += file_motors(file, motors or {}, path, scan=scan)
         return Hdf5Scan(
             Hdf5Stack(path, camera.datasets, frames=frames),
             columns,
@@ -178,6 +174,16 @@ def read_hdf5(
             camera.name.removeprefix(f"{entry.name}/"),
             frozenset().union(*(files_behind(item, path) for item in camera.datasets.values())),
         )
+
+
+def _summary(entry: Entry) -> ScanSummary:
+    name = entry.name or "/"
+    try:
+        cameras = {camera.name: _shape(camera) for camera in entry.cameras()}
+        return ScanSummary(name, entry.title, cameras, tuple(entry.moving()), entry.running)
+    except FileError as error:
+        # No harm to the other scans.
+        return ScanSummary(name, entry.title, {}, (), entry.running, broken=error.problem)
 
 
 def _entries(file: h5py.File, path: Path) -> list[Entry]:
@@ -197,7 +203,7 @@ def _given(
     file: h5py.File, entries: Sequence[Entry], scan: str | None, image: str, path: Path
 ) -> tuple[Entry, Camera]:
     """Frames at a path that the user gives, and the scan that they are in."""
-    full = image.strip("/") if scan is None else f"{scan.strip('/')}/{image.strip('/')}"
+    full = within(file, scan, image)
     given = f"image={image!r}" if scan is None else f"scan={scan!r}, image={image!r}"
     camera = Camera(full, {full: find_frames(file, full, path, argument=given)})
     holding = (entry for entry in entries if full.startswith(f"{entry.name}/"))
@@ -207,9 +213,12 @@ def _given(
 def _chosen(
     file: h5py.File, entries: Sequence[Entry], scan: str | None, path: Path
 ) -> tuple[Entry, Camera]:
-    found = [(entry, camera) for entry in entries for camera in entry.cameras()]
     # The root is the only scan of a file without entries, and has no name.
     name = None if scan is None else scan.strip("/") or None
+    if name is not None and holds_frames(file.get(name)):
+        # The path of frames themselves, whatever else of their scan is missing.
+        return _given(file, entries, None, name, path)
+    found = _cameras(entries, name)
     matching = [
         (entry, camera)
         for entry, camera in found
@@ -220,14 +229,10 @@ def _chosen(
         _check_links(file, name, path)
     if len(matching) == 1:
         return matching[0]
+    if not matching:
+        _check_begun(file, name, path)
     if not found:
-        raise FileError(
-            f"{path} has no images in any of its scans"
-            f" ({', '.join(entry.name or '/' for entry in entries) or 'none'})",
-            "Looked for datasets of three axes in <scan>/instrument/<detector>, <scan>/measurement,"
-            " NXdetector, NXdata and /exchange. Give their path: image='<path>'; 'wavedask info"
-            " FILE' lists the scans.",
-        )
+        raise _no_images(file, entries, path)
     listing = "; ".join(
         f"{camera.name} ({entry.title or 'no title'}, {camera.frames} frames)"
         for entry, camera in found
@@ -247,6 +252,26 @@ def _chosen(
     )
 
 
+def _cameras(entries: Sequence[Entry], name: str | None) -> list[tuple[Entry, Camera]]:
+    """Cameras of the scan that is meant; of all scans, where it has none or none is named.
+
+    Frames of another scan may be in files that are not there: no harm to those of this one.
+    """
+    meant = [entry for entry in entries if f"{name}/".startswith(f"{entry.name}/")]
+    found = [(entry, camera) for entry in meant for camera in entry.cameras()]
+    if found:
+        return found
+    for entry in entries:
+        try:
+            found += [(entry, camera) for camera in entry.cameras()]
+        except FileError as error:
+            if name is None and len(entries) > 1:
+                raise FileError(error.problem, f"{error.remedy} {OTHER_SCAN}") from error
+            if name is None:
+                raise
+    return found
+
+
 def _missing(file: h5py.File, path: Path) -> dict[str, FileError]:
     """Find links to other files that cannot be opened, and what is to be said of each."""
     found = {}
@@ -261,9 +286,33 @@ def _missing(file: h5py.File, path: Path) -> dict[str, FileError]:
 def _check_links(file: h5py.File, scan: str | None, path: Path) -> None:
     for name, error in _missing(file, path).items():
         if scan is None or name == scan.partition("/")[0]:
-            raise FileError(
-                error.problem, f"{error.remedy} Or choose a scan that is there: scan='<name>'."
-            ) from error
+            raise FileError(error.problem, f"{error.remedy} {OTHER_SCAN}") from error
+
+
+def _no_images(file: h5py.File, entries: Sequence[Entry], path: Path) -> FileError:
+    others = [name for name, shape in all_datasets(file).items() if len(shape) >= 3][:LISTED]
+    remedy = f" of {', '.join(others)}" if others else ""
+    return FileError(
+        f"{path} has no images in any of its scans"
+        f" ({', '.join(entry.name or '/' for entry in entries) or 'none'})",
+        "Looked for datasets of three axes in <scan>/instrument/<detector>, <scan>/measurement,"
+        f" NXdetector, NXdata and /exchange. Give the path{remedy}: image='<path>';"
+        " 'wavedask info FILE' lists the scans.",
+    )
+
+
+def _check_begun(file: h5py.File, scan: str | None, path: Path) -> None:
+    """Say of cameras that have no frame that they have none yet."""
+    empty = [
+        name
+        for name, shape in all_datasets(file).items()
+        if len(shape) >= 3 and 0 in shape and (scan is None or name.startswith(f"/{scan}/"))
+    ]
+    if empty:
+        raise FileError(
+            f"{path} has no frames yet in {', '.join(empty[:LISTED])}",
+            "Open it again when there are some.",
+        )
 
 
 def _shape(camera: Camera) -> str:

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from wavedask.errors import CorruptFileError, FrameMismatchError
+from wavedask.errors import CorruptFileError, FileError, FrameMismatchError
 from wavedask.io.frames import Pixels, Stack
 from wavedask.io.hdf5.handles import held
 
@@ -53,6 +53,7 @@ class Hdf5Stack(Stack):
         total = int(self._starts[-1]) if frames is None else frames
         super().__init__((total, *first.shape[-2:]), first.dtype)
         self._path = path
+        self._sources = tuple(_sources(dataset) for dataset in datasets.values())
         self.frames_per_block = _frames_per_block(first)
 
     @property
@@ -79,9 +80,28 @@ class Hdf5Stack(Stack):
                 self._dataset(file, part)[(*where, rows, cols)].reshape(-1, *shape[1:])
                 for part, where in self._runs(frames)
             ]
+        self._check_sources(frames)
         pixels = found[0] if len(found) == 1 else np.concatenate(found)
         native: Pixels = pixels.astype(self.dtype, copy=False)
         return native
+
+    def _check_sources(self, frames: npt.NDArray[np.intp]) -> None:
+        """Refuse frames of a virtual dataset whose files have gone: HDF5 reads zeros there."""
+        for part, sources in enumerate(self._sources):
+            if not sources:
+                continue
+            start, end = self._starts[part], self._starts[part + 1]
+            mine = frames[(frames >= start) & (frames < end)] - start
+            if not mine.size:
+                continue
+            lowest, highest = int(mine.min()), int(mine.max())
+            names = (name for first, last, name in sources if first <= highest and lowest <= last)
+            for name in dict.fromkeys(names):
+                if not h5py.is_hdf5(name):
+                    raise FileError(
+                        f"{name}, which holds frames of {self._path}, can no longer be opened",
+                        "Was it moved or deleted? Bring it back, or open the scan again.",
+                    )
 
     def _dataset(self, file: h5py.File, part: int) -> h5py.Dataset:
         name, shape = self._parts[part]
@@ -104,6 +124,10 @@ class Hdf5Stack(Stack):
             part = int(parts[run[0]])
             lead = self._parts[part][1][:-2]
             first, last = int(within[run[0]]), int(within[run[-1]])
+            if not lead:
+                # A single image without an axis of frames.
+                yield part, ()
+                continue
             if len(lead) == 1:
                 yield part, (slice(first, last + 1),)
                 continue
@@ -121,6 +145,27 @@ def frame_count(dataset: h5py.Dataset) -> int:
     """Count the frames of a dataset: all axes but the last two."""
     shape: tuple[int, ...] = dataset.shape
     return math.prod(shape[:-2])
+
+
+def _sources(dataset: h5py.Dataset) -> tuple[tuple[int, int, str], ...]:
+    """First and last frame, and file, of each source of a virtual dataset in another file."""
+    if not dataset.is_virtual:
+        return ()
+    home = Path(dataset.file.filename).parent
+    lead = dataset.shape[:-2]
+    found = []
+    for source in dataset.virtual_sources():
+        # A name with %b stands for a series of files that grows with the scan.
+        if source.file_name == "." or "%b" in source.file_name:
+            continue
+        try:
+            corners = [corner[: len(lead)] for corner in source.vspace.get_select_bounds()]
+            first, last = (int(np.ravel_multi_index(at, lead)) if lead else 0 for at in corners)
+        except RuntimeError:
+            # Without bounds: it may hold any frame.
+            first, last = 0, frame_count(dataset) - 1
+        found.append((first, last, str(home / source.file_name)))
+    return tuple(found)
 
 
 def _frames_per_block(dataset: h5py.Dataset) -> int:
