@@ -22,6 +22,7 @@ from wavedask import lock
 from wavedask.cluster import connect
 from wavedask.errors import InputError, StoreError, StoreExistsError
 from wavedask.export import to_csv, to_tiff
+from wavedask.integrity import lost_frames
 from wavedask.lock import writing
 from wavedask.nexus import to_nexus
 from wavedask.places import Place, place_of
@@ -104,6 +105,8 @@ def test_written_grown_and_read_on_s3(where: str, endpoint: str, url: str) -> No
     stored = open_store(url, storage_options=options(endpoint))
     np.testing.assert_array_equal(stored.wavefront, scan(5).wavefront)
     assert stored.wave.query("lens_x > 0.15 and complete and scan == 1").sizes["frame"] == 2
+    place_of(url, options(endpoint)).delete("wavefront/c/4/0/0")
+    assert lost_frames(url, storage_options=options(endpoint)) == {"wavefront": [4]}
     # The lock is given up: nothing but the store is left.
     lease = place_of(url, options(endpoint)).parent.read(".r.zarr.lock")
     assert lease is None

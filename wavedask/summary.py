@@ -24,6 +24,7 @@ from wavedask.conventions import (
     X,
     Y,
 )
+from wavedask.integrity import lost_frames
 from wavedask.io.euxfel import is_run_file
 from wavedask.io.files import Format, format_of
 from wavedask.io.hdf5 import UNFINISHED, ScanSummary
@@ -231,8 +232,8 @@ def describe_history(path: str | Path, *, verify: bool = False) -> Rows:
     path : path or URL
         The store.
     verify : bool, default False
-        Whether to look for inputs that have changed since. Where hashes are kept the files are
-        read.
+        Whether to look for inputs that have changed since, and for chunks that are missing. Where
+        hashes are kept the files are read.
 
     Returns
     -------
@@ -266,7 +267,19 @@ def describe_history(path: str | Path, *, verify: bool = False) -> Rows:
     if verify:
         found = changes(inputs)
         described.append(("inputs now", "; ".join(found) or "unchanged"))
+        described += _lost(lost_frames(path))
     return described
+
+
+def _lost(lost: Mapping[str, list[int]]) -> Rows:
+    """Describe frames that are marked as complete, and are not there."""
+    if not lost:
+        return [("results now", "all there")]
+    rows = []
+    for name, frames in lost.items():
+        shown = ", ".join(map(str, frames[:SEVERAL])) + (", ..." if len(frames) > SEVERAL else "")
+        rows.append(("LOST", f"{name} of {len(frames)} frames ({shown}): copy the store again"))
+    return rows
 
 
 def _settings(settings: Mapping[str, Any]) -> Rows:

@@ -84,7 +84,11 @@ def _motors(table: Path | None, places: tuple[str, ...]) -> "Motors | None":
 
 @click.command()
 @click.argument("store")
-@click.option("--verify", is_flag=True, help="Look whether the inputs are still the same.")
+@click.option(
+    "--verify",
+    is_flag=True,
+    help="Look whether the inputs are still the same, and the results still there.",
+)
 def history(store: str, verify: bool) -> None:
     """Show how the result STORE came about: runs, settings, versions, inputs."""
     from wavedask.summary import describe_history

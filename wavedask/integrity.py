@@ -1,0 +1,94 @@
+"""Whether a result store holds what its ledger says: a copy that was interrupted does not."""
+
+from collections.abc import Mapping
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.core.sync import sync
+
+from wavedask.conventions import COMPLETE, FRAME
+from wavedask.errors import StoreError
+from wavedask.layout import attributes_of, read_arrays
+from wavedask.places import place_of
+from wavedask.writer import os_errors, unit_of
+
+
+def lost_frames(
+    path: str | Path, *, storage_options: Mapping[str, Any] | None = None
+) -> dict[str, list[int]]:
+    """Find frames that are marked as complete, and of which something is missing.
+
+    Zarr reads what is missing as NaN, as it reads what no run has computed yet. A run leaves
+    nothing out; a copy that was interrupted, or a file that was deleted, does. The chunks are
+    listed, and not read.
+
+    Parameters
+    ----------
+    path : str or Path
+        A result store, a folder or a URL.
+    storage_options : mapping, optional
+        Options of a URL: credentials, endpoint.
+
+    Returns
+    -------
+    dict of str to list of int
+        Numbers of the frames by variable; empty for a store that is whole.
+
+    Raises
+    ------
+    StoreError
+        Not a result store, or one that cannot be read.
+
+    Examples
+    --------
+    >>> import dask.array as da, tempfile, wavedask as wd, xarray as xr
+    >>> slope = xr.DataArray(da.ones((3, 8, 8), chunks=(1, 8, 8)), dims=("frame", "y", "x"))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     report = wd.write_store(f"{folder}/r.zarr", slope.to_dataset(name="slope"), settings={})
+    ...     (report.path / "slope/c/1/0/0").unlink()
+    ...     lost_frames(report.path)
+    {'slope': [1]}
+    """
+    place = place_of(path, storage_options)
+    if attributes_of(place) is None:
+        raise StoreError(f"{place} is not a wavedask result store", "Check the path.")
+    with os_errors(f"store {place} cannot be read"):
+        store = place.open(read_only=True)
+        stored = read_arrays(place)
+        complete = stored[COMPLETE.name].to_numpy()
+        lost = {}
+        for name, data in stored.data_vars.items():
+            # Maps only: of what is written at once Zarr leaves out chunks of nothing but NaN.
+            if FRAME in data.dims and data.ndim > 1:
+                array = zarr.open_array(store, path=str(name), mode="r")
+                present = sync(_keys(store, f"{name}/"))
+                frames = _lost_of(array, complete, present, axis=data.dims.index(FRAME))
+                if frames.size:
+                    lost[str(name)] = frames.tolist()
+    return lost
+
+
+async def _keys(store: Any, prefix: str) -> set[str]:
+    """List what is stored below a prefix, by keys without it."""
+    return {key.removeprefix(prefix) async for key in store.list_prefix(prefix)}
+
+
+def _lost_of(
+    array: zarr.Array[Any], complete: NDArray[np.bool_], present: set[str], *, axis: int
+) -> NDArray[np.intp]:
+    """Complete frames of one array that lie in a chunk that is not present."""
+    sizes = unit_of(array)
+    counts = [-(-length // size) for length, size in zip(array.shape, sizes, strict=True)]
+    lost = np.zeros(complete.size, dtype=bool)
+    for block in range(counts[axis]):
+        frames = slice(block * sizes[axis], (block + 1) * sizes[axis])
+        if complete[frames].any():
+            grid = [range(count) for count in counts]
+            grid[axis] = range(block, block + 1)
+            keys = (array.metadata.encode_chunk_key(where) for where in product(*grid))
+            lost[frames] = not present.issuperset(keys)
+    return np.flatnonzero(lost & complete)
