@@ -586,6 +586,15 @@ def until(condition: Callable[[], bool], *, seconds: float = 120) -> None:
         time.sleep(0.01)
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Let processes that are started here take SIGINT: those of a job in the background do not."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_control_c_keeps_what_was_written(folder: Path) -> None:
     first = folder / "raw" / "sample_0000.edf"
     for number in range(FRAMES, 8):
@@ -624,6 +633,7 @@ def test_control_c_keeps_what_was_written(folder: Path) -> None:
     assert_equal(wd.open_store(store), wd.open_store(undisturbed.store.path))
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_control_c_in_a_terminal_reaches_the_workers_and_makes_no_noise(folder: Path) -> None:
     file = write(
         folder, track={"engine": "opencv", "step": 1}, cluster={"address": None, "workers": 2}
