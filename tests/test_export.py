@@ -87,6 +87,19 @@ def test_provenance_and_motors_are_in_the_file(tmp_path: Path) -> None:
         assert file["entry/radius"].attrs["complete_indices"] == 0
 
 
+def test_an_exported_scan_opens_as_one(tmp_path: Path) -> None:
+    counts = (1000 * VALUES).astype("i2")
+    frames = xr.Dataset({"image": (("frame", "y", "x"), da.from_array(counts, chunks=(1, 6, 5)))})
+    scan = frames.assign_coords(result()[["lens_x", "energy"]].coords)
+    again = wd.open_scan(scan.wave.to_nexus(tmp_path / "scan.h5"))
+    assert again.image.dtype == counts.dtype
+    np.testing.assert_array_equal(again.image, counts)
+    for name in ("lens_x", "energy"):
+        np.testing.assert_array_equal(again[name], scan[name])
+        for attribute in ("role", "units"):
+            assert again[name].attrs[attribute] == scan[name].attrs[attribute]
+
+
 def test_several_motors_leave_the_number_of_the_frame_as_the_axis(tmp_path: Path) -> None:
     with h5py.File(to_nexus(result(motors=2), tmp_path / "out.h5")) as file:
         group = file["entry/wavefront"]

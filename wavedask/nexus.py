@@ -10,6 +10,7 @@ import xarray as xr
 
 from wavedask.conventions import (
     FRAME,
+    IMAGE,
     LONG_NAME,
     MOTOR,
     PHASE,
@@ -45,7 +46,8 @@ def to_nexus(
     Every variable with dimensions becomes an ``NXdata`` group of its own, with its signal, axes,
     units and long name; motors along ``frame`` are further axes of it. The default plot is the
     wavefront, or else the phase, a slope, or the first map. Motors are also in
-    ``instrument/positioners``, settings, versions and inputs in ``process``.
+    ``instrument/positioners``, settings, versions and inputs in ``process``. The frames of a scan
+    are also in ``instrument/detector``, where `wavedask.open_scan` finds them again.
 
     Lazy variables are computed block of frames by block of frames, all variables together: memory
     is bounded by one block. A file is there in full or not at all.
@@ -99,6 +101,10 @@ def to_nexus(
         signals = {
             name: _write_data(entry, dataset[name], compression=compression) for name in maps
         }
+        if IMAGE.name in signals:
+            # Where programs look for frames, this one among them.
+            detector = _group(entry["instrument"], "detector", "NXdetector")
+            detector["data"] = signals[IMAGE.name]
         parts = list(pieces(dataset))
         with progress_bar(f"writing {target.name}", len(parts), show=progress) as advance:
             for piece in parts:
