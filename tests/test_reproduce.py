@@ -57,7 +57,7 @@ def test_the_history_is_told(grown: Path) -> None:
     result = invoke("history", grown / "results.zarr", "--verify")
     assert result.exit_code == 0, result.output
     for words in (
-        "1 frames, adds scan 0",
+        "1 frame, adds scan 0",
         "3 frames, adds scan 1",
         "sample.files is ['raw/sample_0000.edf'] there",
         "window 15",

@@ -219,7 +219,7 @@ def describe_store(path: str | Path) -> Rows:
         described.append(("flat pixels without beam", str(stored.attrs[BLIND_PIXELS])))
     return [
         *described,
-        ("input", _files(len(stored.attrs[INPUTS]))),
+        ("input", _counted(len(stored.attrs[INPUTS]), "file")),
         ("written by", f"wavedask {stored.attrs[VERSION]}, {stored.attrs[CREATED]}"),
     ]
 
@@ -249,7 +249,7 @@ def describe_history(path: str | Path, *, verify: bool = False) -> Rows:
     settings: Mapping[str, Any] = {}
     for number, entry in enumerate(attributes.get(RUNS, [attributes])):
         scan = f", adds scan {entry[SCAN]}" if SCAN in entry else ", resumes"
-        frames = f"{entry['frames']} frames" if "frames" in entry else "frames unknown"
+        frames = _counted(entry["frames"], "frame") if "frames" in entry else "frames unknown"
         started = entry.get("started", attributes[CREATED])
         described.append((f"run {number}", f"{started}, {frames}{scan}"))
         changed = differences(settings, entry[SETTINGS]) if number else []
@@ -262,7 +262,7 @@ def describe_history(path: str | Path, *, verify: bool = False) -> Rows:
     size = sum(item["size"] for item in inputs)
     hashed = sum("sha256" in item for item in inputs)
     kept = f", {hashed} with SHA-256" if hashed else ""
-    described.append(("inputs", f"{_files(len(inputs))}, {_bytes(size)}{kept}"))
+    described.append(("inputs", f"{_counted(len(inputs), 'file')}, {_bytes(size)}{kept}"))
     described += [("  input", _input(item)) for item in inputs]
     if verify:
         found = changes(inputs)
@@ -278,7 +278,8 @@ def _lost(lost: Mapping[str, list[int]]) -> Rows:
     rows = []
     for name, frames in lost.items():
         shown = ", ".join(map(str, frames[:SEVERAL])) + (", ..." if len(frames) > SEVERAL else "")
-        rows.append(("LOST", f"{name} of {len(frames)} frames ({shown}): copy the store again"))
+        of = _counted(len(frames), "frame")
+        rows.append(("LOST", f"{name} of {of} ({shown}): copy the store again"))
     return rows
 
 
@@ -293,8 +294,8 @@ def _setting(value: Any) -> str:
     return _listed(value) if isinstance(value, Mapping) else str(value)
 
 
-def _files(count: int) -> str:
-    return f"{count} file{'' if count == 1 else 's'}"
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _input(item: Mapping[str, Any]) -> str:
@@ -318,7 +319,7 @@ def describe_plan(prepared: Stages) -> Rows:
     asked = plan(prepared)
     return [
         ("frames", f"{asked.frames} of {asked.shape[0]} x {asked.shape[1]} px"),
-        ("input", f"{_bytes(asked.bytes_input)} in {_files(len(prepared.inputs))}"),
+        ("input", f"{_bytes(asked.bytes_input)} in {_counted(len(prepared.inputs), 'file')}"),
         ("blocks", f"{asked.blocks} of {' x '.join(map(str, asked.block_shape))}"),
         ("tasks", f"about {asked.tasks:,}"),
         ("memory", f"about {_bytes(asked.bytes_per_task)} per block at work, one per worker"),
