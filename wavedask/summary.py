@@ -249,7 +249,7 @@ def describe_history(path: str | Path, *, verify: bool = False) -> Rows:
     settings: Mapping[str, Any] = {}
     for number, entry in enumerate(attributes.get(RUNS, [attributes])):
         scan = f", adds scan {entry[SCAN]}" if SCAN in entry else ", resumes"
-        frames = _counted(entry["frames"], "frame") if "frames" in entry else "frames unknown"
+        frames = _counted(entry["frames"], FRAME) if "frames" in entry else "frames unknown"
         started = entry.get("started", attributes[CREATED])
         described.append((f"run {number}", f"{started}, {frames}{scan}"))
         changed = differences(settings, entry[SETTINGS]) if number else []
@@ -278,7 +278,7 @@ def _lost(lost: Mapping[str, list[int]]) -> Rows:
     rows = []
     for name, frames in lost.items():
         shown = ", ".join(map(str, frames[:SEVERAL])) + (", ..." if len(frames) > SEVERAL else "")
-        of = _counted(len(frames), "frame")
+        of = _counted(len(frames), FRAME)
         rows.append(("LOST", f"{name} of {of} ({shown}): copy the store again"))
     return rows
 
