@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from wavedask.errors import FileError, InputError
+from wavedask.io import open_scan
 from wavedask.io.files import Format, find_files, format_of
 
 
@@ -109,3 +110,10 @@ def test_mixed_formats_are_listed(tmp_path: Path) -> None:
     touch(tmp_path, "a.edf", "b.tif")
     with pytest.raises(FileError, match=r"EDF \(a\.edf\), TIFF \(b\.tif\)"):
         find_files(tmp_path)
+
+
+@pytest.mark.parametrize("motors", [None, "~nobody_at_all/m.csv"])
+def test_the_home_of_nobody(motors: str | None) -> None:
+    source = "a.edf" if motors else "~nobody_at_all/a.edf"
+    with pytest.raises(InputError, match=r"~nobody_at_all/.* a user who is not known here"):
+        open_scan(source, motors=motors)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, PrivateAttr, ValidationError, model_valid
 
 from wavedask.errors import ExperimentError
 from wavedask.pairing import TrainReference
+from wavedask.paths import expanded
 from wavedask.places import URL
 from wavedask.sections import (
     Cluster,
@@ -115,12 +116,12 @@ class Experiment(Section):
 
     def path(self, name: str) -> Path:
         """Return the absolute path of a file that the experiment names."""
-        return (self._folder / Path(name).expanduser()).absolute()
+        return (self._folder / expanded(name)).absolute()
 
     def source(self, name: str) -> Path:
         """Return the absolute path, folder or glob of frames that the experiment names."""
         path = self.path(name)
-        if path.exists() or Path(name).expanduser().is_absolute():
+        if path.exists() or expanded(name).is_absolute():
             return path
         # Only the name is a pattern; brackets in the name of the folder are its own.
         return Path(glob.escape(str(self._folder.absolute()))) / name if _is_glob(name) else path

@@ -15,6 +15,7 @@ from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore
 
 from wavedask.errors import InputError, StoreError
+from wavedask.paths import expanded
 
 METADATA: Final = "zarr.json"
 """File that every Zarr group and array has."""
@@ -290,13 +291,7 @@ def local_path(path: str | Path) -> Path:
             f"{path} is a URL",
             "Give a file or a folder; a result store may be a URL, as text and not as Path.",
         )
-    try:
-        return Path(path).expanduser().absolute()
-    except RuntimeError as error:
-        raise InputError(
-            f"{path} is in the home folder of a user who is not known here",
-            "Give the path in full.",
-        ) from error
+    return expanded(path).absolute()
 
 
 def _first_line(error: Exception) -> str:

@@ -29,6 +29,7 @@ from wavedask.io.euxfel import is_run_file
 from wavedask.io.files import Format, format_of
 from wavedask.io.hdf5 import UNFINISHED, ScanSummary
 from wavedask.layout import CREATED, INPUTS, RUNS, SETTINGS, VERSION, VERSIONS
+from wavedask.paths import expanded
 from wavedask.pipeline import BLIND_PIXELS, plan
 from wavedask.places import METADATA, URL, place_of
 from wavedask.prefixes import prefixed
@@ -56,7 +57,7 @@ def is_store(path: str | Path) -> bool:
     try:
         if URL.match(str(path)):
             return place_of(str(path)).document() is not None
-        return (Path(path) / METADATA).is_file()
+        return (expanded(path) / METADATA).is_file()
     except OSError:
         # Who opens it next tells why.
         return False

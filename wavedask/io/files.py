@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from wavedask.errors import FileError, InputError
+from wavedask.paths import expanded
 
 PathLike: TypeAlias = str | os.PathLike[str]
 Source: TypeAlias = PathLike | Sequence[PathLike]
@@ -68,7 +69,7 @@ def find_files(source: Source) -> tuple[list[Path], Format]:
     """
     checked = checked_source(source)
     sources = [checked] if isinstance(checked, str | os.PathLike) else checked
-    files = [path for item in sources for path in _expand(Path(item).expanduser())]
+    files = [path for item in sources for path in _expand(expanded(item))]
     return files, _common_format(files)
 
 

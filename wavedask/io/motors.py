@@ -15,6 +15,7 @@ from wavedask.errors import FileError, InputError, MotorError
 from wavedask.io.columns import Column
 from wavedask.io.files import PathLike
 from wavedask.io.frames import reading
+from wavedask.paths import expanded
 
 Motors: TypeAlias = Mapping[str, npt.ArrayLike] | PathLike
 
@@ -107,7 +108,7 @@ def given_columns(motors: Any, *, n_frames: int) -> list[Column]:
         If there is neither one value nor one per frame, or something is not a number.
     """
     if isinstance(motors, str | os.PathLike):
-        return _sidecar_columns(Path(motors).expanduser(), n_frames)
+        return _sidecar_columns(expanded(motors), n_frames)
     if not hasattr(motors, "items"):
         raise MotorError(
             f"motors is {motors!r}",

@@ -35,6 +35,7 @@ from wavedask.io.headers import Headers, Stamp, stamp_of
 from wavedask.io.joining import JoinedStack
 from wavedask.io.motors import Motors, given_columns
 from wavedask.io.tiff import read_tiff
+from wavedask.paths import expanded
 from wavedask.progress import progress_bar
 
 READERS = {Format.EDF: read_edf, Format.TIFF: read_tiff}
@@ -139,7 +140,7 @@ def _absolute(given: Any) -> Any:
     if isinstance(given, list):
         return [_absolute(item) for item in given]
     is_path = isinstance(given, str | os.PathLike)
-    return str(Path(given).expanduser().absolute()) if is_path else given
+    return str(expanded(given).absolute()) if is_path else given
 
 
 def _check_names(**arguments: Any) -> None:
