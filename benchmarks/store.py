@@ -197,7 +197,7 @@ def overhead(arguments: argparse.Namespace, folder: Path) -> list[Row]:
     shares = {
         f"a store of all {len(maps)} maps of the tracker": best["all maps"] - tracked,
         "a store of the displacement alone": best["two maps"] - tracked,
-        "of that files, tasks and ledger, without the pixels": best["no pixels"],
+        f"files, tasks and ledger of all {len(maps)} maps, without their pixels": best["no pixels"],
         f"all {len(maps)} maps in plain files, by ndarray.tofile": best["plain files"],
     }
     return [
