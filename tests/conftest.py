@@ -10,6 +10,9 @@ import xarray as xr
 
 import wavedask as wd
 
+# Otherwise an assertion of theirs that fails shows no values.
+pytest.register_assert_rewrite("survival", "experiments")
+
 
 @pytest.fixture(scope="session")
 def data_dir() -> Callable[[str], Path]:

@@ -201,6 +201,28 @@ def test_a_failure_keeps_what_is_done_and_can_be_resumed(tmp_path: Path) -> None
     assert_same(open_store(tmp_path / "r.zarr"), scan().compute())
 
 
+def test_files_that_a_killed_run_had_no_time_to_rename_are_removed(tmp_path: Path) -> None:
+    path = tmp_path / "r.zarr"
+
+    def fails(block_id: tuple[int, ...]) -> np.ndarray[Any, Any]:
+        if block_id[0] == 2:
+            raise RuntimeError
+        return noise(block_id)
+
+    with dask.config.set(scheduler="synchronous"), pytest.raises(RuntimeError):
+        write_store(path, scan(fails), settings=SETTINGS)
+    left = [
+        path / f"{key}.c0ffee.partial"
+        for key in ("zarr", "slope_y/zarr", "complete/c/0", "slope_x/c/2/0/1", "tilt/c/2")
+    ]
+    for file in left:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"half")
+    write_store(path, scan(), settings=SETTINGS)
+    assert not list(path.rglob("*.partial"))
+    np.testing.assert_array_equal(open_store(path).slope_y, scan().slope_y)
+
+
 def test_an_unfinished_store_opens_and_says_how_much_is_missing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

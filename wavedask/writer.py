@@ -26,6 +26,8 @@ from wavedask.progress import run_each
 
 FLUSH_SECONDS: Final = 0.5
 """Time between two writes of the ledger: what a killed run must do again."""
+UNFINISHED: Final = "*.partial"
+"""What Zarr calls a file in a folder until it is whole, and renames it."""
 
 
 def write_missing(
@@ -60,6 +62,11 @@ def write_missing(
     together = np.lcm.reduce([unit_of(a)[_frame_axis(lazy[n])] for n, a in arrays.items()])
     starts = np.flatnonzero(np.diff(rows // together, prepend=-1))
     blocks = np.split(rows, starts[1:])
+    if not place.remote:
+        with os_errors(f"what a killed run has left in {place} cannot be removed"):
+            _remove_unfinished(place, ledger.array, 0, rows)
+            for name, array in arrays.items():
+                _remove_unfinished(place, array, _frame_axis(lazy[name]), rows)
     tasks, block_of = _write_tasks(place, _picked(lazy, wanted), arrays, blocks)
     outstanding = np.bincount(block_of)
 
@@ -76,6 +83,23 @@ def write_missing(
 def unit_of(array: zarr.Array[Any]) -> tuple[int, ...]:
     """Shape of what is written at once: a shard, or a chunk where there are none."""
     return array.shards or array.chunks
+
+
+def _remove_unfinished(
+    place: Place, array: zarr.Array[Any], axis: int, frames: NDArray[np.intp]
+) -> None:
+    """Remove files beside those of `frames` that a killed run had no time to rename.
+
+    No reader sees them, but nobody else would ever remove them, and each may be a whole chunk.
+    """
+    sizes = unit_of(array)
+    grid = [np.arange(-(-length // size)) for length, size in zip(array.shape, sizes, strict=True)]
+    grid[axis] = np.unique(frames // sizes[axis])
+    folder = place.path / array.path
+    chunks = (folder / array.metadata.encode_chunk_key(where) for where in product(*grid))
+    for beside in {place.path, folder, *(chunk.parent for chunk in chunks)}:
+        for file in beside.glob(UNFINISHED):
+            file.unlink(missing_ok=True)
 
 
 def _frame_axis(variable: xr.Variable) -> int:
@@ -207,7 +231,7 @@ class Ledger:
     """
 
     def __init__(self, array: zarr.Array[Any], place: Place, check: Callable[[], None]) -> None:
-        self._array = array
+        self.array = array
         self._place = place
         self._check = check
         self.complete: NDArray[np.bool_] = np.asarray(array[:], dtype=bool)
@@ -256,7 +280,7 @@ class Ledger:
         self._check()
         with os_errors(f"the ledger of store {self._place} cannot be written"):
             # Zarr writes a chunk beside the old one and renames it: there is always a whole one.
-            self._array[:] = marks
+            self.array[:] = marks
 
 
 @contextmanager
