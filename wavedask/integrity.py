@@ -1,7 +1,6 @@
 """Whether a result store holds what its ledger says: a copy that was interrupted does not."""
 
 from collections.abc import Mapping
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from wavedask.conventions import COMPLETE, FRAME
 from wavedask.errors import StoreError
 from wavedask.layout import attributes_of, read_arrays
 from wavedask.places import place_of
-from wavedask.writer import os_errors, unit_of
+from wavedask.writer import chunk_keys, os_errors, unit_of
 
 
 def lost_frames(
@@ -81,14 +80,10 @@ def _lost_of(
     array: zarr.Array[Any], complete: NDArray[np.bool_], present: set[str], *, axis: int
 ) -> NDArray[np.intp]:
     """Complete frames of one array that lie in a chunk that is not present."""
-    sizes = unit_of(array)
-    counts = [-(-length // size) for length, size in zip(array.shape, sizes, strict=True)]
+    size = unit_of(array)[axis]
     lost = np.zeros(complete.size, dtype=bool)
-    for block in range(counts[axis]):
-        frames = slice(block * sizes[axis], (block + 1) * sizes[axis])
+    for block in range(-(-complete.size // size)):
+        frames = slice(block * size, (block + 1) * size)
         if complete[frames].any():
-            grid = [range(count) for count in counts]
-            grid[axis] = range(block, block + 1)
-            keys = (array.metadata.encode_chunk_key(where) for where in product(*grid))
-            lost[frames] = not present.issuperset(keys)
+            lost[frames] = not present.issuperset(chunk_keys(array, axis, block))
     return np.flatnonzero(lost & complete)

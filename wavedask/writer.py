@@ -85,6 +85,14 @@ def unit_of(array: zarr.Array[Any]) -> tuple[int, ...]:
     return array.shards or array.chunks
 
 
+def chunk_keys(array: zarr.Array[Any], axis: int, block: int) -> Iterator[str]:
+    """Keys of all that is written at once and lies in one block of the axis of the frames."""
+    sizes = unit_of(array)
+    grid = [range(-(-length // size)) for length, size in zip(array.shape, sizes, strict=True)]
+    grid[axis] = range(block, block + 1)
+    return map(array.metadata.encode_chunk_key, product(*grid))
+
+
 def _remove_unfinished(
     place: Place, array: zarr.Array[Any], axis: int, frames: NDArray[np.intp]
 ) -> None:
@@ -92,12 +100,10 @@ def _remove_unfinished(
 
     No reader sees them, but nobody else would ever remove them, and each may be a whole chunk.
     """
-    sizes = unit_of(array)
-    grid = [np.arange(-(-length // size)) for length, size in zip(array.shape, sizes, strict=True)]
-    grid[axis] = np.unique(frames // sizes[axis])
     folder = place.path / array.path
-    chunks = (folder / array.metadata.encode_chunk_key(where) for where in product(*grid))
-    for beside in {place.path, folder, *(chunk.parent for chunk in chunks)}:
+    blocks = np.unique(frames // unit_of(array)[axis]).tolist()
+    written = (folder / key for block in blocks for key in chunk_keys(array, axis, block))
+    for beside in {place.path, folder, *(file.parent for file in written)}:
         for file in beside.glob(UNFINISHED):
             file.unlink(missing_ok=True)
 
