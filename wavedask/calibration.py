@@ -25,6 +25,7 @@ from wavedask.distortion import Method, detector_distortion
 from wavedask.errors import MotorError
 from wavedask.io import input_files, open_scan
 from wavedask.plot import plot_calibration
+from wavedask.sources import sources_of
 from wavedask.store import StoreReport, write_store
 
 
@@ -118,6 +119,7 @@ def calibrate(
         calibration,
         settings={"distortion": asked, "files": sources},
         inputs=[path for part in (raw, *opened.values()) for path in input_files(part)],
+        shared={role: sources_of(part) for role, part in {"scan": raw, **opened}.items()},
     )
     picture = Path(store.path).with_suffix(".png")
     plot_calibration(calibration).savefig(picture)

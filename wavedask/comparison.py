@@ -40,8 +40,15 @@ def refuse(place: Place, found: list[str], remedy: str = ANEW) -> None:
 def comparable(
     provenance: Attributes, *, without: Sequence[str] = (), own: Set[str] = frozenset()
 ) -> dict[str, Any]:
-    """Keep settings, shared frames, and inputs by path; of these not the files in `own`."""
-    inputs = {i["path"]: stamp(i) for i in provenance[INPUTS] if i["path"] not in own}
+    """Keep settings, shared frames, and inputs by path; of these not the files in `own`.
+
+    Nor those behind another one: `changed_files` tells of these.
+    """
+    inputs = {
+        item["path"]: stamp(item)
+        for item in provenance[INPUTS]
+        if item["path"] not in own and "of" not in item
+    }
     return {
         SETTINGS: without_keys(provenance[SETTINGS], without),
         SHARED: provenance.get(SHARED, {}),
@@ -50,20 +57,29 @@ def comparable(
 
 
 def changed_files(
-    attributes: Attributes, provenance: Attributes, *, own: Set[str], gaining: Set[str]
+    attributes: Attributes,
+    provenance: Attributes,
+    *,
+    own: Set[str] = frozenset(),
+    gaining: Set[str] = frozenset(),
 ) -> list[str]:
-    """Name files of frames that are there and may not be what they were.
+    """Name files that are there and may not be what they were: those in `own`, and those behind.
 
-    A file of many frames may have become longer: an HDF5 file while its scan runs or when it is
-    closed, any other one if it has frames that are new.
+    A file of many frames in `own` may have become longer: an HDF5 file while its scan runs or when
+    it is closed, any other one if it has frames that are new. So may what is behind it.
     """
-    there = {item["path"]: stamp(item) for item in attributes[INPUTS]}
-    here = {item["path"]: stamp(item) for item in provenance[INPUTS]}
+    there, here = (
+        {item["path"]: item for item in side[INPUTS]} for side in (attributes, provenance)
+    )
     changed = {}
-    for path in there.keys() & here.keys() & own:
-        longer = format_of(Path(path)) is Format.HDF5 or path in gaining
-        if there[path] != here[path] and not (longer and here[path]["size"] >= there[path]["size"]):
-            changed[path] = there[path], here[path]
+    for path in there.keys() & here.keys():
+        owner = here[path].get("of", path)
+        if owner not in own and "of" not in here[path]:
+            continue
+        longer = owner in own and (format_of(Path(path)) is Format.HDF5 or owner in gaining)
+        before, now = stamp(there[path]), stamp(here[path])
+        if before != now and not (longer and now["size"] >= before["size"]):
+            changed[path] = before, now
     return differences(*({INPUTS: {p: c[side] for p, c in changed.items()}} for side in (0, 1)))
 
 

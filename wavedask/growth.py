@@ -110,6 +110,7 @@ def match(
     frames = eager.sizes[FRAME] if FRAME in eager.sizes else _frames(lazy)
     if grow is None or not can_grow(eager) or not can_grow(stored):
         found = differences(comparable(attributes), comparable(provenance))
+        found = found or changed_files(attributes, provenance)
         there = settled(stored).drop_vars(COMPLETE.name)
         if SCAN not in eager.coords:
             there = there.drop_vars(SCAN, errors="ignore")

@@ -78,13 +78,21 @@ def as_json(value: Any, *, where: str = "settings") -> Any:
     )
 
 
-def fingerprints(inputs: Iterable[str | Path], *, hashed: bool = False) -> list[dict[str, Any]]:
+def fingerprints(
+    inputs: Iterable[str | Path],
+    *,
+    behind: Mapping[Path, Sequence[Path]] | None = None,
+    hashed: bool = False,
+) -> list[dict[str, Any]]:
     """Tell input files apart by their path, size and time of modification.
 
     Parameters
     ----------
     inputs : iterable of str or Path
         Files.
+    behind : mapping of Path to sequence of Path, optional
+        Files that others lead to, by these, as of `wavedask.sources.behind_inputs`: an HDF5 master
+        does not change when the images that it links to do.
     hashed : bool, default False
         Whether to add the SHA-256 of their contents, which are read for nothing else.
 
@@ -92,7 +100,8 @@ def fingerprints(inputs: Iterable[str | Path], *, hashed: bool = False) -> list[
     -------
     list of dict
         ``path`` (absolute), ``size`` (bytes) and ``mtime_ns`` of each file, in the order given and
-        once; with `hashed` also ``sha256``.
+        once; with `hashed` also ``sha256``. Those `behind` the inputs follow, with ``of``, the path
+        of the file that leads to them.
 
     Raises
     ------
@@ -106,7 +115,11 @@ def fingerprints(inputs: Iterable[str | Path], *, hashed: bool = False) -> list[
     """
     found = []
     # A file may hold frames of several roles.
-    for path in dict.fromkeys(Path(path).absolute() for path in inputs):
+    leads: dict[Path, Path | None] = {Path(path).absolute(): None for path in inputs}
+    for master in list(leads):
+        for path in (behind or {}).get(master, ()):
+            leads.setdefault(path, master)
+    for path, leading in leads.items():
         try:
             status = path.stat()
             entry: dict[str, Any] = {
@@ -122,6 +135,8 @@ def fingerprints(inputs: Iterable[str | Path], *, hashed: bool = False) -> list[
                 f"input file {path} cannot be read: {error.strerror}",
                 "Check that it is still there and that you may read it.",
             ) from error
+        if leading is not None:
+            entry["of"] = str(leading)
         found.append(entry)
     return found
 

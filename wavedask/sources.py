@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -21,6 +22,8 @@ from wavedask.conventions import (
     STACK_FRAMES,
     UNITS,
 )
+from wavedask.io.files import Format, format_of
+from wavedask.io.hdf5.access import files_behind_each
 
 Labelled: TypeAlias = xr.Dataset | xr.DataArray
 Sources: TypeAlias = dict[str, Any]
@@ -151,6 +154,57 @@ def frame_files(result: xr.Dataset) -> set[str]:
         for text in np.atleast_1d(result[STACK_FRAMES].values).tolist():
             # Empty where a scan without stacks was added.
             found |= set(json.loads(text or "{}"))
+    return found
+
+
+def behind_inputs(
+    inputs: Iterable[str | Path], result: xr.Dataset, shared: Mapping[str, Sources]
+) -> dict[Path, list[Path]]:
+    """Find the files that the frames of an HDF5 master are really in.
+
+    Parameters
+    ----------
+    inputs : iterable of str or Path
+        Files that a result was made of; masters among them are looked into.
+    result : xarray.Dataset
+        A result that knows its frames.
+    shared : mapping
+        Raw frames that all of them depend on, by what they are for: each as of `sources_of`.
+
+    Returns
+    -------
+    dict of pathlib.Path to list of pathlib.Path
+        Files that links and virtual datasets lead to, in order, by their master.
+
+    Raises
+    ------
+    FileError
+        A master that cannot be read any more.
+    """
+    datasets = _datasets_of(result, shared)
+    return {
+        path: files_behind_each(path, datasets[str(path)])
+        for path in {Path(path).absolute() for path in inputs}
+        if str(path) in datasets and format_of(path) is Format.HDF5 and path.is_file()
+    }
+
+
+def _datasets_of(result: xr.Dataset, shared: Mapping[str, Sources]) -> dict[str, set[str]]:
+    """Datasets that hold the frames of a result, by file."""
+    found: dict[str, set[str]] = {}
+    for names in ((SOURCE_FILE, SOURCE_DATASET), (REFERENCE_FILE, REFERENCE_DATASET)):
+        if all(name in result.coords for name in names):
+            columns = (np.atleast_1d(result[name].values).tolist() for name in names)
+            for file, dataset in zip(*columns, strict=True):
+                found.setdefault(str(file), set()).add(str(dataset))
+    stacks = result[STACK_FRAMES].values.tolist() if STACK_FRAMES in result.coords else []
+    # Roles, and what is nested in them, lead to numbers of frames by dataset by file.
+    nested = [shared, *(json.loads(text or "{}") for text in stacks)]
+    for sources in nested:
+        for file, below in sources.items():
+            if isinstance(below, Mapping):
+                nested.append(below)
+                found.setdefault(file, set()).update(map(str, below))
     return found
 
 

@@ -41,6 +41,7 @@ from wavedask.layout import (
 from wavedask.lock import writing
 from wavedask.places import METADATA, Place, place_of
 from wavedask.provenance import as_json, fingerprints, versions
+from wavedask.sources import behind_inputs
 from wavedask.writer import Ledger, os_errors, write_missing
 
 OWN: Final = (FORMAT, SETTINGS, INPUTS, SHARED, RUNS, VERSION, VERSIONS, CREATED)
@@ -110,7 +111,7 @@ def write_store(
     settings : mapping
         The resolved settings, see :func:`wavedask.provenance.as_json`.
     inputs : str, Path or sequence of these, optional
-        Input files.
+        Input files. Of an HDF5 master, the files that its frames are in are found and kept, too.
     grow : str or sequence of str, optional
         Names of settings that only say which frames there are, such as ``["sample"]``; a dot leads
         into a section, as in ``"near.files"``. With it, and with the coordinates ``source_file``
@@ -171,10 +172,11 @@ def write_store(
         )
     inputs = [inputs] if isinstance(inputs, (str, Path)) else inputs
     grow = [grow] if isinstance(grow, str) else grow
+    behind = behind_inputs(inputs, dataset, shared or {})
     provenance = {
         FORMAT: FORMAT_VERSION,
         SETTINGS: as_json(settings, where=SETTINGS),
-        INPUTS: fingerprints(inputs, hashed=hashed),
+        INPUTS: fingerprints(inputs, behind=behind, hashed=hashed),
         SHARED: as_json(shared or {}, where=SHARED),
     }
     run = _run(provenance, as_json(record or {}, where="record"))

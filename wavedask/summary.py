@@ -302,7 +302,8 @@ def _counted(count: int, noun: str) -> str:
 def _input(item: Mapping[str, Any]) -> str:
     when = np.datetime64(item["mtime_ns"], "ns").astype("datetime64[s]")
     digest = f", sha256 {item['sha256']}" if "sha256" in item else ""
-    return f"{item['path']}, {item['size']} bytes, {when}Z{digest}"
+    behind = f", behind {Path(item['of']).name}" if "of" in item else ""
+    return f"{item['path']}{behind}, {item['size']} bytes, {when}Z{digest}"
 
 
 def describe_plan(prepared: Stages) -> Rows:

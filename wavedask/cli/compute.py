@@ -226,6 +226,7 @@ def track(
     from wavedask import track as track_frames
     from wavedask.cluster import connect
     from wavedask.sections import Track
+    from wavedask.sources import sources_of
 
     given = {"sample": sample, "reference": reference, "dark": dark, "flat": flat}
     sources = {role: str(Path(path).absolute()) for role, path in given.items() if path is not None}
@@ -248,6 +249,7 @@ def track(
             tracked,
             settings={"track": settings.model_dump(mode="json"), "files": sources},
             inputs=[path for scan in scans.values() for path in input_files(scan)],
+            shared={role: sources_of(scan) for role, scan in scans.items() if role != "sample"},
         )
     print_rows(
         "wavedask track",

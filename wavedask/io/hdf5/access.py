@@ -1,7 +1,7 @@
 """HDF5 files opened without a lock, and the links in them followed or refused with a reason."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -245,9 +245,31 @@ def files_behind(dataset: h5py.Dataset, path: Path) -> set[Path]:
     if dataset.external:
         found |= {home.parent / name for name, _, _ in dataset.external}
     elif dataset.is_virtual:
-        sources = {source.file_name for source in dataset.virtual_sources()}
-        found |= {home.parent / name for name in sources if name != "." and "%b" not in name}
+        names = {source.file_name for source in dataset.virtual_sources()} - {"."}
+        # A name with %b stands for a series of files that grows with the scan.
+        found |= {home.parent / name for name in names if "%b" not in name}
+        found |= {f for name in names for f in home.parent.glob(name.replace("%b", "[0-9]*"))}
     return {file.resolve() for file in found} - {path.resolve()}
+
+
+def files_behind_each(path: Path, names: Iterable[str]) -> list[Path]:
+    """Other files that the values of some datasets of a file are in.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file.
+    names : iterable of str
+        Paths of datasets in it; those that are no longer there are left out.
+
+    Returns
+    -------
+    list of pathlib.Path
+        As of `files_behind`, in order.
+    """
+    with opened(path) as file:
+        items = [item for name in names if isinstance(item := file.get(name), h5py.Dataset)]
+        return sorted(set().union(*(files_behind(item, path) for item in items)))
 
 
 def _bad_sources(dataset: h5py.Dataset) -> tuple[list[Missing], int]:

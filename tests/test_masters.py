@@ -1,0 +1,109 @@
+"""Inputs of a result whose frames are in files behind an HDF5 master: they are inputs as well."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import xarray as xr
+
+import wavedask as wd
+from wavedask.errors import StoreExistsError
+from wavedask.sources import sources_of
+from wavedask.store import StoreReport, open_store, write_store
+from wavedask.summary import describe_history
+
+SIDE = 8
+PER_FILE = 2
+
+
+def master(folder: Path, *, files: int, name: str = "run") -> Path:
+    """A BLISS file that shows the frames of some files of LIMA; those there are left alone."""
+    path = folder / f"{name}.h5"
+    layout = h5py.VirtualLayout((files * PER_FILE, SIDE, SIDE), np.uint16)
+    for number in range(files):
+        lima = folder / f"{name}_lima_{number}.h5"
+        if not lima.exists():
+            with h5py.File(lima, "w") as file:
+                file["images"] = np.full((PER_FILE, SIDE, SIDE), number + 1, np.uint16)
+        source = h5py.VirtualSource(lima.name, "images", (PER_FILE, SIDE, SIDE))
+        layout[number * PER_FILE : (number + 1) * PER_FILE] = source
+    with h5py.File(path, "w") as file:
+        file["1.1/title"] = "ascan"
+        file.create_virtual_dataset("1.1/instrument/pco/data", layout)
+        file["1.1/instrument/pco"].attrs["NX_class"] = "NXdetector"
+        file["1.1"].attrs["NX_class"] = "NXentry"
+    return path
+
+
+def store(path: Path, scan: xr.Dataset, **options: Any) -> StoreReport:
+    """Store the frames themselves."""
+    result = scan.image.to_dataset(name="slope_y")
+    given: dict[str, Any] = {"settings": {}, "inputs": wd.input_files(scan)}
+    return write_store(path, result, **{**given, **options}, progress=False)
+
+
+def behind(path: Path) -> dict[str, str]:
+    """Names of the inputs of a store, and what leads to them."""
+    inputs = open_store(path).attrs["inputs"]
+    return {Path(item["path"]).name: Path(item.get("of", "-")).name for item in inputs}
+
+
+def test_files_behind_a_master_are_inputs(tmp_path: Path) -> None:
+    scan = wd.open_scan(master(tmp_path, files=2))
+    path = tmp_path / "r.zarr"
+    store(path, scan, hashed=True)
+    assert behind(path) == {"run.h5": "-", "run_lima_0.h5": "run.h5", "run_lima_1.h5": "run.h5"}
+    assert all("sha256" in item for item in open_store(path).attrs["inputs"])
+    shown = [text for _, text in describe_history(path, verify=True)]
+    assert any("run_lima_1.h5, behind run.h5, " in text for text in shown)
+    assert "unchanged" in shown
+    # The same again is the same.
+    assert store(path, scan, hashed=True).written == 0
+    assert len(open_store(path).attrs["runs"]) == 1
+
+
+def test_other_images_behind_the_same_master_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "r.zarr"
+    scan = wd.open_scan(master(tmp_path, files=2))
+    store(path, scan)
+    lima = tmp_path / "run_lima_1.h5"
+    os.utime(lima, ns=(0, lima.stat().st_mtime_ns + 1))
+    refused = r"run_lima_1\.h5\.mtime_ns is \d+ there and \d+ here"
+    with pytest.raises(StoreExistsError, match=refused):
+        store(path, scan)
+    assert any("run_lima_1.h5 has mtime_ns" in t for _, t in describe_history(path, verify=True))
+
+
+def test_a_store_grows_by_the_files_of_a_scan_that_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "r.zarr"
+    store(path, wd.open_scan(master(tmp_path, files=1)), grow=["sample"])
+    report = store(path, wd.open_scan(master(tmp_path, files=3)), grow=["sample"])
+    assert (report.frames, report.written) == (6, 4)
+    assert list(behind(path).values()) == ["-", "run.h5", "run.h5", "run.h5"]
+    np.testing.assert_array_equal(open_store(path).slope_y[:, 0, 0], [1, 1, 2, 2, 3, 3])
+
+
+def test_frames_that_all_others_share_are_looked_behind(tmp_path: Path) -> None:
+    path = tmp_path / "r.zarr"
+    scan, dark = (wd.open_scan(master(tmp_path, files=1, name=name)) for name in ("run", "dark"))
+    options: dict[str, Any] = {
+        "inputs": [*wd.input_files(scan), *wd.input_files(dark)],
+        "shared": {"far": {"dark": sources_of(dark)}},
+        "grow": ["sample"],
+    }
+    store(path, scan, **options)
+    assert behind(path)["dark_lima_0.h5"] == "dark.h5"
+    lima = tmp_path / "dark_lima_0.h5"
+    os.utime(lima, ns=(0, lima.stat().st_mtime_ns + 1))
+    with pytest.raises(StoreExistsError, match=r"dark_lima_0\.h5"):
+        store(path, scan, **options)
+
+
+def test_a_result_may_be_stored_after_its_files_have_gone(tmp_path: Path) -> None:
+    scan = wd.open_scan(master(tmp_path, files=1)).compute()
+    (tmp_path / "run.h5").unlink()
+    store(tmp_path / "r.zarr", scan, inputs=())
+    assert behind(tmp_path / "r.zarr") == {}
