@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import dask.array as da
 import numpy as np
@@ -13,12 +14,12 @@ from click.testing import CliRunner
 import wavedask as wd
 from wavedask.cli import main
 from wavedask.errors import StoreError
-from wavedask.integrity import lost_frames
+from wavedask.integrity import lost_frames, verify
 
 DIMS = ("frame", "y", "x")
 
 
-def stored(folder: Path, frames_per_chunk: int = 1) -> Path:
+def stored(folder: Path, frames_per_chunk: int = 1, **options: Any) -> Path:
     """Write five frames in tiles, beside numbers that are nothing but NaN and one of no frame."""
     maps = da.full((5, 8, 8), np.nan, chunks=(frames_per_chunk, 4, 8), dtype="f4")
     result = xr.Dataset(
@@ -29,7 +30,7 @@ def stored(folder: Path, frames_per_chunk: int = 1) -> Path:
             "weight": (("y", "x"), np.zeros((8, 8))),
         }
     )
-    path = wd.write_store(folder / "r.zarr", result, settings={}).path
+    path = wd.write_store(folder / "r.zarr", result, settings={}, **options).path
     assert isinstance(path, Path)
     return path
 
@@ -45,7 +46,7 @@ def test_what_is_missing_is_named_by_variable_and_frame(tmp_path: Path) -> None:
     (path / "slope_x/c/4/0/0").unlink()
     assert lost_frames(path) == {"slope_y": [3], "slope_x": [0, 4]}
     shown = CliRunner().invoke(main, ["history", str(path), "--verify"])
-    assert shown.exit_code == 0
+    assert shown.exit_code == 1
     assert "slope_x of 2 frames (0, 4)" in " ".join(shown.output.split())
 
 
@@ -57,6 +58,29 @@ def test_frames_that_no_run_has_finished_are_not_lost(tmp_path: Path) -> None:
     assert lost_frames(path) == {"slope_y": [3]}
     complete[3] = False
     assert lost_frames(path) == {}
+
+
+@pytest.mark.parametrize("frames_per_chunk", [1, 2])
+def test_what_was_lost_is_computed_again(frames_per_chunk: int, tmp_path: Path) -> None:
+    path = stored(tmp_path, frames_per_chunk)
+    lost = [path / f"slope_{axis}/c/1/1/0" for axis in "yx"]
+    whole = [file.read_bytes() for file in lost]
+    for file in lost:
+        file.unlink()
+    # Without being asked, a run takes the ledger's word, and reads nothing.
+    stored(tmp_path, frames_per_chunk)
+    assert lost_frames(path)
+    stored(tmp_path, frames_per_chunk, repair=True)
+    assert [file.read_bytes() for file in lost] == whole
+    assert verify(path).sound
+    assert wd.open_store(path).complete.all()
+    assert len(wd.open_store(path).attrs["runs"]) == 2
+
+
+def test_a_repair_of_what_is_whole_computes_nothing(tmp_path: Path) -> None:
+    before = (stored(tmp_path) / "slope_y/c/0/0/0").stat().st_mtime_ns
+    after = (stored(tmp_path, repair=True) / "slope_y/c/0/0/0").stat().st_mtime_ns
+    assert before == after
 
 
 def test_what_is_no_store(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from click.testing import CliRunner, Result
-from experiments import FRAMES, assert_equal, campaign, copied, load
+from experiments import FRAMES, assert_equal, campaign, copied, load, write
 
 import wavedask as wd
 from wavedask.cli import main
@@ -78,7 +78,9 @@ def test_changed_inputs_are_named(grown: Path, tmp_path: Path) -> None:
     dark.write_bytes(kept + b" ")
     with pytest.raises(ExperimentError, match=rf"{dark.name} has size"):
         experiments_of(store, output=str(tmp_path / "again.zarr"))
-    assert f"{dark.name} has size" in invoke("history", store, "--verify").output
+    verified = invoke("history", store, "--verify")
+    assert f"{dark.name} has size" in verified.output
+    assert verified.exit_code == 1
     dark.unlink()
     with pytest.raises(ExperimentError, match=dark.name):
         experiments_of(store, output=str(tmp_path / "again.zarr"))
@@ -145,3 +147,18 @@ def test_a_store_is_exported_by_command(grown: Path, tmp_path: Path) -> None:
         result = invoke("export", store, tmp_path / "out.h5", *words)
         assert result.exit_code == 2
         assert message in result.output
+
+
+def test_what_a_copy_has_lost_is_computed_again_on_demand(grown: Path, tmp_path: Path) -> None:
+    experiment = write(copied(grown, tmp_path))
+    store = tmp_path / "results.zarr"
+    assert invoke("run", experiment, "--address", "threads").exit_code == 0
+    chunk = next((store / "slope_y/c").glob("1/*/*"))
+    whole = chunk.read_bytes()
+    chunk.unlink()
+    assert invoke("history", store, "--verify").exit_code == 1
+    result = invoke("run", experiment, "--repair", "--address", "threads")
+    assert result.exit_code == 0, result.output
+    assert "(1 computed now, " in " ".join(result.output.split())
+    assert chunk.read_bytes() == whole
+    assert invoke("history", store, "--verify").exit_code == 0

@@ -1,6 +1,7 @@
 """Whether a result store holds what its ledger says: a copy that was interrupted does not."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,65 @@ from zarr.core.sync import sync
 
 from wavedask.conventions import COMPLETE, FRAME
 from wavedask.errors import StoreError
-from wavedask.layout import attributes_of, read_arrays
-from wavedask.places import place_of
+from wavedask.layout import INPUTS, array, attributes_of, read_arrays
+from wavedask.places import Place, place_of
+from wavedask.provenance import changes
 from wavedask.writer import chunk_keys, os_errors, unit_of
+
+
+@dataclass(frozen=True, slots=True)
+class Soundness:
+    """What `verify` found.
+
+    Attributes
+    ----------
+    changed : list of str
+        A line for each input that is gone or is not what it was.
+    lost : dict of str to list of int
+        As of `lost_frames`.
+    """
+
+    changed: list[str]
+    lost: dict[str, list[int]]
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is wrong."""
+        return not (self.changed or self.lost)
+
+
+def verify(path: str | Path, *, storage_options: Mapping[str, Any] | None = None) -> Soundness:
+    """Look whether the inputs of a result store are what they were, and its results still there.
+
+    Parameters
+    ----------
+    path : str or Path
+        A result store, a folder or a URL.
+    storage_options : mapping, optional
+        Options of a URL: credentials, endpoint.
+
+    Returns
+    -------
+    Soundness
+        Where the store keeps hashes, the inputs are read.
+
+    Raises
+    ------
+    StoreError
+        Not a result store, or one that cannot be read.
+
+    Examples
+    --------
+    >>> import dask.array as da, tempfile, wavedask as wd, xarray as xr
+    >>> slope = xr.DataArray(da.ones((3, 8, 8), chunks=(1, 8, 8)), dims=("frame", "y", "x"))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     report = wd.write_store(f"{folder}/r.zarr", slope.to_dataset(name="slope"), settings={})
+    ...     verify(report.path).sound
+    True
+    """
+    lost = lost_frames(path, storage_options=storage_options)
+    attributes = attributes_of(place_of(path, storage_options)) or {}
+    return Soundness(changes(attributes.get(INPUTS, ())), lost)
 
 
 def lost_frames(
@@ -68,6 +125,28 @@ def lost_frames(
                 frames = _lost_of(array, complete, present, axis=data.dims.index(FRAME))
                 if frames.size:
                     lost[str(name)] = frames.tolist()
+    return lost
+
+
+def forget_lost(place: Place) -> dict[str, list[int]]:
+    """Take the mark from frames of which something is missing: the next run computes them.
+
+    Parameters
+    ----------
+    place : Place
+        A result store, which nobody else is writing.
+
+    Returns
+    -------
+    dict of str to list of int
+        As of `lost_frames`.
+    """
+    lost = lost_frames(place.text, storage_options=place.options)
+    if lost:
+        ledger = array(place.group(), COMPLETE.name)
+        complete = np.asarray(ledger[:])
+        complete[np.unique(np.concatenate(list(lost.values())))] = False
+        ledger[:] = complete
     return lost
 
 

@@ -129,6 +129,7 @@ def run(
     *,
     prepared: Stages | None = None,
     hashed: bool = False,
+    repair: bool = False,
     progress: bool | None = None,
 ) -> RunReport:
     """Run an experiment on the current Dask client or local scheduler, or finish a run.
@@ -145,6 +146,8 @@ def run(
         Its stages, if they have been expressed already.
     hashed : bool, default False
         Whether to keep the SHA-256 of every input in the store.
+    repair : bool, default False
+        Whether to compute frames again that a copy of the store has lost, too.
     progress : bool, optional
         Whether to show progress bars; by default on a terminal only.
 
@@ -171,6 +174,7 @@ def run(
         joined=ready.joined,
         record={"command": "run", "folder": experiment.folder},
         hashed=hashed,
+        repair=repair,
         progress=progress,
     )
     return RunReport(report, blind, time.perf_counter() - begin)

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import dask.array as da
 import numpy as np
 import xarray as xr
 
@@ -20,6 +19,7 @@ from wavedask.conventions import COMPLETE, FRAME, SCAN
 from wavedask.errors import InputError, StoreError, StoreExistsError
 from wavedask.growth import SCAN_ATTRS, Match, can_grow, grow_store, match, merged_inputs
 from wavedask.images import dataset_of
+from wavedask.integrity import forget_lost
 from wavedask.layout import (
     CREATED,
     FORMAT,
@@ -39,9 +39,10 @@ from wavedask.layout import (
     settled,
 )
 from wavedask.lock import writing
-from wavedask.places import METADATA, Place, place_of
+from wavedask.places import Place, place_of
 from wavedask.provenance import as_json, fingerprints, versions
 from wavedask.sources import behind_inputs
+from wavedask.storable import lazy_variables, storable
 from wavedask.writer import Ledger, os_errors, write_missing
 
 OWN: Final = (FORMAT, SETTINGS, INPUTS, SHARED, RUNS, VERSION, VERSIONS, CREATED)
@@ -85,6 +86,7 @@ def write_store(
     joined: str = "",
     record: Mapping[str, Any] | None = None,
     hashed: bool = False,
+    repair: bool = False,
     storage_options: Mapping[str, Any] | None = None,
     progress: bool | None = None,
 ) -> StoreReport:
@@ -128,6 +130,9 @@ def write_store(
         Facts about this run that are kept in the history, and compared with nothing.
     hashed : bool, default False
         Whether to keep the SHA-256 of every input, which reads them all.
+    repair : bool, default False
+        Whether to look for frames that a copy has lost, see `wavedask.integrity.lost_frames`, and
+        to compute them again as well.
     storage_options : mapping, optional
         Options of a URL: credentials, endpoint. Environment variables serve as well.
     progress : bool, optional
@@ -164,8 +169,8 @@ def write_store(
     (4, 0, 4)
     """
     place = place_of(path, storage_options)
-    dataset = _storable(dataset_of(dataset))
-    lazy = _lazy_variables(dataset)
+    dataset = storable(dataset_of(dataset))
+    lazy = lazy_variables(dataset)
     if not isinstance(settings, Mapping):
         raise InputError(
             f"settings is a {type(settings).__name__}", "Give a dictionary; {} if there are none."
@@ -182,6 +187,8 @@ def write_store(
     run = _run(provenance, as_json(record or {}, where="record"))
     with os_errors(f"store {place} cannot be written"), writing(place) as check:
         if place.occupied() and not (place.remote and is_draft(place)):
+            if repair and attributes_of(place) is not None:
+                forget_lost(place)
             found = _continued(place, dataset, lazy, provenance, run, grow, joined)
         else:
             found = Match(np.arange(dataset.sizes[FRAME]), dataset.sizes[FRAME])
@@ -344,56 +351,3 @@ def _tell_of_others(place: Place, ledger: Ledger) -> None:
         _logger.warning(
             "%s: %d frames of an earlier scan are not complete; run that again, too", place, left
         )
-
-
-def _storable(dataset: xr.Dataset) -> xr.Dataset:
-    """Check `dataset`, and drop the traces of the files it came from."""
-    if not dataset.sizes.get(FRAME):
-        raise InputError(
-            f"the dataset has no frames: its dimensions are {dict(dataset.sizes)}",
-            f"Give it the dimension {FRAME!r}, for one result with expand_dims({FRAME!r}).",
-        )
-    # A ledger that came with the data, out of another store, says nothing about this one.
-    dataset = dataset.drop_vars(COMPLETE.name, errors="ignore").drop_encoding()
-    for name, variable in dataset.variables.items():
-        if not isinstance(name, str) or name in ("", ".", "..", METADATA) or "/" in name:
-            raise InputError(
-                f"variable {name!r} has a name that Zarr cannot hold",
-                "Rename it to a text without '/'.",
-            )
-        if variable.dtype.kind in "mM":
-            # They are stored as nanoseconds, and xarray decodes them to the unit that they had.
-            dataset[name] = dataset[name].astype(f"{variable.dtype.kind}8[ns]")
-        if variable.dtype.kind == "U":
-            # Text of fixed length has no Zarr v3 type; text of any length has.
-            dataset[name] = dataset[name].astype(object)
-        elif variable.dtype.kind == "O" and not all(
-            isinstance(i, str) for i in variable.values.flat
-        ):
-            raise InputError(f"variable {name!r} holds Python objects", "Give numbers or texts.")
-    return dataset
-
-
-def _lazy_variables(dataset: xr.Dataset) -> dict[str, xr.Variable]:
-    """Variables to be written block by block, in a regular grid with the same frames per block."""
-    lazy = {
-        str(name): array.variable
-        for name, array in dataset.data_vars.items()
-        if FRAME in array.dims and isinstance(array.data, da.Array)
-    }
-    for name, variable in lazy.items():
-        if variable.dtype.kind not in "biufc":
-            raise InputError(
-                f"variable {name!r} is lazy and has data type {variable.dtype}",
-                "Give numbers, or load it.",
-            )
-    if not lazy:
-        return {}
-    largest = max(lazy.values(), key=lambda variable: variable.nbytes)
-    frames = max(largest.chunksizes[FRAME])
-    return {
-        name: variable.chunk(
-            {dim: max(sizes) for dim, sizes in variable.chunksizes.items()} | {FRAME: frames}
-        )
-        for name, variable in lazy.items()
-    }

@@ -24,7 +24,7 @@ from wavedask.conventions import (
     X,
     Y,
 )
-from wavedask.integrity import lost_frames
+from wavedask.integrity import Soundness
 from wavedask.io.euxfel import is_run_file
 from wavedask.io.files import Format, format_of
 from wavedask.io.hdf5 import UNFINISHED, ScanSummary
@@ -33,7 +33,7 @@ from wavedask.paths import expanded
 from wavedask.pipeline import BLIND_PIXELS, plan
 from wavedask.places import METADATA, URL, place_of
 from wavedask.prefixes import prefixed
-from wavedask.provenance import changes, differences
+from wavedask.provenance import differences
 from wavedask.reproduce import recorded
 from wavedask.stages import REGISTRATION, Stages
 from wavedask.store import open_store
@@ -225,16 +225,13 @@ def describe_store(path: str | Path) -> Rows:
     ]
 
 
-def describe_history(path: str | Path, *, verify: bool = False) -> Rows:
+def describe_history(path: str | Path) -> Rows:
     """Describe how a result store came about: runs, settings, versions, inputs, calibration.
 
     Parameters
     ----------
     path : path or URL
         The store.
-    verify : bool, default False
-        Whether to look for inputs that have changed since, and for chunks that are missing. Where
-        hashes are kept the files are read.
 
     Returns
     -------
@@ -265,22 +262,29 @@ def describe_history(path: str | Path, *, verify: bool = False) -> Rows:
     kept = f", {hashed} with SHA-256" if hashed else ""
     described.append(("inputs", f"{_counted(len(inputs), 'file')}, {_bytes(size)}{kept}"))
     described += [("  input", _input(item)) for item in inputs]
-    if verify:
-        found = changes(inputs)
-        described.append(("inputs now", "; ".join(found) or "unchanged"))
-        described += _lost(lost_frames(path))
     return described
 
 
-def _lost(lost: Mapping[str, list[int]]) -> Rows:
-    """Describe frames that are marked as complete, and are not there."""
-    if not lost:
-        return [("results now", "all there")]
-    rows = []
-    for name, frames in lost.items():
+def describe_soundness(found: Soundness) -> Rows:
+    """Describe what has changed or been lost since a store was written.
+
+    Parameters
+    ----------
+    found : Soundness
+        As of `wavedask.integrity.verify`.
+
+    Returns
+    -------
+    list of (str, str)
+    """
+    rows = [("inputs now", "; ".join(found.changed) or "unchanged")]
+    if not found.lost:
+        rows.append(("results now", "all there"))
+    for name, frames in found.lost.items():
         shown = ", ".join(map(str, frames[:SEVERAL])) + (", ..." if len(frames) > SEVERAL else "")
         of = _counted(len(frames), FRAME)
-        rows.append(("LOST", f"{name} of {of} ({shown}): copy the store again"))
+        remedy = "copy the store again, or compute them anew by 'wavedask run --repair'"
+        rows.append(("LOST", f"{name} of {of} ({shown}): {remedy}"))
     return rows
 
 

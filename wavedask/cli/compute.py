@@ -10,6 +10,7 @@ from wavedask.conventions import FRAME
 
 if TYPE_CHECKING:
     from wavedask.experiment import Experiment
+    from wavedask.pipeline import RunReport
     from wavedask.stages import Stages
 
 
@@ -85,6 +86,7 @@ def demo(output: Path, side: int, positions: int, address: str | None, workers: 
 )
 @click.option("--output", help="With --from: the new result store.")
 @click.option("--hash", "hashed", is_flag=True, help="Keep the SHA-256 of every input.")
+@click.option("--repair", is_flag=True, help="Compute again what a copy of the store has lost.")
 @cluster_options
 def run(
     experiment: Path | None,
@@ -92,6 +94,7 @@ def run(
     store: str | None,
     output: str | None,
     hashed: bool,
+    repair: bool,
     address: str | None,
     workers: int | None,
 ) -> None:
@@ -114,47 +117,42 @@ def run(
     sample frames are appended. 'wavedask run --from results.zarr --output again.zarr' makes a
     result again from the settings that it remembers.
     """  # noqa: D301 (as above)
+    from wavedask.cluster import connect
     from wavedask.experiment import load_experiment
+    from wavedask.pipeline import run as run_experiment
     from wavedask.places import place_of
     from wavedask.reproduce import check_inputs, experiments_of
+    from wavedask.sections import Cluster
     from wavedask.stages import stages
+    from wavedask.summary import describe_plan
 
     if (experiment is None) == (store is None) or (store is None) != (output is None):
         raise click.UsageError("give an EXPERIMENT file, or both --from STORE and --output STORE")
+
+    def run_one(title: str, asked: "Experiment", prepared: "Stages") -> None:
+        if only_plan:
+            print_rows(f"plan of {title}", describe_plan(prepared))
+            return
+        where = asked.cluster
+        if address is not None:
+            # Another place altogether: the number of workers in the file was for that in the file.
+            where = Cluster(address=address)
+        with connect(where.address, workers=where.workers if workers is None else workers):
+            report = run_experiment(asked, prepared=prepared, hashed=hashed, repair=repair)
+        _print_run(title, asked, prepared, report)
+
     if experiment is not None:
         asked = load_experiment(experiment)
-        _run_one(str(experiment), asked, stages(asked), only_plan, hashed, address, workers)
+        run_one(str(experiment), asked, stages(asked))
         return
     for again in experiments_of(str(store), output=place_of(str(output)).text):
         prepared = stages(again)
         check_inputs(str(store), prepared.inputs)
-        _run_one(f"from {store}", again, prepared, only_plan, hashed, address, workers)
+        run_one(f"from {store}", again, prepared)
 
 
-def _run_one(
-    title: str,
-    asked: "Experiment",
-    prepared: "Stages",
-    only_plan: bool,
-    hashed: bool,
-    address: str | None,
-    workers: int | None,
-) -> None:
-    """Run one experiment, or say what it will take."""
-    from wavedask.cluster import connect
-    from wavedask.pipeline import run as run_experiment
-    from wavedask.sections import Cluster
-    from wavedask.summary import describe_plan
-
-    if only_plan:
-        print_rows(f"plan of {title}", describe_plan(prepared))
-        return
-    where = asked.cluster
-    if address is not None:
-        # Another place altogether: the number of workers in the file was for the one in the file.
-        where = Cluster(address=address)
-    with connect(where.address, workers=where.workers if workers is None else workers):
-        report = run_experiment(asked, prepared=prepared, hashed=hashed)
+def _print_run(title: str, asked: "Experiment", prepared: "Stages", report: "RunReport") -> None:
+    """Print what a run of one experiment gave."""
     print_rows(
         title,
         [

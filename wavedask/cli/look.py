@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from wavedask.cli.common import print_rows
+from wavedask.cli.common import FAILED, print_rows
 
 if TYPE_CHECKING:
     from wavedask.io.motors import Motors
@@ -89,11 +89,20 @@ def _motors(table: Path | None, places: tuple[str, ...]) -> "Motors | None":
     is_flag=True,
     help="Look whether the inputs are still the same, and the results still there.",
 )
-def history(store: str, verify: bool) -> None:
-    """Show how the result STORE came about: runs, settings, versions, inputs."""
-    from wavedask.summary import describe_history
+@click.pass_context
+def history(context: click.Context, store: str, verify: bool) -> None:
+    """Show how the result STORE came about: runs, settings, versions, inputs.
 
-    print_rows(f"history of {store}", describe_history(store, verify=verify))
+    With --verify, exit code 1 says that something has changed or is missing.
+    """
+    from wavedask.integrity import verify as verify_store
+    from wavedask.summary import describe_history, describe_soundness
+
+    rows = describe_history(store)
+    found = verify_store(store) if verify else None
+    print_rows(f"history of {store}", rows + (describe_soundness(found) if found else []))
+    if found is not None and not found.sound:
+        context.exit(FAILED)
 
 
 @click.command()
