@@ -103,6 +103,24 @@ def test_frames_that_all_others_share_are_looked_behind(tmp_path: Path) -> None:
         store(path, scan, **options)
 
 
+def test_a_series_of_files_without_an_end_is_looked_behind(tmp_path: Path) -> None:
+    # As of a virtual dataset that was described before its files were there.
+    master(tmp_path, files=3)
+    path = tmp_path / "series.h5"
+    whole = h5py.h5s.create_simple((6, SIDE, SIDE), (h5py.h5s.UNLIMITED, SIDE, SIDE))
+    block = (PER_FILE, SIDE, SIDE)
+    whole.select_hyperslab((0, 0, 0), (h5py.h5s.UNLIMITED, 1, 1), (PER_FILE, 1, 1), block)
+    created = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    created.set_virtual(whole, b"run_lima_%b.h5", b"images", h5py.h5s.create_simple(block))
+    with h5py.File(path, "w") as file:
+        camera = file.create_group("1.1/instrument/pco")
+        h5py.h5d.create(camera.id, b"data", h5py.h5t.NATIVE_UINT16, whole, dcpl=created)
+    scan = wd.open_scan(path)
+    np.testing.assert_array_equal(scan.image[:, 0, 0], [1, 1, 2, 2, 3, 3])
+    store(tmp_path / "r.zarr", scan)
+    assert len(behind(tmp_path / "r.zarr")) == 4
+
+
 def test_a_result_may_be_stored_after_its_files_have_gone(tmp_path: Path) -> None:
     scan = wd.open_scan(master(tmp_path, files=1)).compute()
     (tmp_path / "run.h5").unlink()

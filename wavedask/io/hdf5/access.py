@@ -1,5 +1,6 @@
 """HDF5 files opened without a lock, and the links in them followed or refused with a reason."""
 
+import glob
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -245,10 +246,10 @@ def files_behind(dataset: h5py.Dataset, path: Path) -> set[Path]:
     if dataset.external:
         found |= {home.parent / name for name, _, _ in dataset.external}
     elif dataset.is_virtual:
-        names = {source.file_name for source in dataset.virtual_sources()} - {"."}
-        # A name with %b stands for a series of files that grows with the scan.
-        found |= {home.parent / name for name in names if "%b" not in name}
-        found |= {f for name in names for f in home.parent.glob(name.replace("%b", "[0-9]*"))}
+        for name in {source.file_name for source in dataset.virtual_sources()} - {"."}:
+            # A name with %b stands for a series of files that grows with the scan.
+            series = glob.escape(str(home.parent / name)).replace("%b", "[0-9]*")
+            found |= {Path(file) for file in glob.glob(series)}  # noqa: PTH207 (may be absolute)
     return {file.resolve() for file in found} - {path.resolve()}
 
 
