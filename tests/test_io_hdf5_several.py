@@ -9,7 +9,9 @@ import hdf5plugin
 import numpy as np
 import pytest
 import xarray as xr
+from click.testing import CliRunner
 
+from wavedask.cli import main
 from wavedask.conventions import ROLE
 from wavedask.errors import (
     CorruptFileError,
@@ -335,3 +337,58 @@ def test_a_linked_scan_whose_file_is_missing(collection: Path) -> None:
     # The only scan that is there need not be the one that is meant.
     with pytest.raises(FileError, match=r"/lens_10_1\.1 is kept in .* Or choose .* scan='<name>'"):
         open_scan(collection)
+
+
+@pytest.fixture
+def bliss(tmp_path: Path) -> Path:
+    """Write one file with three scans, of which the last is of another camera."""
+    path = tmp_path / "bliss.h5"
+    with h5py.File(path, "w") as file:
+        for number, frames in enumerate(pieces(), 1):
+            camera = "pco" if number < len(COUNTS) else "basler"
+            file[f"{number}.1/title"] = f"loopscan {number}"
+            file[f"{number}.1/instrument/{camera}/data"] = frames
+            file[f"{number}.1/instrument/positioners/lens"] = 0.5 * number
+    return path
+
+
+def test_several_scans_of_a_file_follow_each_other(bliss: Path) -> None:
+    scan = open_scan(bliss, scan=["2.1", "1.1"])
+    first, second, _ = pieces()
+    np.testing.assert_array_equal(scan.image, np.concatenate([second, first]))
+    assert scan.lens.values.tolist() == [1.0] * 3 + [0.5] * 2
+    assert scan.title.values.tolist() == ["loopscan 2"] * 3 + ["loopscan 1"] * 2
+    ends = scan.source_dataset.values[[0, -1]].tolist()
+    assert ends == ["/2.1/instrument/pco/data", "/1.1/instrument/pco/data"]
+    assert input_files(scan) == [bliss]
+    xr.testing.assert_identical(refresh(scan).load(), scan.load())
+    same = xr.open_dataset(bliss, engine=ENGINE, scan=iter(["2.1", "1.1"]))
+    xr.testing.assert_identical(same.load(), scan)
+    motors = open_scan(bliss, scan=("1.1", "2.1"), motors={"stage": np.arange(5)})
+    assert motors.stage.values.tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ([], "scan is an empty list"),
+        (["1.1", 2.1], r"scan=2\.1 is no text. Write it in quotes: scan='2\.1'"),
+        (["1.1", "1.1"], r"1\.1 is given 2 times. Name every scan once"),
+        (["1.1", "4.1"], r"no images for scan='4\.1'"),
+        ({"1.1", "2.1"}, "is no text. Give one name"),
+    ],
+)
+def test_scans_that_cannot_be_joined(names: Any, message: str, bliss: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        open_scan(bliss, scan=names)
+
+
+def test_scans_of_different_cameras_are_refused(bliss: Path) -> None:
+    with pytest.raises(FrameMismatchError, match="different cameras: instrument/pco/data in "):
+        open_scan(bliss, scan=["1.1", "3.1"])
+
+
+def test_several_scans_on_the_command_line(bliss: Path) -> None:
+    shown = CliRunner().invoke(main, ["info", str(bliss), "--scan", "1.1", "--scan", "2.1"])
+    assert shown.exit_code == 0, shown.output
+    assert "0.5 … 1 (2 values)" in shown.output

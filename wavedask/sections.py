@@ -122,8 +122,9 @@ class Frames(Section):
     )
     mesh: Mesh | None = Field(default=None, description="a section: motors on an even mesh")
     units: dict[str, str] = Field(default={}, description="units by the name of the motor")
-    scan: str | None = Field(
-        default=None, description="the name of a scan of an HDF5 file, in quotes: '1.1'"
+    scan: str | Annotated[list[str], Field(min_length=1)] | None = Field(
+        default=None,
+        description="the name of a scan of an HDF5 file, in quotes: '1.1', or a list of those",
     )
     image: str | None = Field(
         default=None, description="the path of the frames in an HDF5 file of no known layout"

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@click.option("--scan", help="Scan of an HDF5 file, such as 1.1.")
+@click.option(
+    "--scan", "scans", multiple=True, help="Scan of an HDF5 file, such as 1.1; may be repeated."
+)
 @click.option(
     "--image",
     metavar="PLACE",
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 @click.option("--all", "everything", is_flag=True, help="List still motors and all counters, too.")
 def info(
     paths: tuple[str, ...],
-    scan: str | None,
+    scans: tuple[str, ...],
     image: str | None,
     motors: Path | None,
     places: tuple[str, ...],
@@ -46,6 +48,7 @@ def info(
     all scans are listed, unless --scan or --image chooses one.
     """
     given = _motors(motors, places)
+    scan = scans[0] if len(scans) == 1 else scans or None
     from wavedask.places import URL
     from wavedask.summary import describe_scan, describe_scans, describe_store, hdf5_file, is_store
 

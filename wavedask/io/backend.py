@@ -10,7 +10,7 @@ from xarray.backends import BackendArray, BackendEntrypoint
 from xarray.core import indexing
 
 from wavedask.conventions import FRAME, IMAGE, X, Y
-from wavedask.io.files import Format, format_of
+from wavedask.io.files import Format, Scans, format_of
 from wavedask.io.frames import Pixels, Stack
 from wavedask.io.motors import Motors
 from wavedask.io.opening import AGAIN, open_source
@@ -76,7 +76,7 @@ class WavedaskBackendEntrypoint(BackendEntrypoint):
         drop_variables: str | Iterable[str] | None = None,
         motors: Motors | None = None,
         units: Mapping[str, str] | None = None,
-        scan: str | None = None,
+        scan: Scans | None = None,
         image: str | None = None,
         progress: bool | None = None,
     ) -> xr.Dataset:

@@ -13,7 +13,8 @@ from wavedask.paths import expanded
 
 PathLike: TypeAlias = str | os.PathLike[str]
 Source: TypeAlias = PathLike | Sequence[PathLike]
-
+Scans: TypeAlias = str | Sequence[str]
+"""Names of scans of an HDF5 file: one, or several that follow each other."""
 
 WITHIN: Final = "::"
 """What stands between a file and a scan in it."""
@@ -113,22 +114,22 @@ def checked_source(source: Any) -> Source:
     return sources[0] if single else sources
 
 
-def split_scan(source: Source, scan: str | None) -> tuple[Source, str | None]:
+def split_scan(source: Source, scan: Scans | None) -> tuple[Source, Scans | None]:
     """Take the scan out of ``file.h5::scan``, as silx writes it.
 
     Parameters
     ----------
     source : path, or sequence of paths
         As of `find_files`; only a single path may name a scan.
-    scan : str, optional
-        The scan, where it is given by itself.
+    scan : str or sequence of str, optional
+        The scan, or several, where given by themselves.
 
     Returns
     -------
     source : path, or sequence of paths
         The source without the scan.
-    scan : str or None
-        The scan.
+    scan : str, sequence of str or None
+        The scan, or several.
 
     Raises
     ------

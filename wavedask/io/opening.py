@@ -1,7 +1,7 @@
 """What a source holds, found once and without a pixel: open_scan() and the engine begin here."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -28,7 +28,7 @@ from wavedask.errors import CorruptFileError, InputError
 from wavedask.io.columns import Column, coordinates, gather
 from wavedask.io.edf import read_edf
 from wavedask.io.euxfel import is_run_file, read_run
-from wavedask.io.files import Format, Source, checked_source, find_files, split_scan
+from wavedask.io.files import Format, Scans, Source, checked_source, find_files, split_scan
 from wavedask.io.frames import FrameRecord, FrameStack, Stack
 from wavedask.io.hdf5 import join_files, read_files
 from wavedask.io.headers import Headers, Stamp, stamp_of
@@ -80,7 +80,7 @@ def open_source(
     *,
     motors: Motors | None = None,
     units: Mapping[str, str] | None = None,
-    scan: str | None = None,
+    scan: Scans | None = None,
     image: str | None = None,
     progress: bool | None = None,
     known: Headers | None = None,
@@ -104,7 +104,9 @@ def open_source(
         As `open_scan`.
     """
     source = checked_source(source)
-    _check_names(scan=scan, image=image)
+    scan = _checked_scans(scan)
+    if image is not None:
+        _check_name("image", image)
     where, table = _absolute(source), _absolute(motors)
     again = partial(
         open_source, where, motors=table, units=units, scan=scan, image=image, progress=progress
@@ -143,18 +145,29 @@ def _absolute(given: Any) -> Any:
     return str(expanded(given).absolute()) if is_path else given
 
 
-def _check_names(**arguments: Any) -> None:
-    for name, value in arguments.items():
-        if value is not None and not isinstance(value, str):
-            # As a number, 1.10 could not be told from 1.1.
-            quoted = f"Write it in quotes: {name}='{value}'."
-            raise InputError(
-                f"{name}={value!r} is no text",
-                quoted if isinstance(value, int | float) else "Give one name.",
-            )
+def _checked_scans(scans: Any) -> Scans | None:
+    """Names of scans, several as a list, which can be gone through again."""
+    several = isinstance(scans, Iterable) and not isinstance(scans, str | bytes | Mapping | Set)
+    names: list[Any] = list(scans) if several else [scans]
+    if not names:
+        raise InputError("scan is an empty list", "Give at least one name, or leave it out.")
+    for name in names:
+        if several or name is not None:
+            _check_name("scan", name)
+    return names if several else names[0]
 
 
-def _check_not_given(format_: Format, **arguments: str | None) -> None:
+def _check_name(argument: str, name: Any) -> None:
+    if not isinstance(name, str):
+        # As a number, 1.10 could not be told from 1.1.
+        quoted = f"Write it in quotes: {argument}='{name}'."
+        raise InputError(
+            f"{argument}={name!r} is no text",
+            quoted if isinstance(name, int | float) else "Give one name.",
+        )
+
+
+def _check_not_given(format_: Format, **arguments: Scans | None) -> None:
     for name, value in arguments.items():
         if value is not None:
             raise InputError(
@@ -191,7 +204,7 @@ def _read_headers(
 
 def _open_hdf5(
     files: Sequence[Path],
-    scan: str | None,
+    scan: Scans | None,
     image: str | None,
     motors: Motors | None,
     progress: bool | None,
@@ -206,12 +219,13 @@ def _open_hdf5(
             )
         stack, columns, constants = read_run(files, image=image, motors=in_file)
         return (stack, columns + _given(others, stack), constants), []
-    scans = read_files(files, scan=scan, image=image, motors=in_file, progress=progress)
-    behind = sorted({file for found in scans.values() for file in found.behind})
+    names = [scan] if scan is None or isinstance(scan, str) else scan
+    scans = read_files(files, scans=names, image=image, motors=in_file, progress=progress)
+    behind = sorted({file for _, found in scans for file in found.behind})
     if len(scans) == 1:
-        (found,) = scans.values()
+        ((_, found),) = scans
         return (found.stack, found.columns + _given(others, found.stack), found.constants), behind
-    joined = JoinedStack([found.stack for found in scans.values()])
+    joined = JoinedStack([found.stack for _, found in scans])
     given = _given(others, joined)
     columns, constants = join_files(scans, replaced={column.name for column in given})
     return (joined, columns + given, constants), behind

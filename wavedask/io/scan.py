@@ -9,7 +9,7 @@ import xarray as xr
 
 from wavedask.conventions import IMAGE, SOURCE_FILE, labelled
 from wavedask.errors import InputError
-from wavedask.io.files import Source
+from wavedask.io.files import Scans, Source
 from wavedask.io.frames import lazy
 from wavedask.io.motors import Motors
 from wavedask.io.opening import AGAIN, Opened, open_source
@@ -23,7 +23,7 @@ def open_scan(
     *,
     motors: Motors | None = None,
     units: Mapping[str, str] | None = None,
-    scan: str | None = None,
+    scan: Scans | None = None,
     image: str | None = None,
     chunks: Mapping[str, Any] | None = None,
     progress: bool | None = None,
@@ -35,9 +35,9 @@ def open_scan(
     source : path, or sequence of paths
         A file, a glob, a folder, or a list of those. EDF (also ``.edf.gz``, ``.edf.bz2``; one or
         many frames per file), TIFF (one or many pages), HDF5 (BLISS, NeXus, NXtomo, masters of
-        DECTRIS, Data Exchange, or any other with `image`; one scan of every file), or the folder
-        of a run of the European XFEL. The files of a glob or a folder are taken in natural order
-        (``frame_2`` before ``frame_10``), a list in its own.
+        DECTRIS, Data Exchange, or any other with `image`), or the folder of a run of the European
+        XFEL. The files of a glob or a folder are taken in natural order (``frame_2`` before
+        ``frame_10``), a list in its own.
     motors : mapping of str to array_like or str, or path, optional
         Positions by name, one number or one per frame, that add to those of the header or replace
         them; what `mesh` returns; or a CSV file whose first row names the motors and which has
@@ -45,10 +45,10 @@ def open_scan(
         the root. A name may carry a unit: ``"detx [mm]"``.
     units : mapping of str to str, optional
         Units by name of a coordinate, where the file names none or a wrong one.
-    scan : str, optional
-        HDF5 only: name of the scan, such as ``"1.1"``, or the path of one camera in it. By
-        default the only one with images. Of several files, in each of them. Of one file it may
-        stand in the source, too: ``"bliss.h5::1.1"``.
+    scan : str or sequence of str, optional
+        HDF5 only: name of the scan, such as ``"1.1"``, or the path of one camera in it; several
+        are one behind the other. By default the only one with images. Of several files, in each
+        of them. Of one file it may stand in the source, too: ``"bliss.h5::1.1"``.
     image : str, optional
         HDF5 only: path of the dataset with the frames (from `scan`, if that is given), where no
         layout says it; ``"SOURCE"`` or ``"SOURCE[key]"`` in a run of the European XFEL.

@@ -1,7 +1,8 @@
-"""Several HDF5 files that are one scan: each opened once, those behind another one left out."""
+"""Several HDF5 files, or scans of a file, that are one scan: files behind another one left out."""
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 
 from wavedask.errors import FrameMismatchError, InputError, WavedaskError
@@ -14,26 +15,28 @@ from wavedask.progress import progress_bar
 def read_files(
     files: Sequence[Path],
     *,
-    scan: str | None = None,
+    scans: Sequence[str | None] = (None,),
     image: str | None = None,
     motors: Mapping[str, str] | None = None,
     progress: bool | None = None,
-) -> dict[Path, Hdf5Scan]:
-    """Find the same camera in each of several files.
+) -> list[tuple[Path, Hdf5Scan]]:
+    """Find the same camera in each of several files, or in several scans of them.
 
     Parameters
     ----------
     files : sequence of pathlib.Path
         The files in order. One whose frames another one of them shows, through a link or a virtual
         dataset, is left out: its frames are there already.
-    scan, image, motors
+    scans : sequence of (str or None)
+        Scans as of `read_hdf5`, of every file: first the first one of all files, and so on.
+    image, motors
         As of `read_hdf5`, for every file.
     progress : bool, optional
         Whether to show a bar; by default in a terminal only.
 
     Returns
     -------
-    dict of pathlib.Path to Hdf5Scan
+    list of (pathlib.Path, Hdf5Scan)
         At least one, in order.
 
     Raises
@@ -41,40 +44,41 @@ def read_files(
     FrameMismatchError
         If the files have different cameras, or frames of different shape or type.
     InputError
-        If a file is given twice, and as of `read_hdf5`.
+        If a file or a scan is given twice, and as of `read_hdf5`.
     FileError
         As of `read_hdf5`.
     """
-    (often, count), *_ = Counter(files).most_common(1)
-    if count > 1:
-        raise InputError(f"{often} is given {count} times", "Name every file once.")
-    found: dict[Path, Hdf5Scan] = {}
-    errors: dict[Path, WavedaskError] = {}
-    with progress_bar("reading headers", len(files), show=progress) as advance:
-        for path in files:
+    for given, noun in ((files, "file"), (scans, "scan")):
+        (often, count), *_ = Counter(given).most_common(1)
+        if count > 1:
+            raise InputError(f"{often} is given {count} times", f"Name every {noun} once.")
+    found: list[tuple[Path, Hdf5Scan]] = []
+    errors: list[tuple[Path, WavedaskError]] = []
+    with progress_bar("reading headers", len(scans) * len(files), show=progress) as advance:
+        for scan, path in product(scans, files):
             try:
-                found[path] = read_hdf5(path, scan=scan, image=image, motors=motors)
+                found.append((path, read_hdf5(path, scan=scan, image=image, motors=motors)))
             except WavedaskError as problem:
                 # The files of a master cannot be opened by themselves, and need not be.
-                errors[path] = problem
+                errors.append((path, problem))
             advance(1)
-    behind = {file for scan_ in found.values() for file in scan_.behind}
-    for path, error in errors.items():
+    behind = {file for _, one in found for file in one.behind}
+    for path, error in errors:
         if path.resolve() not in behind:
             raise error
-    kept = {path: one for path, one in found.items() if path.resolve() not in behind}
+    kept = [(path, one) for path, one in found if path.resolve() not in behind]
     _check_cameras(kept)
     return kept
 
 
 def join_files(
-    scans: Mapping[Path, Hdf5Scan], *, replaced: Collection[str] = ()
+    scans: Sequence[tuple[Path, Hdf5Scan]], *, replaced: Collection[str] = ()
 ) -> tuple[list[Column], dict[str, str]]:
     """Join what is known of the frames of several files.
 
     Parameters
     ----------
-    scans : mapping of pathlib.Path to Hdf5Scan
+    scans : sequence of (pathlib.Path, Hdf5Scan)
         As of `read_files`.
     replaced : collection of str
         Motors whose positions are given otherwise.
@@ -93,7 +97,7 @@ def join_files(
     """
     parts = []
     unfinished = []
-    for path, found in scans.items():
+    for path, found in scans:
         constants = dict(found.constants)
         if UNFINISHED in constants:
             unfinished.append(f"{path.name}: {constants.pop(UNFINISHED)}")
@@ -102,8 +106,8 @@ def join_files(
     return columns, common | ({UNFINISHED: "; ".join(unfinished)} if unfinished else {})
 
 
-def _check_cameras(scans: Mapping[Path, Hdf5Scan]) -> None:
-    (first_path, first), *others = scans.items()
+def _check_cameras(scans: Sequence[tuple[Path, Hdf5Scan]]) -> None:
+    (first_path, first), *others = scans
     for path, other in others:
         if other.camera != first.camera:
             raise FrameMismatchError(
