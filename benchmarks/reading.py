@@ -120,6 +120,7 @@ def raw(folder: str, arguments: argparse.Namespace) -> list[Row]:
     files = sorted(Path(folder).glob("*.edf"))
     nbytes = shape[0] * shape[1] * 2
     work = last_pixels(open_scan(recording.source).image.data)
+    batches = last_pixels(open_scan(recording.source, chunks={"frame": BATCH}).image.data)
     engine = xr.open_dataset(folder, engine="wavedask", progress=False)
     # Motors would be picked anew with each frame, which takes longer than its pixels.
     image = engine.image.reset_coords(drop=True)
@@ -139,6 +140,7 @@ def raw(folder: str, arguments: argparse.Namespace) -> list[Row]:
         ),
         "numpy.fromfile in tasks of dask": lambda: compute(*map(delayed(read), files)),
         "open_scan": work.compute,
+        f"open_scan, {BATCH} frames a task": batches.compute,
     }
 
     def forget() -> None:
