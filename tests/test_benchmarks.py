@@ -194,7 +194,7 @@ def test_reading_stands_beside_the_plain_readers(
     small = ["--files", "20", "--size", "128", "--frames", "8", "--repeat", "1"]
     rows = benchmark_main("reading")([*small, "--folder", str(tmp_path), "--write", str(figures)])
     assert figures.read_text().count("\n|") == 2 + len(rows)
-    assert len(rows) == 1 + 2 * 4 + 5 + 4
+    assert len(rows) == 1 + 2 * 5 + 5 + 4
     plain = [row for row in rows if row.ratio == 1]
     assert [row.label.rpartition(", ")[2] for row in plain] == ["numpy.fromfile"] * 2 + ["h5py"] * 2
     assert all(row.seconds > 0 for row in rows)

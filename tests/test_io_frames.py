@@ -16,11 +16,19 @@ SHAPE = (5, 6, 7)
 VALUES = np.arange(210, dtype=">u2").reshape(SHAPE)
 
 
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> FrameStack:
+@pytest.fixture(
+    scope="module", params=[(">u2", 6), ("<u2", 6), ("<u2", 70_001)], ids=lambda p: f"{p[0]}-{p[1]}"
+)
+def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> FrameStack:
+    """Write frames as they are read at once or converted, behind a short or a long header."""
+    dtype, header = np.dtype(request.param[0]), request.param[1]
     path = tmp_path_factory.mktemp("frames") / "raw.bin"
-    path.write_bytes(b"header" + VALUES.tobytes())
-    return FrameStack([RawFrame(path, i, 6 + 84 * i, (6, 7), VALUES.dtype) for i in range(5)])
+    path.write_bytes(b"h" * header + VALUES.astype(dtype).tobytes())
+    return FrameStack(raw_frames(path, header, dtype))
+
+
+def raw_frames(path: Path, header: int, dtype: np.dtype[Any]) -> list[RawFrame]:
+    return [RawFrame(path, i, header + 84 * i, (6, 7), dtype) for i in range(5)]
 
 
 def as_indices(positions: list[int]) -> np.ndarray:
@@ -45,6 +53,17 @@ def test_pixels_come_in_native_byte_order(stack: FrameStack) -> None:
     assert stack.dtype.isnative
     assert stack[0].dtype == np.dtype("u2")
     assert stack[0].dtype.isnative
+
+
+@pytest.mark.parametrize("header", [6, 70_001])
+def test_a_file_that_has_become_shorter_is_named(header: int, tmp_path: Path) -> None:
+    path = tmp_path / "raw.bin"
+    path.write_bytes(b"h" * header + VALUES.astype("<u2").tobytes()[:-3])
+    frames = FrameStack(raw_frames(path, header, np.dtype("<u2")))
+    np.testing.assert_array_equal(frames[3], VALUES[3])
+    for index in (4, slice(3, 5)):
+        with pytest.raises(CorruptFileError, match=r"raw\.bin is truncated: 2 pixels of frame 4"):
+            frames[index]
 
 
 def test_a_pickled_stack_reads_the_same(stack: FrameStack) -> None:

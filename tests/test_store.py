@@ -317,7 +317,7 @@ def test_durations_and_times_are_found_again(unit: str, tmp_path: Path) -> None:
 def test_one_input_is_as_good_as_a_list_of_one(tmp_path: Path) -> None:
     file = tmp_path / "a.edf"
     file.write_text("raw")
-    given: list[Any] = [file, str(file), [file]]
+    given: list[Any] = [file, str(file), [file], iter([file])]
     for number, inputs in enumerate(given):
         write_store(tmp_path / f"{number}.zarr", scan(frames=1), settings={}, inputs=inputs)
         (entry,) = open_store(tmp_path / f"{number}.zarr").attrs["inputs"]

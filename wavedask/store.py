@@ -175,7 +175,7 @@ def write_store(
         raise InputError(
             f"settings is a {type(settings).__name__}", "Give a dictionary; {} if there are none."
         )
-    inputs = [inputs] if isinstance(inputs, (str, Path)) else inputs
+    inputs = [inputs] if isinstance(inputs, (str, Path)) else list(inputs)
     grow = [grow] if isinstance(grow, str) else grow
     behind = behind_inputs(inputs, dataset, shared or {})
     provenance = {

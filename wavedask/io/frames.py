@@ -124,8 +124,7 @@ class RawFrame:
                 # Read from its beginning, a file comes ahead of time and in large pages; otherwise
                 # Linux takes twice as long for it, and again when it comes from the page cache.
                 file.read(start)
-            else:
-                file.seek(start)
+            file.seek(start)
             # The system gives no more than 2 GiB at once.
             while missing and (count := file.readinto(missing)):
                 missing = missing[count:]

@@ -14,6 +14,7 @@ import xarray as xr
 from wavedask.conventions import (
     DIMENSIONLESS,
     FRAME,
+    IMAGE,
     LONG_NAME,
     POSITION_X,
     POSITION_Y,
@@ -106,7 +107,7 @@ def open_source(
     source = checked_source(source)
     scan = _checked_scans(scan)
     if image is not None:
-        _check_name("image", image)
+        _check_name(IMAGE.name, image)
     where, table = _absolute(source), _absolute(motors)
     again = partial(
         open_source, where, motors=table, units=units, scan=scan, image=image, progress=progress
