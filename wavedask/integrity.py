@@ -28,6 +28,8 @@ class Soundness:
         A line for each input that is gone or is not what it was.
     lost : dict of str to list of int
         As of `lost_frames`.
+    sound : bool
+        Whether nothing is wrong.
     """
 
     changed: list[str]
