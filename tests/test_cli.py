@@ -457,6 +457,7 @@ def test_track_stops_at_the_displacement(folder: Path, monkeypatch: pytest.Monke
     assert "slope_y" not in stored
     assert stored.displacement_x.attrs["units"] == "px"
     assert stored.attrs["settings"]["track"]["good"] == 0.8
+    assert set(stored.attrs["shared"]) == {"dark", "reference"}
     again = succeeded("track", *raw_frames, *options, "--output", folder / "t.zarr")
     assert again["frames"] == f"{FRAMES} (0 computed now, {FRAMES} kept)"
     # The same files in other roles are another result.
@@ -467,6 +468,11 @@ def test_track_stops_at_the_displacement(folder: Path, monkeypatch: pytest.Monke
     assert "there is no store" in refused("info", f"{url}.none")
     message = refused("track", *raw_frames, *options, "--output", "t.zarr")
     assert "settings.files.dark" in message
+    # With a reference for each frame, they share the flat alone.
+    succeeded("track", raw_frames[0], raw_frames[0], *options, "--output", "self.zarr")
+    stored = wd.open_store("self.zarr")
+    assert set(stored.attrs["shared"]) == {"flat"}
+    assert "reference_file" in stored.coords
 
 
 def test_track_with_settings_that_make_no_sense(folder: Path) -> None:

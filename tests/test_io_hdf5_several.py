@@ -373,7 +373,7 @@ def test_several_scans_of_a_file_follow_each_other(bliss: Path) -> None:
     [
         ([], "scan is an empty list"),
         (["1.1", 2.1], r"scan=2\.1 is no text. Write it in quotes: scan='2\.1'"),
-        (["1.1", "1.1"], r"1\.1 is given 2 times. Name every scan once"),
+        (["1.1", "/1.1/"], r"1\.1 is given 2 times. Name every scan once"),
         (["1.1", "4.1"], r"no images for scan='4\.1'"),
         ({"1.1", "2.1"}, "is no text. Give one name"),
     ],

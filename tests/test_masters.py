@@ -12,7 +12,9 @@ import xarray as xr
 import wavedask as wd
 from wavedask.errors import StoreExistsError
 from wavedask.integrity import verify
+from wavedask.pipeline import plan
 from wavedask.sources import sources_of
+from wavedask.stages import Stages
 from wavedask.store import StoreReport, open_store, write_store
 from wavedask.summary import describe_history
 
@@ -63,6 +65,15 @@ def test_files_behind_a_master_are_inputs(tmp_path: Path) -> None:
     # The same again is the same.
     assert store(path, scan, hashed=True).written == 0
     assert len(open_store(path).attrs["runs"]) == 1
+
+
+def test_a_plan_counts_the_files_behind_a_master(tmp_path: Path) -> None:
+    scan = wd.open_scan(master(tmp_path, files=2))
+    result = scan.image.to_dataset(name="slope_y")
+    inputs = tuple(wd.input_files(scan))
+    asked = plan(Stages(scan.image, "first", result, inputs, (), None, {}, ""))
+    assert asked.files == 3
+    assert asked.bytes_input == sum(file.stat().st_size for file in tmp_path.glob("*.h5"))
 
 
 def test_other_images_behind_the_same_master_are_refused(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import dataclass
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from dask.highlevelgraph import HighLevelGraph
 from wavedask.conventions import FRAME, X, Y
 from wavedask.errors import InputError, StoreError
 from wavedask.experiment import Experiment
+from wavedask.sources import behind_inputs
 from wavedask.stages import Stages, stages
 from wavedask.store import StoreReport, open_store, write_store
 
@@ -35,8 +36,10 @@ class Plan:
         Frames, rows and columns of the largest block.
     tasks : int
         Dask tasks, estimated from the first frames.
+    files : int
+        Input files, with those that an HDF5 master leads to.
     bytes_input : int
-        Size of all input files.
+        Size of all of them.
     bytes_output : int
         Bytes of the result before compression.
     bytes_per_task : int
@@ -48,6 +51,7 @@ class Plan:
     blocks: int
     block_shape: tuple[int, ...]
     tasks: int
+    files: int
     bytes_input: int
     bytes_output: int
     bytes_per_task: int
@@ -93,6 +97,8 @@ def plan(prepared: Stages) -> Plan:
     maps = [array for array in result.data_vars.values() if FRAME in array.dims and array.chunks]
     if not maps:
         raise InputError("the result is not lazy", "Plan before it is computed.")
+    behind = behind_inputs(prepared.inputs, result, prepared.shared)
+    files = {*prepared.inputs, *chain.from_iterable(behind.values())}
     frames = result.sizes[FRAME]
     blocks = max(int(np.prod(array.data.numblocks)) for array in maps)
     block_shape = tuple(max(sizes) for sizes in maps[0].chunks or ())
@@ -106,7 +112,8 @@ def plan(prepared: Stages) -> Plan:
         blocks=blocks,
         block_shape=block_shape,
         tasks=tasks,
-        bytes_input=sum(path.stat().st_size for path in prepared.inputs),
+        files=len(files),
+        bytes_input=sum(path.stat().st_size for path in files),
         bytes_output=sum(array.nbytes for array in maps),
         bytes_per_task=2 * per_block,
     )

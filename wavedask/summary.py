@@ -325,7 +325,7 @@ def describe_plan(prepared: Stages) -> Rows:
     asked = plan(prepared)
     return [
         ("frames", f"{asked.frames} of {asked.shape[0]} x {asked.shape[1]} px"),
-        ("input", f"{_bytes(asked.bytes_input)} in {_counted(len(prepared.inputs), 'file')}"),
+        ("input", f"{_bytes(asked.bytes_input)} in {_counted(asked.files, 'file')}"),
         ("blocks", f"{asked.blocks} of {' x '.join(map(str, asked.block_shape))}"),
         ("tasks", f"about {asked.tasks:,}"),
         ("memory", f"about {_bytes(asked.bytes_per_task)} per block at work, one per worker"),

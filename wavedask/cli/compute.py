@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wavedask.cli.common import cluster_options, print_rows
-from wavedask.conventions import FRAME
+from wavedask.conventions import FRAME, REFERENCE_FILE
 
 if TYPE_CHECKING:
     from wavedask.experiment import Experiment
@@ -241,13 +241,15 @@ def track(
         for role in ("sample", "reference")
     )
     tracked = track_frames(images, targets, **dict(settings))
+    # One reference for all is shared by them; of many, each result knows its own.
+    own = {"sample", "reference"} if REFERENCE_FILE in tracked.coords else {"sample"}
     with connect(address, workers=workers):
         report = write_store(
             output,
             tracked,
             settings={"track": settings.model_dump(mode="json"), "files": sources},
             inputs=[path for scan in scans.values() for path in input_files(scan)],
-            shared={role: sources_of(scan) for role, scan in scans.items() if role != "sample"},
+            shared={role: sources_of(scan) for role, scan in scans.items() if role not in own},
         )
     print_rows(
         "wavedask track",

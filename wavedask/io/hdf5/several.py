@@ -48,7 +48,8 @@ def read_files(
     FileError
         As of `read_hdf5`.
     """
-    for given, noun in ((files, "file"), (scans, "scan")):
+    names = [scan and scan.strip("/") for scan in scans]
+    for given, noun in ((files, "file"), (names, "scan")):
         (often, count), *_ = Counter(given).most_common(1)
         if count > 1:
             raise InputError(f"{often} is given {count} times", f"Name every {noun} once.")
