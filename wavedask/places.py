@@ -93,7 +93,8 @@ class Place:
         try:
             from obstore.exceptions import BaseError
             from obstore.store import from_url
-            from zarr.storage import ObjectStore
+
+            from wavedask.objects import Objects
         except ImportError as error:
             raise StoreError(
                 f"{self.text} needs the package obstore", "Install it: pip install 'wavedask[s3]'."
@@ -105,7 +106,7 @@ class Place:
                 f"{self.text} cannot be opened: {_first_line(error)}",
                 "Check the URL and its options.",
             ) from error
-        return ObjectStore(made, read_only=read_only)
+        return Objects(made, read_only=read_only)
 
     def read(self, key: str) -> bytes | None:
         """Read an object below it; None if it is not there."""
@@ -137,7 +138,7 @@ class Place:
         import obstore
         from obstore.exceptions import NotFoundError, PreconditionError
 
-        store = self.open().store
+        store = self.open().objects
         try:
             found = obstore.get(store, key)
             if bytes(found.bytes()) != seen:

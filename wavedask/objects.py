@@ -1,0 +1,178 @@
+"""Objects of an object store as a store of Zarr, without threads that outlive the interpreter."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any, Final
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, NotSupportedError
+from zarr.abc.store import (
+    ByteRequest,
+    OffsetByteRequest,
+    RangeByteRequest,
+    Store,
+    SuffixByteRequest,
+)
+from zarr.core.buffer import Buffer, BufferPrototype
+
+CONNECTIONS: Final = 32
+"""Requests of a process that are under way at once; each has a thread that waits for it."""
+NOT_THERE: Final = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
+
+_threads: Final = ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="objects")
+
+
+class Objects(Store):
+    """What lies below a URL of an object store.
+
+    Zarr's own `zarr.storage.ObjectStore` awaits the futures of obstore. A thread of Rust sets
+    their results, and needs the interpreter for a moment longer than who waits for them: where
+    the process ends in that moment, Python before 3.14 ends that thread in a way that Rust takes
+    for a crash, and a run that has done everything ends with SIGABRT (2 of 100 short processes on
+    busy cores). Here threads of Python wait for the answers, and Python waits for its threads.
+
+    Parameters
+    ----------
+    objects : obstore.store.ObjectStore
+        The server, with credentials.
+    read_only : bool, optional
+        Whether writing is an error.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import zarr
+    >>> from obstore.store import MemoryStore
+    >>> group = zarr.create_group(Objects(MemoryStore()))
+    >>> group.create_array("wavefront", data=np.arange(3.0))[1:]
+    array([1., 2.])
+    """
+
+    def __init__(self, objects: Any, *, read_only: bool = False) -> None:
+        super().__init__(read_only=read_only)
+        self.objects = objects
+
+    def with_read_only(self, read_only: bool = False) -> "Objects":
+        """Return the same, writable or not."""
+        return Objects(self.objects, read_only=read_only)
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Objects)
+            and self.objects == other.objects
+            and self.read_only == other.read_only
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        # Without its credentials.
+        return f"Objects({type(self.objects).__name__})"
+
+    supports_writes = True
+    supports_deletes = True
+    supports_listing = True
+
+    async def get(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        """Read an object, or a part of it; None if it is not there."""
+        content = await _waited(_read, self.objects, key, byte_range)
+        return None if content is None else prototype.buffer.from_bytes(content)
+
+    async def get_partial_values(
+        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
+    ) -> list[Buffer | None]:
+        """Read parts of objects, all at once."""
+        return await asyncio.gather(*(self.get(key, prototype, part) for key, part in key_ranges))
+
+    async def exists(self, key: str) -> bool:
+        """Whether there is an object."""
+        try:
+            await _waited(obstore.head, self.objects, key)
+        except NOT_THERE:
+            return False
+        return True
+
+    async def getsize(self, key: str) -> int:
+        """Size of an object in bytes."""
+        return int((await _waited(obstore.head, self.objects, key))["size"])
+
+    async def set(self, key: str, value: Buffer) -> None:
+        """Write an object."""
+        self._check_writable()
+        await _waited(obstore.put, self.objects, key, value.as_buffer_like())
+
+    async def set_if_not_exists(self, key: str, value: Buffer) -> None:
+        """Write an object unless there is one."""
+        self._check_writable()
+        with suppress(AlreadyExistsError):
+            await _waited(obstore.put, self.objects, key, value.as_buffer_like(), mode="create")
+
+    async def delete(self, key: str) -> None:
+        """Remove an object if it is there."""
+        self._check_writable()
+        with suppress(FileNotFoundError):
+            await _waited(obstore.delete, self.objects, key)
+
+    async def delete_dir(self, prefix: str) -> None:
+        """Remove every object below a prefix."""
+        self._check_writable()
+        keys = [key async for key in self.list_prefix(_folder(prefix))]
+        await asyncio.gather(*(self.delete(key) for key in keys))
+
+    def list(self) -> AsyncIterator[str]:
+        """Yield the key of every object."""
+        return self.list_prefix("")
+
+    async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
+        """Yield the keys below a prefix."""
+        batches = iter(obstore.list(self.objects, prefix or None))
+        while (batch := await _waited(next, batches, None)) is not None:
+            for found in batch:
+                yield found["path"]
+
+    async def list_dir(self, prefix: str) -> AsyncIterator[str]:
+        """Yield the names in a folder: of its objects, and of its folders."""
+        folder = _folder(prefix)
+        found = await _waited(obstore.list_with_delimiter, self.objects, folder or None)
+        for path in (*found["common_prefixes"], *(one["path"] for one in found["objects"])):
+            yield path.removeprefix(folder).strip("/")
+
+
+async def _waited(call: Callable[..., Any], *args: Any, **given: Any) -> Any:
+    """Call what waits for the server, in a thread."""
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(_threads, lambda: call(*args, **given))
+
+
+def _folder(prefix: str) -> str:
+    return prefix and prefix.rstrip("/") + "/"
+
+
+def _read(objects: Any, key: str, part: ByteRequest | None) -> Any:
+    """Read an object, or a part of it; None if it is not there."""
+    try:
+        match part:
+            case None:
+                return obstore.get(objects, key).bytes()
+            case RangeByteRequest(start, end):
+                return obstore.get_range(objects, key, start=start, end=end)
+            case OffsetByteRequest(offset):
+                return obstore.get(objects, key, options={"range": {"offset": offset}}).bytes()
+            case SuffixByteRequest(suffix):
+                return _read_end(objects, key, suffix)
+    except NOT_THERE:
+        return None
+
+
+def _read_end(objects: Any, key: str, suffix: int) -> Any:
+    """Read the last bytes of an object."""
+    try:
+        return obstore.get(objects, key, options={"range": {"suffix": suffix}}).bytes()
+    except NotSupportedError:
+        # Azure counts from the beginning only.
+        size = obstore.head(objects, key)["size"]
+        return obstore.get_range(objects, key, start=max(0, size - suffix), end=size)
