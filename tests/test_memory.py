@@ -75,8 +75,9 @@ def test_so_do_the_threads_of_a_process() -> None:
         env={**os.environ, "MALLOC_TRIM_THRESHOLD_": "65536"},
         capture_output=True,
         text=True,
-        check=True,
+        check=False,
     )
+    assert done.returncode == 0, done.stderr
     before, after = map(int, done.stdout.split())
     assert before >= PAGES
     assert after < PAGES / 10
