@@ -3,11 +3,11 @@
 import errno
 import fcntl
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +19,7 @@ import xarray as xr
 
 from wavedask import lock
 from wavedask.errors import StoreError
-from wavedask.lock import writing
+from wavedask.lock import Right, writing
 from wavedask.places import Place
 from wavedask.store import write_store
 
@@ -68,8 +68,8 @@ def test_a_second_writer_is_told_who_writes_until_that_one_is_dead(
         waits: list[float] = []
         clock = SimpleNamespace(sleep=waits.append, strftime=time.strftime)
         monkeypatch.setattr(lock, "time", clock)
-        with writing(place) as check:
-            check()
+        with writing(place) as right:
+            right.check()
         # A dead process loses the lock of the system at once; a lease has to be waited for.
         beats = lock.LEASE_BEATS + 1 if kind == "lease" else 0
         assert sum(waits) <= beats * lock.BEAT_SECONDS
@@ -103,28 +103,47 @@ def test_the_right_is_given_up_when_the_body_ends(kind: str, tmp_path: Path) -> 
     assert not list(tmp_path.iterdir())
 
 
-def test_who_was_taken_over_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock, "fcntl", None)
-    monkeypatch.setattr(lock, "BEAT_SECONDS", 0.05)
+def test_who_was_taken_over_stops(kind: str, tmp_path: Path) -> None:
     place = Place(str(tmp_path / "r.zarr"))
-    with writing(place) as check:
-        check()
+    with writing(place) as right:
+        of_a_worker = pickle.loads(pickle.dumps(right))
+        of_a_worker.check()
         place.parent.write(".r.zarr.lock", b'{"token": "another"}')
-        deadline = time.monotonic() + 10
-        while not _refuses(check) and time.monotonic() < deadline:
-            time.sleep(0.02)
+        for one in (right, of_a_worker):
+            with pytest.raises(StoreError, match="taken over"):
+                one.check()
+        # The sign of life that would be due.
+        time.sleep(2 * lock.BEAT_SECONDS if kind == "lease" else 0)
         with pytest.raises(StoreError, match="taken over"):
-            check()
-    # It is the other's now, and left alone.
-    assert (tmp_path / ".r.zarr.lock").exists()
+            right.check()
+    # Without locks of the system it is the other's now, and left alone.
+    assert (tmp_path / ".r.zarr.lock").exists() == (kind == "lease")
+    with pytest.raises(StoreError, match=r"its lock .*\.r\.zarr\.lock is gone|taken over"):
+        of_a_worker.check()
 
 
-def _refuses(check: Callable[[], None]) -> bool:
-    try:
-        check()
-    except StoreError:
-        return True
-    return False
+def test_a_server_that_does_not_answer_for_a_while_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "fcntl", None)
+    monkeypatch.setattr(lock, "BEAT_SECONDS", 0.02)
+    replace = Place.replace
+    fails = iter(range(2 * lock.LEASE_BEATS))
+    beats: list[bytes] = []
+
+    def rarely(self: Place, key: str, content: bytes, *, seen: bytes) -> bool:
+        if next(fails, None) is not None:
+            raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+        beats.append(content)
+        return replace(self, key, content, seen=seen)
+
+    monkeypatch.setattr(Place, "replace", rarely)
+    with writing(Place(str(tmp_path / "r.zarr"))) as right:
+        deadline = time.monotonic() + 30
+        while len(beats) < 2 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert len(beats) >= 2
+        right.check()
 
 
 def test_a_store_that_is_being_written_is_refused(kind: str, tmp_path: Path) -> None:
@@ -161,13 +180,13 @@ def test_who_is_late_to_take_over_is_refused(
         def held_up(self: Place, key: str, content: bytes, *, seen: bytes) -> bool:
             # Meanwhile another one has seen the same, and takes it over entirely.
             monkeypatch.setattr(Place, "replace", replace)
-            checks.append(other.enter_context(writing(place)))
+            rights.append(other.enter_context(writing(place)))
             return replace(self, key, content, seen=seen)
 
-        checks: list[Callable[[], None]] = []
+        rights: list[Right] = []
         monkeypatch.setattr(Place, "replace", held_up)
         with pytest.raises(StoreError, match=f"another run .process {os.getpid()}"), writing(place):
             pass
-        (check,) = checks
-        check()
+        (right,) = rights
+        right.check()
     assert not list(tmp_path.iterdir())

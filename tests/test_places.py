@@ -5,7 +5,7 @@ import pickle
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from wavedask.cluster import connect
 from wavedask.errors import InputError, StoreError, StoreExistsError
 from wavedask.export import to_csv, to_tiff
 from wavedask.integrity import lost_frames
-from wavedask.lock import writing
+from wavedask.lock import Right, writing
 from wavedask.nexus import to_nexus
 from wavedask.places import Place, place_of
 from wavedask.store import open_store, write_store
@@ -320,20 +320,20 @@ def test_who_is_late_to_take_over_is_refused_by_the_server(
     place = place_of(url, options(endpoint))
     place.parent.write(".r.zarr.lock", b'{"token": "of a dead one"}')
     put = obstore.put
-    checks: list[Callable[[], None]] = []
+    rights: list[Right] = []
     with ExitStack() as other:
 
         def held_up(*args: Any, **given: Any) -> Any:
             # It has found the dead one still there; meanwhile another takes it over entirely.
             monkeypatch.setattr(obstore, "put", put)
-            checks.append(other.enter_context(writing(place)))
+            rights.append(other.enter_context(writing(place)))
             return put(*args, **given)
 
         monkeypatch.setattr(obstore, "put", held_up)
         with pytest.raises(StoreError, match="another run"), writing(place):
             pass
-        (check,) = checks
-        check()
+        (right,) = rights
+        right.check()
     assert place.parent.read(".r.zarr.lock") is None
 
 

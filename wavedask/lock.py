@@ -7,8 +7,9 @@ import platform
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,11 +29,47 @@ LEASE_BEATS: Final = 6
 NO_LOCKS: Final = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF}
 """What a file system without locks says."""
 
-Check = Callable[[], None]
+
+@dataclass(frozen=True)
+class Right:
+    """The right of one run to write a store; its workers take it along.
+
+    A worker may outlive the run that it works for: its driver is killed, and a block that it has
+    begun is still being computed, or held up by a file server. When it ends, another run may have
+    finished the store and lengthened it, or begun a new one there.
+
+    Attributes
+    ----------
+    place : Place
+        The store.
+    token : str
+        What the lock holds while the run has it.
+    """
+
+    place: Place
+    token: str
+
+    def check(self) -> None:
+        """Raise unless the run still has the right, as the lock says that lies beside the store.
+
+        Raises
+        ------
+        StoreError
+            Another run has it, or the lock is gone.
+        """
+        folder, key = _beside(self.place)
+        content = folder.read(key)
+        if _token_of(content) != self.token:
+            gone = f"its lock {folder}/{key} is gone"
+            raise StoreError(
+                f"store {self.place} is not written by this run any more: "
+                f"{gone if content is None else 'it was taken over by another run'}",
+                "Let the other run finish, or run the same again; complete frames are kept.",
+            )
 
 
 @contextmanager
-def writing(place: Place) -> Iterator[Check]:
+def writing(place: Place) -> Iterator[Right]:
     """Hold the right to write a store while the body runs.
 
     In a folder this is a lock of the operating system on a file beside the store,
@@ -53,9 +90,10 @@ def writing(place: Place) -> Iterator[Check]:
 
     Yields
     ------
-    callable
-        ``check()`` raises a `StoreError` if the right has been lost: a process that was
-        suspended for longer than a lease finds another writer when it goes on.
+    Right
+        Its ``check()`` raises a `StoreError` if the right has been lost: a process that was
+        suspended for longer than a lease finds another writer when it goes on, and so does a
+        worker that goes on after its driver was killed.
 
     Raises
     ------
@@ -67,36 +105,44 @@ def writing(place: Place) -> Iterator[Check]:
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     place = Place(f"{folder}/results.zarr")
-    ...     with writing(place) as check:
-    ...         check()
+    ...     with writing(place) as right:
+    ...         right.check()
     ...         sorted(os.listdir(folder))
     ...     os.listdir(folder)
     ['.results.zarr.lock']
     []
     """
-    # Beside the store itself: who comes by a link to it writes the same store.
-    real = place if place.remote else Place(os.path.realpath(place.path))
-    key = f".{real.name}.lock"
-    if not real.remote and fcntl is not None:
-        real.path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = _locked(real.path.parent / key, place)
+    right = Right(place, uuid.uuid4().hex)
+    folder, key = _beside(place)
+    if not folder.remote and fcntl is not None:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        descriptor = _locked(folder.path / key, right)
         if descriptor is not None:
             try:
-                yield lambda: None
+                yield right
             finally:
                 # While it is still locked: who waits for it must not get a file that is gone.
-                (real.path.parent / key).unlink(missing_ok=True)
+                (folder.path / key).unlink(missing_ok=True)
                 os.close(descriptor)
             return
-    lease = _Lease(real.parent, key, place)
+    lease = _Lease(folder, key, right)
     lease.acquire()
     try:
-        yield lease.check
+        yield right
     finally:
         lease.release()
 
 
-def _locked(file: Path, place: Place) -> int | None:
+def _beside(place: Place) -> tuple[Place, str]:
+    """Folder and name of the lock of a store.
+
+    Beside the store itself: who comes by a link to it writes the same store.
+    """
+    real = place if place.remote else Place(os.path.realpath(place.path))
+    return real.parent, f".{real.name}.lock"
+
+
+def _locked(file: Path, right: Right) -> int | None:
     """Lock a file; None if the file system has no locks."""
     while True:
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
@@ -105,7 +151,7 @@ def _locked(file: Path, place: Place) -> int | None:
         except BlockingIOError:
             holder = os.pread(descriptor, 4096, 0)
             os.close(descriptor)
-            raise _refused(place, holder) from None
+            raise _refused(right.place, holder) from None
         except OSError as error:
             os.close(descriptor)
             if error.errno not in NO_LOCKS:
@@ -114,7 +160,7 @@ def _locked(file: Path, place: Place) -> int | None:
             return None
         if _is_same(descriptor, file):
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, _own(""), 0)
+            os.pwrite(descriptor, _own(right.token), 0)
             return descriptor
         # The writer before removed the file between our opening and our locking it.
         os.close(descriptor)
@@ -128,7 +174,7 @@ def _is_same(descriptor: int, file: Path) -> bool:
 
 
 def _own(token: str, beat: int = 0) -> bytes:
-    """Who writes, for the message to who may not."""
+    """Who writes: for workers, and for the message to who may not."""
     found = {
         "host": platform.node(),
         "pid": os.getpid(),
@@ -156,16 +202,19 @@ def _parsed(content: bytes | None) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def _token_of(content: bytes | None) -> Any:
+    return _parsed(content).get("token")
+
+
 class _Lease:
     """A lock by signs of life, for where the system has none."""
 
-    def __init__(self, folder: Place, key: str, place: Place) -> None:
+    def __init__(self, folder: Place, key: str, right: Right) -> None:
         self._folder = folder
         self._key = key
-        self._place = place
-        self._token = uuid.uuid4().hex
+        self._place = right.place
+        self._token = right.token
         self._stop = threading.Event()
-        self._lost = False
         self._thread = threading.Thread(target=self._renew, daemon=True)
 
     def acquire(self) -> None:
@@ -199,42 +248,27 @@ class _Lease:
             if now != seen:
                 raise _refused(self._place, now)
 
-    def check(self) -> None:
-        """Raise if another process has it now."""
-        if self._lost:
-            raise StoreError(
-                f"store {self._place} was taken over by another run: this one showed no life",
-                "Let the other run finish; frames that it completes are kept.",
-            )
-
     def release(self) -> None:
         """Give it up."""
         self._stop.set()
         self._thread.join()
-        if not self._lost and self._is_mine(self._folder.read(self._key)):
+        if _token_of(self._folder.read(self._key)) == self._token:
             self._folder.delete(self._key)
-
-    def _is_mine(self, content: bytes | None) -> bool:
-        return _parsed(content).get("token") == self._token
 
     def _renew(self) -> None:
         beat = 0
-        missed = 0
         while not self._stop.wait(BEAT_SECONDS):
             beat += 1
             try:
                 # What is there, and not what was written last: of a write that seemed to fail
                 # nobody knows whether it did.
                 now = self._folder.read(self._key) or b""
-                if not self._is_mine(now) or not self._folder.replace(
+                if _token_of(now) != self._token or not self._folder.replace(
                     self._key, _own(self._token, beat), seen=now
                 ):
-                    self._lost = True
+                    # Another has it; whoever writes for this run finds that out by looking.
                     return
-                missed = 0
             except Exception:
-                # A server that does not answer for a while: others cannot ask it either.
-                missed += 1
-                if missed >= LEASE_BEATS:
-                    self._lost = True
-                    return
+                # A server that does not answer for a while. Who has taken it over when it does
+                # again is seen then.
+                continue

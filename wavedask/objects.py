@@ -1,13 +1,17 @@
 """Objects of an object store as a store of Zarr, without threads that outlive the interpreter."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+import os
+import pickle
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any, Final
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, NotSupportedError
+from obstore.store import from_url
 from zarr.abc.store import (
     ByteRequest,
     OffsetByteRequest,
@@ -17,9 +21,12 @@ from zarr.abc.store import (
 )
 from zarr.core.buffer import Buffer, BufferPrototype
 
+from wavedask.places import NOT_THERE
+
 CONNECTIONS: Final = 32
 """Requests of a process that are under way at once; each has a thread that waits for it."""
-NOT_THERE: Final = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
+ENVIRONMENT: Final = ("AWS_", "AZURE_", "GOOGLE_")
+"""Beginnings of the environment variables in which obstore looks for credentials."""
 
 _threads: Final = ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="objects")
 
@@ -35,8 +42,10 @@ class Objects(Store):
 
     Parameters
     ----------
-    objects : obstore.store.ObjectStore
-        The server, with credentials.
+    url : str
+        Where it is.
+    options : mapping
+        What `obstore.store.from_url` takes: credentials, endpoint.
     read_only : bool, optional
         Whether writing is an error.
 
@@ -44,32 +53,32 @@ class Objects(Store):
     --------
     >>> import numpy as np
     >>> import zarr
-    >>> from obstore.store import MemoryStore
-    >>> group = zarr.create_group(Objects(MemoryStore()))
+    >>> group = zarr.create_group(Objects("memory:///", {}))
     >>> group.create_array("wavefront", data=np.arange(3.0))[1:]
     array([1., 2.])
     """
 
-    def __init__(self, objects: Any, *, read_only: bool = False) -> None:
+    def __init__(self, url: str, options: Mapping[str, Any], *, read_only: bool = False) -> None:
         super().__init__(read_only=read_only)
-        self.objects = objects
+        self._given = (url, dict(options))
+        environment = {k: v for k, v in os.environ.items() if k.startswith(ENVIRONMENT)}
+        self.client = _client(pickle.dumps((*self._given, environment)))
 
     def with_read_only(self, read_only: bool = False) -> "Objects":
         """Return the same, writable or not."""
-        return Objects(self.objects, read_only=read_only)
+        return _objects(*self._given, read_only)
+
+    def __reduce__(self) -> Any:
+        return _objects, (*self._given, self.read_only)
 
     def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, Objects)
-            and self.objects == other.objects
-            and self.read_only == other.read_only
-        )
+        return isinstance(other, Objects) and self.__reduce__() == other.__reduce__()
 
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         # Without its credentials.
-        return f"Objects({type(self.objects).__name__})"
+        return f"Objects({self._given[0]!r})"
 
     supports_writes = True
     supports_deletes = True
@@ -79,7 +88,7 @@ class Objects(Store):
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
         """Read an object, or a part of it; None if it is not there."""
-        content = await _waited(_read, self.objects, key, byte_range)
+        content = await _waited(_read, self.client, key, byte_range)
         return None if content is None else prototype.buffer.from_bytes(content)
 
     async def get_partial_values(
@@ -91,31 +100,31 @@ class Objects(Store):
     async def exists(self, key: str) -> bool:
         """Whether there is an object."""
         try:
-            await _waited(obstore.head, self.objects, key)
+            await _waited(obstore.head, self.client, key)
         except NOT_THERE:
             return False
         return True
 
     async def getsize(self, key: str) -> int:
         """Size of an object in bytes."""
-        return int((await _waited(obstore.head, self.objects, key))["size"])
+        return int((await _waited(obstore.head, self.client, key))["size"])
 
     async def set(self, key: str, value: Buffer) -> None:
         """Write an object."""
         self._check_writable()
-        await _waited(obstore.put, self.objects, key, value.as_buffer_like())
+        await _waited(obstore.put, self.client, key, value.as_buffer_like())
 
     async def set_if_not_exists(self, key: str, value: Buffer) -> None:
         """Write an object unless there is one."""
         self._check_writable()
         with suppress(AlreadyExistsError):
-            await _waited(obstore.put, self.objects, key, value.as_buffer_like(), mode="create")
+            await _waited(obstore.put, self.client, key, value.as_buffer_like(), mode="create")
 
     async def delete(self, key: str) -> None:
         """Remove an object if it is there."""
         self._check_writable()
         with suppress(FileNotFoundError):
-            await _waited(obstore.delete, self.objects, key)
+            await _waited(obstore.delete, self.client, key)
 
     async def delete_dir(self, prefix: str) -> None:
         """Remove every object below a prefix."""
@@ -129,7 +138,7 @@ class Objects(Store):
 
     async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
         """Yield the keys below a prefix."""
-        batches = iter(obstore.list(self.objects, prefix or None))
+        batches = iter(obstore.list(self.client, prefix or None))
         while (batch := await _waited(next, batches, None)) is not None:
             for found in batch:
                 yield found["path"]
@@ -137,7 +146,7 @@ class Objects(Store):
     async def list_dir(self, prefix: str) -> AsyncIterator[str]:
         """Yield the names in a folder: of its objects, and of its folders."""
         folder = _folder(prefix)
-        found = await _waited(obstore.list_with_delimiter, self.objects, folder or None)
+        found = await _waited(obstore.list_with_delimiter, self.client, folder or None)
         for path in (*found["common_prefixes"], *(one["path"] for one in found["objects"])):
             yield path.removeprefix(folder).strip("/")
 
@@ -148,31 +157,45 @@ async def _waited(call: Callable[..., Any], *args: Any, **given: Any) -> Any:
     return await loop.run_in_executor(_threads, lambda: call(*args, **given))
 
 
+def _objects(url: str, options: Mapping[str, Any], read_only: bool) -> Objects:
+    return Objects(url, options, read_only=read_only)
+
+
+@lru_cache(maxsize=64)
+def _client(pickled: bytes) -> Any:
+    """Client for a URL, its options, and what the environment says; one for all tasks.
+
+    It keeps its connections: a task of a cluster need not begin with new ones.
+    """
+    url, options, _ = pickle.loads(pickled)
+    return from_url(url, **options)
+
+
 def _folder(prefix: str) -> str:
     return prefix and prefix.rstrip("/") + "/"
 
 
-def _read(objects: Any, key: str, part: ByteRequest | None) -> Any:
+def _read(client: Any, key: str, part: ByteRequest | None) -> Any:
     """Read an object, or a part of it; None if it is not there."""
     try:
         match part:
             case None:
-                return obstore.get(objects, key).bytes()
+                return obstore.get(client, key).bytes()
             case RangeByteRequest(start, end):
-                return obstore.get_range(objects, key, start=start, end=end)
+                return obstore.get_range(client, key, start=start, end=end)
             case OffsetByteRequest(offset):
-                return obstore.get(objects, key, options={"range": {"offset": offset}}).bytes()
+                return obstore.get(client, key, options={"range": {"offset": offset}}).bytes()
             case SuffixByteRequest(suffix):
-                return _read_end(objects, key, suffix)
+                return _read_end(client, key, suffix)
     except NOT_THERE:
         return None
 
 
-def _read_end(objects: Any, key: str, suffix: int) -> Any:
+def _read_end(client: Any, key: str, suffix: int) -> Any:
     """Read the last bytes of an object."""
     try:
-        return obstore.get(objects, key, options={"range": {"suffix": suffix}}).bytes()
+        return obstore.get(client, key, options={"range": {"suffix": suffix}}).bytes()
     except NotSupportedError:
         # Azure counts from the beginning only.
-        size = obstore.head(objects, key)["size"]
-        return obstore.get_range(objects, key, start=max(0, size - suffix), end=size)
+        size = obstore.head(client, key)["size"]
+        return obstore.get_range(client, key, start=max(0, size - suffix), end=size)

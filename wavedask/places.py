@@ -25,6 +25,8 @@ BROKEN_URL: Final = re.compile(r"[a-z][a-z0-9+.-]+:/[^/]")
 """What `pathlib` makes of a URL."""
 OBSTORE: Final = ("s3", "s3a", "gs", "az", "abfs", "abfss", "azure")
 """Schemes of object stores that are spoken to by obstore, several times faster than by fsspec."""
+NOT_THERE: Final = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
+"""What reading an object says that is not there."""
 RETRIES: Final = {"max_retries": 5, "retry_timeout": timedelta(seconds=30)}
 """A server that is restarted is waited for; one that is gone is an error within half a minute."""
 
@@ -92,7 +94,6 @@ class Place:
                 ) from error
         try:
             from obstore.exceptions import BaseError
-            from obstore.store import from_url
 
             from wavedask.objects import Objects
         except ImportError as error:
@@ -100,16 +101,21 @@ class Place:
                 f"{self.text} needs the package obstore", "Install it: pip install 'wavedask[s3]'."
             ) from error
         try:
-            made: Any = from_url(self.text, **{"retry_config": RETRIES, **self.options})
+            options = {"retry_config": RETRIES, **self.options}
+            return Objects(self.text, options, read_only=read_only)
         except BaseError as error:
             raise StoreError(
                 f"{self.text} cannot be opened: {_first_line(error)}",
                 "Check the URL and its options.",
             ) from error
-        return Objects(made, read_only=read_only)
 
     def read(self, key: str) -> bytes | None:
         """Read an object below it; None if it is not there."""
+        if not self.remote:
+            try:
+                return (self.path / key).read_bytes()
+            except NOT_THERE:
+                return None
         found = sync(self.open(read_only=True).get(key, default_buffer_prototype()))
         return None if found is None else bytes(found.to_bytes())
 
@@ -138,9 +144,9 @@ class Place:
         import obstore
         from obstore.exceptions import NotFoundError, PreconditionError
 
-        store = self.open().objects
+        client = self.open().client
         try:
-            found = obstore.get(store, key)
+            found = obstore.get(client, key)
             if bytes(found.bytes()) != seen:
                 return False
             version: Any = {
@@ -148,7 +154,7 @@ class Place:
                 for name in ("e_tag", "version")
                 if (value := found.meta.get(name)) is not None
             }
-            obstore.put(store, key, content, mode=version)
+            obstore.put(client, key, content, mode=version)
         except (NotFoundError, FileNotFoundError):
             return False
         except PreconditionError:
@@ -184,7 +190,7 @@ class Place:
         try:
             content = self.read(METADATA)
             found = None if content is None else json.loads(content)
-        except (FileNotFoundError, NotADirectoryError, ValueError):
+        except ValueError:
             return None
         is_group = isinstance(found, dict) and found.get("node_type") == "group"
         return found if is_group else None

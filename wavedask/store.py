@@ -185,7 +185,7 @@ def write_store(
         SHARED: as_json(shared or {}, where=SHARED),
     }
     run = _run(provenance, as_json(record or {}, where="record"))
-    with os_errors(f"store {place} cannot be written"), writing(place) as check:
+    with os_errors(f"store {place} cannot be written"), writing(place) as right:
         if place.occupied() and not (place.remote and is_draft(place)):
             if repair and attributes_of(place) is not None:
                 forget_lost(place)
@@ -194,13 +194,13 @@ def write_store(
             found = Match(np.arange(dataset.sizes[FRAME]), dataset.sizes[FRAME])
             _begun(place, dataset, lazy, provenance, run, grow)
         group = place.group()
-        ledger = Ledger(array(group, COMPLETE.name), place, check)
+        ledger = Ledger(array(group, COMPLETE.name), right)
         missing = int((~ledger.complete[found.positions]).sum())
         # Without anything to compute, frames were written as they were found.
         written = missing if lazy else found.gained
         if missing:
             arrays = {name: array(group, name) for name in lazy}
-            write_missing(place, lazy, arrays, ledger, found.positions, progress)
+            write_missing(right, lazy, arrays, ledger, found.positions, progress)
     frames = ledger.complete.size
     # What an earlier scan has left behind is not this run's to count as done.
     _tell_of_others(place, ledger)

@@ -4,7 +4,7 @@ import platform
 import sys
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import product
 from types import TracebackType
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from wavedask.conventions import FRAME
 from wavedask.errors import StoreError, WavedaskError
+from wavedask.lock import Right
 from wavedask.picking import pick_frames
 from wavedask.places import METADATA, Place
 from wavedask.progress import run_each
@@ -31,7 +32,7 @@ UNFINISHED: Final = "*.partial"
 
 
 def write_missing(
-    place: Place,
+    right: Right,
     lazy: Mapping[str, xr.Variable],
     arrays: Mapping[str, zarr.Array[Any]],
     ledger: "Ledger",
@@ -42,8 +43,8 @@ def write_missing(
 
     Parameters
     ----------
-    place : Place
-        The store.
+    right : Right
+        The right to write the store. Each task looks whether it still stands.
     lazy : mapping of str to xarray.Variable
         Variables to compute, each with the dimension ``frame``.
     arrays : mapping of str to zarr.Array
@@ -55,6 +56,7 @@ def write_missing(
     progress : bool, optional
         Whether to show a progress bar; by default only on a terminal.
     """
+    place = right.place
     wanted = np.flatnonzero(~ledger.complete[positions])
     wanted = wanted[np.argsort(positions[wanted], kind="stable")]
     rows = positions[wanted]
@@ -67,7 +69,7 @@ def write_missing(
             _remove_unfinished(place, ledger.array, 0, rows)
             for name, array in arrays.items():
                 _remove_unfinished(place, array, _frame_axis(lazy[name]), rows)
-    tasks, block_of = _write_tasks(place, _picked(lazy, wanted), arrays, blocks)
+    tasks, block_of = _write_tasks(right, _picked(lazy, wanted), arrays, blocks)
     outstanding = np.bincount(block_of)
 
     def landed(index: int, _: Any) -> None:
@@ -121,7 +123,7 @@ def _picked(lazy: Mapping[str, xr.Variable], frames: NDArray[np.intp]) -> dict[s
 
 
 def _write_tasks(
-    place: Place,
+    right: Right,
     lazy: Mapping[str, xr.Variable],
     arrays: Mapping[str, zarr.Array[Any]],
     frames: Sequence[NDArray[np.intp]],
@@ -142,7 +144,7 @@ def _write_tasks(
             *blocks,
             _rows(frames, axis=axis, ndim=len(chunks), name=f"rows-{number}-{run}"),
             targets=[arrays[name] for name in names],
-            place=place,
+            right=right,
             axis=axis,
             name=f"write-{number}-{run}",
             dtype=bool,
@@ -190,7 +192,7 @@ def _alike(
 def _write_blocks(
     *blocks: NDArray[Any],
     targets: list[zarr.Array[Any]],
-    place: Place,
+    right: Right,
     axis: int,
     block_id: tuple[int, ...],
 ) -> NDArray[np.bool_]:
@@ -200,6 +202,15 @@ def _write_blocks(
     """
     *values, rows = blocks
     frames = rows.ravel()
+    place = right.place
+    # Without this, a worker that does not see the store would make a folder of its own.
+    if not place.remote and not (place.path / METADATA).is_file():
+        raise StoreError(
+            f"a worker on {platform.node()} does not find the store {place}",
+            "Put the store on a file system that all workers see under the same path.",
+        )
+    with os_errors(f"the lock of {place} cannot be read"):
+        right.check()
     for block, target in zip(values, targets, strict=True):
         where: list[Any] = [
             slice(index * size, min(length, (index + 1) * size))
@@ -213,12 +224,6 @@ def _write_blocks(
             raise StoreError(
                 f"block {block_id} of {target.path!r} has shape {block.shape}, not {expected}",
                 "The function that computes it returns other chunks than it declares.",
-            )
-        # Without this, a worker that does not see the store would make a folder of its own.
-        if not place.remote and not (place.path / target.path / METADATA).is_file():
-            raise StoreError(
-                f"a worker on {platform.node()} does not find the store {place}",
-                "Put the store on a file system that all workers see under the same path.",
             )
         with os_errors(f"block {block_id} of {target.path!r} cannot be written to {place}"):
             if where[axis].stop - where[axis].start == frames.size:
@@ -236,10 +241,9 @@ class Ledger:
     number of frames, and none waits for the next frame to end.
     """
 
-    def __init__(self, array: zarr.Array[Any], place: Place, check: Callable[[], None]) -> None:
+    def __init__(self, array: zarr.Array[Any], right: Right) -> None:
         self.array = array
-        self._place = place
-        self._check = check
+        self._right = right
         self.complete: NDArray[np.bool_] = np.asarray(array[:], dtype=bool)
         self._changed = False
         self._failure: WavedaskError | None = None
@@ -283,8 +287,8 @@ class Ledger:
                 return
             marks = self.complete.copy()
             self._changed = False
-        self._check()
-        with os_errors(f"the ledger of store {self._place} cannot be written"):
+        with os_errors(f"the ledger of store {self._right.place} cannot be written"):
+            self._right.check()
             # Zarr writes a chunk beside the old one and renames it: there is always a whole one.
             self.array[:] = marks
 
