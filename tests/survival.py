@@ -72,10 +72,12 @@ class Processes:
         where: str = "threads",
         seconds: float = BLOCK_SECONDS,
         patience: float = 300,
+        **of_result: Any,
     ) -> int:
         """Begin a run; the number of its process."""
         self._error.unlink(missing_ok=True)
-        given = {"frames": frames, "where": where, "seconds": seconds, "patience": patience}
+        given = {"where": where, "patience": patience, "frames": frames, "seconds": seconds}
+        given |= of_result
         return self.begin("run", path=str(path), error_file=str(self._error), **given)
 
     def said(self) -> str:

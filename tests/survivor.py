@@ -43,17 +43,25 @@ def frame(number: int) -> np.ndarray[Any, Any]:
     return found
 
 
-def block(seconds: float, block_id: tuple[int, ...]) -> np.ndarray[Any, Any]:
-    """A frame, after as long as a frame takes."""
+def block(
+    numbers: np.ndarray[Any, Any], *, seconds: float, last: int, gate: str
+) -> np.ndarray[Any, Any]:
+    """Some frames, after as long as they take; the last one when the gate is open."""
     time.sleep(seconds)
-    return frame(block_id[0])[None]
+    if gate and last in numbers:
+        Path(f"{gate}.reached").touch()
+        while not Path(gate).exists():
+            time.sleep(0.01)
+    return np.stack([frame(number) for number in numbers.ravel().tolist()])
 
 
-def result(frames: int, seconds: float) -> xr.Dataset:
-    """Two maps that are computed together."""
+def result(frames: int, seconds: float, together: int = 1, gate: str = "") -> xr.Dataset:
+    """Two maps that are computed together, of so many frames in a block."""
+    numbers = da.arange(frames, chunks=together)[:, None, None]
     maps = da.map_blocks(
-        partial(block, seconds),
-        chunks=((1,) * frames, (SIDE,), (SIDE,)),
+        partial(block, seconds=seconds, last=frames - 1, gate=gate),
+        numbers,
+        chunks=(numbers.chunks[0], (SIDE,), (SIDE,)),
         dtype="f4",
         meta=np.empty((0, 0, 0), "f4"),
     )
@@ -67,15 +75,13 @@ def result(frames: int, seconds: float) -> xr.Dataset:
     )
 
 
-def write(
-    path: str, frames: int, where: str, seconds: float, patience: float, error_file: str
-) -> int:
+def write(path: str, where: str, patience: float, error_file: str, **of_result: Any) -> int:
     """Write or continue a store; return what a command would."""
     # How long nothing happens before it is looked into, so that a test need not wait as long.
     outage.CHECK_SECONDS = outage.PATIENCE_SECONDS = patience  # type: ignore[misc]
     try:
         with connect(where, workers=2 if where == "threads" else None, timeout=5):
-            write_store(path, result(frames, seconds), settings={}, grow=["sample"], progress=False)
+            write_store(path, result(**of_result), settings={}, grow=["sample"], progress=False)
     except WavedaskError as error:
         return _end(error_file, str(error), TOLD)
     except BaseException:

@@ -6,8 +6,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from distributed import Client
 from survival import (
     AT_MOST,
     FRAMES,
@@ -103,6 +105,39 @@ def test_the_driver(processes: Processes, tmp_path: Path) -> None:
 
             assert runs.disturb(kill) in (-signal.SIGKILL, 0)
             runs.go_on((runs.cluster.address,))
+
+
+def test_a_worker_that_outlives_its_driver(processes: Processes, tmp_path: Path) -> None:
+    path, gate = tmp_path / "r.zarr", tmp_path / "gate"
+    cluster = Cluster(processes)
+    cluster.start()
+    try:
+        # The last of its blocks has two frames, where the store will have four.
+        given: Any = {"frames": FRAMES - 10, "together": 4, "gate": str(gate)}
+        run = processes.run(path, where=cluster.address, **given)
+        until(Path(f"{gate}.reached").exists)
+        processes.kill(run)
+        assert processes.end(processes.run(path, together=4)) == 0, processes.said()
+        with Client(cluster.address, set_as_default=False) as client:
+
+            def busy() -> bool:
+                running = client.run(lambda dask_worker: len(dask_worker.state.all_running_tasks))
+                return any(running.values())
+
+            assert busy()
+            gate.touch()
+            until(lambda: not busy())
+        assert complete_frames(path) == FRAMES
+    finally:
+        cluster.kill()
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Wait for something."""
+    deadline = time.monotonic() + AT_MOST
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize(("nanny", "count"), [(False, 5), (True, 2)])
