@@ -158,6 +158,8 @@ def test_parts_and_folders_of_objects(endpoint: str, url: str) -> None:
     assert not sync(store.is_empty(""))
     read_only = store.with_read_only(read_only=True)
     assert read_only != store
+    assert read_only.client is store.client
+    assert Place(place.text + "/a", place.options).open().client is not store.client
     assert pickle.loads(pickle.dumps(read_only)) == read_only
     with pytest.raises(ValueError, match="read-only"):
         sync(read_only.delete("ab"))

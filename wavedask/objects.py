@@ -2,10 +2,10 @@
 
 import asyncio
 import os
-import pickle
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
 
@@ -62,7 +62,7 @@ class Objects(Store):
         super().__init__(read_only=read_only)
         self._given = (url, dict(options))
         environment = {k: v for k, v in os.environ.items() if k.startswith(ENVIRONMENT)}
-        self.client = _client(pickle.dumps((*self._given, environment)))
+        self.client = _client(_Access(*self._given, environment))
 
     def with_read_only(self, read_only: bool = False) -> "Objects":
         """Return the same, writable or not."""
@@ -161,14 +161,19 @@ def _objects(url: str, options: Mapping[str, Any], read_only: bool) -> Objects:
     return Objects(url, options, read_only=read_only)
 
 
-@lru_cache(maxsize=64)
-def _client(pickled: bytes) -> Any:
-    """Client for a URL, its options, and what the environment says; one for all tasks.
+@dataclass(frozen=True)
+class _Access:
+    """All that decides how a client speaks to a server."""
 
-    It keeps its connections: a task of a cluster need not begin with new ones.
-    """
-    url, options, _ = pickle.loads(pickled)
-    return from_url(url, **options)
+    url: str
+    options: Mapping[str, Any] = field(hash=False, repr=False)
+    environment: Mapping[str, str] = field(hash=False, repr=False)
+
+
+@lru_cache(maxsize=64)
+def _client(access: _Access) -> Any:
+    """Client that keeps its connections: one for all tasks of a process."""
+    return from_url(access.url, **access.options)
 
 
 def _folder(prefix: str) -> str:
