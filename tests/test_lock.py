@@ -54,7 +54,7 @@ def held_by_another(place: Place, kind: str) -> subprocess.Popen[str]:
 
 
 def test_a_second_writer_is_told_who_writes_until_that_one_is_dead(
-    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     place = Place(str(tmp_path / "r.zarr"))
     with held_by_another(place, kind) as process:
@@ -65,6 +65,7 @@ def test_a_second_writer_is_told_who_writes_until_that_one_is_dead(
             pass
         process.send_signal(signal.SIGKILL)
         process.wait()
+        caplog.clear()
         waits: list[float] = []
         clock = SimpleNamespace(sleep=waits.append, strftime=time.strftime)
         monkeypatch.setattr(lock, "time", clock)
@@ -73,6 +74,9 @@ def test_a_second_writer_is_told_who_writes_until_that_one_is_dead(
         # A dead process loses the lock of the system at once; a lease has to be waited for.
         beats = lock.LEASE_BEATS + 1 if kind == "lease" else 0
         assert sum(waits) <= beats * lock.BEAT_SECONDS
+        # Who has to wait is told why.
+        waiting = f"another run (process {process.pid} on"
+        assert [waiting in message for message in caplog.messages] == [True] * (kind == "lease")
     # What a dead writer left is gone with the next one that ends well.
     assert not list(tmp_path.iterdir())
 

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import logging
 import os
 import platform
 import threading
@@ -28,6 +29,8 @@ LEASE_BEATS: Final = 6
 """Signs of life that must be missed in a row before a lease counts as left behind."""
 NO_LOCKS: Final = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF}
 """What a file system without locks says."""
+
+_logger = logging.getLogger("wavedask")
 
 
 @dataclass(frozen=True)
@@ -186,12 +189,16 @@ def _own(token: str, beat: int = 0) -> bytes:
 
 
 def _refused(place: Place, holder: bytes) -> StoreError:
-    who = _parsed(holder)
-    by = f" (process {who['pid']} on {who['host']})" if {"pid", "host"} <= set(who) else ""
     return StoreError(
-        f"store {place} is being written by another run{by}",
+        f"store {place} is being written by another run{_named(holder)}",
         "Wait for it to end, or stop it; a run that was killed is not waited for.",
     )
+
+
+def _named(holder: bytes) -> str:
+    """Which process holds a lock, in brackets; nothing if it does not say."""
+    who = _parsed(holder)
+    return f" (process {who['pid']} on {who['host']})" if {"pid", "host"} <= set(who) else ""
 
 
 def _parsed(content: bytes | None) -> dict[str, Any]:
@@ -240,6 +247,12 @@ class _Lease:
 
     def _watch(self, seen: bytes) -> None:
         """Wait for a sign of life of the writer; return if there is none, or if it has gone."""
+        _logger.warning(
+            "%s: another run%s has begun to write it; waiting %.0f s for a sign that it still does",
+            self._place,
+            _named(seen),
+            LEASE_BEATS * BEAT_SECONDS,
+        )
         for _ in range(LEASE_BEATS):
             time.sleep(BEAT_SECONDS)
             now = self._folder.read(self._key)
