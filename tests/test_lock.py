@@ -112,6 +112,8 @@ def test_who_was_taken_over_stops(kind: str, tmp_path: Path) -> None:
     with writing(place) as right:
         of_a_worker = pickle.loads(pickle.dumps(right))
         of_a_worker.check()
+        # Between two signs of life: one that is under way when another takes it over is the last.
+        after_a_beat(place, kind)
         place.parent.write(".r.zarr.lock", b'{"token": "another"}')
         for one in (right, of_a_worker):
             with pytest.raises(StoreError, match="taken over"):
@@ -124,6 +126,15 @@ def test_who_was_taken_over_stops(kind: str, tmp_path: Path) -> None:
     assert (tmp_path / ".r.zarr.lock").exists() == (kind == "lease")
     with pytest.raises(StoreError, match=r"its lock .*\.r\.zarr\.lock is gone|taken over"):
         of_a_worker.check()
+
+
+def after_a_beat(place: Place, kind: str) -> None:
+    """Return when a lease has just been renewed."""
+    before = place.parent.read(".r.zarr.lock")
+    deadline = time.monotonic() + 30
+    while kind == "lease" and place.parent.read(".r.zarr.lock") == before:
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
 
 
 def test_a_server_that_does_not_answer_for_a_while_is_asked_again(

@@ -1,5 +1,6 @@
 """A store in an object store is the store that it is in a folder."""
 
+import errno
 import json
 import pickle
 import subprocess
@@ -358,6 +359,27 @@ def test_any_other_url_goes_through_fsspec(monkeypatch: pytest.MonkeyPatch) -> N
     np.testing.assert_array_equal(open_store("memory://a/r.zarr").wavefront, scan(3).wavefront)
     with pytest.raises(StoreError, match="nothing-such://"):
         open_store("nothing-such://a/r.zarr")
+
+
+def test_a_file_that_was_replaced_on_nfs_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Place(str(tmp_path))
+    place.write("lock", b"new")
+    read = Path.read_bytes
+    left = [errno.ESTALE]
+
+    def stale(self: Path) -> bytes:
+        if left:
+            raise OSError(left.pop(), "as a server of NFS says", str(self))
+        return read(self)
+
+    monkeypatch.setattr(Path, "read_bytes", stale)
+    assert place.read("lock") == b"new"
+    for lasting in ([errno.ESTALE] * 2, [errno.EIO]):
+        left += lasting
+        with pytest.raises(OSError, match="server of NFS"):
+            place.read("lock")
 
 
 def test_options_belong_to_urls(tmp_path: Path) -> None:

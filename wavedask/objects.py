@@ -58,7 +58,7 @@ class Objects(Store):
     array([1., 2.])
     """
 
-    def __init__(self, url: str, options: Mapping[str, Any], *, read_only: bool = False) -> None:
+    def __init__(self, url: str, options: Mapping[str, Any], read_only: bool = False) -> None:
         super().__init__(read_only=read_only)
         self._given = (url, dict(options))
         environment = {k: v for k, v in os.environ.items() if k.startswith(ENVIRONMENT)}
@@ -66,10 +66,10 @@ class Objects(Store):
 
     def with_read_only(self, read_only: bool = False) -> "Objects":
         """Return the same, writable or not."""
-        return _objects(*self._given, read_only)
+        return Objects(*self._given, read_only)
 
     def __reduce__(self) -> Any:
-        return _objects, (*self._given, self.read_only)
+        return Objects, (*self._given, self.read_only)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Objects) and self.__reduce__() == other.__reduce__()
@@ -155,10 +155,6 @@ async def _waited(call: Callable[..., Any], *args: Any, **given: Any) -> Any:
     """Call what waits for the server, in a thread."""
     loop = asyncio.get_running_loop()
     return await loop.run_in_executor(_threads, lambda: call(*args, **given))
-
-
-def _objects(url: str, options: Mapping[str, Any], read_only: bool) -> Objects:
-    return Objects(url, options, read_only=read_only)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Where a store is: a folder that all workers see, or the URL of an object store."""
 
+import errno
 import json
 import re
 import shutil
@@ -112,10 +113,7 @@ class Place:
     def read(self, key: str) -> bytes | None:
         """Read an object below it; None if it is not there."""
         if not self.remote:
-            try:
-                return (self.path / key).read_bytes()
-            except NOT_THERE:
-                return None
+            return _content(self.path / key)
         found = sync(self.open(read_only=True).get(key, default_buffer_prototype()))
         return None if found is None else bytes(found.to_bytes())
 
@@ -299,6 +297,20 @@ def local_path(path: str | Path) -> Path:
             "Give a file or a folder; a result store may be a URL, as text and not as Path.",
         )
     return expanded(path).absolute()
+
+
+def _content(file: Path) -> bytes | None:
+    """Read a file that others may replace meanwhile; None if it is not there."""
+    try:
+        try:
+            return file.read_bytes()
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+            # On NFS another machine has replaced it between our opening and our reading it.
+            return file.read_bytes()
+    except NOT_THERE:
+        return None
 
 
 def _first_line(error: Exception) -> str:
