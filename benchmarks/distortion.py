@@ -20,8 +20,8 @@ import xarray as xr
 from figures import add_write_option, show
 
 import wavedask as wd
-from wavedask.distortion import METHODS, Method
-from wavedask.kernels.motor_axes import motor_axes
+from wavedask.detector import METHODS, Method
+from wavedask.kernels.mesh import motor_axes
 from wavedask.simulate import Distortion, Feature, MeshScan, mesh_scan
 
 CENTRAL: Final = 0.9

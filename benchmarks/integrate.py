@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from figures import add_write_option, show
 
-from wavedask.integrate import Method, integrate
+from wavedask.wavefront import Method, integrate
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -19,8 +19,8 @@ import numpy.typing as npt
 from numba import njit
 
 import wavedask as wd
-from wavedask.kernels import refine
-from wavedask.memory import keep_freed_memory
+from wavedask.compute import keep_freed_memory
+from wavedask.kernels.dense import refine
 from wavedask.simulate import displaced_pair
 
 FloatArray = npt.NDArray[np.float32]

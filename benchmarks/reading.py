@@ -27,7 +27,7 @@ from distributed import Client
 from figures import add_write_option, show
 
 import wavedask as wd
-from wavedask.cluster import connect, local_client
+from wavedask.compute import connect, local_client
 from wavedask.io import open_scan
 from wavedask.simulate.writers import Exposure, FrameWriter
 

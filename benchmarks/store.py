@@ -28,10 +28,9 @@ from reading import last_pixels
 from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 
 import wavedask as wd
-from wavedask.cluster import connect
-from wavedask.layout import COMPRESSOR, FORMAT, FORMAT_VERSION, create
-from wavedask.places import place_of
+from wavedask.compute import connect
 from wavedask.simulate import displaced_pair
+from wavedask.store import COMPRESSOR, FORMAT, FORMAT_VERSION, create, place_of
 
 PARTS: Final = ("layout", "overhead", "query", "memory")
 MIB: Final = 2**20

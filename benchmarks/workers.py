@@ -20,10 +20,9 @@ from distributed import Client
 from figures import add_write_option, show
 
 import wavedask as wd
-from wavedask.cluster import cores, local_client
-from wavedask.crossspot import ENGINES, Engine
-from wavedask.memory import M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
+from wavedask.compute import M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, cores, local_client
 from wavedask.simulate import Lens, write_campaign
+from wavedask.tracking import ENGINES, Engine
 
 
 class Row(NamedTuple):

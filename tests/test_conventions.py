@@ -25,8 +25,9 @@ PACKAGE = Path(wd.__file__).parent
 
 EXCEPTIONS = {
     ("__init__.py", "wavefront"),  # the function
-    ("integrate.py", "slope_y"),  # the argument, in messages
-    ("integrate.py", "slope_x"),
+    ("wavefront/__init__.py", "wavefront"),
+    ("wavefront/integration.py", "slope_y"),  # the argument, in messages
+    ("wavefront/integration.py", "slope_x"),
     ("io/hdf5/bliss.py", "image"),  # the name under which a BLISS file keeps the frames of a camera
     ("io/euxfel.py", "image"),  # the argument of open_scan, in messages
     ("optics/lens.py", "y"),  # arguments of a function that xarray calls

@@ -15,8 +15,8 @@ from pydantic import BaseModel
 import wavedask as wd
 from wavedask import errors
 from wavedask.cli import main
-from wavedask.demo import demo_campaign
-from wavedask.experiment import Experiment, load_experiment
+from wavedask.cli.demo import demo_campaign
+from wavedask.experiment.model import Experiment, load_experiment
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"

@@ -4,22 +4,21 @@ from importlib.metadata import version
 
 from wavedask import errors, optics, simulate
 from wavedask.accessor import Wave
-from wavedask.budget import Budget, budget
-from wavedask.combine import combine
-from wavedask.correct import blind_pixels, correct
-from wavedask.crossspot import cross_spot
-from wavedask.distortion import detector_distortion
-from wavedask.export import to_csv, to_tiff
-from wavedask.integrate import integrate
+from wavedask.detector import blind_pixels, correct, detector_distortion
+from wavedask.export import to_csv, to_nexus, to_tiff
+from wavedask.frames import grid, nearest, select, where_motors
 from wavedask.io import input_files, mesh, open_scan, refresh
-from wavedask.nexus import to_nexus
-from wavedask.queries import nearest, select, where_motors
-from wavedask.registration import Registration, register
-from wavedask.regrid import grid
 from wavedask.store import StoreReport, open_store, write_store
-from wavedask.track import track
-from wavedask.wavefront import wavefront
-from wavedask.xss import self_reference, track_scan
+from wavedask.tracking import (
+    Registration,
+    combine,
+    cross_spot,
+    register,
+    self_reference,
+    track,
+    track_scan,
+)
+from wavedask.wavefront import Budget, budget, integrate, wavefront
 
 __version__ = version("wavedask")
 

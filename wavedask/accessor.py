@@ -6,19 +6,13 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import xarray as xr
 
-from wavedask.budget import budget
-from wavedask.combine import combine
-from wavedask.correct import blind_pixels, correct
-from wavedask.distortion import detector_distortion
-from wavedask.export import to_csv, to_tiff
+from wavedask.detector import blind_pixels, correct, detector_distortion
+from wavedask.export import to_csv, to_nexus, to_tiff
+from wavedask.frames import grid, nearest, select, where_motors
 from wavedask.io import refresh
-from wavedask.nexus import to_nexus
-from wavedask.optics.lens import fit_lens
-from wavedask.queries import nearest, select, where_motors
-from wavedask.regrid import grid
-from wavedask.track import track
-from wavedask.wavefront import wavefront
-from wavedask.xss import self_reference, track_scan
+from wavedask.optics import fit_lens
+from wavedask.tracking import combine, self_reference, track, track_scan
+from wavedask.wavefront import budget, wavefront
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -1,9 +1,13 @@
-"""Paths as users write them, with ``~`` for a home folder."""
+"""Paths as users write them, with ``~`` for a home folder, and the errors that mean "not there"."""
 
 import os
 from pathlib import Path
+from typing import Final
 
 from wavedask.errors import InputError
+
+NOT_THERE: Final = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
+"""Errors of reading a file or object that does not exist."""
 
 
 def expanded(path: str | os.PathLike[str]) -> Path:

@@ -9,9 +9,7 @@ from wavedask.cli.common import cluster_options, print_rows
 from wavedask.conventions import FRAME, REFERENCE_FILE
 
 if TYPE_CHECKING:
-    from wavedask.experiment import Experiment
-    from wavedask.pipeline import RunReport
-    from wavedask.stages import Stages
+    from wavedask.experiment import Experiment, RunReport, Stages
 
 
 @click.command()
@@ -43,8 +41,8 @@ def demo(output: Path, side: int, positions: int, address: str | None, workers: 
     Writes raw EDF frames of a beryllium lens as a beamline would, an experiment file, the result
     store and a picture. A second run into the same folder resumes; it overwrites nothing.
     """
-    from wavedask.cluster import connect
-    from wavedask.demo import EXPERIMENT, run_demo
+    from wavedask.cli.demo import EXPERIMENT, run_demo
+    from wavedask.compute import connect
 
     with connect(address, workers=workers):
         report = run_demo(output, side=side, positions=positions)
@@ -117,14 +115,17 @@ def run(
     sample frames are appended. 'wavedask run --from results.zarr --output again.zarr' makes a
     result again from the settings that it remembers.
     """  # noqa: D301 (as above)
-    from wavedask.cluster import connect
-    from wavedask.experiment import load_experiment
-    from wavedask.pipeline import run as run_experiment
-    from wavedask.places import place_of
-    from wavedask.reproduce import check_inputs, experiments_of
-    from wavedask.sections import Cluster
-    from wavedask.stages import stages
-    from wavedask.summary import describe_plan
+    from wavedask.cli.summary import describe_plan
+    from wavedask.compute import connect
+    from wavedask.experiment import (
+        Cluster,
+        check_inputs,
+        experiments_of,
+        load_experiment,
+        stages_of,
+    )
+    from wavedask.experiment import run as run_experiment
+    from wavedask.store import place_of
 
     if (experiment is None) == (store is None) or (store is None) != (output is None):
         raise click.UsageError("give an EXPERIMENT file, or both --from STORE and --output STORE")
@@ -143,10 +144,10 @@ def run(
 
     if experiment is not None:
         asked = load_experiment(experiment)
-        run_one(str(experiment), asked, stages(asked))
+        run_one(str(experiment), asked, stages_of(asked))
         return
     for again in experiments_of(str(store), output=place_of(str(output)).text):
-        prepared = stages(again)
+        prepared = stages_of(again)
         check_inputs(str(store), prepared.inputs)
         run_one(f"from {store}", again, prepared)
 
@@ -168,7 +169,7 @@ def _print_run(title: str, asked: "Experiment", prepared: "Stages", report: "Run
     )
     if asked.wavefront.mode == "absolute":
         from wavedask import open_store
-        from wavedask.budget import NEEDED, budget
+        from wavedask.wavefront import NEEDED, budget
 
         if not {*NEEDED} <= {*prepared.result.data_vars}:
             return
@@ -222,9 +223,9 @@ def track(
     """
     from wavedask import correct, input_files, open_scan, write_store
     from wavedask import track as track_frames
-    from wavedask.cluster import connect
-    from wavedask.sections import Track
-    from wavedask.sources import sources_of
+    from wavedask.compute import connect
+    from wavedask.experiment import Track
+    from wavedask.frames import sources_of
 
     given = {"sample": sample, "reference": reference, "dark": dark, "flat": flat}
     sources = {role: str(Path(path).absolute()) for role, path in given.items() if path is not None}
@@ -310,8 +311,8 @@ def distortion(
     SCAN is a file (bliss.h5::1.1 for a scan of it), a folder or a quoted glob. The result goes to
     'wavedask.correct' as distortion.
     """
-    from wavedask.calibration import calibrate, describe_calibration
-    from wavedask.cluster import connect
+    from wavedask.compute import connect
+    from wavedask.experiment import calibrate, describe_calibration
 
     with connect(address, workers=workers):
         report = calibrate(scan, output, **settings)

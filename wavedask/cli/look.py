@@ -8,7 +8,7 @@ import click
 from wavedask.cli.common import FAILED, print_rows
 
 if TYPE_CHECKING:
-    from wavedask.io.motors import Motors
+    from wavedask.io import Motors
 
 
 @click.command()
@@ -49,15 +49,21 @@ def info(
     """
     given = _motors(motors, places)
     scan = scans[0] if len(scans) == 1 else scans or None
-    from wavedask.places import URL
-    from wavedask.summary import describe_scan, describe_scans, describe_store, hdf5_file, is_store
+    from wavedask.cli.summary import (
+        describe_scan,
+        describe_scans,
+        describe_store,
+        hdf5_file,
+        is_store,
+    )
+    from wavedask.store import URL
 
     # Raw frames are files: what is not there, or may not be seen, is a store as well.
     if len(paths) == 1 and (URL.match(paths[0]) or is_store(paths[0])):
         print_rows(paths[0], describe_store(paths[0]))
         return
     if len(paths) == 1 and scan is None and image is None and hdf5_file(paths[0]):
-        from wavedask.io.hdf5 import list_scans
+        from wavedask.io import list_scans
 
         listed = list_scans(Path(paths[0]))
         print_rows(f"scans of {paths[0]}", describe_scans(listed))
@@ -98,8 +104,8 @@ def history(context: click.Context, store: str, verify: bool) -> None:
 
     With --verify, exit code 1 says that something has changed or is missing.
     """
-    from wavedask.integrity import verify as verify_store
-    from wavedask.summary import describe_history, describe_soundness
+    from wavedask.cli.summary import describe_history, describe_soundness
+    from wavedask.store import verify as verify_store
 
     rows = describe_history(store)
     found = verify_store(store) if verify else None

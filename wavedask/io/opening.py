@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 import xarray as xr
 
+from wavedask.compute import progress_bar
 from wavedask.conventions import (
     DIMENSIONLESS,
     FRAME,
@@ -37,7 +38,6 @@ from wavedask.io.joining import JoinedStack
 from wavedask.io.motors import Motors, given_columns
 from wavedask.io.tiff import read_tiff
 from wavedask.paths import expanded
-from wavedask.progress import progress_bar
 
 READERS = {Format.EDF: read_edf, Format.TIFF: read_tiff}
 """Readers of formats whose frames may be spread over many files."""

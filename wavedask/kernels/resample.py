@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from wavedask.errors import InputError
-from wavedask.kernels.dense import centred
+from wavedask.kernels.gaps import centred
 from wavedask.kernels.jit import JIT
 from wavedask.kernels.spline import Floats, Order, SplineFilters, coefficients, displaced_row
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from wavedask.kernels.fields import NO_MATCH, Fields
 from wavedask.kernels.grids import anchored, interpolate
-from wavedask.kernels.matching import MaskedImage, Matches, match_points, without_outliers
+from wavedask.kernels.start import MaskedImage, Matches, match_points, without_outliers
 from wavedask.kernels.tile import Tile
 from wavedask.kernels.uncertainty import displacement_uncertainty
 

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from wavedask.conventions import IMAGE, MOTOR, POSITION_X, POSITION_Y, X, Y, labelled
 from wavedask.errors import InputError
-from wavedask.io.columns import Column, coordinates
+from wavedask.io import Column, coordinates
 from wavedask.simulate.detector import Detector
 from wavedask.simulate.elements import Membrane, Source, above_zero
 from wavedask.simulate.optics import Optic

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from wavedask.conventions import FRAME, IMAGE, LONG_NAME, METRE, MOTOR, ROLE, UNITS, labelled
 from wavedask.errors import InputError
-from wavedask.kernels.gauge import without_affine
+from wavedask.kernels.mesh import without_affine
 from wavedask.simulate.speckle import speckle_field
 
 Floats = NDArray[np.float64]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import interpolate
 
 from wavedask.errors import InputError
-from wavedask.optics.modes import ModalSurface
+from wavedask.optics import ModalSurface
 from wavedask.simulate.elements import Pair, above_zero
 
 Floats = NDArray[np.float64]

@@ -5,11 +5,11 @@ from collections.abc import Collection, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 
+from wavedask.compute import progress_bar
 from wavedask.errors import FrameMismatchError, InputError, WavedaskError
 from wavedask.io.columns import Column
 from wavedask.io.hdf5.reader import UNFINISHED, Hdf5Scan, read_hdf5
 from wavedask.io.joining import Part, joined_columns
-from wavedask.progress import progress_bar
 
 
 def read_files(

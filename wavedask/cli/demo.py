@@ -1,0 +1,282 @@
+"""The demonstration: a campaign on disk with known truth, and the pipeline on its files."""
+
+import json
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import xarray as xr
+import yaml
+
+from wavedask.conventions import (
+    FIGURE_ERROR,
+    FRAME,
+    METRE,
+    RADIUS,
+    RESIDUAL,
+    SLOPE_X,
+    SLOPE_Y,
+    WAVEFRONT,
+    Quantity,
+    X,
+    Y,
+    labelled,
+)
+from wavedask.errors import FileError
+from wavedask.experiment import (
+    Experiment,
+    Frames,
+    RunReport,
+    Stages,
+    Track,
+    Wavefront,
+    load_experiment,
+    run,
+    stages_of,
+)
+from wavedask.optics import fit_lens, refractive_decrement
+from wavedask.plot import plot_maps
+from wavedask.simulate import Campaign, Lens, write_campaign
+from wavedask.store import differences, open_store
+
+ENERGY: Final = 17.0
+DISTANCE: Final = 1.0
+PIXEL_SIZE: Final = 0.65e-6
+RADIUS_TRUE: Final = 50e-6
+MATERIAL: Final = "Be"
+SHIFT: Final = 20e-6
+"""Distance between neighbouring positions of the lens, m."""
+FIGURE: Final = ((0, 0, 0, 1.5e-6), (0, 1.0e-6, 0, 0), (0, 0, 0, 0), (-2.0e-6, 0, 0, 0))
+"""Thickness error of the lens, m: products of Legendre polynomials over the frame."""
+
+MOTOR_UNITS: Final = {"energy": "keV", "lens_x": "mm", "lens_y": "mm", "detz": "mm"}
+"""EDF headers name no units."""
+
+RAW: Final = "raw"
+RECIPE: Final = "simulated.json"
+EXPERIMENT: Final = "experiment.yaml"
+STORE: Final = "results.zarr"
+PICTURE: Final = "demo.png"
+
+ERROR: Final = Quantity(RESIDUAL.name, METRE, "wavefront, measured - true")
+
+
+@dataclass(frozen=True, slots=True)
+class DemoReport:
+    """What the demonstration found, to be compared with what it simulated.
+
+    Attributes
+    ----------
+    run : RunReport
+        What the pipeline did.
+    shape : (int, int)
+        Rows and columns of a frame.
+    points : int
+        Points matched per frame.
+    radius_true, radius_found : float
+        Apex radius of the lens in m: simulated, and fitted (mean over the frames).
+    radius_spread : float
+        Largest departure of a frame from the mean, m.
+    error_rms : float
+        Wavefront, measured minus true, rms over the valid pixels of all frames, m.
+    wavefront_range : float
+        Peak to valley of the true wavefront, m.
+    marked : float
+        Fraction of pixels marked as without a match.
+    picture : Path
+        The picture.
+    """
+
+    run: RunReport
+    shape: tuple[int, int]
+    points: int
+    radius_true: float
+    radius_found: float
+    radius_spread: float
+    error_rms: float
+    wavefront_range: float
+    marked: float
+    picture: Path
+
+
+def demo_campaign(folder: Path, *, side: int, positions: int, seed: int) -> Campaign:
+    """Simulate the raw files of the demonstration, or find them where they are.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the demonstration; new, empty, or of an earlier demonstration like this one.
+    side : int
+        Rows and columns of a frame.
+    positions : int
+        Positions of the lens, a sample frame each.
+    seed : int
+        Seed of the random numbers.
+
+    Returns
+    -------
+    Campaign
+
+    Raises
+    ------
+    FileError
+        The folder holds something else, or a demonstration with other numbers.
+    """
+    delta = refractive_decrement(MATERIAL, energy=ENERGY)
+    offsets = (np.arange(positions) - (positions - 1) / 2) * SHIFT
+    lens = Lens(
+        radius=RADIUS_TRUE,
+        delta=delta,
+        error=np.array(FIGURE),
+        half_aperture=side / 2 * PIXEL_SIZE,
+    )
+    numbers: dict[str, Any] = {
+        "centers": tuple((0.0, float(offset)) for offset in offsets),
+        "shape": (side, side),
+        "pixel_size": PIXEL_SIZE,
+        "distance": DISTANCE,
+        "energy": ENERGY,
+    }
+    recipe = json.dumps(
+        {**numbers, RADIUS.name: RADIUS_TRUE, "figure": FIGURE, "seed": seed}, indent=2
+    )
+    raw = folder / RAW
+    if folder.is_file():
+        raise FileError(f"{folder} is a file", "Choose a folder that is new or empty.")
+    # A hidden folder is the draft of a demonstration that was stopped while it simulated.
+    if not folder.is_dir() or all(entry.name.startswith(".") for entry in folder.iterdir()):
+        draft = folder / f".{RAW}-{uuid.uuid4().hex}"
+        write_campaign(draft, lens=lens, seed=seed, **numbers)
+        (draft / RECIPE).write_text(recipe)
+        draft.rename(raw)
+    elif not (raw / RECIPE).is_file():
+        raise FileError(
+            f"{folder} is not empty and holds no demonstration",
+            "It was left as it is: choose another folder.",
+        )
+    elif changed := differences(json.loads((raw / RECIPE).read_text()), json.loads(recipe)):
+        raise FileError(
+            f"{folder} holds a demonstration with other numbers: {'; '.join(changed)}",
+            "It was left as it is: choose another folder, or remove it.",
+        )
+    return Campaign.in_folder(raw, lens=lens, **numbers)
+
+
+def write_experiment(folder: Path) -> Path:
+    """Write the experiment file of the demonstration, unless it is there; return its path."""
+    file = folder / EXPERIMENT
+    if not file.exists():
+        experiment = Experiment(
+            sample=Frames(files=f"{RAW}/sample_*.edf", units=MOTOR_UNITS),
+            reference=Frames(files=f"{RAW}/reference_*.edf"),
+            dark=Frames(files=f"{RAW}/dark_*.edf"),
+            flat=Frames(files=f"{RAW}/flat_*.edf"),
+            track=Track(window=21, search=32),
+            wavefront=Wavefront(
+                mode="differential",
+                distance=DISTANCE,
+                pixel_size=PIXEL_SIZE,
+                energy=ENERGY,
+                method="least_squares",
+            ),
+            output=STORE,
+        )
+        # What is not set is as documented.
+        content = experiment.model_dump(mode="json", exclude_unset=True)
+        file.write_text(
+            "# From raw frames to a wavefront: wavedask run experiment.yaml\n"
+            "# Lengths in m, energy in keV, window and search in px.\n"
+            + yaml.safe_dump(content, sort_keys=False)
+        )
+    return file
+
+
+def run_demo(
+    folder: str | Path,
+    *,
+    side: int = 768,
+    positions: int = 4,
+    seed: int = 0,
+    progress: bool | None = None,
+) -> DemoReport:
+    """Simulate a campaign, run the pipeline on its files and compare with the truth.
+
+    It runs on the current Dask client or local scheduler, and resumes what an earlier call with the
+    same numbers left unfinished.
+
+    Parameters
+    ----------
+    folder : path
+        Where to put the raw frames, the experiment file, the store and the picture.
+    side : int, default 768
+        Rows and columns of a frame.
+    positions : int, default 4
+        Positions of the lens.
+    seed : int, default 0
+        Seed of the random numbers.
+    progress : bool, optional
+        Whether to show progress bars; by default on a terminal only.
+
+    Returns
+    -------
+    DemoReport
+
+    Raises
+    ------
+    WavedaskError
+        The folder holds something else.
+    """
+    target = Path(folder).absolute()
+    campaign = demo_campaign(target, side=side, positions=positions, seed=seed)
+    experiment = load_experiment(write_experiment(target))
+    prepared = stages_of(experiment, progress=progress)
+    report = run(experiment, prepared=prepared, progress=progress)
+    stored = open_store(report.store.path)
+    found = stored[WAVEFRONT.name].compute()
+    truth = np.stack([campaign.truth(frame).wavefront for frame in range(found.sizes[FRAME])])
+    deviation = found - truth
+    error = labelled((deviation - deviation.mean((Y, X))).values, ERROR, coords=found.coords)
+    lens = fit_lens(stored, material=MATERIAL)[[RADIUS.name, FIGURE_ERROR.name]].compute()
+    picture = target / PICTURE
+    _draw(prepared, stored, error, lens[FIGURE_ERROR.name], picture)
+    radii = lens[RADIUS.name].values
+    valid = np.isfinite(error.values)
+    step = experiment.track.step or 1
+    return DemoReport(
+        run=report,
+        shape=campaign.shape,
+        points=int(np.prod([-(-length // step) for length in campaign.shape])),
+        radius_true=campaign.lens.radius,
+        radius_found=float(radii.mean()),
+        radius_spread=float(np.abs(radii - radii.mean()).max()),
+        error_rms=float(np.sqrt(np.mean(np.square(error.values[valid])))),
+        wavefront_range=float(truth.max() - truth.min()),
+        marked=float(1 - valid.mean()),
+        picture=picture,
+    )
+
+
+def _draw(
+    prepared: Stages,
+    stored: xr.Dataset,
+    error: xr.DataArray,
+    figure_error: xr.DataArray,
+    picture: Path,
+) -> None:
+    middle = {FRAME: stored.sizes[FRAME] // 2}
+    image = prepared.image.isel(middle).assign_coords({dim: stored[dim] for dim in (Y, X)})
+    figure = plot_maps(
+        [
+            image,
+            stored[SLOPE_Y.name].isel(middle),
+            stored[SLOPE_X.name].isel(middle),
+            stored[WAVEFRONT.name].isel(middle),
+            error.isel(middle),
+            figure_error.isel(middle),
+        ],
+        title=f"wavedask demo: {MATERIAL} lens, R = {RADIUS_TRUE * 1e6:.0f} µm, "
+        f"{ENERGY:g} keV, {DISTANCE:g} m from the detector",
+    )
+    figure.savefig(picture, dpi=110)

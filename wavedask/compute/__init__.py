@@ -1,0 +1,29 @@
+"""Where the work is done: Dask clusters, progress, memory, outages."""
+
+from typing import TYPE_CHECKING, Any
+
+from wavedask.compute.memory import M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, keep_freed_memory
+from wavedask.compute.progress import progress_bar, run_each
+
+if TYPE_CHECKING:
+    from wavedask.compute.cluster import connect, cores, local_client
+
+__all__ = [
+    "M_MMAP_THRESHOLD",
+    "M_TRIM_THRESHOLD",
+    "connect",
+    "cores",
+    "keep_freed_memory",
+    "local_client",
+    "progress_bar",
+    "run_each",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs `distributed` at its first use: the import takes a quarter of a second."""
+    if name in ("connect", "cores", "local_client"):
+        from wavedask.compute import cluster
+
+        return getattr(cluster, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,332 @@
+"""Dask clusters: start one on this machine or join a running one, one thread per task."""
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import CancelledError
+from contextlib import ExitStack, contextmanager
+from typing import Final
+
+import cv2
+import dask
+import zarr
+from dask.system import cpu_count
+from distributed import Client, LocalCluster, Worker, WorkerPlugin
+from tornado.ioloop import PeriodicCallback
+
+from wavedask.compute.memory import give_back_freed_memory, keep_freed_memory
+from wavedask.compute.outage import AGAIN
+from wavedask.errors import ClusterError, InputError, WavedaskError
+from wavedask.kernels.warm import warm
+
+LOOPBACK: Final = "127.0.0.1"
+THREADS: Final = "threads"
+"""Address that means no cluster: the threads of this process."""
+SCHEMES: Final = ("tcp://", "tls://", "ws://", "wss://", "ucx://", "ucxx://")
+"""How the address of a running scheduler may begin."""
+
+WORKER_ENVIRONMENT: Final = {
+    # A facility's acquisition stops where a reader holds a lock on its file.
+    "HDF5_USE_FILE_LOCKING": "FALSE",
+    # Numba fixes its number of threads when it is imported, so this must be there before.
+    "NUMBA_NUM_THREADS": "1",
+}
+"""Environment of a worker process before it imports anything."""
+
+WORKER_CONFIG: Final = {
+    # The statistical profiler takes the interpreter from the running task a hundred times a second:
+    # six per cent of a loop of template matches, for a dashboard that is not there.
+    "distributed.worker.profile.enabled": False,
+}
+"""Configuration of the workers that are started here."""
+
+KEPT_SHARE: Final = 0.5
+"""Share of a worker's memory limit above which freed memory is not kept.
+
+Dask writes results to disk above 0.6 and starts no task above 0.8, until memory is given back.
+"""
+WATCH_MILLISECONDS: Final = 500
+
+ZARR_LIMITS: Final = {"async.concurrency": 4, "threading.max_workers": 4}
+"""Concurrent requests and codec threads of Zarr in one process; by default 10 requests a task."""
+
+
+def cores() -> int:
+    """Count the cores that this process may use.
+
+    Returns
+    -------
+    int
+        Cores of the machine, less those that the affinity mask or the control group (a container,
+        a batch job) withholds.
+
+    Examples
+    --------
+    >>> cores() >= 1
+    True
+    """
+    return int(cpu_count())
+
+
+@contextmanager
+def limit_threads() -> Iterator[None]:
+    """Keep OpenCV to one thread and Zarr to a few while the body runs.
+
+    Dask owns the cores: it runs one task per core, and a library that starts threads of its own
+    inside each task only makes them wait for each other. Numba needs no limit here, because the
+    kernels of this package are compiled without ``parallel=True``.
+
+    Examples
+    --------
+    >>> with limit_threads():
+    ...     cv2.getNumThreads()
+    1
+    """
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        with zarr.config.set(ZARR_LIMITS):
+            yield
+    finally:
+        cv2.setNumThreads(before)
+
+
+class WorkerSetup(WorkerPlugin):
+    """Apply :func:`limit_threads` and `keep_freed_memory` inside the workers of a cluster.
+
+    Registered on a client, it reaches the workers there are and those that join later.
+
+    Examples
+    --------
+    >>> with Client(processes=False, n_workers=1, dashboard_address=":0") as client:
+    ...     _ = client.register_plugin(WorkerSetup())
+    ...     client.submit(cv2.getNumThreads).result()
+    1
+    """
+
+    name = "wavedask-worker-setup"
+    # Several clients may share a cluster: the plugin of the first one stays.
+    idempotent = True
+
+    def setup(self, worker: Worker) -> None:
+        """Set the limits and the memory when a worker starts, and have the kernels ready."""
+        for variable, value in WORKER_ENVIRONMENT.items():
+            os.environ.setdefault(variable, value)
+        self._limits = ExitStack()
+        self._limits.enter_context(limit_threads())
+        if keep_freed_memory() and worker.memory_manager.memory_limit:
+            watch = PeriodicCallback(lambda: _relieve(worker), WATCH_MILLISECONDS)
+            watch.start()
+            self._limits.callback(watch.stop)
+        warm()
+
+    def teardown(self, worker: Worker) -> None:
+        """Lift the limits when it ends: it may have lived in the user's own process."""
+        self._limits.close()
+
+
+def _relieve(worker: Worker) -> None:
+    """Give kept memory back before Dask spills results, or pauses the worker for ever."""
+    limit = worker.memory_manager.memory_limit
+    if limit and worker.monitor.get_process_memory() > KEPT_SHARE * limit:
+        give_back_freed_memory()
+
+
+class IgnoreInterrupts(WorkerPlugin):
+    """Leave Ctrl-C to the process that drives the run.
+
+    A terminal sends it to all processes of a command: the workers would end with tracebacks, while
+    the driver stops them in order.
+    """
+
+    name = "wavedask-ignore-interrupts"
+    idempotent = True
+
+    def setup(self, worker: Worker) -> None:
+        """Ignore the signal, where it is this thread's to handle."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextmanager
+def local_client(
+    workers: int | None = None,
+    *,
+    threads_per_worker: int = 1,
+    memory_limit: str | int = "auto",
+) -> Iterator[Client]:
+    """Start worker processes on this machine and yield a client of them.
+
+    Scheduler and workers listen on the loopback interface only, on free ports; they are gone when
+    the body ends, however it ends. The workers are spawned, so that a script that calls this needs
+    the guard ``if __name__ == "__main__":``.
+
+    Parameters
+    ----------
+    workers : int, optional
+        Number of processes; by default as many as fill the cores.
+    threads_per_worker : int, default 1
+        Tasks that run at a time in one process.
+    memory_limit : str or int, default "auto"
+        Memory of one worker, as bytes or as a text such as ``"4 GiB"``; by default its share of
+        the machine's.
+
+    Yields
+    ------
+    distributed.Client
+        The client; it is the current one inside the body.
+
+    Raises
+    ------
+    InputError
+        A number of workers or threads below one.
+
+    Examples
+    --------
+    >>> with local_client(1) as client:
+    ...     client.submit(sum, [1, 2, 3]).result()
+    6
+    """
+    if threads_per_worker < 1:
+        raise InputError(
+            f"threads_per_worker is {threads_per_worker}", "Give a number of at least 1."
+        )
+    if workers is None:
+        workers = max(1, cores() // threads_per_worker)
+    _check_workers(workers)
+    warm()  # once here, on all cores' behalf: the workers find it on the disk
+    with (
+        dask.config.set(WORKER_CONFIG),
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=threads_per_worker,
+            memory_limit=memory_limit,
+            processes=True,
+            host=LOOPBACK,
+            # None would still take the port 8787, for the scheduler's HTTP pages.
+            dashboard_address=f"{LOOPBACK}:0",
+            # A worker that is told to stop may still say that it lost its scheduler.
+            silence_logs=logging.CRITICAL,
+            env=WORKER_ENVIRONMENT,
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        client.register_plugin(WorkerSetup())
+        client.register_plugin(IgnoreInterrupts())
+        yield client
+
+
+@contextmanager
+def connect(
+    address: str | None = None, *, workers: int | None = None, timeout: float = 10
+) -> Iterator[Client | None]:
+    """Choose where Dask computes while the body runs.
+
+    Parameters
+    ----------
+    address : str, optional
+        By default a cluster of processes on this machine, as :func:`local_client` starts it;
+        ``"threads"`` for the threads of this process; or the address of a running scheduler, as
+        ``"tcp://host:8786"``.
+    workers : int, optional
+        Number of processes or threads; by default one per core. Not for a running scheduler,
+        which has the workers that it has.
+    timeout : float, default 10
+        Seconds to wait for a running scheduler.
+
+    Yields
+    ------
+    distributed.Client or None
+        The client; None for threads.
+
+    Raises
+    ------
+    InputError
+        An address that is none of these, a scheduler that does not answer, or a number of workers
+        that is below one or not ours to choose.
+    ClusterError
+        A running scheduler that is lost while the body runs, whatever the body makes of it.
+
+    Examples
+    --------
+    >>> with connect("threads", workers=2) as client:
+    ...     print(client, dask.config.get("num_workers"))
+    None 2
+    """
+    if address is None:
+        with local_client(workers) as client:
+            yield client
+    elif address == THREADS:
+        workers = cores() if workers is None else workers
+        _check_workers(workers)
+        keep_freed_memory()
+        with limit_threads(), dask.config.set(scheduler=THREADS, num_workers=workers):
+            yield None
+    elif address.startswith(SCHEMES):
+        if workers is not None:
+            raise InputError(
+                f"workers is {workers}, but the scheduler at {address} has its own",
+                "Leave workers out, or scale that cluster.",
+            )
+        said = logging.getLogger("distributed.client")
+        with (
+            ExitStack() as quiet,
+            _without(said, "Failed to reconnect"),
+            _running_scheduler(address, timeout) as client,
+        ):
+            try:
+                yield client
+            except Exception as error:
+                if not isinstance(error, CancelledError) and client.status == "running":
+                    raise
+                # Closed while it looks for its scheduler, the client logs a page of tracebacks.
+                quiet.enter_context(_without(said))
+                if isinstance(error, WavedaskError):
+                    raise
+                raise ClusterError(
+                    f"the Dask scheduler at {address} was lost", f"Start a cluster, then {AGAIN}"
+                ) from error
+    else:
+        raise InputError(
+            f"scheduler address is {address!r}",
+            f"Give the address of a running scheduler ('tcp://host:8786'), {THREADS!r} for the "
+            "threads of this process, or nothing for a cluster on this machine.",
+        )
+
+
+@contextmanager
+def _without(logger: logging.Logger, beginning: str = "") -> Iterator[None]:
+    """Keep a logger from saying what an error says as well: what begins so, or anything."""
+
+    def wanted(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith(beginning)
+
+    logger.addFilter(wanted)
+    try:
+        yield
+    finally:
+        logger.removeFilter(wanted)
+
+
+def _check_workers(workers: int) -> None:
+    if workers < 1:
+        raise InputError(f"workers is {workers}", "Give a number of at least 1.")
+
+
+def _running_scheduler(address: str, timeout: float) -> Client:
+    try:
+        client = Client(address, timeout=timeout)
+        try:
+            client.register_plugin(WorkerSetup())
+        except BaseException:
+            client.close()
+            raise
+        return client
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"no Dask scheduler answers at {address} within {timeout:g} s: {error}",
+            "Start one with 'dask scheduler', look at the address it prints, and check that this "
+            "machine can reach it.",
+        ) from error

@@ -1,0 +1,286 @@
+"""Progress of long work: run it on any Dask scheduler, and show how far it is."""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from typing import TYPE_CHECKING, Any, Final
+
+import dask
+import dask.threaded
+from dask.base import get_scheduler
+from dask.callbacks import Callback
+from dask.core import get_dependencies
+from dask.delayed import Delayed
+from dask.highlevelgraph import HighLevelGraph
+from dask.optimization import cull
+from dask.system import CPU_COUNT
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from wavedask.compute.outage import Watch
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+IN_FLIGHT_PER_THREAD: Final = 16
+"""Tasks that wait or run on a cluster, per thread of its workers.
+
+Enough that no thread waits for the driver, and few enough that the scheduler of a scan of ten
+thousand frames holds some dozens of them.
+"""
+
+Report = Callable[[int, Any], None]
+
+
+@contextmanager
+def progress_bar(
+    label: str, total: int, *, show: bool | None = None
+) -> Iterator[Callable[[int], None]]:
+    """Show a bar on standard error while the body runs.
+
+    Parameters
+    ----------
+    label : str
+        What is being done, left of the bar.
+    total : int
+        Number of steps.
+    show : bool, optional
+        Whether to show the bar; by default only where standard error is a terminal.
+
+    Yields
+    ------
+    callable
+        ``advance(steps)``, to be called as steps are finished; safe from several threads.
+
+    Examples
+    --------
+    >>> with progress_bar("reading headers", 3) as advance:
+    ...     for _ in range(3):
+    ...         advance(1)
+    """
+    visible = sys.stderr.isatty() if show is None else show
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), disable=not visible) as progress:
+        task = progress.add_task(label, total=total)
+        yield lambda steps: progress.advance(task, steps)
+
+
+def run_each(
+    tasks: Sequence[Delayed],
+    *,
+    label: str,
+    on_done: Callable[[int, Any], None],
+    show: bool | None = None,
+) -> None:
+    """Compute independent tasks and report each one as it ends.
+
+    The tasks run where Dask is configured to run them: on the cluster of the current
+    :class:`distributed.Client`, or else on the local scheduler. Intermediate results that several
+    tasks share are computed once. The graphs are executed as they are: optimise them before.
+
+    Parameters
+    ----------
+    tasks : sequence of Delayed
+        The tasks. Their results pass through this process: let them be small.
+    label : str
+        What is being done, left of the progress bar.
+    on_done : callable
+        ``on_done(index, result)`` is called in this process, in the calling thread, once for each
+        task in the order in which they end. If it raises, the remaining tasks are cancelled.
+    show : bool, optional
+        Whether to show the bar; by default only where standard error is a terminal.
+
+    Raises
+    ------
+    ClusterError
+        The scheduler was lost, or the workers were and none has come back.
+    Exception
+        The exception of the first task that fails, as it was raised there. The tasks that had
+        ended before are reported first, those that have not begun are cancelled. Under the
+        threaded scheduler no task is running any more when this function returns or raises; a
+        cluster may still be finishing those it had begun.
+
+    Examples
+    --------
+    >>> from dask import delayed
+    >>> squares = {}
+    >>> run_each(
+    ...     [delayed(pow)(n, 2) for n in range(4)],
+    ...     label="squaring",
+    ...     on_done=lambda index, result: squares.update({index: result}),
+    ... )
+    >>> sorted(squares.items())
+    [(0, 0), (1, 1), (2, 4), (3, 9)]
+    """
+    with progress_bar(label, len(tasks), show=show) as advance:
+
+        def report(index: int, result: Any) -> None:
+            on_done(index, result)
+            advance(1)
+
+        client = current_client()
+        if client is None:
+            _run_locally(tasks, report)
+        else:
+            _run_on_cluster(client, tasks, report, Watch(client, label))
+
+
+def current_client() -> "Client | None":
+    """Client of the cluster on which Dask would compute now, if there is one.
+
+    Returns
+    -------
+    distributed.Client or None
+        None where Dask would compute on a local scheduler.
+
+    Examples
+    --------
+    >>> with dask.config.set(scheduler="threads"):
+    ...     print(current_client())
+    None
+    """
+    # Imported here because it takes half a second, and a local run never needs it.
+    from distributed import Client
+
+    owner = getattr(get_scheduler(), "__self__", None)
+    return owner if isinstance(owner, Client) else None
+
+
+def _run_locally(tasks: Sequence[Delayed], report: Report) -> None:
+    """Run `tasks` on the local scheduler that Dask is configured to use."""
+    graph = _merged_graph(tasks)
+    index_of = {task.key: index for index, task in enumerate(tasks)}
+    reported = set()
+
+    def posttask(key: Any, result: Any, *_: Any) -> None:
+        if key in index_of:
+            reported.add(index_of[key])
+            report(index_of[key], result)
+
+    get = get_scheduler(collections=tasks)
+    if get is None:
+        return
+    with ExitStack() as stack:
+        options = {}
+        if get is dask.threaded.get and dask.config.get("pool", None) is None:
+            # A pool of our own is left only when its running tasks have ended: after a failure
+            # nothing goes on writing behind the caller's back.
+            threads = dask.config.get("num_workers", None) or CPU_COUNT
+            options["pool"] = stack.enter_context(ThreadPoolExecutor(threads))
+        stack.enter_context(Callback(posttask=posttask))
+        results = get(graph, [task.key for task in tasks], **options)
+    # A task that is a plain value needs no execution, and one that is given twice has one.
+    for index, result in enumerate(results):
+        if index not in reported:
+            report(index, result)
+
+
+def _run_on_cluster(
+    client: "Client", tasks: Sequence[Delayed], report: Report, watch: Watch
+) -> None:
+    """Run `tasks` on a cluster, a bounded number of them at a time."""
+    from distributed import as_completed
+
+    graph = _merged_graph(tasks)
+    indices: dict[Any, list[int]] = {}
+    for index, task in enumerate(tasks):
+        indices.setdefault(task.key, []).append(index)
+    waiting = list(indices)
+    last_user = _last_users(graph, waiting)
+    submitted = 0
+    in_flight: dict[Any, Any] = {}
+    shared: dict[Any, Any] = {}
+    completed = as_completed(loop=client.loop)
+
+    def submit() -> None:
+        nonlocal submitted, shared
+        limit = IN_FLIGHT_PER_THREAD * max(1, watch.threads())
+        # Half a window at a time: each submission is a message to the scheduler.
+        if submitted == len(waiting) or len(in_flight) > limit // 2:
+            return
+        keys = waiting[submitted : submitted + limit - len(in_flight)]
+        submitted += len(keys)
+        window, _ = cull(graph, keys)
+        # The cluster forgets a result that no submitted task needs: hold what later ones need.
+        held = [key for key in window if last_user.get(key, -1) >= submitted]
+        with watch.asking():
+            futures = client.get(window, keys + held, sync=False)
+        in_flight.update(zip(keys, futures, strict=False))
+        completed.update(futures[: len(keys)])
+        shared = dict(zip(held, futures[len(keys) :], strict=True))
+
+    def collect() -> None:
+        done = [key for key, future in in_flight.items() if future.status == "finished"]
+        if not done:
+            # Even for nothing the scheduler would be asked, and a lost one be waited for.
+            return
+        results = watch.gathered([in_flight[key] for key in done])
+        for key, result in zip(done, results, strict=True):
+            del in_flight[key]
+            for index in indices[key]:
+                report(index, result)
+
+    try:
+        submit()
+        while in_flight:
+            ended = watch.ended(completed)
+            collect()
+            for future in ended:
+                watch.check(future)
+                if future.key in in_flight:
+                    # Finished, and lost with its worker before it was collected.
+                    completed.add(future)
+            submit()
+    except BaseException:
+        # A scheduler that is lost would be waited for.
+        if client.status == "running":
+            with suppress(OSError):
+                client.cancel([*in_flight.values(), *shared.values()])
+        raise
+
+
+def _last_users(graph: Mapping[Any, Any], roots: Sequence[Any]) -> dict[Any, int]:
+    """Find what several `roots` need: the position of the last root that does, by key.
+
+    Of a chain that is shared, only the end is listed, where the roots part.
+    """
+    first_user: dict[Any, int] = {}
+    last_user: dict[Any, int] = {}
+    for position, root in enumerate(roots):
+        stack = [root]
+        while stack:
+            key = stack.pop()
+            if key not in first_user:
+                first_user[key] = position
+                stack.extend(get_dependencies(graph, key))
+            elif first_user[key] != position:
+                last_user[key] = position
+    return last_user
+
+
+def _merged_graph(tasks: Sequence[Delayed]) -> dict[Any, Any]:
+    """One graph of all `tasks`; what they share is merged once, not once per task."""
+    graphs = {id(task.__dask_graph__()): task.__dask_graph__() for task in tasks}
+    layers = {
+        id(layer): layer
+        for graph in graphs.values()
+        for layer in (graph.layers.values() if isinstance(graph, HighLevelGraph) else (graph,))
+    }
+    merged: dict[Any, Any] = {}
+    for layer in layers.values():
+        merged.update(layer)
+    return merged

@@ -1,0 +1,29 @@
+"""The experiment file, its stages and the run: from raw files to a result store."""
+
+from wavedask.experiment.calibration import calibrate, describe_calibration
+from wavedask.experiment.model import Experiment, load_experiment
+from wavedask.experiment.pipeline import BLIND_PIXELS, RunReport, plan, run
+from wavedask.experiment.reproduce import check_inputs, experiments_of, recorded
+from wavedask.experiment.sections import Cluster, Frames, Track, Wavefront
+from wavedask.experiment.stages import REGISTRATION, Stages, stages_of
+
+__all__ = [
+    "BLIND_PIXELS",
+    "REGISTRATION",
+    "Cluster",
+    "Experiment",
+    "Frames",
+    "RunReport",
+    "Stages",
+    "Track",
+    "Wavefront",
+    "calibrate",
+    "check_inputs",
+    "describe_calibration",
+    "experiments_of",
+    "load_experiment",
+    "plan",
+    "recorded",
+    "run",
+    "stages_of",
+]

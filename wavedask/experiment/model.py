@@ -1,0 +1,316 @@
+"""The experiment file: what to open, how to correct, track and integrate, where to write."""
+
+import difflib
+import glob
+import reprlib
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import yaml
+from pydantic import BaseModel, Field, PrivateAttr, ValidationError, model_validator
+
+from wavedask.errors import ExperimentError
+from wavedask.experiment.sections import (
+    Cluster,
+    Correct,
+    Detector,
+    Frames,
+    Roles,
+    Section,
+    Track,
+    Wavefront,
+    one_of,
+)
+from wavedask.frames import TrainReference
+from wavedask.paths import expanded
+from wavedask.store import URL
+
+PARTS = ("sample", "reference", "dark", "flat")
+"""Parts of an experiment with one detector that are frames."""
+
+
+class Experiment(Section):
+    """A whole measurement, from raw frames to a result store."""
+
+    scan: Frames | None = Field(
+        default=None, description="files, or a section: frames of several roles"
+    )
+    roles: Roles | None = Field(default=None, description="a section: conditions for each role")
+    sample: Frames | None = Field(
+        default=None, description="files, or a section: frames with the optic"
+    )
+    reference: Frames | None = Field(
+        default=None, description="files, or a section: frames without the optic"
+    )
+    train: TrainReference | None = Field(default=None, description=one_of(TrainReference))
+    dark: Frames | None = Field(
+        default=None, description="files, or a section: frames without beam"
+    )
+    flat: Frames | None = Field(
+        default=None, description="files, or a section: frames without membrane"
+    )
+    distortion: str | None = Field(
+        default=None, description="the path of the detector's calibration"
+    )
+    near: Detector | None = Field(
+        default=None, description="files, or a section: frames of the near detector"
+    )
+    far: Detector | None = Field(
+        default=None, description="files, or a section: frames of the far detector"
+    )
+    correct: Correct = Field(default=Correct(), description="a section: keys and values")
+    track: Track = Field(default=Track(), description="a section: keys and values")
+    wavefront: Wavefront = Field(description="a section: keys and values")
+    keep: Annotated[list[str], Field(min_length=1)] | None = Field(
+        default=None, description="a list of maps to keep, such as [slope_y, slope_x]"
+    )
+    output: str = Field(description="the path of the result store, such as results.zarr")
+    cluster: Cluster = Field(default=Cluster(), description="a section: keys and values")
+
+    @model_validator(mode="after")
+    def _complete(self) -> "Experiment":
+        """Check that the sections are those of the mode."""
+        absolute = self.wavefront.mode == "absolute"
+        one, two = [*PARTS, "train", "distortion", "scan"], ["near", "far"]
+        needed, other = (two, one) if absolute else (one[:2], two)
+        if not absolute and self.train is not None:
+            # The pulses of a train are the references of each other.
+            needed, other = ["sample"], ["reference", *other]
+        mistakes = [
+            f"{name}: missing; give {type(self).model_fields[name].description}"
+            for name in needed
+            if not self._has(name)
+        ]
+        mistakes += [
+            f"{name}: not in {'absolute' if absolute else 'differential'} mode"
+            f"{'' if self.train is None else ' with a train'}, which has {' and '.join(needed)}"
+            + (", each with its own dark, flat and distortion" if absolute else "")
+            for name in other
+            if self._has(name)
+        ]
+        mistakes += self._role_mistakes()
+        if mistakes:
+            raise ValueError("\n  ".join(mistakes))
+        return self
+
+    def _has(self, name: str) -> bool:
+        """Whether a part is given, as a section of its own or by conditions."""
+        named = self.roles is not None and name in self.roles.given
+        return named or getattr(self, name) is not None
+
+    def _role_mistakes(self) -> list[str]:
+        """Say what is wrong with `scan` and `roles`, which go together."""
+        if self.roles is None:
+            return [] if self.scan is None else ["scan: of no use without roles; give those"]
+        if self.scan is None and self.wavefront.mode == "differential":
+            return ["roles: of no use without scan; give the files that hold them all"]
+        return [
+            f"{role}: given twice, as a section and in roles; remove one"
+            for role in self.roles.given
+            if getattr(self, role) is not None
+        ]
+
+    # Not a setting: where the experiment file is. Relative paths start there.
+    _folder: Path = PrivateAttr(default_factory=Path.cwd)
+
+    def path(self, name: str) -> Path:
+        """Return the absolute path of a file that the experiment names."""
+        return (self._folder / expanded(name)).absolute()
+
+    def source(self, name: str) -> Path:
+        """Return the absolute path, folder or glob of frames that the experiment names."""
+        path = self.path(name)
+        if path.exists() or expanded(name).is_absolute():
+            return path
+        # Only the name is a pattern; brackets in the name of the folder are its own.
+        return Path(glob.escape(str(self._folder.absolute()))) / name if _is_glob(name) else path
+
+    @property
+    def store(self) -> Path | str:
+        """The result store: an absolute path, or a URL."""
+        return self.output if URL.match(self.output) else self.path(self.output)
+
+    @property
+    def folder(self) -> Path:
+        """Where relative paths start."""
+        return self._folder.absolute()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides the numbers of the result: all but where it is computed and written."""
+        return self.model_dump(mode="json", exclude={"output", "cluster"})
+
+
+def _is_glob(name: str) -> bool:
+    return glob.escape(name) != name
+
+
+def load_experiment(path: str | Path) -> Experiment:
+    """Read an experiment file.
+
+    Parameters
+    ----------
+    path : path
+        A YAML file.
+
+    Returns
+    -------
+    Experiment
+
+    Raises
+    ------
+    ExperimentError
+        A file that is missing or no YAML, an unknown key (the message names the nearest valid
+        one), a key that is missing or stands twice, or a value of the wrong kind; every mistake
+        is listed.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder, "experiment.yaml")
+    ...     _ = file.write_text('''
+    ... sample: sample_*.edf
+    ... reference: reference_*.edf
+    ... wavefront: {distance: 1.0, pixel_size: 0.65e-6, energy: 17.0}
+    ... output: results.zarr
+    ... ''')
+    ...     print(load_experiment(file).track.window)
+    21
+    """
+    file = Path(path)
+    content = _read(file)
+    if not isinstance(content, dict):
+        raise ExperimentError(
+            f"experiment file {file} holds {_shown(content)}, not keys and values",
+            f"Its keys are {', '.join(Experiment.model_fields)}.",
+        )
+    try:
+        experiment = Experiment.model_validate(content)
+    except ValidationError as error:
+        mistakes = _mistakes(error)
+        count = "a mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
+        raise ExperimentError(
+            f"experiment file {file} has {count}", "\n  ".join(["Correct this:", *mistakes])
+        ) from error
+    experiment._folder = file.absolute().parent
+    return experiment
+
+
+def restored(settings: Mapping[str, Any], *, folder: Path, output: str) -> Experiment:
+    """Make an experiment of its settings, as `Experiment.settings` gave them.
+
+    Parameters
+    ----------
+    settings : mapping
+        Settings of an experiment.
+    folder : Path
+        Where its relative paths start.
+    output : str
+        The result store.
+
+    Raises
+    ------
+    ExperimentError
+        Settings of another version, or of something else.
+    """
+    try:
+        experiment = Experiment.model_validate({**settings, "output": output})
+    except ValidationError as error:
+        raise ExperimentError(
+            "the settings are not those of an experiment of this version of wavedask",
+            "\n  ".join(["Correct this:", *_mistakes(error)]),
+        ) from error
+    experiment._folder = folder
+    return experiment
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which a key that stands twice is an error, and not the last of the two."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.MarkedYAMLError(
+                        problem=f"the key {key.value!r} stands twice", problem_mark=key.start_mark
+                    )
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _read(file: Path) -> Any:
+    try:
+        # _Loader is a SafeLoader.
+        return yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)
+    except OSError as error:
+        raise ExperimentError(
+            f"experiment file {file} cannot be read: {error.strerror}", "Check the path."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ExperimentError(
+            f"experiment file {file} is not text: {error}", "Save it as UTF-8."
+        ) from error
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = "" if mark is None else f", line {mark.line + 1}, column {mark.column + 1}"
+        raise ExperimentError(
+            f"experiment file {file}{place}: {error.problem}",
+            "Correct the line, or the one before it; indent with blanks.",
+        ) from error
+    except yaml.YAMLError as error:
+        raise ExperimentError(
+            f"experiment file {file} is not valid YAML: {error}", "Save it as plain text."
+        ) from error
+
+
+def _mistakes(error: ValidationError) -> list[str]:
+    """Each mistake as a line: where, what, and what would be right."""
+    lines: dict[str, str] = {}
+    for mistake in error.errors(include_url=False):
+        keys, section, description = _place(mistake["loc"])
+        where = ".".join(keys)
+        if mistake["type"] == "extra_forbidden":
+            known = list(section.model_fields) if section else []
+            nearest = difflib.get_close_matches(keys[-1], known, n=1, cutoff=0.5)
+            hint = f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(known)}"
+            line = f"{where}: unknown key; {hint}"
+        elif mistake["type"] == "missing":
+            line = f"{where}: missing; give {description}"
+        elif mistake["type"] == "value_error" and section is not None:
+            message = mistake["msg"].removeprefix("Value error, ")
+            line = f"{where}: {message}" if where else message
+        elif description:
+            line = f"{where} is {_shown(mistake['input'])}: give {description}"
+        else:
+            line = f"{where}: {mistake['msg']}"
+        # Of a value that is none of several kinds, pydantic complains once for each kind.
+        lines.setdefault(where, line)
+    return list(lines.values())
+
+
+def _place(location: tuple[int | str, ...]) -> tuple[list[str], type[BaseModel] | None, str]:
+    """Keys that lead to a mistake, the section it is in or is, and what belongs there.
+
+    What follows a field that is no section (the kinds of a union, the place in a list) is left out.
+    """
+    keys: list[str] = []
+    section: type[BaseModel] | None = Experiment
+    description = ""
+    for part in location:
+        if section is None:
+            break
+        keys.append(str(part))
+        field = section.model_fields.get(str(part))
+        if field is None:
+            return keys, section, ""
+        description = field.description or ""
+        kinds = (field.annotation, *get_args(field.annotation))
+        section = next((k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)), None)
+    return keys, section, description
+
+
+def _shown(value: Any) -> str:
+    return "nothing" if value is None else reprlib.repr(value)

@@ -1,0 +1,203 @@
+"""Run an experiment from raw frames to a result store, or tell what it will take."""
+
+import time
+from dataclasses import dataclass
+from itertools import chain, product
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from dask.highlevelgraph import HighLevelGraph
+
+from wavedask.conventions import FRAME, X, Y
+from wavedask.errors import InputError, StoreError
+from wavedask.experiment.model import Experiment
+from wavedask.experiment.stages import Stages, stages_of
+from wavedask.frames import behind_inputs
+from wavedask.store import StoreReport, open_store, write_store
+
+BLIND_PIXELS = "blind_pixels"
+"""Attribute of a result: pixels whose flat field is not above their dark."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run will do, known before it starts.
+
+    Attributes
+    ----------
+    frames : int
+        Frames of the sample.
+    shape : (int, int)
+        Rows and columns.
+    blocks : int
+        Blocks that are computed and written, one at a time per worker.
+    block_shape : tuple of int
+        Frames, rows and columns of the largest block.
+    tasks : int
+        Dask tasks, estimated from the first frames.
+    files : int
+        Input files, with those that an HDF5 master leads to.
+    bytes_input : int
+        Size of all of them.
+    bytes_output : int
+        Bytes of the result before compression.
+    bytes_per_task : int
+        Memory of one block at work: its variables, and as much again for intermediates.
+    """
+
+    frames: int
+    shape: tuple[int, int]
+    blocks: int
+    block_shape: tuple[int, ...]
+    tasks: int
+    files: int
+    bytes_input: int
+    bytes_output: int
+    bytes_per_task: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """What a run did.
+
+    Attributes
+    ----------
+    store : StoreReport
+        The store, its frames, and how many were computed now.
+    blind_pixels : int
+        Pixels of a frame whose flat field is not above their dark.
+    seconds : float
+        Time of the run, from open to the last byte.
+    """
+
+    store: StoreReport
+    blind_pixels: int
+    seconds: float
+
+
+def plan(prepared: Stages) -> Plan:
+    """Tell what a run will take; only its graph and the sizes of its files are looked at.
+
+    Parameters
+    ----------
+    prepared : Stages
+        As of `stages`.
+
+    Returns
+    -------
+    Plan
+
+    Raises
+    ------
+    InputError
+        A result that is not lazy: there is nothing left to plan.
+    """
+    result = prepared.result
+    maps = [array for array in result.data_vars.values() if FRAME in array.dims and array.chunks]
+    if not maps:
+        raise InputError("the result is not lazy", "Plan before it is computed.")
+    behind = behind_inputs(prepared.inputs, result, prepared.shared)
+    files = {*prepared.inputs, *chain.from_iterable(behind.values())}
+    frames = result.sizes[FRAME]
+    blocks = max(int(np.prod(array.data.numblocks)) for array in maps)
+    block_shape = tuple(max(sizes) for sizes in maps[0].chunks or ())
+    one, two = (_count_tasks(maps, blocks) for blocks in (1, 2))
+    # What all frames share (flat, dark, reference) is in both, and counts once.
+    tasks = one + (two - one) * (-(-frames // block_shape[0]) - 1)
+    per_block = sum(int(np.prod(array.data.chunksize)) * array.dtype.itemsize for array in maps)
+    return Plan(
+        frames=frames,
+        shape=(result.sizes[Y], result.sizes[X]),
+        blocks=blocks,
+        block_shape=block_shape,
+        tasks=tasks,
+        files=len(files),
+        bytes_input=sum(path.stat().st_size for path in files),
+        bytes_output=sum(array.nbytes for array in maps),
+        bytes_per_task=2 * per_block,
+    )
+
+
+def _count_tasks(maps: list[xr.DataArray], blocks: int) -> int:
+    """Count the tasks of the first blocks of frames, fused as they will be."""
+    whole = HighLevelGraph.merge(*(array.data.__dask_graph__() for array in maps))
+    keys = []
+    for array in maps:
+        grid = [range(count) for count in array.data.numblocks]
+        axis = array.dims.index(FRAME)
+        grid[axis] = grid[axis][:blocks]
+        keys += [(array.data.name, *index) for index in product(*grid)]
+    return len(dict(maps[0].data.__dask_optimize__(whole, keys)))
+
+
+def run(
+    experiment: Experiment,
+    *,
+    prepared: Stages | None = None,
+    hashed: bool = False,
+    repair: bool = False,
+    progress: bool | None = None,
+) -> RunReport:
+    """Run an experiment on the current Dask client or local scheduler, or finish a run.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        What to do. If its store was begun with the same settings and inputs, only the missing
+        frames are computed. Frames that the store does not know are appended to it, where they do
+        not depend on each other (pulses that are tracked in the mean of all do) and share darks,
+        flats, calibration and reference (or the first pulse, or the frames by which two detectors
+        were registered) with those that are there.
+    prepared : Stages, optional
+        Its stages, if they have been expressed already.
+    hashed : bool, default False
+        Whether to keep the SHA-256 of every input in the store.
+    repair : bool, default False
+        Whether to compute frames again that a copy of the store has lost, too.
+    progress : bool, optional
+        Whether to show progress bars; by default on a terminal only.
+
+    Returns
+    -------
+    RunReport
+
+    Raises
+    ------
+    WavedaskError
+        Files, settings or a store that cannot be used.
+    """
+    begin = time.perf_counter()
+    ready = stages_of(experiment, progress=progress) if prepared is None else prepared
+    output = experiment.store
+    blind = _count_blind(ready, output)
+    report = write_store(
+        output,
+        ready.result.assign_attrs({BLIND_PIXELS: blind}),
+        settings=experiment.settings,
+        inputs=ready.inputs,
+        grow=ready.grow,
+        shared=ready.shared,
+        joined=ready.joined,
+        record={"command": "run", "folder": experiment.folder},
+        hashed=hashed,
+        repair=repair,
+        progress=progress,
+    )
+    return RunReport(report, blind, time.perf_counter() - begin)
+
+
+def _count_blind(ready: Stages, output: Path | str) -> int:
+    """Count the blind pixels, or take the number from the store of an earlier run."""
+    if not ready.blind:
+        return 0
+    try:
+        stored = open_store(output).attrs
+    except StoreError:
+        # No store yet. If something else stands there, writing will say so.
+        stored = {}
+    return int(
+        stored[BLIND_PIXELS]
+        if BLIND_PIXELS in stored
+        else sum(int(blind.sum()) for blind in ready.blind)
+    )

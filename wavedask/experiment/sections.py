@@ -1,0 +1,275 @@
+"""The sections of an experiment file: which keys they have, and what each of them may be."""
+
+from typing import Annotated, Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from wavedask.conventions import FRAME
+from wavedask.detector import Average
+from wavedask.errors import InputError
+from wavedask.io import mesh
+from wavedask.tracking import Engine, checked_settings
+from wavedask.wavefront import Method
+
+
+def _not_truth(value: Any) -> Any:
+    """Refuse what YAML makes of ``yes`` or ``on``, and Python would take for 1."""
+    if isinstance(value, bool):
+        raise ValueError("a number is needed")
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_not_truth)]
+Number = Annotated[float, BeforeValidator(_not_truth)]
+Positive = Annotated[Number, Field(gt=0)]
+Size = Number | tuple[Number, Number]
+Mode = Literal["differential", "absolute"]
+# From left to right, because YAML takes 1e-3 for a text.
+LEFT_TO_RIGHT = Field(union_mode="left_to_right")
+Role = str | dict[str, Annotated[Number | str, LEFT_TO_RIGHT]]
+PlaceInFile = Annotated[str, Field(pattern=r"[/\[]")]
+Positions = Annotated[Number | list[Number] | PlaceInFile, LEFT_TO_RIGHT]
+CONDITION = (
+    "a condition such as '17 < energy < 18', or a section of values (a number, or a text with * "
+    "and ?) by the name of a header item, a motor, image_key, files, or where for a condition"
+)
+
+
+def one_of(choice: Any) -> str:
+    """Say in words what a literal type allows.
+
+    Examples
+    --------
+    >>> one_of(Literal["mean", "median"])
+    'one of: mean, median'
+    """
+    return f"one of: {', '.join(map(str, get_args(choice)))}"
+
+
+class Section(BaseModel):
+    """A part of an experiment file; a key that it does not know is an error.
+
+    The description of a field says what a message about a wrong value should: what to give.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Mesh(Section):
+    """Motors on an equally spaced mesh, as `wavedask.mesh` takes them."""
+
+    motor_x: str = Field(description="the name of the fast motor")
+    motor_y: str = Field(description="the name of the slow motor")
+    nx: Whole = Field(description="the number of positions of the fast motor")
+    ny: Whole = Field(description="the number of positions of the slow motor")
+    step_x: Number = Field(description="the step of the fast motor")
+    step_y: Number = Field(description="the step of the slow motor")
+    start_x: Number = Field(default=0.0, description="the first position of the fast motor")
+    start_y: Number = Field(default=0.0, description="the first position of the slow motor")
+    snake: bool = Field(default=False, description="true if every second line runs backward")
+
+    @model_validator(mode="after")
+    def _sensible(self) -> "Mesh":
+        try:
+            self.positions()
+        except InputError as error:
+            raise ValueError(str(error)) from error
+        return self
+
+    def positions(self) -> dict[str, NDArray[np.float64]]:
+        """Return the positions by motor, one per frame."""
+        return mesh(
+            self.motor_x,
+            self.motor_y,
+            self.nx,
+            self.ny,
+            self.step_x,
+            self.step_y,
+            start_x=self.start_x,
+            start_y=self.start_y,
+            snake=self.snake,
+        )
+
+
+class Roles(Section):
+    """Which frames of one scan have which role, by conditions on their motors and headers."""
+
+    sample: Role | None = Field(default=None, description=f"{CONDITION}; for frames with the optic")
+    reference: Role | None = Field(
+        default=None, description=f"{CONDITION}; for frames without the optic"
+    )
+    dark: Role | None = Field(default=None, description=f"{CONDITION}; for frames without beam")
+    flat: Role | None = Field(default=None, description=f"{CONDITION}; for frames without membrane")
+
+    @property
+    def given(self) -> dict[str, Role]:
+        """Conditions by role, of the roles that have some."""
+        return {role: conditions for role, conditions in self if conditions is not None}
+
+
+class Frames(Section):
+    """Frames of one role; paths are relative to the experiment file."""
+
+    files: str | Annotated[list[str], Field(min_length=1)] = Field(
+        description="a file, a glob, a folder, or a list of those"
+    )
+    motors: str | dict[str, Positions] | None = Field(
+        default=None,
+        description="a CSV file, or positions (or their path in an HDF5 file) by the name of the "
+        "motor",
+    )
+    mesh: Mesh | None = Field(default=None, description="a section: motors on an even mesh")
+    units: dict[str, str] = Field(default={}, description="units by the name of the motor")
+    scan: str | Annotated[list[str], Field(min_length=1)] | None = Field(
+        default=None,
+        description="the name of a scan of an HDF5 file, in quotes: '1.1', or a list of those",
+    )
+    image: str | None = Field(
+        default=None, description="the path of the frames in an HDF5 file of no known layout"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _files_alone(cls, value: Any) -> Any:
+        return {"files": value} if isinstance(value, str | list) else value
+
+    @model_validator(mode="after")
+    def _one_kind_of_motors(self) -> "Frames":
+        if self.motors is not None and self.mesh is not None:
+            raise ValueError("motors and mesh exclude each other: give one of them")
+        return self
+
+
+class Detector(Frames):
+    """Frames of one of the two detectors of absolute mode, and what corrects them."""
+
+    dark: Frames | None = Field(
+        default=None, description="files, or a section: frames of this detector without beam"
+    )
+    flat: Frames | None = Field(
+        default=None, description="files, or a section: frames of this detector without membrane"
+    )
+    distortion: str | None = Field(
+        default=None, description="the path of this detector's calibration"
+    )
+    roles: Roles | None = Field(
+        default=None, description="a section: conditions for sample, dark and flat in these files"
+    )
+
+    @model_validator(mode="after")
+    def _one_place_for_each_role(self) -> "Detector":
+        given = {} if self.roles is None else self.roles.given
+        if given and "sample" not in given:
+            raise ValueError("roles.sample: missing; give conditions for the frames to track")
+        if "reference" in given:
+            raise ValueError("roles.reference: the reference is the near detector; remove it")
+        for name in ("dark", "flat"):
+            if name in given and getattr(self, name) is not None:
+                raise ValueError(f"{name}: given twice, as a section and in roles; remove one")
+        return self
+
+
+class Correct(Section):
+    """Settings of `wavedask.correct`."""
+
+    average: Average = Field(default="mean", description=one_of(Average))
+    hot_pixels: Number | None = Field(
+        default=None, gt=0, description="a positive fraction of the local median, 0.5 say"
+    )
+
+
+class Track(Section):
+    """Settings of `wavedask.track`."""
+
+    over: str | None = Field(
+        default=None, description=f"{FRAME}, to match all frames together; or null"
+    )
+    motors: str | list[str] | None = Field(
+        default=None, description="the motor, or a list of motors, by which frames are paired"
+    )
+    tolerance: Number | list[Number] | None = Field(
+        default=None, description="a number in the unit of the motors, or a list of numbers"
+    )
+    engine: Engine = Field(default="dense", description=one_of(Engine))
+    window: Whole | tuple[Whole, Whole] = Field(
+        default=21, description="an odd number of pixels, or a pair [smallest, largest]"
+    )
+    search: Whole = Field(default=16, description="a whole number of pixels")
+    step: Whole | None = Field(
+        default=None, description="a whole number of pixels, for engine opencv only"
+    )
+    order: Literal[3, 5] | None = Field(default=None, description="3 or 5, for engine dense only")
+    good: Number = Field(default=0.8, description="a correlation between 0 and 1")
+    rigid: Literal["auto"] | tuple[Whole, Whole] | None = Field(
+        default="auto", description="auto, a displacement [y, x] in whole pixels, or null"
+    )
+
+    @model_validator(mode="after")
+    def _sensible(self) -> "Track":
+        try:
+            checked_settings(
+                engine=self.engine,
+                window=self.window,
+                search=self.search,
+                good=self.good,
+                step=self.step,
+                order=self.order,
+            )
+        except InputError as error:
+            raise ValueError(str(error)) from error
+        if self.over not in (None, FRAME):
+            raise ValueError(f"over is {self.over!r}: give {FRAME}, or null")
+        return self
+
+
+class Wavefront(Section):
+    """Settings of `wavedask.wavefront`."""
+
+    mode: Mode = Field(default="differential", description=one_of(Mode))
+    distance: Positive | tuple[Number, Number] = Field(
+        description="the distance from optic to detector in m, above 0; in absolute mode "
+        "[near, far]"
+    )
+    pixel_size: Number | tuple[Size, Size] = Field(
+        description="the pixel size in m, or a pair [y, x]; in absolute mode [near, far]"
+    )
+    source_distance: Number | None = Field(
+        default=None, description="the distance from source to optic in m"
+    )
+    membrane_distance: Number | None = Field(
+        default=None, description="the distance from membrane to detector in m"
+    )
+    distance_error: Number | tuple[Number, Number] | None = Field(
+        default=None, description="a standard error in m; in absolute mode one or [near, far]"
+    )
+    pixel_size_error: Number | tuple[Size, Size] | None = Field(
+        default=None, description="a standard error in m, or a pair"
+    )
+    distortion_error: Number | tuple[Number, Number] | None = Field(
+        default=None, description="a standard error in px, or [near, far]; absolute mode only"
+    )
+    roi: tuple[tuple[Whole, Whole], tuple[Whole, Whole]] | None = Field(
+        default=None, description="pixels [[first_y, end_y], [first_x, end_x]]"
+    )
+    pupil: tuple[Number, Number, Number] | None = Field(
+        default=None, description="a circle [centre_y, centre_x, radius] in px"
+    )
+    energy: Number | None = Field(default=None, description="the photon energy in keV")
+    wavelength: Number | None = Field(default=None, description="the wavelength in m")
+    method: Method = Field(default="least_squares", description=one_of(Method))
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Arguments of `wavedask.wavefront` but the tracking and its region."""
+        return self.model_dump(exclude={"roi"})
+
+
+class Cluster(Section):
+    """Where to compute: arguments of `wavedask.compute.cluster.connect`."""
+
+    address: str | None = Field(
+        default=None, description="the address of a Dask scheduler (tcp://host:8786), or threads"
+    )
+    workers: Whole | None = Field(default=None, ge=1, description="a number of at least 1")

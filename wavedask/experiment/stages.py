@@ -1,0 +1,311 @@
+"""The stages of an experiment, from its files to everything that a store will hold."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from wavedask.conventions import FRAME, POSITION_X, POSITION_Y, REFERENCE_FILE, X, Y
+from wavedask.detector import blind_pixels, correct
+from wavedask.errors import FrameMismatchError, InputError
+from wavedask.experiment.model import PARTS, Experiment
+from wavedask.experiment.sections import Frames
+from wavedask.frames import Sources, select_roles, sources_of, stack_coordinates
+from wavedask.io import input_files, open_scan
+from wavedask.store import METADATA, open_store
+from wavedask.tracking import register, track
+from wavedask.units import pixel_numbers
+from wavedask.wavefront import wavefront
+
+REGISTRATION = "registration"
+"""Attribute of a result of absolute mode: how its two detectors lie, in words."""
+MEAN_OF_ALL = "each pulse is tracked in the mean of all, which another pulse would change"
+"""Why a result cannot grow."""
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The stages of an experiment, all lazy.
+
+    Attributes
+    ----------
+    image, reference : xarray.DataArray
+        Corrected frames; in absolute mode of the far and the near detector. The reference of a
+        train is a word.
+    result : xarray.Dataset
+        Everything the store will hold.
+    inputs : tuple of Path
+        Files that went in.
+    blind : tuple of xarray.DataArray
+        Pixels whose flat field is not above their dark, where there is a flat.
+    grow : tuple of str or None
+        Settings that only say which frames there are; None if frames depend on each other.
+    shared : dict
+        Raw frames that every frame of the result depends on, by what they are for.
+    joined : str
+        What makes frames depend on each other, if anything does.
+    """
+
+    image: xr.DataArray
+    reference: xr.DataArray | str
+    result: xr.Dataset
+    inputs: tuple[Path, ...]
+    blind: tuple[xr.DataArray, ...]
+    grow: tuple[str, ...] | None
+    shared: Sources
+    joined: str
+
+
+def stages_of(experiment: Experiment, *, progress: bool | None = None) -> Stages:
+    """Open the files of an experiment and express its stages.
+
+    Nothing is computed but, in absolute mode, the first frames of both detectors, which are
+    registered with each other.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        What to do.
+    progress : bool, optional
+        Whether to show a bar while headers are read; by default on a terminal only.
+
+    Returns
+    -------
+    Stages
+
+    Raises
+    ------
+    WavedaskError
+        Files or settings that cannot be used.
+    """
+    absolute = experiment.wavefront.mode == "absolute"
+    recorded = _both_detectors(experiment, progress) if absolute else _one(experiment, progress)
+    tracking = track(recorded.image, recorded.target, **recorded.options)
+    tracking = _region(tracking, experiment.wavefront.roi)
+    physical = wavefront(tracking, **experiment.wavefront.options)
+    # Displacements take the coordinates in metres, so that the store has one pair of axes.
+    maps = tracking.assign_coords({dim: physical[dim] for dim in (Y, X)})
+    result = maps.assign(physical.data_vars)
+    result.attrs = {**recorded.scan.attrs, **physical.attrs}
+    if FRAME not in result.dims:
+        result = result.expand_dims(FRAME).assign_coords(stack_coordinates(recorded.scan))
+    result = _kept(result, experiment.keep)
+    own = REFERENCE_FILE in result.coords
+    mean = experiment.train == "mean"
+    return Stages(
+        recorded.image,
+        recorded.target,
+        result,
+        recorded.inputs,
+        recorded.blind,
+        None if mean else _choosing(experiment, own_references=own),
+        {**recorded.shared, **({} if own else recorded.references)},
+        MEAN_OF_ALL if mean else "",
+    )
+
+
+def _choosing(experiment: Experiment, *, own_references: bool) -> tuple[str, ...]:
+    """Name the settings that only say which frames there are; what corrects them must stay."""
+    if experiment.wavefront.mode == "absolute":
+        which = (*Frames.model_fields, "roles")
+        return tuple(f"{name}.{key}" for name in ("near", "far") for key in which)
+    chosen = ("scan", "roles") if experiment.sample is None else ("sample",)
+    return (*chosen, "reference") if own_references else chosen
+
+
+@dataclass(frozen=True)
+class _Recorded:
+    """Corrected images of an experiment, how they are tracked, and what frames these share."""
+
+    scan: xr.Dataset
+    image: xr.DataArray
+    target: Any
+    options: dict[str, Any]
+    inputs: tuple[Path, ...]
+    blind: tuple[xr.DataArray, ...]
+    shared: Sources
+    references: Sources = field(default_factory=dict)
+
+
+def _one(experiment: Experiment, progress: bool | None) -> _Recorded:
+    """Frames of one detector, with and without the optic."""
+    scans = _scans(experiment, experiment, PARTS, progress)
+    if experiment.roles is not None and experiment.scan is not None:
+        common = _open(experiment, experiment.scan, progress)
+        scans |= select_roles(common, experiment.roles.given)
+    _check_shapes(scans)
+    calibration, files = _calibration(experiment, experiment.distortion)
+    images = {
+        role: _corrected(experiment, scans[role], scans, calibration)
+        for role in ("sample", "reference")
+        if role in scans
+    }
+    return _Recorded(
+        scans["sample"],
+        images["sample"],
+        images.get("reference", experiment.train),
+        dict(experiment.track),
+        (*_files(scans), *files),
+        _blind(experiment, scans),
+        _corrections(scans),
+        # The reference of a train is its first pulse, or for each the one before it.
+        {"reference": sources_of(scans.get("reference", scans["sample"].isel({FRAME: [0]})))},
+    )
+
+
+def _both_detectors(experiment: Experiment, progress: bool | None) -> _Recorded:
+    """Frames of a near and a far detector, registered with each other."""
+    images: list[xr.DataArray] = []
+    scans: list[xr.Dataset] = []
+    inputs: list[Path] = []
+    blind: list[xr.DataArray] = []
+    shared: Sources = {}
+    for name, detector in (("far", experiment.far), ("near", experiment.near)):
+        assert detector is not None  # checked by the experiment
+        opened = {name: _open(experiment, detector, progress)}
+        if detector.roles is not None:
+            opened = select_roles(opened[name], detector.roles.given)
+            opened = {name: opened.pop("sample"), **opened}
+        opened |= _scans(experiment, detector, ("dark", "flat"), progress)
+        _check_shapes(opened)
+        calibration, files = _calibration(experiment, detector.distortion)
+        images.append(_corrected(experiment, opened[name], opened, calibration))
+        scans.append(opened[name])
+        inputs += [*_files(opened), *files]
+        blind += _blind(experiment, opened)
+        first = sources_of(opened[name].isel({FRAME: [0]}))
+        shared[name] = {**_corrections(opened), REGISTRATION: first}
+    far, near = images
+    found = register(far, near, pixel_size=_far_first(experiment.wavefront.pixel_size))
+    options = {**dict(experiment.track), "registration": found}
+    scan = scans[0].assign_attrs({REGISTRATION: str(found)})
+    references = {"reference": sources_of(scans[1])}
+    return _Recorded(scan, far, near, options, tuple(inputs), tuple(blind), shared, references)
+
+
+def _corrections(scans: Mapping[str, xr.Dataset]) -> Sources:
+    """Frames by which all others are corrected, by their role."""
+    return {role: sources_of(scans[role]) for role in ("dark", "flat") if role in scans}
+
+
+def _far_first(sizes: Any) -> tuple[Any, Any] | None:
+    """Pixel sizes of the far and the near detector, where there are two."""
+    return (sizes[1], sizes[0]) if isinstance(sizes, tuple) else None
+
+
+def _scans(
+    experiment: Experiment, section: Any, roles: tuple[str, ...], progress: bool | None
+) -> dict[str, xr.Dataset]:
+    return {
+        role: _open(experiment, frames, progress)
+        for role in roles
+        if (frames := getattr(section, role)) is not None
+    }
+
+
+def _files(scans: Mapping[str, xr.Dataset]) -> tuple[Path, ...]:
+    # Frames of several roles may be in one file.
+    return tuple(dict.fromkeys(path for scan in scans.values() for path in input_files(scan)))
+
+
+def _calibration(
+    experiment: Experiment, name: str | None
+) -> tuple[xr.Dataset | None, tuple[Path, ...]]:
+    """Open a calibration, and name the file that tells it from another."""
+    if name is None:
+        return None, ()
+    path = experiment.path(name)
+    return open_store(path), (path / METADATA,)
+
+
+def _corrected(
+    experiment: Experiment,
+    scan: xr.Dataset,
+    scans: Mapping[str, xr.Dataset],
+    calibration: xr.Dataset | None,
+) -> xr.DataArray:
+    return correct(
+        scan,
+        dark=scans.get("dark"),
+        flat=scans.get("flat"),
+        average=experiment.correct.average,
+        hot_pixels=experiment.correct.hot_pixels,
+        distortion=calibration,
+    )
+
+
+def _blind(experiment: Experiment, scans: Mapping[str, xr.Dataset]) -> tuple[xr.DataArray, ...]:
+    if "flat" not in scans:
+        return ()
+    average = experiment.correct.average
+    return (blind_pixels(scans["flat"], dark=scans.get("dark"), average=average),)
+
+
+def _kept(result: xr.Dataset, names: list[str] | None) -> xr.Dataset:
+    """Drop the maps that the store is not to hold: they are not computed, either."""
+    if names is None:
+        return result
+    maps = [str(name) for name, array in result.data_vars.items() if {Y, X} <= {*array.dims}]
+    unknown = sorted(set(names) - set(maps))
+    if unknown:
+        raise InputError(
+            f"keep names {', '.join(unknown)}", f"The maps of this result are {', '.join(maps)}."
+        )
+    return result.drop_vars(set(maps) - set(names))
+
+
+def _region(
+    tracking: xr.Dataset, roi: tuple[tuple[int, int], tuple[int, int]] | None
+) -> xr.Dataset:
+    """Cut a tracking to a region, and number its pixels."""
+    numbered = tracking.assign_coords(
+        {
+            quantity.name: (quantity.name, pixel_numbers(tracking, quantity.name), quantity.attrs)
+            for quantity in (POSITION_Y, POSITION_X)
+        }
+    )
+    if roi is None:
+        return numbered
+    cut = numbered.sel({dim: slice(a, b - 1) for dim, (a, b) in zip((Y, X), roi, strict=True)})
+    if not cut.sizes[Y] * cut.sizes[X]:
+        raise InputError(
+            f"wavefront.roi is {roi}, the frames are {numbered.sizes[Y]} x {numbered.sizes[X]} px",
+            "Give [[first_y, end_y], [first_x, end_x]] within the frame.",
+        )
+    return cut
+
+
+def _check_shapes(scans: Mapping[str, xr.Dataset]) -> None:
+    shapes = {role: (scan.sizes[Y], scan.sizes[X]) for role, scan in scans.items()}
+    first = next(iter(shapes))
+    for role, shape in shapes.items():
+        if shape != shapes[first]:
+            raise FrameMismatchError(
+                f"{role} frames ({input_files(scans[role])[0]}, ...) are {shape} pixels (y, x), "
+                f"{first} frames ({input_files(scans[first])[0]}, ...) {shapes[first]}",
+                "Use frames of the same detector region and binning.",
+            )
+
+
+def _open(experiment: Experiment, frames: Frames, progress: bool | None) -> xr.Dataset:
+    named = frames.files
+    source: Any = (
+        experiment.source(named)
+        if isinstance(named, str)
+        else [experiment.source(name) for name in named]
+    )
+    motors: Any = frames.motors
+    if isinstance(motors, str):
+        motors = experiment.path(motors)
+    elif frames.mesh is not None:
+        motors = frames.mesh.positions()
+    return open_scan(
+        source,
+        motors=motors,
+        units=frames.units,
+        scan=frames.scan,
+        image=frames.image,
+        progress=progress,
+    )

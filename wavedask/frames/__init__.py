@@ -1,0 +1,53 @@
+"""Frames by their motors: queries, grids, pairs, roles, and the files they came from."""
+
+from wavedask.frames.images import check_alike, dataset_of, image_of
+from wavedask.frames.motors import listed, metres_per_unit, names_of, positions
+from wavedask.frames.pairing import TrainReference, paired_frames, train_pairs
+from wavedask.frames.picking import pick_frames
+from wavedask.frames.queries import nearest, select, where_motors
+from wavedask.frames.regrid import grid
+from wavedask.frames.roles import select_roles
+from wavedask.frames.scangrid import ScanGrid, scan_grid
+from wavedask.frames.sources import (
+    ORIGIN,
+    Sources,
+    behind_inputs,
+    frame_files,
+    origins_of,
+    positions_of,
+    reference_coordinates,
+    sources_of,
+    stack_coordinates,
+    without_keys,
+)
+
+__all__ = [
+    "ORIGIN",
+    "ScanGrid",
+    "Sources",
+    "TrainReference",
+    "behind_inputs",
+    "check_alike",
+    "dataset_of",
+    "frame_files",
+    "grid",
+    "image_of",
+    "listed",
+    "metres_per_unit",
+    "names_of",
+    "nearest",
+    "origins_of",
+    "paired_frames",
+    "pick_frames",
+    "positions",
+    "positions_of",
+    "reference_coordinates",
+    "scan_grid",
+    "select",
+    "select_roles",
+    "sources_of",
+    "stack_coordinates",
+    "train_pairs",
+    "where_motors",
+    "without_keys",
+]

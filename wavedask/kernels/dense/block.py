@@ -1,0 +1,324 @@
+"""The dense tracker on one block: start, refinement, and how good each pixel is."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from wavedask.kernels.dense import refine as rf
+from wavedask.kernels.dense.activity import rectangles
+from wavedask.kernels.dense.judge import (
+    LOBE,
+    Level,
+    blended,
+    judged,
+    reliable_nodes,
+    without_islands,
+)
+from wavedask.kernels.dense.lowpass import SIGMA, bridged, low_pass, smoothed
+from wavedask.kernels.dense.nodes import (
+    NodeGrid,
+    keys_weights,
+    node_step,
+    padded,
+    pixels_from_nodes,
+    weigh,
+)
+from wavedask.kernels.fields import NO_MATCH, Fields
+from wavedask.kernels.gaps import centred
+from wavedask.kernels.spline import Order, SplineFilters, coefficients, gradient
+from wavedask.kernels.start import start_field, start_reach, start_step
+from wavedask.kernels.tile import Tile
+
+Floats = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+HALO_WINDOWS: Final = 4
+"""Windows beyond which what happens at the border of a block is not felt."""
+NEAR_STARTS: Final = 1.5
+"""Steps of the start's grid that a field leads on beyond the last start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A stack of pairs made ready for one start: centred, filled, weighted, with its splines.
+
+    Attributes
+    ----------
+    m, s, g_y, g_x : ndarray of float32, shape (images, rows, columns)
+        Weight, sample and its gradient; the last three zero where the weight is.
+    splines : ndarray of float32, shape (images, rows + 2 margin, columns + 2 margin)
+        Coefficients of the references.
+    margin, order : int
+        Of the splines.
+    offset_s, scale_s, offset_r, scale_r : float
+        ``counts = offset + scale * value`` of samples and references.
+    """
+
+    m: Floats
+    s: Floats
+    g_y: Floats
+    g_x: Floats
+    splines: Floats
+    margin: int
+    order: Order
+    offset_s: float
+    scale_s: float
+    offset_r: float
+    scale_r: float
+
+
+def prepare(
+    samples: Floats, references: Floats, grid: NodeGrid, start: Floats, *, order: Order
+) -> Prepared:
+    """Make a stack of pairs ready for refinement from a start.
+
+    Parameters
+    ----------
+    samples, references : ndarray of float32, shape (images, rows, columns)
+        Pairs; NaN is missing.
+    grid : NodeGrid
+        The nodes.
+    start : ndarray of float32, shape (2, node rows, node columns)
+        Displacement (y, x) at the nodes, in pixels.
+    order : int
+        3 or 5.
+
+    Returns
+    -------
+    Prepared
+    """
+    filters = SplineFilters.of_order(order)
+    known_s, known_r = np.isfinite(samples), np.isfinite(references)
+    s, offset_s, scale_s = centred(samples, known_s)
+    r, offset_r, scale_r = centred(references, known_r)
+    margin = rf.MARGIN + int(np.ceil(np.abs(start).max(initial=0)))
+    splines = np.stack([coefficients(image, filters.prefilter, margin) for image in r])
+    m, g_y, g_x = np.empty_like(s), np.empty_like(s), np.empty_like(s)
+    weights = keys_weights(grid.step)
+    u_y, u_x = padded(start[0]), padded(start[1])
+    for n in range(len(s)):
+        gradient(s[n], filters.gradient, g_y[n], g_x[n])
+        weigh(known_s[n], known_r[n], u_y, u_x, grid.step, weights, *grid.first, m[n])
+        for field in (s[n], g_y[n], g_x[n]):
+            field *= m[n]
+    return Prepared(m, s, g_y, g_x, splines, margin, order, offset_s, scale_s, offset_r, scale_r)
+
+
+def refined(pair: Prepared, grid: NodeGrid, start: Floats, *, window: int) -> Level:
+    """Refine the displacement at the nodes with one window.
+
+    Parameters
+    ----------
+    pair : Prepared
+        The stack of pairs.
+    grid : NodeGrid
+        The nodes.
+    start : ndarray of float32, shape (2, node rows, node columns)
+        Displacement (y, x) to start from, in pixels.
+    window : int
+        Side of the window in pixels, odd.
+
+    Returns
+    -------
+    Level
+    """
+    half, step = window // 2, grid.step
+    rows, columns = grid.nodes
+    statistics = np.empty((10, rows, columns), np.float32)
+    longest = max(1, rf.TILE // step)
+    for start_column in range(0, columns, longest):
+        stop_column = min(start_column + longest, columns)
+        rf.window_statistics(
+            pair.m,
+            pair.s,
+            pair.g_y,
+            pair.g_x,
+            half,
+            step,
+            *grid.first,
+            start_column,
+            stop_column,
+            statistics,
+        )
+    reliable = reliable_nodes(statistics, images=len(pair.s), window=window)
+    response = low_pass(grid.nodes, SIGMA * half / step)
+    weights = keys_weights(step)
+    u = np.stack([smoothed(component, response) for component in start])
+    v = u.copy()
+    change = np.zeros_like(u)
+    out = np.zeros((5, rows, columns), np.float32)
+    active = np.ones(grid.nodes, np.bool_)
+    # A node feels others through its window and the low-pass, whose main lobe is not wider.
+    reach = np.ones((2 * (window // step) + 1,) * 2, np.uint8)
+    square = max(rf.LEAST_TILE, rf.TILE_WINDOWS * window) // step
+    for _ in range(rf.ITERATIONS):
+        u_y, u_x = padded(u[0]), padded(u[1])
+        for rectangle in rectangles(active, side=square, longest=longest):
+            rf.match_tile(
+                pair.splines,
+                pair.margin,
+                pair.order,
+                pair.m,
+                pair.s,
+                pair.g_y,
+                pair.g_x,
+                statistics,
+                half,
+                step,
+                weights,
+                *grid.first,
+                *rectangle,
+                u_y,
+                u_x,
+                v[0],
+                v[1],
+                out,
+            )
+        moved = [
+            smoothed(bridged(new, reliable, window / step, now=old), response)
+            for new, old in zip(v, u, strict=True)
+        ]
+        change = np.abs(np.stack(moved) - u)
+        u = np.stack(moved)
+        restless = reliable & (change.max(axis=0) > _tolerance(statistics, out[rf.RHO]))
+        active = cv2.dilate(restless.astype(np.uint8), reach) > 0
+        if not active.any():
+            break
+    return judged(
+        u,
+        change,
+        out,
+        statistics,
+        reliable,
+        order=pair.order,
+        blur=max(1, round(window / step)),
+        lobe=LOBE * SIGMA * half / step,
+    )
+
+
+def _tolerance(statistics: Floats, rho: Floats) -> Floats:
+    """Change of a node, in pixels, that is not worth another iteration."""
+    residual = np.maximum(statistics[rf.VAR_S] * (1 - rho * rho), 0)
+    precision = statistics[rf.COUNT] * (statistics[rf.H_YY] + statistics[rf.H_XX]) / 2
+    error = np.sqrt(residual / np.maximum(precision, np.float32(1e-6)))
+    return np.asarray(np.maximum(rf.NEGLIGIBLE * error, rf.CONVERGED), np.float32)
+
+
+def dense_fields(level: Level, used: Floats, grid: NodeGrid, pair: Prepared, known: Mask) -> Fields:
+    """Interpolate a solution from the nodes to the pixels, and mark what is no measurement."""
+    weights = keys_weights(grid.step)
+    phase = np.arange(grid.step, dtype=np.float32) / np.float32(grid.step)
+    linear = np.stack([0 * phase, 1 - phase, phase, 0 * phase], axis=1)
+
+    def pixels(values: Floats, kernel: Floats) -> Floats:
+        out = np.empty(grid.shape, np.float32)
+        pixels_from_nodes(padded(values), grid.step, kernel, *grid.first, out)
+        return out
+
+    marked = pixels((~known).astype(np.float32), linear) > 0
+    mean_s = pair.offset_s + pair.scale_s * level.mean_s
+    mean_w = pair.offset_r + pair.scale_r * level.mean
+    with np.errstate(divide="ignore", invalid="ignore"):
+        transmission = np.where(mean_w != 0, mean_s / mean_w, np.nan)
+        dark_field = level.gain * (pair.scale_s / pair.scale_r) / transmission
+    fields = Fields(
+        pixels(level.u_y, weights),
+        pixels(level.u_x, weights),
+        np.maximum(pixels(level.error_y, linear), 0),
+        np.maximum(pixels(level.error_x, linear), 0),
+        np.clip(pixels(level.correlation, linear), -1, 1),
+        pixels(used, linear),
+        # Next to a node without a ratio a pixel is marked; it must not spoil those beyond.
+        *(
+            pixels(np.nan_to_num(ratio, posinf=0, neginf=0).astype(np.float32), linear)
+            for ratio in (transmission, dark_field)
+        ),
+    )
+    for field, blank in zip(fields, NO_MATCH, strict=True):
+        if field is not fields.correlation:
+            field[marked] = blank
+    return fields
+
+
+@dataclass(frozen=True, slots=True)
+class Dense:
+    """Settings of the dense tracker.
+
+    Attributes
+    ----------
+    windows : tuple of int
+        Sides of the windows in pixels, odd and increasing.
+    search : int
+        Largest displacement looked for, in pixels.
+    good : float
+        Correlation that a window must reach lest the next larger one is used.
+    order : int
+        Order of the B-spline, 3 or 5.
+    """
+
+    windows: tuple[int, ...]
+    search: int
+    good: float
+    order: Order
+
+    @property
+    def halo(self) -> int:
+        """Pixels around a tile without which its result would depend on the tiling."""
+        largest = max(self.windows)
+        return max(start_reach(largest, self.search), HALO_WINDOWS * largest)
+
+    def track(
+        self, samples: NDArray[Any], references: NDArray[Any], tile: Tile
+    ) -> NDArray[np.float32]:
+        """Track one tile of a stack of pairs that share their displacement.
+
+        Parameters
+        ----------
+        samples, references : ndarray, shape (images, rows, columns)
+            The pairs, references already shifted rigidly onto the samples; NaN is missing data.
+        tile : Tile
+            Where the block lies in the frame.
+
+        Returns
+        -------
+        ndarray of float32, shape (8, rows, columns)
+            The fields of `Fields` in their order, for the inner part of the tile.
+        """
+        if cv2.getNumThreads() != 1:
+            cv2.setNumThreads(1)  # the cores belong to Dask
+        images = np.ascontiguousarray(samples, np.float32)
+        targets = np.ascontiguousarray(references, np.float32)
+        step = node_step(self.windows[0])
+        first = (-tile.top % step, -tile.left % step)
+        grid = NodeGrid((images.shape[1], images.shape[2]), step, first)
+        start = start_field(
+            images,
+            targets,
+            window=max(self.windows),
+            search=self.search,
+            origin=(tile.top, tile.left),
+            rows=grid.coordinates(0),
+            columns=grid.coordinates(1),
+        )
+        started = np.isfinite(start[0])
+        reach = max(self.windows) / step
+        start = np.stack([bridged(np.nan_to_num(u), started, reach) for u in start])
+        pair = prepare(images, targets, grid, start, order=self.order)
+        levels: list[Level] = []
+        for window in reversed(self.windows):
+            levels.insert(0, refined(pair, grid, start, window=window))
+            start = np.stack([levels[0].u_y, levels[0].u_x])
+        level, used = blended(levels, list(self.windows), good=self.good, step=step)
+        spacing = start_step(max(self.windows)) // step
+        strong = ~level.drowned & (level.correlation >= self.good)
+        core = without_islands(level.valid & started, weak=~strong, side=2 * spacing)
+        # A start is found where a whole template fits; the field leads on from there, to the edge
+        # of a gap or of the frame, and a strong match tells that it led right.
+        far = ndimage.distance_transform_edt(~core) if core.any() else np.inf
+        known = core | (level.valid & strong & (far <= NEAR_STARTS * spacing))
+        fields = dense_fields(level, used, grid, pair, known)
+        return np.stack([field[tile.inner] for field in fields])

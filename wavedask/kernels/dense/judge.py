@@ -1,0 +1,207 @@
+"""How good a solution is: which nodes can be believed, their uncertainty, the window to take."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from wavedask.kernels.dense import refine as rf
+from wavedask.kernels.dense.lowpass import NOISE
+from wavedask.kernels.spline import Order
+from wavedask.kernels.uncertainty import FREE_PARAMETERS, refined_uncertainty
+
+Floats = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+LEAST_COVER: Final = 0.25
+"""Fraction of a window that must have data."""
+LEAST_CORRELATION: Final = 0.15
+"""Correlation below which a window and its match have nothing in common."""
+FARTHEST: Final = 0.25
+"""A node whose last step is longer than this, in pixels, has not settled."""
+LOBE: Final = 0.4
+"""Standard deviation of the main lobe of the low-pass over that of its Gaussian."""
+INTERPOLATION: Final = np.float32(4e-4)
+"""Standard error, in pixels, of a match without any noise: what the splines leave."""
+PRECISE: Final = 0.1
+"""Standard error, in pixels, above which a larger window is used if there is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """Result of one window at the nodes; every array has the shape (node rows, node columns).
+
+    Attributes
+    ----------
+    u_y, u_x : ndarray of float32
+        Displacement in pixels, low-passed; defined everywhere.
+    error_y, error_x : ndarray of float32
+        Standard error in pixels.
+    correlation, gain, mean : ndarray of float32
+        Correlation at the solution, gain, and mean of the displaced reference.
+    mean_s : ndarray of float32
+        Mean of the sample.
+    valid : ndarray of bool
+        Whether the node has data, a pattern and a settled match.
+    drowned : ndarray of bool
+        Whether noise could explain the pattern in some direction.
+    """
+
+    u_y: Floats
+    u_x: Floats
+    error_y: Floats
+    error_x: Floats
+    correlation: Floats
+    gain: Floats
+    mean: Floats
+    mean_s: Floats
+    valid: Mask
+    drowned: Mask
+
+
+def reliable_nodes(statistics: Floats, *, images: int, window: int) -> Mask:
+    """Nodes whose windows have data and a pattern with structure in both directions."""
+    h_yy, h_yx, h_xx = statistics[rf.H_YY], statistics[rf.H_YX], statistics[rf.H_XX]
+    mean, spread = (h_yy + h_xx) / 2, np.hypot((h_yy - h_xx) / 2, h_yx)
+    enough = statistics[rf.COUNT] >= LEAST_COVER * images * window**2
+    # Images have unit variance: what is flat to a ten thousandth of that has no pattern.
+    patterned = (statistics[rf.VAR_S] > 1e-4) & (mean - spread > 1e-2 * (mean + spread))
+    return np.asarray(enough & patterned & (mean - spread > 1e-5), np.bool_)
+
+
+def _shared(errors: Floats, reliable: Mask, sigma: float) -> Floats:
+    """Average standard errors over the nodes that the low-pass mixes.
+
+    The windows of such nodes overlap, so that their errors are not independent.
+    """
+    weight = reliable.astype(np.float32)
+    total, share = (
+        cv2.GaussianBlur(values, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)
+        for values in (np.where(reliable, errors, np.float32(0)), weight)
+    )
+    return np.where(reliable, total / np.maximum(share, np.float32(1e-6)), errors)
+
+
+def judged(
+    u: Floats,
+    change: Floats,
+    out: Floats,
+    statistics: Floats,
+    reliable: Mask,
+    *,
+    order: Order,
+    blur: int,
+    lobe: float,
+) -> Level:
+    """Attach uncertainty and validity to a solution."""
+    count = np.maximum(statistics[rf.COUNT], FREE_PARAMETERS + 1)
+    rho = out[rf.RHO]
+    # The variance of the residual, with the degrees of freedom that the fit has taken.
+    freedom = count / (count - FREE_PARAMETERS)
+    residual = np.maximum(statistics[rf.VAR_S] * (1 - rho**2), 0) * freedom
+    *errors, drowned = refined_uncertainty(
+        residual,
+        count,
+        (statistics[rf.H_YY], statistics[rf.H_YX], statistics[rf.H_XX]),
+        (u[0], u[1]),
+        order=order,
+        blur=blur,
+    )
+    # Where the last iteration still moved a node, it is not known better than that.
+    error_y, error_x = (
+        np.sqrt((NOISE * _shared(error, reliable, lobe)) ** 2 + still**2 + INTERPOLATION**2)
+        for error, still in zip(errors, change, strict=True)
+    )
+    settled = np.maximum(np.abs(out[rf.STEP_Y]), np.abs(out[rf.STEP_X])) < FARTHEST
+    return Level(
+        u[0],
+        u[1],
+        error_y,
+        error_x,
+        rho,
+        out[rf.GAIN],
+        out[rf.MEAN_W],
+        statistics[rf.MEAN_S],
+        reliable & settled & (rho > LEAST_CORRELATION),
+        drowned,
+    )
+
+
+def blended(
+    levels: list[Level], windows: list[int], *, good: float, step: int
+) -> tuple[Level, Floats]:
+    """Take from each node the smallest window that is good enough, without seams.
+
+    Parameters
+    ----------
+    levels : list of Level
+        Results by window, the smallest first.
+    windows : list of int
+        The windows.
+    good : float
+        Correlation that is good enough.
+    step : int
+        Pixels between nodes.
+
+    Returns
+    -------
+    level : Level
+        The blend.
+    window : ndarray of float32, shape (node rows, node columns)
+        Side of the window used, in pixels.
+    """
+    if len(levels) == 1:
+        return levels[0], np.full(levels[0].u_y.shape, windows[0], np.float32)
+    enough = np.stack(
+        [
+            level.valid
+            & (level.correlation >= good)
+            & (np.maximum(level.error_y, level.error_x) <= PRECISE)
+            for level in levels
+        ]
+    )
+    enough[-1] = True
+    wanted = enough.argmax(axis=0).astype(np.float32)
+    sigma = windows[0] / (2 * step)
+    wanted = cv2.GaussianBlur(wanted, (0, 0), max(sigma, 0.5), borderType=cv2.BORDER_REFLECT)
+    below = np.clip(np.floor(wanted).astype(int), 0, len(levels) - 2)
+    share = wanted - below
+
+    def pick(values: list[Floats]) -> Floats:
+        stack = np.stack(values)
+        low = np.take_along_axis(stack, below[None], 0)[0]
+        high = np.take_along_axis(stack, below[None] + 1, 0)[0]
+        return np.asarray((1 - share) * low + share * high, np.float32)
+
+    valid = np.stack([level.valid for level in levels])
+    low, high = (np.take_along_axis(valid, below[None] + k, 0)[0] for k in (0, 1))
+    used = np.interp(wanted, np.arange(len(windows)), windows).astype(np.float32)
+    level = Level(
+        u_y=pick([level.u_y for level in levels]),
+        u_x=pick([level.u_x for level in levels]),
+        error_y=pick([level.error_y for level in levels]),
+        error_x=pick([level.error_x for level in levels]),
+        correlation=pick([level.correlation for level in levels]),
+        gain=pick([level.gain for level in levels]),
+        mean=pick([level.mean for level in levels]),
+        mean_s=pick([level.mean_s for level in levels]),
+        valid=(low | (share > 0.5)) & (high | (share < 0.5)),
+        drowned=np.take_along_axis(
+            np.stack([level.drowned for level in levels]), np.rint(wanted).astype(int)[None], 0
+        )[0],
+    )
+    return level, used
+
+
+def without_islands(valid: Mask, *, weak: Mask, side: int) -> Mask:
+    """Drop weak matches that are not part of a square of so many nodes.
+
+    A template finds something everywhere, but chance starts do not agree with their neighbours.
+    """
+    # Beyond the border of the block lies more of the same, for all that is known.
+    wide = np.pad(valid, side, mode="edge")
+    square = np.ones((side, side), np.uint8)
+    opened = cv2.morphologyEx(wide.astype(np.uint8), cv2.MORPH_OPEN, square)
+    return np.asarray(valid & (~weak | (opened[side:-side, side:-side] > 0)), np.bool_)

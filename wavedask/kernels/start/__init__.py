@@ -1,0 +1,29 @@
+"""The start of a tracker: template matching, rigid shifts, maps between two detectors."""
+
+from wavedask.kernels.start.coarse import start_field, start_reach, start_step
+from wavedask.kernels.start.matching import (
+    MaskedImage,
+    Matches,
+    match_points,
+    windows_between,
+    without_outliers,
+)
+from wavedask.kernels.start.registration import CENTRES, find_affine, onto_sample, scale_steps
+from wavedask.kernels.start.rigid import rigid_shift, shifted
+
+__all__ = [
+    "CENTRES",
+    "MaskedImage",
+    "Matches",
+    "find_affine",
+    "match_points",
+    "onto_sample",
+    "rigid_shift",
+    "scale_steps",
+    "shifted",
+    "start_field",
+    "start_reach",
+    "start_step",
+    "windows_between",
+    "without_outliers",
+]

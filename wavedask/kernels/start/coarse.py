@@ -1,0 +1,204 @@
+"""The start of the dense tracker: strided template matching, on a reduced image where it can be."""
+
+from typing import Any, Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from wavedask.kernels.grids import anchored, interpolate
+from wavedask.kernels.start.matching import MaskedImage, Matches, match_points, without_outliers
+
+Floats = NDArray[np.floating]
+
+LEAST_WINDOW: Final = 15
+"""Smallest template: a start must be right, not sharp."""
+LEAST_STEP: Final = 24
+"""Smallest distance of points: half a grain of error is small enough for a start."""
+LEAST_REDUCED: Final = 11
+"""Smallest template on a reduced image."""
+REDUCE_BEYOND: Final = 4
+"""Search in pixels beyond which the image is reduced by two."""
+REDUCE_FURTHER: Final = 40
+"""Search in pixels beyond which it is reduced by four, and the full image searched after that."""
+SECOND_SEARCH: Final = 4
+"""Pixels searched in the full image around what a strongly reduced one gave."""
+PATCHED: Final = 0.7
+"""Part of the 5 x 5 pixels around a gap that must have data for the gap to be patched."""
+IMAGES: Final = 4
+"""Images of a stack that the start is found from."""
+
+
+def start_step(window: int) -> int:
+    """Pixels between the points of the start: about a window, and a multiple of four.
+
+    Examples
+    --------
+    >>> [start_step(window) for window in (5, 15, 21, 41)]
+    [24, 24, 24, 40]
+    """
+    return max(window, LEAST_STEP) // 4 * 4
+
+
+def start_reach(window: int, search: int) -> int:
+    """Pixels around a tile on which its start depends: match, median test, replacement."""
+    return 3 * start_step(window) + max(window, 4 * LEAST_REDUCED) // 2 + search + 8
+
+
+def start_field(
+    samples: NDArray[Any],
+    references: NDArray[Any],
+    *,
+    window: int,
+    search: int,
+    origin: tuple[int, int],
+    rows: NDArray[np.intp],
+    columns: NDArray[np.intp],
+) -> NDArray[np.float32]:
+    """Find the displacement that the refinement starts from.
+
+    Parameters
+    ----------
+    samples, references : ndarray of float, shape (images, rows, columns)
+        Pairs; NaN is missing.
+    window : int
+        Side of the template in pixels.
+    search : int
+        Pixels searched on either side of zero.
+    origin : (int, int)
+        Frame coordinates (y, x) of the first pixel, to which the points are anchored.
+    rows, columns : ndarray of int, shapes (n,) and (m,)
+        Pixel coordinates at which the start is wanted.
+
+    Returns
+    -------
+    ndarray of float32, shape (2, n, m)
+        Displacement (y, x) in pixels; NaN where there is no start.
+    """
+    samples, references = _patched(samples[:IMAGES]), _patched(references[:IMAGES])
+    step, side = start_step(window), max(window, LEAST_WINDOW)
+    grid = [
+        anchored(first, first + length, step=step, offset=step // 2) - first
+        for first, length in zip(origin, samples.shape[1:], strict=True)
+    ]
+    factor = 1
+    if search > REDUCE_BEYOND:
+        factor = 4 if search > REDUCE_FURTHER else 2
+    matches = _reduced_matches(samples, references, grid, factor, side, search, origin)
+    u = without_outliers(matches, spacing=step)
+    if factor == 4:
+        matches = _matches(samples, references, grid, np.stack(u), side, SECOND_SEARCH)
+        u = without_outliers(matches, spacing=step)
+    return np.stack(
+        [
+            interpolate(
+                field,
+                rows=grid[0],
+                columns=grid[1],
+                pixel_rows=rows,
+                pixel_columns=columns,
+                cubic=False,
+                bridge=True,
+            ).astype(np.float32)
+            for field in u
+        ]
+    )
+
+
+def _patched(images: NDArray[Any]) -> NDArray[Any]:
+    """Fill dead pixels that stand nearly alone from around them; wide gaps stay.
+
+    A template may lack a twentieth of its pixels, a cell of a reduced image none: a few per cent of
+    dead pixels, each of little weight, would leave nothing to start from.
+    """
+    known = np.isfinite(images)
+    if known.all():
+        return images
+    out = np.array(images, np.float32)
+    for image, there in zip(out, known, strict=True):
+        weight = there.astype(np.float32)
+        level = np.float32(image[there].mean(dtype=np.float64)) if there.any() else np.float32(0)
+        values = np.where(there, image - level, np.float32(0))
+        near = cv2.GaussianBlur(values, (5, 5), 1.0) / np.maximum(
+            cv2.GaussianBlur(weight, (5, 5), 1.0), np.float32(1e-6)
+        )
+        alone = ~there & (cv2.blur(weight, (5, 5)) >= PATCHED)
+        image[alone] = near[alone] + level
+    return out
+
+
+def _reduced_matches(
+    samples: NDArray[Any],
+    references: NDArray[Any],
+    grid: list[NDArray[np.intp]],
+    factor: int,
+    side: int,
+    search: int,
+    origin: tuple[int, int],
+) -> Matches:
+    """Match on images reduced by a factor; the result is in pixels of the full image."""
+    nowhere = np.zeros((2, grid[0].size, grid[1].size), np.float32)
+    if factor == 1:
+        return _matches(samples, references, grid, nowhere, side, search)
+    # Cells of the reduced image are anchored to the frame, as the points are.
+    skip = [-first % factor for first in origin]
+    small, target = (_reduced(images, factor, skip) for images in (samples, references))
+    points = [(line - first) // factor for line, first in zip(grid, skip, strict=True)]
+    inside = [(line >= 0) & (line < n) for line, n in zip(points, small.shape[1:], strict=True)]
+    kept = [line[there] for line, there in zip(points, inside, strict=True)]
+    window = max(side // factor // 2 * 2 + 1, LEAST_REDUCED)
+    found = _matches(
+        small,
+        target,
+        kept,
+        np.zeros((2, kept[0].size, kept[1].size), np.float32),
+        window,
+        -(-search // factor),
+    )
+    whole = Matches.none((grid[0].size, grid[1].size))
+    place = np.ix_(*inside)
+    whole.displacement_y[place] = factor * found.displacement_y
+    whole.displacement_x[place] = factor * found.displacement_x
+    whole.correlation[place] = found.correlation
+    whole.window[place] = found.window
+    return whole
+
+
+def _reduced(images: NDArray[Any], factor: int, skip: list[int]) -> NDArray[np.float32]:
+    """Average cells of ``factor x factor`` pixels; one with a gap is a gap."""
+    cut = images[:, skip[0] :, skip[1] :]
+    rows, columns = (length // factor for length in cut.shape[1:])
+    cut = np.ascontiguousarray(cut[:, : rows * factor, : columns * factor], np.float32)
+    return np.stack(
+        [cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA) for image in cut]
+    ).astype(np.float32)
+
+
+def _matches(
+    samples: NDArray[Any],
+    references: NDArray[Any],
+    grid: list[NDArray[np.intp]],
+    start: Floats,
+    side: int,
+    search: int,
+) -> Matches:
+    far = np.nan_to_num(np.abs(start)).max(initial=0)
+    reach = side + search + int(np.ceil(far))
+    pairs = [
+        (
+            MaskedImage(sample, margin=side // 2, window=side),
+            MaskedImage(reference, margin=reach, window=side),
+        )
+        for sample, reference in zip(samples, references, strict=True)
+    ]
+    return match_points(
+        pairs,
+        rows=grid[0],
+        columns=grid[1],
+        start_y=start[0],
+        start_x=start[1],
+        windows=[side],
+        search=search,
+        good=1.0,
+        demand_unique=search > SECOND_SEARCH,
+    )

@@ -1,0 +1,134 @@
+"""The rigid translation between two whole frames, in whole pixels."""
+
+import logging
+from typing import Any, Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+
+from wavedask.kernels.start.matching import MaskedImage, match_points
+
+PROBES: Final = 7
+"""Points along each axis at which a candidate shift is tried."""
+
+logger = logging.getLogger(__name__)
+
+
+def rigid_shift(
+    sample: NDArray[Any], reference: NDArray[Any], *, window: int, search: int
+) -> tuple[int, int]:
+    """Find the displacement common to all pixels of a sample image.
+
+    The correlation of the frames proposes a shift; it is kept where templates searched for around
+    it correlate better than around no shift at all. A field that varies by more than a grain over
+    the frame has no single peak, and the proposal is then worth nothing.
+
+    Parameters
+    ----------
+    sample, reference : ndarray, shape (rows, columns)
+        The pair; NaN is missing data.
+    window : int
+        Side of the templates in pixels, odd.
+    search : int
+        Pixels searched on either side of a candidate.
+
+    Returns
+    -------
+    (int, int)
+        Displacement (y, x) of the sample in pixels: ``sample(p) = reference(p - u)``.
+    """
+    proposal = _correlated(*(_flattened(image) for image in (sample, reference)))
+    if max(map(abs, proposal)) <= search // 4:
+        # The search around zero covers it; not to shift keeps the whole frame.
+        return 0, 0
+    # A displacement near the edge of the search would be lost where it varies, or the image is
+    # reduced: such a match is no reason to stay.
+    near = max(3 * search // 4, 1)
+    quality = [
+        _probe(sample, reference, shift, window=window, search=near) for shift in ((0, 0), proposal)
+    ]
+    logger.debug("rigid shift %s: correlation %.3f, without: %.3f", proposal, *quality[::-1])
+    return proposal if quality[1] > quality[0] else (0, 0)
+
+
+def _correlated(sample: NDArray[np.float32], reference: NDArray[np.float32]) -> tuple[int, int]:
+    """Shift (y, x) at which two whole images correlate best.
+
+    Not their phases: where grains are large, all high frequencies are noise, and that of the flat
+    field is the same in both images.
+    """
+    rows, columns = sample.shape
+    hanning = cv2.createHanningWindow((columns, rows), cv2.CV_32F)
+    spectra = [fft.rfft2(image * hanning, workers=1) for image in (sample, reference)]
+    product = spectra[0] * spectra[1].conj()
+    correlation = fft.irfft2(product, s=sample.shape, workers=1, overwrite_x=True)
+    y, x = (int(k) for k in np.unravel_index(int(correlation.argmax()), sample.shape))
+    return (y + rows // 2) % rows - rows // 2, (x + columns // 2) % columns - columns // 2
+
+
+def _flattened(image: NDArray[Any]) -> NDArray[np.float32]:
+    """Take the slow variation out, which would hold the peak of the correlation at zero."""
+    values = np.asarray(image, np.float32)
+    missing = ~np.isfinite(values)
+    filled = np.where(missing, 0, values)
+    size = (31, 31)
+    weight = cv2.blur((~missing).astype(np.float32), size)
+    mean = cv2.blur(filled, size) / np.maximum(weight, 1e-6)
+    deviation = np.where(missing, 0, filled - mean)
+    variance = cv2.blur(deviation**2, size)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(variance > 0, deviation / np.sqrt(variance), 0).astype(np.float32)
+
+
+def _probe(
+    sample: NDArray[Any],
+    reference: NDArray[Any],
+    shift: tuple[int, int],
+    *,
+    window: int,
+    search: int,
+) -> float:
+    """Mean correlation of some templates around a candidate shift, unmatched ones as zero."""
+    image = MaskedImage(sample, margin=window // 2, window=window)
+    reach = window + search + max(map(abs, shift))
+    target = MaskedImage(reference, margin=reach, window=window)
+    grid = [np.linspace(0, length - 1, PROBES + 2)[1:-1].astype(np.intp) for length in sample.shape]
+    start = np.broadcast_to(np.array(shift, np.float32)[:, None, None], (2, PROBES, PROBES))
+    matches = match_points(
+        [(image, target)],
+        rows=grid[0],
+        columns=grid[1],
+        start_y=start[0],
+        start_x=start[1],
+        windows=[window],
+        search=search,
+        good=1.0,
+        demand_unique=False,
+    )
+    return float(np.where(matches.valid, matches.correlation, 0).mean())
+
+
+def shifted(image: NDArray[Any], shift: tuple[int, int]) -> NDArray[np.float32]:
+    """Move an image by whole pixels; NaN where nothing moves in.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> shifted(np.arange(4.0).reshape(2, 2), (0, 1))
+    array([[nan,  0.],
+           [nan,  2.]], dtype=float32)
+    """
+    rows, columns = image.shape
+    y, x = (
+        max(-size, min(size, int(step))) for step, size in zip(shift, (rows, columns), strict=True)
+    )
+    values = np.asarray(image, np.float32)
+    if y == x == 0:
+        return values
+    out = np.full_like(values, np.nan)
+    out[max(y, 0) : rows + min(y, 0), max(x, 0) : columns + min(x, 0)] = values[
+        max(-y, 0) : rows - max(y, 0), max(-x, 0) : columns - max(x, 0)
+    ]
+    return out

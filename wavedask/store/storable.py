@@ -1,0 +1,61 @@
+"""What a result store can hold: a dataset is checked, and brought into the form that is written."""
+
+import dask.array as da
+import xarray as xr
+
+from wavedask.conventions import COMPLETE, FRAME
+from wavedask.errors import InputError
+from wavedask.store.places import METADATA
+
+
+def storable(dataset: xr.Dataset) -> xr.Dataset:
+    """Check `dataset`, and drop the traces of the files it came from."""
+    if not dataset.sizes.get(FRAME):
+        raise InputError(
+            f"the dataset has no frames: its dimensions are {dict(dataset.sizes)}",
+            f"Give it the dimension {FRAME!r}, for one result with expand_dims({FRAME!r}).",
+        )
+    # A ledger that came with the data, out of another store, says nothing about this one.
+    dataset = dataset.drop_vars(COMPLETE.name, errors="ignore").drop_encoding()
+    for name, variable in dataset.variables.items():
+        if not isinstance(name, str) or name in ("", ".", "..", METADATA) or "/" in name:
+            raise InputError(
+                f"variable {name!r} has a name that Zarr cannot hold",
+                "Rename it to a text without '/'.",
+            )
+        if variable.dtype.kind in "mM":
+            # They are stored as nanoseconds, and xarray decodes them to the unit that they had.
+            dataset[name] = dataset[name].astype(f"{variable.dtype.kind}8[ns]")
+        if variable.dtype.kind == "U":
+            # Text of fixed length has no Zarr v3 type; text of any length has.
+            dataset[name] = dataset[name].astype(object)
+        elif variable.dtype.kind == "O" and not all(
+            isinstance(i, str) for i in variable.values.flat
+        ):
+            raise InputError(f"variable {name!r} holds Python objects", "Give numbers or texts.")
+    return dataset
+
+
+def lazy_variables(dataset: xr.Dataset) -> dict[str, xr.Variable]:
+    """Variables to be written block by block, in a regular grid with the same frames per block."""
+    lazy = {
+        str(name): array.variable
+        for name, array in dataset.data_vars.items()
+        if FRAME in array.dims and isinstance(array.data, da.Array)
+    }
+    for name, variable in lazy.items():
+        if variable.dtype.kind not in "biufc":
+            raise InputError(
+                f"variable {name!r} is lazy and has data type {variable.dtype}",
+                "Give numbers, or load it.",
+            )
+    if not lazy:
+        return {}
+    largest = max(lazy.values(), key=lambda variable: variable.nbytes)
+    frames = max(largest.chunksizes[FRAME])
+    return {
+        name: variable.chunk(
+            {dim: max(sizes) for dim, sizes in variable.chunksizes.items()} | {FRAME: frames}
+        )
+        for name, variable in lazy.items()
+    }

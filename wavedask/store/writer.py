@@ -1,0 +1,316 @@
+"""Writing: each block of a lazy dataset by its own task, each finished frame in the ledger."""
+
+import platform
+import sys
+import threading
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import product
+from types import TracebackType
+from typing import Any, Final, Self
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+import zarr
+from dask.delayed import Delayed
+from dask.highlevelgraph import HighLevelGraph
+from numpy.typing import NDArray
+
+from wavedask.compute import run_each
+from wavedask.conventions import FRAME
+from wavedask.errors import StoreError, WavedaskError
+from wavedask.frames import pick_frames
+from wavedask.store.lock import Right
+from wavedask.store.places import METADATA, Place
+
+FLUSH_SECONDS: Final = 0.5
+"""Time between two writes of the ledger: what a killed run must do again."""
+UNFINISHED: Final = "*.partial"
+"""What Zarr calls a file in a folder until it is whole, and renames it."""
+
+
+def write_missing(
+    right: Right,
+    lazy: Mapping[str, xr.Variable],
+    arrays: Mapping[str, zarr.Array[Any]],
+    ledger: "Ledger",
+    positions: NDArray[np.intp],
+    progress: bool | None,
+) -> None:
+    """Compute and write the frames that the ledger lacks.
+
+    Parameters
+    ----------
+    right : Right
+        The right to write the store. Each task looks whether it still stands.
+    lazy : mapping of str to xarray.Variable
+        Variables to compute, each with the dimension ``frame``.
+    arrays : mapping of str to zarr.Array
+        Where to write them.
+    ledger : Ledger
+        What is complete; updated as frames land.
+    positions : ndarray of int
+        Frame of the store for each frame of the variables.
+    progress : bool, optional
+        Whether to show a progress bar; by default only on a terminal.
+    """
+    place = right.place
+    wanted = np.flatnonzero(~ledger.complete[positions])
+    wanted = wanted[np.argsort(positions[wanted], kind="stable")]
+    rows = positions[wanted]
+    # What shares a chunk of any of the arrays is written by one task.
+    together = np.lcm.reduce([unit_of(a)[_frame_axis(lazy[n])] for n, a in arrays.items()])
+    starts = np.flatnonzero(np.diff(rows // together, prepend=-1))
+    blocks = np.split(rows, starts[1:])
+    if not place.remote:
+        with os_errors(f"what a killed run has left in {place} cannot be removed"):
+            _remove_unfinished(place, ledger.array, 0, rows)
+            for name, array in arrays.items():
+                _remove_unfinished(place, array, _frame_axis(lazy[name]), rows)
+    tasks, block_of = _write_tasks(right, _picked(lazy, wanted), arrays, blocks)
+    outstanding = np.bincount(block_of)
+
+    def landed(index: int, _: Any) -> None:
+        block = block_of[index]
+        outstanding[block] -= 1
+        if outstanding[block] == 0:
+            ledger.mark(blocks[block])
+
+    with os_errors(f"writing {place} was interrupted"), ledger:
+        run_each(tasks, label=f"writing {place.name}", on_done=landed, show=progress)
+
+
+def unit_of(array: zarr.Array[Any]) -> tuple[int, ...]:
+    """Shape of what is written at once: a shard, or a chunk where there are none."""
+    return array.shards or array.chunks
+
+
+def chunk_keys(array: zarr.Array[Any], axis: int, block: int) -> Iterator[str]:
+    """Keys of all that is written at once and lies in one block of the axis of the frames."""
+    sizes = unit_of(array)
+    grid = [range(-(-length // size)) for length, size in zip(array.shape, sizes, strict=True)]
+    grid[axis] = range(block, block + 1)
+    return map(array.metadata.encode_chunk_key, product(*grid))
+
+
+def _remove_unfinished(
+    place: Place, array: zarr.Array[Any], axis: int, frames: NDArray[np.intp]
+) -> None:
+    """Remove files beside those of `frames` that a killed run had no time to rename.
+
+    No reader sees them, but nobody else would ever remove them, and each may be a whole chunk.
+    """
+    folder = place.path / array.path
+    blocks = np.unique(frames // unit_of(array)[axis]).tolist()
+    written = (folder / key for block in blocks for key in chunk_keys(array, axis, block))
+    for beside in {place.path, folder, *(file.parent for file in written)}:
+        for file in beside.glob(UNFINISHED):
+            file.unlink(missing_ok=True)
+
+
+def _frame_axis(variable: xr.Variable) -> int:
+    return variable.dims.index(FRAME)
+
+
+def _picked(lazy: Mapping[str, xr.Variable], frames: NDArray[np.intp]) -> dict[str, xr.Variable]:
+    """Variables at some of their frames, in their order."""
+    if np.array_equal(frames, np.arange(next(iter(lazy.values())).sizes[FRAME])):
+        return dict(lazy)
+    picked = pick_frames(xr.Dataset(dict(lazy)), frames)
+    return {name: picked[name].variable for name in lazy}
+
+
+def _write_tasks(
+    right: Right,
+    lazy: Mapping[str, xr.Variable],
+    arrays: Mapping[str, zarr.Array[Any]],
+    frames: Sequence[NDArray[np.intp]],
+) -> tuple[list[Delayed], list[int]]:
+    """Tasks that write blocks of `frames` of the store, and the block of each task."""
+    # A name of this run alone: a cluster must not take a write of an earlier run, into a store
+    # since removed, for this one.
+    run = uuid.uuid4().hex
+    written: list[da.Array] = []
+    keys: list[list[Any]] = [[] for _ in frames]
+    for number, names in enumerate(_alike(lazy, arrays)):
+        axis = _frame_axis(lazy[names[0]])
+        chunks: list[Any] = list(unit_of(arrays[names[0]]))
+        chunks[axis] = tuple(block.size for block in frames)
+        blocks = [lazy[name].data.rechunk(tuple(chunks)) for name in names]
+        acknowledged = da.map_blocks(
+            _write_blocks,
+            *blocks,
+            _rows(frames, axis=axis, ndim=len(chunks), name=f"rows-{number}-{run}"),
+            targets=[arrays[name] for name in names],
+            right=right,
+            axis=axis,
+            name=f"write-{number}-{run}",
+            dtype=bool,
+            chunks=tuple((1,) * count for count in blocks[0].numblocks),
+            meta=np.empty((0,) * blocks[0].ndim, dtype=bool),
+        )
+        written.append(acknowledged)
+        for position in range(len(frames)):
+            grid = [range(count) for count in acknowledged.numblocks]
+            grid[axis] = range(position, position + 1)
+            keys[position] += [(acknowledged.name, *index) for index in product(*grid)]
+    # All at once: dask.optimize() treats each array by itself, and what two of them need would
+    # be computed twice.
+    whole = HighLevelGraph.merge(*(array.__dask_graph__() for array in written))
+    graph = dict(written[0].__dask_optimize__(whole, [key for frame in keys for key in frame]))
+    tasks = [Delayed(key, graph) for frame in keys for key in frame]
+    return tasks, [block for block, frame in enumerate(keys) for _ in frame]
+
+
+def _rows(frames: Sequence[NDArray[np.intp]], *, axis: int, ndim: int, name: str) -> da.Array:
+    """Frames of the store of each block, as an array beside those that are written."""
+    shape = [1] * ndim
+    shape[axis] = -1
+    layer: Any = {
+        (name, *(k if dim == axis else 0 for dim in range(ndim))): block.reshape(shape)
+        for k, block in enumerate(frames)
+    }
+    sizes: list[tuple[int, ...]] = [(1,)] * ndim
+    sizes[axis] = tuple(block.size for block in frames)
+    graph = HighLevelGraph.from_collections(name, layer, dependencies=[])
+    return da.Array(graph, name, tuple(sizes), meta=np.empty((0,) * ndim, np.intp))
+
+
+def _alike(
+    lazy: Mapping[str, xr.Variable], arrays: Mapping[str, zarr.Array[Any]]
+) -> list[list[str]]:
+    """Names of the variables with the same grid: one task writes a block of all of them."""
+    groups: dict[Any, list[str]] = {}
+    for name, variable in lazy.items():
+        grid = (variable.dims, variable.shape, unit_of(arrays[name]))
+        groups.setdefault(grid, []).append(name)
+    return list(groups.values())
+
+
+def _write_blocks(
+    *blocks: NDArray[Any],
+    targets: list[zarr.Array[Any]],
+    right: Right,
+    axis: int,
+    block_id: tuple[int, ...],
+) -> NDArray[np.bool_]:
+    """Write blocks to where they belong; runs where they were computed.
+
+    The last of the blocks holds the frames of the store. No other task writes to the same chunks.
+    """
+    *values, rows = blocks
+    frames = rows.ravel()
+    place = right.place
+    # Without this, a worker that does not see the store would make a folder of its own.
+    if not place.remote and not (place.path / METADATA).is_file():
+        raise StoreError(
+            f"a worker on {platform.node()} does not find the store {place}",
+            "Put the store on a file system that all workers see under the same path.",
+        )
+    with os_errors(f"the lock of {place} cannot be read"):
+        right.check()
+    for block, target in zip(values, targets, strict=True):
+        where: list[Any] = [
+            slice(index * size, min(length, (index + 1) * size))
+            for index, size, length in zip(block_id, unit_of(target), target.shape, strict=True)
+        ]
+        where[axis] = slice(int(frames[0]), int(frames[-1]) + 1)
+        expected = tuple(
+            frames.size if dim == axis else part.stop - part.start for dim, part in enumerate(where)
+        )
+        if block.shape != expected:
+            raise StoreError(
+                f"block {block_id} of {target.path!r} has shape {block.shape}, not {expected}",
+                "The function that computes it returns other chunks than it declares.",
+            )
+        with os_errors(f"block {block_id} of {target.path!r} cannot be written to {place}"):
+            if where[axis].stop - where[axis].start == frames.size:
+                target[tuple(where)] = block
+            else:
+                where[axis] = frames
+                target.oindex[tuple(where)] = block
+    return np.ones((1,) * len(block_id), dtype=bool)
+
+
+class Ledger:
+    """The variable ``complete`` of a store while its frames are being written.
+
+    Marks are flushed by a thread every half second, so that their cost does not grow with the
+    number of frames, and none waits for the next frame to end.
+    """
+
+    def __init__(self, array: zarr.Array[Any], right: Right) -> None:
+        self.array = array
+        self._right = right
+        self.complete: NDArray[np.bool_] = np.asarray(array[:], dtype=bool)
+        self._changed = False
+        self._failure: WavedaskError | None = None
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._flush_regularly, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._flush()
+
+    def mark(self, frames: NDArray[np.intp]) -> None:
+        """Mark frames as complete; raise what the flushing thread ran into."""
+        if self._failure is not None:
+            raise self._failure
+        with self._lock:
+            self.complete[frames] = True
+            self._changed = True
+
+    def _flush_regularly(self) -> None:
+        while not self._stop.wait(FLUSH_SECONDS):
+            try:
+                self._flush()
+            except WavedaskError as error:
+                self._failure = error
+                return
+
+    def _flush(self) -> None:
+        with self._lock:
+            if not self._changed:
+                return
+            marks = self.complete.copy()
+            self._changed = False
+        with os_errors(f"the ledger of store {self._right.place} cannot be written"):
+            self._right.check()
+            # Zarr writes a chunk beside the old one and renames it: there is always a whole one.
+            self.array[:] = marks
+
+
+@contextmanager
+def os_errors(problem: str) -> Iterator[None]:
+    """Turn an error of a file system or an object store into one that names the store."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, WavedaskError) or not isinstance(error, (OSError, _object_error())):
+            raise
+        said = str(error).strip().split("\n", maxsplit=1)[0]
+        raise StoreError(
+            f"{problem}: {said}",
+            "Check permissions or credentials, free space and quota, and that the files are still "
+            "there; then run the same again: frames already complete are kept.",
+        ) from error
+
+
+def _object_error() -> type[Exception]:
+    """Find what obstore raises, where it is in use."""
+    module = sys.modules.get("obstore.exceptions")
+    found: type[Exception] = OSError if module is None else module.BaseError
+    return found

@@ -1,0 +1,23 @@
+"""Speckle tracking: crossSpot, XST, XSVT, XSS, two detectors, averages of exposures."""
+
+from wavedask.tracking.averages import combine
+from wavedask.tracking.crossspot import ENGINES, Engine, Rigid, checked_settings, cross_spot
+from wavedask.tracking.labelled import track
+from wavedask.tracking.registration import Registration, is_registered, register, registration_of
+from wavedask.tracking.xss import self_reference, track_scan
+
+__all__ = [
+    "ENGINES",
+    "Engine",
+    "Registration",
+    "Rigid",
+    "checked_settings",
+    "combine",
+    "cross_spot",
+    "is_registered",
+    "register",
+    "registration_of",
+    "self_reference",
+    "track",
+    "track_scan",
+]

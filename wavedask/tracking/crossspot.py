@@ -1,0 +1,405 @@
+"""The tracker of the report (crossSpot) on bare arrays: tile by tile under Dask."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Final, Literal, TypeGuard
+
+import dask.array as da
+import numpy as np
+from numpy.typing import NDArray
+
+from wavedask.errors import InputError
+from wavedask.kernels.dense import Dense
+from wavedask.kernels.fields import Fields
+from wavedask.kernels.spline import Order
+from wavedask.kernels.start import rigid_shift, shifted, windows_between
+from wavedask.kernels.tile import Tile
+from wavedask.kernels.twopass import TwoPass
+
+Array = NDArray[Any] | da.Array
+Engine = Literal["dense", "opencv"]
+Rigid = Literal["auto"] | tuple[int, int] | None
+Settings = Dense | TwoPass
+
+ENGINES: Final = ("dense", "opencv")
+ORDERS: Final = (3, 5)
+STEP: Final = 4
+"""Pixels between the points of the two-pass tracker, by default."""
+
+
+def cross_spot(
+    sample: Array,
+    reference: Array,
+    *,
+    engine: Engine = "dense",
+    window: int | tuple[int, int] = 21,
+    search: int = 16,
+    good: float = 0.8,
+    rigid: Rigid = "auto",
+    joint: bool = False,
+    step: int | None = None,
+    order: Order | None = None,
+) -> Fields:
+    """Track every pixel of a sample image, or of a stack of them, in its reference.
+
+    Parameters
+    ----------
+    sample : ndarray or dask.array.Array, shape (y, x) or (frame, y, x)
+        Images with the optic. NaN marks missing pixels.
+    reference : ndarray or dask.array.Array, shape (y, x) or (frame, y, x)
+        Images without: one for all samples, or one for each.
+    engine : "dense" or "opencv", default "dense"
+        ``dense``: Gauss-Newton in deforming windows around every pixel, with B-splines.
+        ``opencv``: the two passes of the report, a loop of template matches.
+    window : int or (int, int), default 21
+        Side of the window in pixels, odd; a pair lets it grow from the smallest to the largest
+        where the match is weaker than `good` (and, with ``dense``, less certain than 0.1 px).
+    search : int, default 16
+        Largest displacement looked for, beyond the rigid shift, in pixels.
+    good : float, default 0.8
+        Correlation at which the window stops growing.
+    rigid : "auto", (int, int) or None, default "auto"
+        Displacement (y, x) common to all pixels, in pixels: found from the whole frames, given, or
+        none.
+    joint : bool, default False
+        Whether all frames share one displacement and are matched together (XSVT, UMPA), by the
+        ``dense`` engine only: the result has no frame axis.
+    step : int, optional
+        ``opencv`` only: pixels between the points of the second pass, 4 by default; 1 matches every
+        pixel.
+    order : 3 or 5, optional
+        ``dense`` only: order of the B-spline, 3 by default. The quintic is less biased where grains
+        are finer than 3 px, and slower.
+
+    Returns
+    -------
+    Fields
+        A named tuple of arrays of the shape of `sample`, lazy if one of the two is lazy:
+        ``displacement_y``, ``displacement_x``, ``uncertainty_y``, ``uncertainty_x`` (px),
+        ``correlation``, ``window`` (px), ``transmission``, ``dark_field``.
+
+    Raises
+    ------
+    InputError
+        Shapes that do not fit each other, or settings that make no sense.
+
+    Notes
+    -----
+    Pixels without a match that deserves the name have NaN displacement and infinite uncertainty.
+    ``opencv``: the peak lies on the edge of the search range, more than a twentieth of the window
+    is missing, the window is flat, another peak is nearly as high, or the match stands alone.
+    ``dense``: less than a quarter of the window has data, it has no pattern, there was no
+    unambiguous start nearby, or the iteration has not settled.
+
+    The result is chunked as a lazy `sample` is (a joint one has all frames in one chunk): a chunk
+    that spans the frame needs no halo, and pairs are independent; smaller tiles share a halo and
+    give the same result.
+
+    References
+    ----------
+    E.-R. Cojocaru et al., "Wavefront software tests at ESRF", EUCALL milestone M7.5 (2018),
+    chapter 3. S. Berujon et al., Phys. Rev. Lett. 108, 158102 (2012). M.-C. Zdora et al., Phys.
+    Rev. Lett. 118, 203903 (2017), for joint stacks.
+
+    Examples
+    --------
+    >>> from wavedask.simulate import displaced_pair
+    >>> pair = displaced_pair((96, 96), displacement_y=0.4, displacement_x=-1.6, seed=1)
+    >>> found = cross_spot(pair.sample, pair.reference, window=15, search=4)
+    >>> print(f"{found.displacement_x[48, 48]:.1f}")
+    -1.6
+    """
+    settings = checked_settings(
+        engine=engine, window=window, search=search, good=good, step=step, order=order
+    )
+    if joint and not isinstance(settings, Dense):
+        raise InputError(f"joint matching with engine {engine!r}", 'Use engine="dense" for stacks.')
+    _check_rigid(rigid)
+    _check_pair(sample, reference, settings, joint=joint)
+    if isinstance(sample, da.Array) or isinstance(reference, da.Array):
+        return _track_lazy(da.asarray(sample), da.asarray(reference), settings, rigid, joint)
+    return _track_arrays(np.asarray(sample), np.asarray(reference), settings, rigid, joint)
+
+
+def checked_settings(
+    *,
+    engine: Engine = "dense",
+    window: int | tuple[int, int],
+    search: int,
+    good: float,
+    step: int | None = None,
+    order: Order | None = None,
+) -> Settings:
+    """Resolve the settings of an engine, or say what is wrong with them.
+
+    Parameters
+    ----------
+    engine, window, search, good, step, order
+        As in `cross_spot`.
+
+    Returns
+    -------
+    Dense or TwoPass
+
+    Raises
+    ------
+    InputError
+        A setting that makes no sense, or belongs to the other engine.
+    """
+    if engine not in ENGINES:
+        raise InputError(f"engine is {engine!r}", f"Choose one of: {', '.join(ENGINES)}.")
+    smallest, largest = window if isinstance(window, Sequence) else (window, window)
+    for side in (smallest, largest):
+        if side != int(side) or side < 5 or side % 2 == 0:
+            raise InputError(
+                f"window is {window!r}",
+                "Give an odd number of pixels from 5 up, or a pair (smallest, largest).",
+            )
+    if largest < smallest:
+        raise InputError(
+            f"window is {window!r}", "Give the smallest side first: (smallest, largest)."
+        )
+    if search != int(search) or search < 1:
+        raise InputError(
+            f"search is {search!r}",
+            "Give the largest displacement to look for, beyond the rigid shift, in whole "
+            "pixels from 1 up.",
+        )
+    if not 0 < good <= 1:
+        raise InputError(f"good is {good!r}", "Give a correlation between 0 and 1.")
+    windows = tuple(windows_between(smallest, largest))
+    if engine == "dense":
+        if step is not None:
+            raise InputError(
+                f"step is {step!r} with engine 'dense', which gives every pixel",
+                'Leave it out, or choose engine="opencv".',
+            )
+        if order not in (None, *ORDERS):
+            raise InputError(f"order is {order!r}", "Give 3 or 5.")
+        return Dense(windows, int(search), float(good), order or 3)
+    if order is not None:
+        raise InputError(
+            f"order is {order!r} with engine 'opencv', which has no splines",
+            'Leave it out, or choose engine="dense".',
+        )
+    step = STEP if step is None else step
+    if step != int(step) or not 1 <= step <= smallest:
+        raise InputError(
+            f"step is {step!r}",
+            f"Give a whole number of pixels from 1 to the window ({smallest}): wider steps "
+            "leave pixels unseen.",
+        )
+    return TwoPass(windows, int(search), int(step), float(good))
+
+
+def _is_pair_of_numbers(value: object) -> TypeGuard[tuple[float, float]]:
+    return (
+        isinstance(value, Sequence)
+        and not isinstance(value, str)
+        and len(value) == 2
+        and all(isinstance(number, int | float | np.number) for number in value)
+        and bool(np.isfinite(value).all())
+    )
+
+
+def _check_rigid(rigid: object) -> None:
+    if rigid is None or rigid == "auto" or _is_pair_of_numbers(rigid):
+        return
+    raise InputError(
+        f"rigid is {rigid!r}", 'Give "auto", a pair (y, x) of pixels, or None for no shift.'
+    )
+
+
+def _check_pair(sample: Array, reference: Array, settings: Settings, *, joint: bool) -> None:
+    for name, array in (("sample", sample), ("reference", reference)):
+        if array.ndim not in (2, 3):
+            raise InputError(
+                f"{name} has {array.ndim} dimensions, shape {array.shape}",
+                "Give (y, x) or (frame, y, x).",
+            )
+        if array.dtype.kind not in "uif":
+            raise InputError(f"{name} has data type {array.dtype}", "Give real numbers.")
+    if sample.shape[-2:] != reference.shape[-2:]:
+        raise InputError(
+            f"sample frames are {sample.shape[-2:]}, reference frames {reference.shape[-2:]} "
+            "(y, x)",
+            "Crop both to the same region of the detector.",
+        )
+    frames, references = _frames(sample), _frames(reference)
+    if references not in (1, frames):
+        raise InputError(
+            f"{frames} sample frames but {references} reference frames",
+            "Give one reference for all samples or one for each.",
+        )
+    if joint and sample.ndim != 3:
+        raise InputError(f"a joint sample has shape {sample.shape}", "Give a stack: (frame, y, x).")
+    if min(sample.shape[-2:]) < max(settings.windows):
+        raise InputError(
+            f"frames of {sample.shape[-2:]} pixels are smaller than the window "
+            f"({max(settings.windows)})",
+            "Give a smaller window.",
+        )
+
+
+def _frames(array: Array) -> int:
+    return int(array.shape[0]) if array.ndim == 3 else 1
+
+
+def _rigid_of(
+    sample: NDArray[Any], reference: NDArray[Any], settings: Settings, rigid: Rigid
+) -> tuple[int, int]:
+    if rigid is None:
+        return 0, 0
+    if rigid == "auto":
+        return rigid_shift(sample, reference, window=max(settings.windows), search=settings.search)
+    return round(rigid[0]), round(rigid[1])
+
+
+def _stacks(samples: NDArray[Any], *, joint: bool) -> list[slice]:
+    """Frames that are tracked together: all of them, or one by one."""
+    if joint:
+        return [slice(0, len(samples))]
+    return [slice(frame, frame + 1) for frame in range(len(samples))]
+
+
+def _track_arrays(
+    sample: NDArray[Any],
+    reference: NDArray[Any],
+    settings: Settings,
+    rigid: Rigid,
+    joint: bool,
+) -> Fields:
+    """Track arrays that are in memory."""
+    samples = sample.reshape(-1, *sample.shape[-2:])
+    references = np.broadcast_to(reference, samples.shape)
+    tile = Tile.whole(samples.shape)
+    results = []
+    for frames in _stacks(samples, joint=joint):
+        shift = _rigid_of(samples[frames][0], references[frames][0], settings, rigid)
+        moved = np.stack([shifted(image, shift) for image in references[frames]])
+        fields = settings.track(samples[frames], moved, tile)
+        fields[:2] += np.array(shift, np.float32)[:, None, None]
+        results.append(fields)
+    if joint or sample.ndim == 2:
+        return Fields(*results[0])
+    return Fields(*np.stack(results, axis=1))
+
+
+def _track_lazy(
+    sample: da.Array, reference: da.Array, settings: Settings, rigid: Rigid, joint: bool
+) -> Fields:
+    """Express the tracking of a chunked stack as one `map_overlap`."""
+    single = sample.ndim == 2
+    samples = sample[None] if single else sample
+    tiles = tuple(_tiles(axis, settings.halo) for axis in samples.chunks[1:])
+    frames = ((samples.shape[0],),) if joint else samples.chunks[:1]
+    chunks = (*frames, *tiles)
+    tiled = samples.rechunk(chunks)
+    references = reference if reference.ndim == 3 else reference[None]
+    if references.shape[0] == 1:
+        references = da.broadcast_to(
+            references, samples.shape, chunks=(samples.chunks[0], *references.chunks[1:])
+        )
+    shift = da.zeros((1, 2, 1), dtype=np.int64, chunks=-1)
+    if rigid is not None:
+        # The shift is that of whole frames, whatever the tiles, and the reference is moved before
+        # it is tiled: so the halo does not depend on a shift that nobody knows yet.
+        whole = references.rechunk({0: samples.chunks[0], 1: -1, 2: -1})
+        kept = slice(0, 1) if joint else slice(None)
+        first = samples[kept]
+        shift = da.map_blocks(
+            partial(_shift_block, settings=settings, rigid=rigid),
+            first.rechunk({1: -1, 2: -1}),
+            whole[kept],
+            dtype=np.int64,
+            chunks=(first.chunks[0], (2,), (1,)),
+            meta=np.empty((0, 0, 0), np.int64),
+        )
+        references = da.map_blocks(
+            _move_block,
+            whole,
+            shift,
+            dtype=np.float32,
+            meta=np.empty((0, 0, 0), np.float32),
+            chunks=whole.chunks,
+        )
+    depth = {0: 0} | {axis: settings.halo * (len(chunks[axis]) > 1) for axis in (1, 2)}
+    outer = (1,) if joint else chunks[0]
+    tracked = da.map_overlap(
+        partial(
+            _overlap_block,
+            settings=settings,
+            tiles=tiles,
+            depth=(depth[1], depth[2]),
+            joint=joint,
+        ),
+        tiled,
+        references.rechunk(chunks),
+        depth=[depth, depth],
+        boundary="none",
+        allow_rechunk=False,
+        trim=False,  # a block gives back its inner part only
+        new_axis=0,
+        chunks=((len(Fields._fields),), outer, *tiles),
+        dtype=np.float32,
+        meta=np.empty((0, 0, 0, 0), np.float32),
+    )
+    fields = [tracked[index] for index in range(len(Fields._fields))]
+    for index in (0, 1):
+        fields[index] = fields[index] + shift[:, index : index + 1].astype(np.float32)
+    fields = [field.rechunk((outer, *samples.chunks[1:])) for field in fields]
+    return Fields(*(field[0] if single or joint else field for field in fields))
+
+
+def _tiles(sizes: tuple[int, ...], halo: int) -> tuple[int, ...]:
+    """Merge neighbouring chunks until each is at least as large as the halo."""
+    tiles = [0]
+    for size in sizes:
+        if tiles[-1] >= halo:
+            tiles.append(0)
+        tiles[-1] += size
+    if len(tiles) > 1 and tiles[-1] < halo:
+        last = tiles.pop()
+        tiles[-1] += last
+    return tuple(tiles)
+
+
+def _shift_block(
+    sample: NDArray[Any], reference: NDArray[Any], *, settings: Settings, rigid: Rigid
+) -> NDArray[np.int64]:
+    shifts = [
+        _rigid_of(image, target, settings, rigid)
+        for image, target in zip(sample, reference, strict=True)
+    ]
+    return np.array(shifts, np.int64)[:, :, None]
+
+
+def _move_block(reference: NDArray[Any], shift: NDArray[np.int64]) -> NDArray[np.float32]:
+    shifts = np.broadcast_to(shift[:, :, 0], (len(reference), 2))
+    return np.stack(
+        [shifted(image, (y, x)) for image, (y, x) in zip(reference, shifts, strict=True)]
+    )
+
+
+def _overlap_block(
+    sample: NDArray[Any],
+    reference: NDArray[Any],
+    *,
+    settings: Settings,
+    tiles: tuple[tuple[int, ...], ...],
+    depth: tuple[int, int],
+    joint: bool,
+    block_info: Any = None,
+) -> NDArray[np.float32]:
+    """Track the frames of one block with its halo."""
+    location = block_info[0]["chunk-location"][1:]
+    origins, inner = [], []
+    for sizes, index, halo in zip(tiles, location, depth, strict=True):
+        before = halo if index > 0 else 0
+        origins.append(sum(sizes[:index]) - before)
+        inner.append(slice(before, before + sizes[index]))
+    tile = Tile(origins[0], origins[1], (inner[0], inner[1]))
+    stacks = _stacks(sample, joint=joint)
+    return np.stack(
+        [settings.track(sample[frames], reference[frames], tile) for frames in stacks], axis=1
+    )

@@ -1,0 +1,218 @@
+"""Labelled tracking: where the speckle of a sample came from in its reference."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import xarray as xr
+
+from wavedask.conventions import (
+    CORRELATION,
+    DARK_FIELD,
+    DISPLACEMENT_X,
+    DISPLACEMENT_Y,
+    FRAME,
+    LONG_NAME,
+    TRANSMISSION,
+    UNCERTAINTY_X,
+    UNCERTAINTY_Y,
+    UNITS,
+    WINDOW,
+    labelled,
+)
+from wavedask.errors import InputError
+from wavedask.frames import (
+    TrainReference,
+    check_alike,
+    image_of,
+    paired_frames,
+    reference_coordinates,
+    train_pairs,
+)
+from wavedask.kernels.fields import Fields
+from wavedask.kernels.spline import Order
+from wavedask.tracking.crossspot import Engine, Rigid, cross_spot
+from wavedask.tracking.registration import Registration, registered
+
+FIELDS: Final = Fields(
+    displacement_y=DISPLACEMENT_Y,
+    displacement_x=DISPLACEMENT_X,
+    uncertainty_y=UNCERTAINTY_Y,
+    uncertainty_x=UNCERTAINTY_X,
+    correlation=CORRELATION,
+    window=WINDOW,
+    transmission=TRANSMISSION,
+    dark_field=DARK_FIELD,
+)
+"""The quantity that each field of the tracker is."""
+
+
+def track(
+    sample: xr.DataArray | xr.Dataset,
+    reference: xr.DataArray | xr.Dataset | TrainReference,
+    *,
+    over: str | None = None,
+    motors: str | Sequence[str] | None = None,
+    tolerance: float | Sequence[float] | None = None,
+    engine: Engine = "dense",
+    window: int | tuple[int, int] = 21,
+    search: int = 16,
+    good: float = 0.8,
+    rigid: Rigid = "auto",
+    step: int | None = None,
+    order: Order | None = None,
+    registration: Registration | None = None,
+) -> xr.Dataset:
+    """Track the speckle of sample images in reference images (X-ray speckle tracking).
+
+    Each sample frame against its reference (XST), or all frames of a stack together (XSVT, UMPA).
+
+    Parameters
+    ----------
+    sample : xarray.DataArray or Dataset, dims ([frame], y, x)
+        Images with the optic; of a dataset, its variable ``image``.
+    reference : xarray.DataArray or Dataset, dims ([frame], y, x)
+        Images without the optic: one for all samples, or one for each, paired in their order or by
+        `motors`. Or a word, for a train of pulses: ``"first"`` or ``"previous"`` tracks each but
+        the first in the first or in the one before it, ``"mean"`` each in the mean of all.
+    over : str, optional
+        Dimension whose frames share one displacement and are matched jointly: ``"frame"``. By
+        default each frame is matched alone.
+    motors : str or sequence of str, optional
+        Motors, of the membrane, by which frames are paired: each sample frame is matched with the
+        reference frame at the same positions, in any order. With `over`, each reference must have
+        its sample, too.
+    tolerance : float or sequence of float, optional
+        Largest difference of the positions of a pair, in the unit of the motors: one for all or one
+        for each. By default a quarter of the distance of the two nearest reference positions.
+    engine : "dense" or "opencv", default "dense"
+        The tracker: Gauss-Newton at every pixel, or the report's loop of template matches.
+    window, search, good, rigid, step, order
+        As in `wavedask.cross_spot`.
+    registration : Registration, optional
+        Of two detectors, as of `register`: `sample` is the far one, `reference` the near one. The
+        reference is resampled onto the pixels of the sample, smoothed first where these are larger,
+        so that ``sample(p) = reference(matrix @ (p - u) + offset)``; the attributes of the result
+        keep the registration for `wavefront`.
+
+    Returns
+    -------
+    xarray.Dataset
+        Lazy where the images are, with the coordinates of `sample` and the variables
+
+        ``displacement_y``, ``displacement_x`` (px)
+            ``u`` with ``sample(p) = reference(p - u)``, positive toward larger index; NaN where
+            there is no match.
+        ``uncertainty_y``, ``uncertainty_x`` (px)
+            Standard error of the displacement; infinite where there is no match.
+        ``correlation`` (1)
+            Zero-normalised cross-correlation at the match.
+        ``window`` (px)
+            Side of the window that gave the match; 0 where there is none.
+        ``transmission``, ``dark_field`` (1)
+            Ratio of the local means, and of the relative visibilities, sample to reference.
+
+        Where each frame has a reference of its own, the coordinates ``reference_file`` and
+        ``reference_index`` say which.
+
+        A joint tracking has no ``frame``, and no coordinates along it; a sample without ``frame``
+        gives maps without it, too.
+
+    Raises
+    ------
+    InputError
+        An unknown engine, images of other dimensions, unequal shapes, a sample and a reference that
+        were not corrected alike or not taken at one photon energy, or settings that make no sense.
+    MotorError
+        Frames that do not pair by `motors`; the message lists their positions.
+
+    See Also
+    --------
+    wavedask.cross_spot : the same on bare arrays.
+    wavedask.track_scan : frames at finely stepped positions of the membrane.
+    wavedask.combine : the mean of several exposures, and the drift of a train.
+    wavedask.wavefront : what to do with the displacement.
+    wavedask.register : where the pixels of one detector lie on another.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> from wavedask.simulate import displaced_pair
+    >>> pair = displaced_pair((96, 96), displacement_x=2.3, seed=1)
+    >>> sample, reference = (
+    ...     xr.DataArray(image, dims=("y", "x")) for image in (pair.sample, pair.reference)
+    ... )
+    >>> tracked = track(sample, reference, window=15, search=4)
+    >>> print(f"{tracked.displacement_x[48, 48]:.1f} {tracked.displacement_x.units}")
+    2.3 px
+    """
+    images = image_of(sample, "sample")
+    if isinstance(reference, str):
+        if over is not None or motors is not None:
+            raise InputError(
+                f"reference is {reference!r}, and {'over' if over is not None else 'motors'} is"
+                " given, too",
+                "Pulses of a train are tracked in each other one by one: leave it out.",
+            )
+        images, targets = train_pairs(images, reference)
+    else:
+        targets = image_of(reference, "reference")
+    if over is not None and (over != FRAME or over not in images.dims):
+        raise InputError(
+            f"over is {over!r}, the sample has dimensions {images.dims}",
+            f"Give {FRAME!r}, and a stack of frames; or leave it out.",
+        )
+    if motors is not None:
+        targets = paired_frames(
+            images, targets, motors=motors, tolerance=tolerance, one_to_one=over is not None
+        )
+    elif tolerance is not None:
+        raise InputError(
+            f"tolerance is {tolerance!r} without motors", "Name the motors that it belongs to."
+        )
+    check_alike(images, targets)
+    # A single reference is one for all, unless something else says that the two are a pair.
+    paired = motors is not None or registration is not None or isinstance(reference, str)
+    origins = {}
+    if over is None and (paired or targets.sizes.get(FRAME) != 1) and _as_many(targets, images):
+        origins = reference_coordinates(targets)
+    if registration is not None:
+        if isinstance(reference, str):
+            raise InputError(
+                f"reference is {reference!r}, of one detector, and registration is given",
+                "Give the near detector's images as reference, or leave the registration out.",
+            )
+        images, targets = registered(targets, images, registration)
+    fields = cross_spot(
+        images.data,
+        targets.data,
+        engine=engine,
+        window=window,
+        search=search,
+        good=good,
+        rigid=rigid,
+        joint=over is not None,
+        step=step,
+        order=order,
+    )
+    kept = (
+        images
+        if over is None
+        else images.isel({FRAME: 0}, drop=True).drop_vars(
+            [name for name, coord in images.coords.items() if FRAME in coord.dims], errors="ignore"
+        )
+    )
+    variables = {
+        quantity.name: labelled(
+            field, quantity, dims=tuple(map(str, kept.dims)), coords={**kept.coords, **origins}
+        )
+        for quantity, field in zip(FIELDS, fields, strict=True)
+    }
+    # A unit is that of the image, not of the tracking.
+    attrs = {name: value for name, value in sample.attrs.items() if name not in (UNITS, LONG_NAME)}
+    if registration is not None:
+        attrs |= registration.attrs
+    return xr.Dataset(variables, attrs=attrs)
+
+
+def _as_many(references: xr.DataArray, samples: xr.DataArray) -> bool:
+    return FRAME in references.dims and references.sizes[FRAME] == samples.sizes.get(FRAME)

@@ -1,0 +1,359 @@
+"""Two detectors, one beam: where a pixel of the one lies on the other."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from wavedask.conventions import FRAME, LONG_NAME, PIXEL, UNITS, X, Y
+from wavedask.errors import InputError
+from wavedask.frames import image_of
+from wavedask.geometry import each
+from wavedask.kernels.start import CENTRES, find_affine, onto_sample, scale_steps
+from wavedask.units import pixel_numbers, pixel_sizes
+
+Floats = NDArray[np.float64]
+
+REGISTRATION_MATRIX: Final = "registration_matrix"
+"""Attribute of a tracking: the matrix of its registration, row by row."""
+REGISTRATION_OFFSET: Final = "registration_offset"
+"""Attribute of a tracking: the offset of its registration along y and x, px."""
+
+ANY_SCALE: Final = (0.3, 3.3)
+"""Scales that are tried where nothing is known of the pixel sizes."""
+BENT_BEAM: Final = 1.45
+"""Factor by which a focusing or diverging beam may change the ratio of the pixel sizes."""
+
+ORIENTATIONS: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "flipped along y": lambda image: image[::-1],
+    "flipped along x": lambda image: image[:, ::-1],
+    "turned by 180 degrees": lambda image: image[::-1, ::-1],
+    "transposed": lambda image: image.T,
+    "turned by 90 degrees": lambda image: np.rot90(image),
+    "turned by -90 degrees": lambda image: np.rot90(image, -1),
+    "transposed and turned by 180 degrees": lambda image: image.T[::-1, ::-1],
+}
+"""Ways in which a mirror or a turned camera shows the same image."""
+
+
+@dataclass(frozen=True, eq=False)
+class Registration:
+    """Where the pixels of a sample lie on its reference: ``q = matrix @ p + offset``.
+
+    Attributes
+    ----------
+    matrix : ndarray, shape (2, 2)
+        Acts on pixel numbers (y, x) of the sample.
+    offset : ndarray, shape (2,)
+        Pixel (y, x) of the reference at which pixel (0, 0) of the sample lies.
+    residual : float
+        Rms distance of the matches from this map in pixels of the reference; NaN if unknown. It
+        holds what the beam bends beyond an affine map, and is no measure of success.
+    correlation : float
+        Median correlation of the matches; NaN if unknown.
+    matches, points : int
+        Matches that are no outliers, and points in the field that both images share.
+    shape, reference_shape : (int, int) or None
+        Pixels (y, x) of the images it was made from.
+
+    Examples
+    --------
+    >>> half = Registration(0.5 * np.eye(2), np.array([3.0, -4.0]))
+    >>> half.magnification, half.rotation
+    (2.0, 0.0)
+    """
+
+    matrix: Floats
+    offset: Floats
+    residual: float = math.nan
+    correlation: float = math.nan
+    matches: int = 0
+    points: int = 0
+    shape: tuple[int, int] | None = field(default=None)
+    reference_shape: tuple[int, int] | None = field(default=None)
+
+    def __post_init__(self) -> None:
+        matrix, offset = (np.array(given, np.float64) for given in (self.matrix, self.offset))
+        if matrix.shape != (2, 2) or offset.shape != (2,) or not np.linalg.det(matrix) > 0:
+            raise InputError(
+                f"registration with the matrix {matrix.tolist()} and the offset {offset.tolist()}",
+                "Give a 2 x 2 matrix that does not mirror the image, and two offsets.",
+            )
+        object.__setattr__(self, "matrix", matrix)
+        object.__setattr__(self, "offset", offset)
+
+    @property
+    def rotation(self) -> float:
+        """Turn of the reference's detector against the sample's, rad; positive from y toward x."""
+        m = self.matrix
+        return float(np.arctan2(m[0, 1] - m[1, 0], m[0, 0] + m[1, 1]))
+
+    @property
+    def magnification(self) -> float:
+        """Size of the pattern on the sample over that on the reference, in their own pixels."""
+        return float(1 / np.sqrt(np.linalg.det(self.matrix)))
+
+    @property
+    def attrs(self) -> dict[str, list[float]]:
+        """As attributes of a tracking."""
+        return {
+            REGISTRATION_MATRIX: self.matrix.ravel().tolist(),
+            REGISTRATION_OFFSET: self.offset.tolist(),
+        }
+
+    def __str__(self) -> str:
+        """Say in words what it is."""
+        return (
+            f"offset ({self.offset[0]:.2f}, {self.offset[1]:.2f}) px, "
+            f"rotation {math.degrees(self.rotation):.3f} deg, "
+            f"magnification {self.magnification:.5f}; "
+            f"{self.matches} of {self.points} points, residual {self.residual:.3f} px rms, "
+            f"correlation {self.correlation:.2f}"
+        )
+
+
+def register(
+    sample: xr.DataArray | xr.Dataset,
+    reference: xr.DataArray | xr.Dataset,
+    *,
+    pixel_size: tuple[Any, Any] | None = None,
+) -> Registration:
+    """Find where the pixels of one detector lie on another that sees the same speckle.
+
+    The two may be shifted by any amount that leaves a common field, turned by 2 degrees, and differ
+    in scale by a factor of three. Patches of the sample are searched for in the whole reference, on
+    reduced images, at all scales and angles in question; then a grid of patches over the common
+    field is matched, down to the full images, and fitted by an affine map without outliers.
+
+    The images are computed: this is where the offset must be known before anything can be tracked.
+
+    Parameters
+    ----------
+    sample : DataArray or Dataset, dims ([frame], y, x)
+        Image of the far detector, corrected; of a stack, the first frame.
+    reference : DataArray or Dataset, dims ([frame], y, x)
+        Image of the near detector at the same time, with the same position of the membrane.
+    pixel_size : (float, float), optional
+        Pixel sizes of sample and reference, in this order, in m; each may be a pair (y, x). With
+        it, only scales are tried that a beam may make of their ratio: faster, and safer.
+
+    Returns
+    -------
+    Registration
+        From pixel numbers of the sample to those of the reference; `print` says it in words.
+
+    Raises
+    ------
+    InputError
+        Two images that have nothing in common, or one of which is a mirror image or turned by a
+        right angle: the message says how.
+
+    See Also
+    --------
+    wavedask.track : takes it as `registration`.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> from wavedask.simulate import speckle_field
+    >>> speckle = speckle_field(300, seed=1)
+    >>> y, x = np.mgrid[:160.0, :160.0]
+    >>> near = xr.DataArray(speckle(y, x), dims=("y", "x"))
+    >>> far = xr.DataArray(speckle(y * 1.1 - 20, x * 1.1 + 10), dims=("y", "x"))
+    >>> found = register(far, near, pixel_size=(1.1e-6, 1e-6))
+    >>> (found.offset + 0.0).round(1).tolist(), round(found.magnification, 3)
+    ([-20.0, 10.0], 0.909)
+    """
+    images = [_first(image, name) for image, name in ((sample, "sample"), (reference, "reference"))]
+    low, high = ANY_SCALE
+    if pixel_size is not None:
+        given = each(pixel_size)
+        if len(given) != 2:
+            raise InputError(
+                f"pixel_size is {pixel_size!r}", "Give that of the sample and of the reference."
+            )
+        sizes = [
+            math.sqrt(math.prod(pixel_sizes(size, name=f"pixel_size of the {name}")))
+            for size, name in zip(given, ("sample", "reference"), strict=True)
+        ]
+        ratio = sizes[0] / sizes[1]
+        low, high = ratio / BENT_BEAM, ratio * BENT_BEAM
+    scales = scale_steps(low, high)
+    arrays = [np.asarray(image.to_numpy(), np.float32) for image in images]
+    found = find_affine(arrays[0], arrays[1], scales)
+    if found is None:
+        raise _nothing_in_common(arrays, scales)
+    origins = [np.array([pixel_numbers(image, dim)[0] for dim in (Y, X)]) for image in images]
+    shapes = [(image.sizes[Y], image.sizes[X]) for image in images]
+    return Registration(
+        found.matrix,
+        found.offset + origins[1] - found.matrix @ origins[0],
+        found.residual,
+        found.correlation,
+        found.matches,
+        found.points,
+        shapes[0],
+        shapes[1],
+    )
+
+
+def _first(images: xr.DataArray | xr.Dataset, name: str) -> xr.DataArray:
+    """First frame, computed and checked."""
+    array = image_of(images, name)
+    if FRAME in array.dims:
+        array = array.isel({FRAME: 0}, drop=True)
+    array = array.compute()
+    if min(array.shape) < 64:
+        raise InputError(
+            f"{name} is {array.shape} pixels (y, x)", "A registration needs 64 along each axis."
+        )
+    if not np.isfinite(array).any():
+        raise InputError(f"{name} has no pixel with a value", "Look at the corrected image.")
+    return array
+
+
+def _nothing_in_common(arrays: list[NDArray[np.float32]], scales: Floats) -> InputError:
+    sample, reference = arrays
+    for words, turned in ORIENTATIONS.items():
+        other = np.ascontiguousarray(turned(reference))
+        # One patch is enough to guess by: this is for the message.
+        if find_affine(sample, other, scales, centres=CENTRES[:1]) is not None:
+            return InputError(
+                f"sample matches the reference only when that is {words}",
+                "Bring the images of one detector into the orientation of the other when they are"
+                " opened, and register again.",
+            )
+    return InputError(
+        "sample and reference have no speckle in common: no patch of the sample was found in the "
+        f"reference, at scales from {scales.min():.2f} to {scales.max():.2f} and angles up to 4 "
+        "degrees",
+        "Look at both images: the same pulse and membrane position, a common field of a quarter of "
+        "the sample, dark and flat corrected? Is pixel_size in the order (sample, reference)?",
+    )
+
+
+def is_registered(tracking: xr.Dataset) -> bool:
+    """Whether a tracking is that of two registered detectors.
+
+    Examples
+    --------
+    >>> is_registered(xr.Dataset())
+    False
+    """
+    return REGISTRATION_MATRIX in tracking.attrs
+
+
+def registration_of(tracking: xr.Dataset) -> Registration:
+    """Read the registration of a tracking from its attributes.
+
+    Raises
+    ------
+    InputError
+        A tracking without one.
+
+    Examples
+    --------
+    >>> given = Registration(np.eye(2), np.array([5.0, 7.0]))
+    >>> registration_of(xr.Dataset(attrs=given.attrs)).offset.tolist()
+    [5.0, 7.0]
+    """
+    if not is_registered(tracking):
+        raise InputError(
+            "tracking has no registration, and absolute mode needs that of its two detectors",
+            "Track with it: track(far, near, registration=register(far, near)).",
+        )
+    matrix, offset = (
+        np.array(tracking.attrs[name], np.float64)
+        for name in (REGISTRATION_MATRIX, REGISTRATION_OFFSET)
+    )
+    return Registration(matrix.reshape(2, 2), offset)
+
+
+def registered(
+    reference: xr.DataArray, sample: xr.DataArray, registration: Registration
+) -> tuple[xr.DataArray, xr.DataArray]:
+    """Resample a reference onto the pixels of a sample, and number those.
+
+    Parameters
+    ----------
+    reference, sample : xarray.DataArray, dims ([frame], y, x)
+        Images, as of `wavedask.frames.images.image_of`.
+    registration : Registration
+        From the pixels of the sample to those of the reference.
+
+    Returns
+    -------
+    sample : xarray.DataArray
+        The same, with pixel numbers as coordinates ``y`` and ``x``: a registration holds for them.
+    reference : xarray.DataArray
+        On the pixels of the sample; lazy, with one block per frame, if it was.
+
+    Raises
+    ------
+    InputError
+        Images of other shapes than those that were registered.
+
+    Examples
+    --------
+    >>> near = xr.DataArray(np.arange(36.0).reshape(6, 6), dims=("y", "x"))
+    >>> shift = Registration(np.eye(2), np.array([1.0, 0.0]))
+    >>> _, moved = registered(near, near, shift)
+    >>> bool(np.allclose(moved[:5], near[1:])), bool(np.isnan(moved[5]).all())
+    (True, True)
+    """
+    for image, shape, name in (
+        (sample, registration.shape, "sample"),
+        (reference, registration.reference_shape, "reference"),
+    ):
+        if shape is not None and image.shape[-2:] != tuple(shape):
+            raise InputError(
+                f"{name} frames are {image.shape[-2:]}, those of the registration {tuple(shape)} "
+                "(y, x)",
+                "Register images of the same detector region and binning.",
+            )
+    first = np.array([pixel_numbers(reference, dim)[0] for dim in (Y, X)])
+    rows, columns = (pixel_numbers(sample, dim) for dim in (Y, X))
+    resample = partial(
+        _resampled_frames,
+        matrix=registration.matrix,
+        offset=registration.offset - first,
+        rows=rows,
+        columns=columns,
+    )
+    data = reference.data
+    if isinstance(data, da.Array):
+        whole = data.rechunk((*data.chunks[:-2], -1, -1))
+        moved = da.map_blocks(
+            resample,
+            whole,
+            chunks=(*whole.chunks[:-2], (rows.size,), (columns.size,)),
+            dtype=np.float32,
+            meta=np.empty((0,) * whole.ndim, np.float32),
+        )
+    else:
+        moved = resample(np.asarray(data))
+    words = {Y: "detector row", X: "detector column"}
+    numbers = {
+        dim: (dim, values, {UNITS: PIXEL, LONG_NAME: words[dim]})
+        for dim, values in ((Y, rows), (X, columns))
+    }
+    others = {name: coord for name, coord in reference.coords.items() if name not in (Y, X)}
+    return sample.assign_coords(numbers), xr.DataArray(
+        moved, dims=reference.dims, coords={**others, **numbers}, attrs=reference.attrs
+    )
+
+
+def _resampled_frames(
+    frames: NDArray[Any], *, matrix: Floats, offset: Floats, rows: Floats, columns: Floats
+) -> NDArray[np.float32]:
+    """Resample the frames of one block."""
+    out = np.empty((*frames.shape[:-2], rows.size, columns.size), np.float32)
+    for index in np.ndindex(frames.shape[:-2]):
+        out[index] = onto_sample(frames[index], matrix, offset, rows, columns)
+    return out

@@ -1,0 +1,170 @@
+"""What all ways of speckle scanning share: settings that are checked, maps that are labelled."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import xarray as xr
+
+from wavedask.conventions import (
+    DISPLACEMENT_X,
+    DISPLACEMENT_Y,
+    FRAME,
+    LONG_NAME,
+    QUANTITIES,
+    UNCERTAINTY_X,
+    UNCERTAINTY_Y,
+    UNITS,
+    WINDOW,
+    X,
+    Y,
+    labelled,
+)
+from wavedask.errors import InputError
+from wavedask.frames import image_of
+from wavedask.kernels.fields import Fields
+from wavedask.kernels.scan import LEAST_OVERLAP, ScanMatch
+from wavedask.tracking.xss.axes import ScanAxes
+from wavedask.tracking.xss.blocks import ScanPlan
+
+Images = xr.DataArray | xr.Dataset
+Pair = tuple[int, int]
+
+DISPLACEMENTS: Final = ((DISPLACEMENT_Y, UNCERTAINTY_Y), (DISPLACEMENT_X, UNCERTAINTY_X))
+"""A displacement and its standard error, along y and x."""
+LONGEST_SEARCH: Final = 16
+"""Steps that are searched by default, at most."""
+LEAST_SEARCH: Final = 2
+"""Steps or pixels that are searched at least: a match at the edge of the search is none."""
+ACROSS: Final = 4
+"""Pixels that are searched by default across a scan of one motor."""
+
+
+def stack_of(images: Images, name: str) -> xr.DataArray:
+    """Return the frames of a scan, with dims (frame, y, x).
+
+    Raises
+    ------
+    InputError
+        A single image, or no images.
+    """
+    frames = image_of(images, name)
+    if FRAME not in frames.dims:
+        raise InputError(
+            f"{name} is a single image", "Give the frames of a scan, with a motor that moves."
+        )
+    return frames
+
+
+def checked_magnification(magnification: float) -> float:
+    """Check a magnification: a positive number."""
+    if not 0 < magnification < float("inf"):
+        raise InputError(
+            f"magnification is {magnification}",
+            "Give the distance from the source to the detector over that to the membrane.",
+        )
+    return float(magnification)
+
+
+def scan_plan(
+    axes: ScanAxes,
+    *,
+    window: int | Pair,
+    search: int | Pair | None,
+    least: float,
+    centre: Pair = (0, 0),
+    apart: Pair = (0, 0),
+) -> ScanPlan:
+    """Settle how a scan is matched.
+
+    Parameters
+    ----------
+    axes : ScanAxes
+        The scan.
+    window, search, least
+        As of `track_scan`.
+    centre : (int, int), default (0, 0)
+        Delay (y, x), in steps or pixels, around which is searched.
+    apart : (int, int), default (0, 0)
+        As of `ScanPlan`.
+
+    Returns
+    -------
+    ScanPlan
+
+    Raises
+    ------
+    InputError
+        Settings that make no sense, or a search that leaves no overlap of the two scans.
+    """
+    sides = _pair(WINDOW.name, window)
+    for side in sides:
+        if side < 1 or side % 2 == 0:
+            raise InputError(f"window is {window!r}", "Give an odd number of pixels, or (y, x).")
+    if not 0 <= least < 1:
+        raise InputError(f"least is {least!r}", "Give a correlation from 0 to below 1.")
+    reach = _reach(axes, search, centre)
+    turned = axes.line and axes.scanned[0] == 0
+
+    def ordered(pair: Pair) -> Pair:
+        return pair[::-1] if turned else pair
+
+    match = ScanMatch(axes.line, ordered(sides), ordered(reach), ordered(centre), float(least))
+    shape = (1, max(axes.shape)) if axes.line else axes.shape
+    return ScanPlan(match, shape, turned, apart)
+
+
+def _reach(axes: ScanAxes, search: int | Pair | None, centre: Pair) -> Pair:
+    """Settle how far is searched along (y, x)."""
+    reach = list((ACROSS, ACROSS) if search is None else _pair("search", search))
+    for axis in axes.scanned:
+        count = axes.shape[axis]
+        room = count - 2 - abs(centre[axis]) - LEAST_OVERLAP
+        if room < LEAST_SEARCH:
+            raise InputError(
+                f"the scan along {(Y, X)[axis]!r} has {count} positions, and a delay of"
+                f" {abs(centre[axis])} steps without any curvature",
+                "Give a longer scan, or a smaller separation.",
+            )
+        if search is None:
+            reach[axis] = min(LONGEST_SEARCH, max(count // 4, LEAST_SEARCH), room)
+        elif reach[axis] > room:
+            raise InputError(
+                f"search is {reach[axis]} along {(Y, X)[axis]!r}, around a delay of"
+                f" {centre[axis]} steps",
+                f"Give {LEAST_SEARCH} to {room}: the scan has {count} positions.",
+            )
+    if min(reach) < LEAST_SEARCH:
+        raise InputError(
+            f"search is {search!r}",
+            f"Give {LEAST_SEARCH} or more: what lies at its edge is no match.",
+        )
+    return reach[0], reach[1]
+
+
+def _pair(name: str, given: Any) -> Pair:
+    values = tuple(given) if isinstance(given, tuple | list) else (given, given)
+    if len(values) != 2 or any(value != int(value) for value in values):
+        raise InputError(f"{name} is {given!r}", "Give a whole number, or two: (y, x).")
+    return int(values[0]), int(values[1])
+
+
+def delays_of(fields: Fields) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
+    """Return the delays with their standard errors, along y and x, in steps or pixels."""
+    return (
+        (fields.displacement_y, fields.uncertainty_y),
+        (fields.displacement_x, fields.uncertainty_x),
+    )
+
+
+def maps(
+    variables: Mapping[str, Any], *, like: xr.DataArray, attrs: Mapping[Any, Any]
+) -> xr.Dataset:
+    """Label maps (y, x) by their names, with the coordinates of a stack that do not change."""
+    kept = like.isel({FRAME: 0}, drop=True)
+    return xr.Dataset(
+        {
+            name: labelled(values, QUANTITIES[name], dims=(Y, X), coords=kept.coords)
+            for name, values in variables.items()
+        },
+        attrs={name: value for name, value in attrs.items() if name not in (UNITS, LONG_NAME)},
+    )

@@ -1,0 +1,213 @@
+"""Self-reference: the curvature of a wavefront from images of one beam, without a second one."""
+
+from typing import Any, Final
+
+import numpy as np
+import xarray as xr
+
+from wavedask.conventions import (
+    CORRELATION,
+    CURVATURE_UNCERTAINTY_X,
+    CURVATURE_UNCERTAINTY_Y,
+    CURVATURE_X,
+    CURVATURE_Y,
+    FRAME,
+    METRE,
+    X,
+    Y,
+)
+from wavedask.errors import InputError
+from wavedask.tracking.xss.axes import ScanAxes
+from wavedask.tracking.xss.blocks import matched
+from wavedask.tracking.xss.plan import (
+    DISPLACEMENTS,
+    Pair,
+    checked_magnification,
+    delays_of,
+    maps,
+    scan_plan,
+)
+from wavedask.units import in_metres, in_range, pixel_sizes, relabelled
+
+CURVATURES: Final = ((CURVATURE_Y, CURVATURE_UNCERTAINTY_Y), (CURVATURE_X, CURVATURE_UNCERTAINTY_X))
+SEPARATION: Final = 2
+"""Distance, in pixels, of the two that are compared by default."""
+SURE: Final = 3
+"""Standard errors that a displacement has, at least, where a curvature is computed from it."""
+
+
+def scan_curvatures(
+    images: xr.DataArray,
+    axes: ScanAxes,
+    *,
+    window: int | Pair,
+    search: int | Pair | None,
+    pixel_size: float | tuple[float, float] | None,
+    magnification: float,
+    distance: float | None,
+    separation: int,
+    least: float,
+) -> xr.Dataset:
+    """Compare neighbouring pixels of one scan; the part of `track_scan` without a reference.
+
+    Two pixels at the distance n apart see the same grains with the delay of the step from the foot
+    of the one's ray on the membrane to that of the other: by how much it differs from n pixels is
+    how much the rays between membrane and detector diverge.
+
+    Parameters
+    ----------
+    images : xarray.DataArray, dims (frame, y, x)
+        Frames of the scan, in any order.
+    axes : ScanAxes
+        Its motors.
+    window, search, pixel_size, magnification, distance, separation, least
+        As of `track_scan`.
+
+    Returns
+    -------
+    xarray.Dataset, dims (y, x)
+
+    Raises
+    ------
+    InputError
+        No pixel size or no distance, or a separation that is not even.
+    """
+    if pixel_size is None or distance is None:
+        raise InputError(
+            "there is no reference, and no " + ("pixel_size" if pixel_size is None else "distance"),
+            "Give a reference; or, for a self-reference, pixel_size and distance in m.",
+        )
+    pixels = pixel_sizes(pixel_size)
+    distance = in_range("distance", distance, low=1e-4, high=1e4, unit=METRE)
+    if separation < 2 or separation % 2:
+        raise InputError(
+            f"separation is {separation!r}",
+            "Give an even number of pixels: the curvature is that of the one in the middle.",
+        )
+    data = images.isel({FRAME: axes.order}).data
+    variables: dict[str, Any] = {}
+    for axis in axes.scanned:
+        apart = separation * pixels[axis]
+        flat = round(apart / (magnification * axes.steps[axis]))
+        along = (axis == 0, axis == 1)
+        plan = scan_plan(
+            axes,
+            window=window,
+            search=search,
+            least=least,
+            centre=(flat * along[0], flat * along[1]),
+            apart=(separation // 2 * along[0], separation // 2 * along[1]),
+        )
+        fields = matched(data, None, plan)
+        delay, error = delays_of(fields)[axis]
+        scale = magnification * axes.steps[axis] / apart
+        curvature, spread = CURVATURES[axis]
+        variables[curvature.name] = (1 - scale * delay) / distance
+        variables[spread.name] = error * (abs(scale) / distance)
+        former = variables.get(CORRELATION.name)
+        variables[CORRELATION.name] = (
+            fields.correlation if former is None else np.fmin(former, fields.correlation)
+        )
+    result = maps(variables, like=images, attrs={})
+    return result.map(in_metres, keep_attrs=True, pixels=pixels)
+
+
+def self_reference(
+    tracking: xr.Dataset,
+    *,
+    step: tuple[float, float],
+    pixel_size: float | tuple[float, float],
+    distance: float,
+    magnification: float = 1.0,
+) -> xr.Dataset:
+    r"""Turn the displacement by a step of the membrane into the curvature of the wavefront.
+
+    Two images of one beam, between which the membrane has moved by a known step h, show the same
+    grains a displacement u apart. Where rays diverge between membrane and detector, u is larger
+    than the step: ``curvature = (1 - magnification * h / (u * pixel_size)) / distance``.
+
+    Parameters
+    ----------
+    tracking : xarray.Dataset
+        As of `track`, with the image after the step as its sample, and that before as reference.
+    step : (float, float)
+        Step of the membrane along (y, x), m, positive toward larger index; one of them is 0.
+    pixel_size : float or (float, float)
+        Pixel size of the detector (y, x), m.
+    distance : float
+        From the membrane to the detector, m.
+    magnification : float, default 1.0
+        As it stands, the curvature is that of the wavefront at the detector, the beam's own
+        included. With an optic between membrane and detector, and the magnification of the membrane
+        on the detector without it, and `distance` from the optic, it is that which the optic adds.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``curvature_y`` or ``curvature_x`` (1/m) along the step with its standard error
+        ``curvature_uncertainty_...``, and ``correlation``; lazy if `tracking` is. A beam from a
+        point at the distance R has 1/R, a beam that converges to one -1/R. Coordinates y and x in
+        m: a value belongs to the middle of the two places of a grain, half the step away from the
+        pixel. NaN and infinite where there is no match, or a displacement below three standard
+        errors.
+
+    Raises
+    ------
+    InputError
+        A step along both axes or none, a tracking without displacement, or a value out of range.
+
+    See Also
+    --------
+    track_scan : the same from a scan, without a reference: finer than a pixel.
+
+    References
+    ----------
+    H. Wang, Y. Kashyap and K. Sawhney, Opt. Express 23, 23310 (2015).
+
+    Examples
+    --------
+    A beam from a source 40 m before the detector, 1 m behind the membrane: a step of 40 um is seen
+    as 40 / 39 of it.
+
+    >>> u = xr.DataArray(np.full((4, 4), 40 * 40 / 39), dims=("y", "x"))
+    >>> tracking = xr.Dataset({"displacement_x": u, "displacement_y": 0 * u})
+    >>> found = self_reference(tracking, step=(0, 40e-6), pixel_size=1e-6, distance=1.0)
+    >>> print(f"{1 / found.curvature_x[0, 0]:.1f} m")
+    40.0 m
+    """
+    pixels = pixel_sizes(pixel_size)
+    scale = checked_magnification(magnification)
+    distance = in_range("distance", distance, low=1e-4, high=1e4, unit=METRE)
+    axis = _axis_of(step)
+    displacement, uncertainty = DISPLACEMENTS[axis]
+    if displacement.name not in tracking:
+        raise InputError(
+            f"tracking has no {displacement.name!r}; it has {', '.join(map(str, tracking))}",
+            "Give the result of track.",
+        )
+    u = tracking[displacement.name]
+    error = tracking.get(uncertainty.name)
+    if error is not None:
+        u = u.where(np.abs(u) > SURE * error)
+    ratio = scale * step[axis] / (u * pixels[axis])
+    curvature, spread = CURVATURES[axis]
+    variables = [relabelled((1 - ratio) / distance, curvature)]
+    if error is not None:
+        doubt = abs(ratio / u) * error / distance
+        variables.append(relabelled(doubt.where(u.notnull(), np.inf), spread))
+    if CORRELATION.name in tracking:
+        variables.append(tracking[CORRELATION.name])
+    result = xr.Dataset({v.name: in_metres(v, pixels) for v in variables}, attrs=tracking.attrs)
+    dim = (Y, X)[axis]
+    middle = result[dim] - scale * step[axis] / 2
+    return result.assign_coords({dim: middle.assign_attrs(result[dim].attrs)})
+
+
+def _axis_of(step: tuple[float, float]) -> int:
+    moved = np.flatnonzero(np.asarray(step, np.float64))
+    if np.shape(step) != (2,) or not np.isfinite(step).all() or moved.size != 1:
+        raise InputError(
+            f"step is {step!r}",
+            "Give the step along (y, x) in m, one of them 0: a step along both tells less.",
+        )
+    return int(moved[0])

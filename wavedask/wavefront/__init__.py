@@ -1,0 +1,14 @@
+"""From displacements to slopes, wavefront and curvature, with the budget of errors."""
+
+from wavedask.wavefront.error_budget import NEEDED, Budget, budget
+from wavedask.wavefront.integration import Method, integrate
+from wavedask.wavefront.physical import wavefront
+
+__all__ = [
+    "NEEDED",
+    "Budget",
+    "Method",
+    "budget",
+    "integrate",
+    "wavefront",
+]

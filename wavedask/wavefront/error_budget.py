@@ -1,0 +1,369 @@
+"""What each error of a set-up does to the radius of curvature and to the wavefront."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from wavedask.conventions import (
+    METRE,
+    PIXEL,
+    RADIAN,
+    SLOPE_UNCERTAINTY_X,
+    SLOPE_UNCERTAINTY_Y,
+    SLOPE_X,
+    SLOPE_Y,
+    WAVEFRONT,
+    X,
+    Y,
+)
+from wavedask.errors import InputError
+from wavedask.geometry import Errors, Geometry, radius_effects
+from wavedask.kernels.affine import affine_fit
+from wavedask.prefixes import prefixed
+from wavedask.units import (
+    DISTANCE,
+    MEMBRANE_DISTANCE,
+    MODE,
+    PIXEL_SIZE,
+    SOURCE_DISTANCE,
+)
+from wavedask.wavefront.absolute import CORRELATED
+from wavedask.wavefront.differential import slope_per_length
+
+Floats = NDArray[np.float64]
+
+NEEDED: Final = (WAVEFRONT.name, SLOPE_Y.name, SLOPE_X.name)
+"""Maps without which there is no budget."""
+ASSUMED: Final = 1e-4
+"""Relative error that is looked at where none was given."""
+ASSUMED_DISTORTION: Final = 0.05
+"""Error of undistorted positions that is looked at where none was given, px."""
+DETECTORS: Final = ("near", "far")
+LOW_PASS: Final = 2.2
+"""Windows in the shortest period that the tracker passes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """One line of a budget.
+
+    Attributes
+    ----------
+    source : str
+        Where the error comes from.
+    size : float
+        Its standard error, in `unit`.
+    unit : str
+        ``m``, ``px`` or ``rad``.
+    radius_y, radius_x : float
+        What it does to the radius of curvature, as a fraction of it.
+    wavefront : float
+        What it does to the wavefront, rms over the pixels with data, m.
+    given : bool
+        Whether the error is known. One that is not is shown for what an error of that size would
+        do, and does not count in the total.
+    """
+
+    source: str
+    size: float
+    unit: str
+    radius_y: float
+    radius_x: float
+    wavefront: float
+    given: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The errors of a wavefront, one line each; `print` shows the table.
+
+    Attributes
+    ----------
+    radius_of_curvature_y, radius_of_curvature_x : float
+        Radii of the fitted wavefront, m.
+    wavefront_rms : float
+        Root mean square of the wavefront, m.
+    contributions : tuple of Contribution
+        The largest effect on the radius first, those of unknown size last.
+    """
+
+    radius_of_curvature_y: float
+    radius_of_curvature_x: float
+    wavefront_rms: float
+    contributions: tuple[Contribution, ...]
+
+    @property
+    def total(self) -> Contribution:
+        """All errors of known size together, as if independent."""
+        known = [part for part in self.contributions if part.given]
+        return Contribution(
+            "total",
+            math.nan,
+            "",
+            math.hypot(*(part.radius_y for part in known)),
+            math.hypot(*(part.radius_x for part in known)),
+            math.hypot(*(part.wavefront for part in known)),
+        )
+
+    def __str__(self) -> str:
+        """Draw the table."""
+        cells: list[tuple[str, ...]] = [
+            ("source of error", "size", "radius y [%]", "radius x [%]", "wavefront [nm]")
+        ]
+        cells += [_cells(part) for part in (*self.contributions, self.total)]
+        widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+        lines = [
+            f"radius of curvature {self.radius_of_curvature_y:.5g} m (y), "
+            f"{self.radius_of_curvature_x:.5g} m (x); wavefront {1e9 * self.wavefront_rms:.4g} nm"
+            " rms"
+        ]
+        for row in cells:
+            first, *others = (
+                text.ljust(width) if column == 0 else text.rjust(width)
+                for column, (text, width) in enumerate(zip(row, widths, strict=True))
+            )
+            lines.append("  ".join((first, *others)).rstrip())
+        if not all(part.given for part in self.contributions):
+            lines.append("* not given: what an error of this size would do; not in the total")
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+
+def _cells(part: Contribution) -> tuple[str, ...]:
+    """Write the cells of one row."""
+    size = ""
+    if part.unit:
+        scale, unit = (1.0, PIXEL) if part.unit == PIXEL else prefixed(part.size, part.unit)
+        size = f"{part.size * scale:.3g} {unit}"
+    return (
+        part.source + ("" if part.given else " *"),
+        size,
+        *(f"{100 * value:.3f}" for value in (part.radius_y, part.radius_x)),
+        f"{1e9 * part.wavefront:.3g}",
+    )
+
+
+class _Surface(NamedTuple):
+    """Wavefront over the pixels with data, and what its slopes say: m, rad."""
+
+    y: Floats
+    x: Floats
+    height: Floats
+    radius: tuple[float, float]
+    spread: tuple[float, float]
+    sigma: tuple[float, float]
+
+    @property
+    def bowl(self) -> tuple[float, float]:
+        """Rms of y^2 / 2 and x^2 / 2 without their means: what a curvature of one makes."""
+        return float(np.std(self.y**2)) / 2, float(np.std(self.x**2)) / 2
+
+
+def budget(wf: xr.Dataset, *, window: float = 21) -> Budget:
+    r"""Tell what each error of the set-up does to the wavefront.
+
+    An error of a pixel size, of a distance or of undistorted positions moves all pixels together:
+    no average takes it out. Where none was given to `wavefront`, the line shows what a relative
+    error of 1e-4 (0.05 px for positions) would do, marked by a star.
+
+    In absolute mode the radius of curvature R follows from how much smaller the pattern is on the
+    near detector, ``1 - gap / R``: an error of a pixel size enters enlarged by ``|R / gap - 1|``.
+    With the detectors 0.5 m apart, 1e-4 of a pixel size is 0.8 % of a radius of 40 m.
+
+    The wavefront is computed here.
+
+    Parameters
+    ----------
+    wf : xarray.Dataset
+        Result of `wavefront`, of one frame.
+    window : float, default 21
+        Side of the tracker's window in pixels, within which errors of matching are one.
+
+    Returns
+    -------
+    Budget
+
+    Raises
+    ------
+    InputError
+        Not one frame of a result of `wavefront`, or one without data.
+
+    Notes
+    -----
+    Matching: errors of the slopes are independent beyond an area A of 1.5 windows squared. The
+    radius is then known to :math:`\sigma_k^2 = A \sigma^2 / \sum y^2`, and least-squares
+    integration over a field of side D leaves the wavefront with
+    :math:`\sigma_W^2 = A \sigma^2 \ln(D / 2.2 w) / 2 \pi` for a window of side w.
+    Distortion: how an error of the undistorted positions varies over the field is not known; taken
+    all as a change of scale, it does the most. In differential mode it cancels, but for its change
+    over the displacement, and is left out.
+
+    Examples
+    --------
+    >>> y = np.linspace(-3e-4, 3e-4, 61)[:, None]
+    >>> slope = ("y", "x"), np.broadcast_to(y / 40.0, (61, 61))
+    >>> wf = xr.Dataset(
+    ...     {
+    ...         "slope_y": slope,
+    ...         "slope_x": (("x", "y"), slope[1]),
+    ...         "wavefront": (("y", "x"), (y**2 + y.T**2) / 80.0),
+    ...     },
+    ...     {"y": y[:, 0], "x": y[:, 0]},
+    ...     {
+    ...         "mode": "absolute",
+    ...         "distance": 1.0,
+    ...         "near_distance": 0.5,
+    ...         "pixel_size": [1e-6, 1e-6],
+    ...         "near_pixel_size": [1e-6, 1e-6],
+    ...         "pixel_size_error": [1e-10, 1e-10, 0.0, 0.0],
+    ...     },
+    ... )
+    >>> part = budget(wf).contributions[0]
+    >>> print(f"{part.source}: {part.size:.1e} {part.unit}, {100 * part.radius_y:.2f} %")
+    pixel size, near detector: 1.0e-10 m, 0.79 %
+    """
+    surface = _surface(wf)
+    parts = [*_matching(surface, wf, window)]
+    errors = Errors.from_attrs(wf.attrs)
+    if wf.attrs[MODE] == "absolute":
+        parts += _absolute(surface, Geometry.from_attrs(wf.attrs), errors)
+    else:
+        parts += _differential(surface, wf.attrs, errors)
+    parts.sort(key=lambda part: (not part.given, -max(part.radius_y, part.radius_x)))
+    return Budget(*surface.radius, float(np.std(surface.height)), tuple(parts))
+
+
+def _surface(wf: xr.Dataset) -> _Surface:
+    missing = [name for name in NEEDED if name not in wf]
+    if missing or MODE not in wf.attrs:
+        raise InputError(
+            f"wf has no {', '.join(map(repr, missing)) or f'attribute {MODE!r}'}",
+            "Give the result of wavefront.",
+        )
+    maps = [wf[name].transpose(..., Y, X).to_numpy() for name in NEEDED]
+    if maps[0].ndim != 2:
+        raise InputError(
+            f"wf has the dimensions {wf[WAVEFRONT.name].dims}",
+            "A budget is that of one frame: give wf.isel(frame=0), or another.",
+        )
+    valid = np.isfinite(maps).all(0)
+    rows, columns = np.nonzero(valid)
+    y, x = wf[Y].to_numpy()[rows], wf[X].to_numpy()[columns]
+    values = np.stack([values[valid].astype(np.float64) for values in maps])
+    variance = [
+        None
+        if quantity.name not in wf
+        else np.square(wf[quantity.name].transpose(Y, X).to_numpy()[valid], dtype=np.float64)
+        for quantity in (SLOPE_UNCERTAINTY_Y, SLOPE_UNCERTAINTY_X)
+    ]
+    weights = np.ones(rows.size)
+    if variance[0] is not None and variance[1] is not None:
+        weights = 1 / np.maximum(variance[0] + variance[1], np.finfo(np.float32).tiny)
+    fit = affine_fit(values[1:], y, x, weights) if rows.size else None
+    if fit is None:
+        raise InputError("wf has no pixels with data that span a plane", "Look at its slopes.")
+    with np.errstate(divide="ignore"):
+        radius = 1 / np.diag(fit.matrix)
+    spread = np.sqrt(np.diag(fit.moments) / weights.sum())
+    # Of the pixels that count: those at the border hardly do.
+    sigma = [
+        math.nan if part is None else float(np.sqrt((weights * part).sum() / weights.sum()))
+        for part in variance
+    ]
+    return _Surface(
+        y - fit.center[0],
+        x - fit.center[1],
+        values[0] - values[0].mean(),
+        (float(radius[0]), float(radius[1])),
+        (float(spread[0]), float(spread[1])),
+        (sigma[0], sigma[1]),
+    )
+
+
+def _matching(surface: _Surface, wf: xr.Dataset, window: float) -> Iterator[Contribution]:
+    """Tell what the noise of the tracker does, where it is known."""
+    if not np.isfinite(surface.sigma).all():
+        return
+    pixels = surface.y.size
+    area = CORRELATED * window**2
+    radius_y, radius_x = (
+        abs(radius) * math.sqrt(area / pixels) * sigma / spread
+        for radius, sigma, spread in zip(surface.radius, surface.sigma, surface.spread, strict=True)
+    )
+    sigma = math.hypot(*surface.sigma) / math.sqrt(2)
+    size = math.sqrt(math.prod(abs(float(value)) for value in wf.attrs[PIXEL_SIZE]))
+    octaves = math.log(max(math.sqrt(pixels) / (LOW_PASS * window), math.e))
+    height = sigma * size * math.sqrt(area * octaves / (2 * math.pi))
+    yield Contribution("matching", sigma, RADIAN, radius_y, radius_x, height)
+
+
+def _absolute(surface: _Surface, setup: Geometry, errors: Errors) -> Iterator[Contribution]:
+    """Tell what the errors of two detectors do, those not given of the size that is assumed."""
+    pixels = (setup.pixel_near, setup.pixel_far)
+    distances = errors.distance or (ASSUMED * setup.gap,) * 2
+    sizes = errors.pixel_size or tuple((ASSUMED * y, ASSUMED * x) for y, x in pixels)
+    distortions = errors.distortion or (ASSUMED_DISTORTION,) * 2
+    looked_at = Errors(distances, sizes, distortions)
+    on_y, on_x = (
+        radius_effects(radius, spread, axis=axis, setup=setup, errors=looked_at)
+        for axis, (radius, spread) in enumerate(zip(surface.radius, surface.spread, strict=True))
+    )
+    bowls = [bowl / abs(radius) for bowl, radius in zip(surface.bowl, surface.radius, strict=True)]
+    for detector, name in enumerate(DETECTORS):
+        for kind, size, unit, given in (
+            ("distance", distances[detector], METRE, errors.distance),
+            ("pixel size", math.hypot(*sizes[detector]) / math.sqrt(2), METRE, errors.pixel_size),
+            ("distortion", distortions[detector], PIXEL, errors.distortion),
+        ):
+            radius_y, radius_x = on_y[kind, detector], on_x[kind, detector]
+            if kind == "distance":
+                height = radius_y * float(np.std(surface.height))
+            else:
+                height = math.hypot(radius_y * bowls[0], radius_x * bowls[1])
+            yield Contribution(
+                f"{kind}, {name} detector",
+                size,
+                unit,
+                radius_y,
+                radius_x,
+                height,
+                given is not None,
+            )
+
+
+def _differential(
+    surface: _Surface, attrs: Mapping[Any, Any], errors: Errors
+) -> Iterator[Contribution]:
+    """Tell what the errors of one detector do, those not given of the size that is assumed."""
+    distance = float(attrs[DISTANCE])
+    source = float(attrs.get(SOURCE_DISTANCE, math.inf))
+    membrane = attrs.get(MEMBRANE_DISTANCE)
+    rms = float(np.std(surface.height))
+    error = errors.distance[0] if errors.distance else ASSUMED * distance
+    # An error of the distance moves the detector: the membrane is as much farther from it.
+    low, high = (
+        slope_per_length(
+            distance + step,
+            source_distance=source,
+            membrane_distance=None if membrane is None else membrane + step,
+        )
+        for step in (-error / 2, error / 2)
+    )
+    change = 2 * abs(high - low) / (high + low)
+    yield Contribution(
+        "distance", error, METRE, change, change, change * rms, errors.distance is not None
+    )
+    pixel_y, pixel_x = (float(size) for size in attrs[PIXEL_SIZE])
+    size_y, size_x = (
+        errors.pixel_size[0] if errors.pixel_size else (ASSUMED * pixel_y, ASSUMED * pixel_x)
+    )
+    # Angles and lengths grow together: the radius stays.
+    height = math.sqrt(2) * math.hypot(size_y / pixel_y, size_x / pixel_x) * rms
+    size = math.hypot(size_y, size_x) / math.sqrt(2)
+    yield Contribution("pixel size", size, METRE, 0.0, 0.0, height, errors.pixel_size is not None)

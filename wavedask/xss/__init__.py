@@ -1,6 +1,0 @@
-"""Speckle scanning (XSS): delays along a scan of the membrane, and self-reference."""
-
-from wavedask.xss.scanning import track_scan
-from wavedask.xss.selfreference import self_reference
-
-__all__ = ["self_reference", "track_scan"]
