@@ -1,6 +1,7 @@
 """The tracker of the report (crossSpot) on bare arrays: tile by tile under Dask."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Literal, TypeGuard
 
@@ -19,12 +20,46 @@ from wavedask.kernels.twopass import TwoPass
 Array = NDArray[Any] | da.Array
 Engine = Literal["dense", "opencv"]
 Rigid = Literal["auto"] | tuple[int, int] | None
-Settings = Dense | TwoPass
+Tracker = Dense | TwoPass
 
 ENGINES: Final = ("dense", "opencv")
 ORDERS: Final = (3, 5)
 STEP: Final = 4
 """Pixels between the points of the two-pass tracker, by default."""
+
+
+@dataclass(frozen=True, slots=True)
+class Matching:
+    """How images are matched: all that goes with them through tiles and tasks.
+
+    Attributes
+    ----------
+    tracker : Dense or TwoPass
+        The engine with its settings.
+    rigid : "auto", (int, int) or None
+        Displacement (y, x) common to all pixels, in pixels: to be found, given, or none.
+    joint : bool
+        Whether all frames share one displacement.
+    """
+
+    tracker: Tracker
+    rigid: Rigid
+    joint: bool
+
+    def shift(self, sample: NDArray[Any], reference: NDArray[Any]) -> tuple[int, int]:
+        """Rigid shift of a pair of frames, in whole pixels."""
+        if self.rigid is None:
+            return 0, 0
+        if self.rigid == "auto":
+            window, search = max(self.tracker.windows), self.tracker.search
+            return rigid_shift(sample, reference, window=window, search=search)
+        return round(self.rigid[0]), round(self.rigid[1])
+
+    def stacks(self, frames: int) -> list[slice]:
+        """Frames that are tracked together: all of them, or one by one."""
+        if self.joint:
+            return [slice(0, frames)]
+        return [slice(frame, frame + 1) for frame in range(frames)]
 
 
 def cross_spot(
@@ -109,16 +144,17 @@ def cross_spot(
     >>> print(f"{found.displacement_x[48, 48]:.1f}")
     -1.6
     """
-    settings = checked_settings(
+    tracker = checked_settings(
         engine=engine, window=window, search=search, good=good, step=step, order=order
     )
-    if joint and not isinstance(settings, Dense):
+    if joint and not isinstance(tracker, Dense):
         raise InputError(f"joint matching with engine {engine!r}", 'Use engine="dense" for stacks.')
     _check_rigid(rigid)
-    _check_pair(sample, reference, settings, joint=joint)
+    matching = Matching(tracker, rigid, joint)
+    _check_pair(sample, reference, matching)
     if isinstance(sample, da.Array) or isinstance(reference, da.Array):
-        return _track_lazy(da.asarray(sample), da.asarray(reference), settings, rigid, joint)
-    return _track_arrays(np.asarray(sample), np.asarray(reference), settings, rigid, joint)
+        return _track_lazy(da.asarray(sample), da.asarray(reference), matching)
+    return _track_arrays(np.asarray(sample), np.asarray(reference), matching)
 
 
 def checked_settings(
@@ -129,7 +165,7 @@ def checked_settings(
     good: float,
     step: int | None = None,
     order: Order | None = None,
-) -> Settings:
+) -> Tracker:
     """Resolve the settings of an engine, or say what is wrong with them.
 
     Parameters
@@ -210,7 +246,7 @@ def _check_rigid(rigid: object) -> None:
     )
 
 
-def _check_pair(sample: Array, reference: Array, settings: Settings, *, joint: bool) -> None:
+def _check_pair(sample: Array, reference: Array, matching: Matching) -> None:
     for name, array in (("sample", sample), ("reference", reference)):
         if array.ndim not in (2, 3):
             raise InputError(
@@ -231,12 +267,12 @@ def _check_pair(sample: Array, reference: Array, settings: Settings, *, joint: b
             f"{frames} sample frames but {references} reference frames",
             "Give one reference for all samples or one for each.",
         )
-    if joint and sample.ndim != 3:
+    if matching.joint and sample.ndim != 3:
         raise InputError(f"a joint sample has shape {sample.shape}", "Give a stack: (frame, y, x).")
-    if min(sample.shape[-2:]) < max(settings.windows):
+    largest = max(matching.tracker.windows)
+    if min(sample.shape[-2:]) < largest:
         raise InputError(
-            f"frames of {sample.shape[-2:]} pixels are smaller than the window "
-            f"({max(settings.windows)})",
+            f"frames of {sample.shape[-2:]} pixels are smaller than the window ({largest})",
             "Give a smaller window.",
         )
 
@@ -245,53 +281,28 @@ def _frames(array: Array) -> int:
     return int(array.shape[0]) if array.ndim == 3 else 1
 
 
-def _rigid_of(
-    sample: NDArray[Any], reference: NDArray[Any], settings: Settings, rigid: Rigid
-) -> tuple[int, int]:
-    if rigid is None:
-        return 0, 0
-    if rigid == "auto":
-        return rigid_shift(sample, reference, window=max(settings.windows), search=settings.search)
-    return round(rigid[0]), round(rigid[1])
-
-
-def _stacks(samples: NDArray[Any], *, joint: bool) -> list[slice]:
-    """Frames that are tracked together: all of them, or one by one."""
-    if joint:
-        return [slice(0, len(samples))]
-    return [slice(frame, frame + 1) for frame in range(len(samples))]
-
-
-def _track_arrays(
-    sample: NDArray[Any],
-    reference: NDArray[Any],
-    settings: Settings,
-    rigid: Rigid,
-    joint: bool,
-) -> Fields:
+def _track_arrays(sample: NDArray[Any], reference: NDArray[Any], matching: Matching) -> Fields:
     """Track arrays that are in memory."""
     samples = sample.reshape(-1, *sample.shape[-2:])
     references = np.broadcast_to(reference, samples.shape)
     tile = Tile.whole(samples.shape)
     results = []
-    for frames in _stacks(samples, joint=joint):
-        shift = _rigid_of(samples[frames][0], references[frames][0], settings, rigid)
+    for frames in matching.stacks(len(samples)):
+        shift = matching.shift(samples[frames][0], references[frames][0])
         moved = np.stack([shifted(image, shift) for image in references[frames]])
-        fields = settings.track(samples[frames], moved, tile)
+        fields = matching.tracker.track(samples[frames], moved, tile)
         fields[:2] += np.array(shift, np.float32)[:, None, None]
         results.append(fields)
-    if joint or sample.ndim == 2:
+    if matching.joint or sample.ndim == 2:
         return Fields(*results[0])
     return Fields(*np.stack(results, axis=1))
 
 
-def _track_lazy(
-    sample: da.Array, reference: da.Array, settings: Settings, rigid: Rigid, joint: bool
-) -> Fields:
+def _track_lazy(sample: da.Array, reference: da.Array, matching: Matching) -> Fields:
     """Express the tracking of a chunked stack as one `map_overlap`."""
-    single = sample.ndim == 2
+    single, joint, halo = sample.ndim == 2, matching.joint, matching.tracker.halo
     samples = sample[None] if single else sample
-    tiles = tuple(_tiles(axis, settings.halo) for axis in samples.chunks[1:])
+    tiles = tuple(_tiles(axis, halo) for axis in samples.chunks[1:])
     frames = ((samples.shape[0],),) if joint else samples.chunks[:1]
     chunks = (*frames, *tiles)
     tiled = samples.rechunk(chunks)
@@ -301,14 +312,14 @@ def _track_lazy(
             references, samples.shape, chunks=(samples.chunks[0], *references.chunks[1:])
         )
     shift = da.zeros((1, 2, 1), dtype=np.int64, chunks=-1)
-    if rigid is not None:
+    if matching.rigid is not None:
         # The shift is that of whole frames, whatever the tiles, and the reference is moved before
         # it is tiled: so the halo does not depend on a shift that nobody knows yet.
         whole = references.rechunk({0: samples.chunks[0], 1: -1, 2: -1})
         kept = slice(0, 1) if joint else slice(None)
         first = samples[kept]
         shift = da.map_blocks(
-            partial(_shift_block, settings=settings, rigid=rigid),
+            partial(_shift_block, matching=matching),
             first.rechunk({1: -1, 2: -1}),
             whole[kept],
             dtype=np.int64,
@@ -323,16 +334,10 @@ def _track_lazy(
             meta=np.empty((0, 0, 0), np.float32),
             chunks=whole.chunks,
         )
-    depth = {0: 0} | {axis: settings.halo * (len(chunks[axis]) > 1) for axis in (1, 2)}
+    depth = {0: 0} | {axis: halo * (len(chunks[axis]) > 1) for axis in (1, 2)}
     outer = (1,) if joint else chunks[0]
     tracked = da.map_overlap(
-        partial(
-            _overlap_block,
-            settings=settings,
-            tiles=tiles,
-            depth=(depth[1], depth[2]),
-            joint=joint,
-        ),
+        partial(_overlap_block, matching=matching, tiles=tiles, depth=(depth[1], depth[2])),
         tiled,
         references.rechunk(chunks),
         depth=[depth, depth],
@@ -365,11 +370,10 @@ def _tiles(sizes: tuple[int, ...], halo: int) -> tuple[int, ...]:
 
 
 def _shift_block(
-    sample: NDArray[Any], reference: NDArray[Any], *, settings: Settings, rigid: Rigid
+    sample: NDArray[Any], reference: NDArray[Any], *, matching: Matching
 ) -> NDArray[np.int64]:
     shifts = [
-        _rigid_of(image, target, settings, rigid)
-        for image, target in zip(sample, reference, strict=True)
+        matching.shift(image, target) for image, target in zip(sample, reference, strict=True)
     ]
     return np.array(shifts, np.int64)[:, :, None]
 
@@ -385,10 +389,9 @@ def _overlap_block(
     sample: NDArray[Any],
     reference: NDArray[Any],
     *,
-    settings: Settings,
+    matching: Matching,
     tiles: tuple[tuple[int, ...], ...],
     depth: tuple[int, int],
-    joint: bool,
     block_info: Any = None,
 ) -> NDArray[np.float32]:
     """Track the frames of one block with its halo."""
@@ -399,7 +402,5 @@ def _overlap_block(
         origins.append(sum(sizes[:index]) - before)
         inner.append(slice(before, before + sizes[index]))
     tile = Tile(origins[0], origins[1], (inner[0], inner[1]))
-    stacks = _stacks(sample, joint=joint)
-    return np.stack(
-        [settings.track(sample[frames], reference[frames], tile) for frames in stacks], axis=1
-    )
+    track, stacks = matching.tracker.track, matching.stacks(len(sample))
+    return np.stack([track(sample[frames], reference[frames], tile) for frames in stacks], axis=1)
