@@ -79,6 +79,22 @@ def test_readme_has_one_line_that_sets_itself_up(ending: str) -> None:
     assert len(lines) == 1
 
 
+def test_numbers_of_the_readme_are_those_of_the_benchmarks() -> None:
+    rows = re.findall(
+        r"^\| [^|]* \| ([^|]*) \| ([^|]*) \| \[\w+\]\((docs/figures/\w+\.md)\) \|$",
+        README.read_text(),
+        re.MULTILINE,
+    )
+    assert len(rows) == 3
+    for *cells, figures in rows:
+        table = re.findall(r"\d[\d,]*\.?\d*", (ROOT / figures).read_text())
+        measured = [float(number.replace(",", "")) for number in table]
+        for number, millions in re.findall(r"(\d+(?:\.\d+)?)( million)?", " ".join(cells)):
+            digits = len(number.partition(".")[2])
+            scale = 1e6 if millions else 1.0
+            assert float(number) in {round(value / scale, digits) for value in measured}, number
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_and_options_exist(page: Path) -> None:
     for words in commands(page):
