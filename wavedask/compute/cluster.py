@@ -3,10 +3,12 @@
 import logging
 import os
 import signal
+import tempfile
 import threading
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Final
 
 import cv2
@@ -16,6 +18,7 @@ from dask.system import cpu_count
 from distributed import Client, LocalCluster, Worker, WorkerPlugin
 from tornado.ioloop import PeriodicCallback
 
+from wavedask.compute.environment import check_software
 from wavedask.compute.memory import give_back_freed_memory, keep_freed_memory
 from wavedask.compute.outage import AGAIN
 from wavedask.errors import ClusterError, InputError, WavedaskError
@@ -41,6 +44,9 @@ WORKER_CONFIG: Final = {
     "distributed.worker.profile.enabled": False,
 }
 """Configuration of the workers that are started here."""
+
+SCRATCH: Final = "temporary-directory"
+"""Setting of Dask: the folder of the workers' files."""
 
 KEPT_SHARE: Final = 0.5
 """Share of a worker's memory limit above which freed memory is not kept.
@@ -181,7 +187,7 @@ def local_client(
     Raises
     ------
     InputError
-        A number of workers or threads below one.
+        A number of workers or threads below one, or a scratch folder of Dask that cannot be used.
 
     Examples
     --------
@@ -196,6 +202,7 @@ def local_client(
     if workers is None:
         workers = max(1, cores() // threads_per_worker)
     _check_workers(workers)
+    _check_scratch()
     warm()  # once here, on all cores' behalf: the workers find it on the disk
     with (
         dask.config.set(WORKER_CONFIG),
@@ -315,10 +322,29 @@ def _check_workers(workers: int) -> None:
         raise InputError(f"workers is {workers}", "Give a number of at least 1.")
 
 
+def _check_scratch() -> None:
+    """Check the folder in which the workers put what does not fit into memory."""
+    given = dask.config.get(SCRATCH, None) or tempfile.gettempdir()
+    folder = Path(given)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        problem = "" if os.access(folder, os.W_OK | os.X_OK) else "it may not be written"
+    except OSError as error:
+        problem = error.strerror
+    if problem:
+        raise InputError(
+            f"Dask's {SCRATCH} is {given}, which cannot be used: {problem}",
+            "Create the folder, or name another one: the environment variable "
+            "DASK_TEMPORARY_DIRECTORY, or 'temporary-directory' in ~/.config/dask/*.yaml.",
+        )
+
+
 def _running_scheduler(address: str, timeout: float) -> Client:
     try:
         client = Client(address, timeout=timeout)
         try:
+            # First: without wavedask a worker cannot take the plugin.
+            check_software(client)
             client.register_plugin(WorkerSetup())
         except BaseException:
             client.close()

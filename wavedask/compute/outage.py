@@ -8,6 +8,7 @@ from concurrent.futures import CancelledError, wait
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
+from wavedask.compute.environment import check_software
 from wavedask.errors import ClusterError
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class Watch:
         self._doing = doing
         self._had_workers = False
         self._gone_since: float | None = None
+        self._checked: set[str] = set()
 
     @contextmanager
     def asking(self) -> Iterator[None]:
@@ -79,7 +81,13 @@ class Watch:
             The scheduler is lost, or the workers there were have been gone for five minutes.
         """
         with self.asking():
-            found = sum(self._client.nthreads().values())
+            threads_of = dict(self._client.nthreads())
+        found = sum(threads_of.values())
+        joined = threads_of.keys() - self._checked
+        if joined:
+            with self.asking():
+                check_software(self._client, joined)
+            self._checked |= joined
         now = time.monotonic()
         if found:
             self._had_workers = True

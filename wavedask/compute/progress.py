@@ -136,7 +136,8 @@ def run_each(
         if client is None:
             _run_locally(tasks, report)
         else:
-            _run_on_cluster(client, tasks, report, Watch(client, label))
+            with _seceded():
+                _run_on_cluster(client, tasks, report, Watch(client, label))
 
 
 def current_client() -> "Client | None":
@@ -158,6 +159,27 @@ def current_client() -> "Client | None":
 
     owner = getattr(get_scheduler(), "__self__", None)
     return owner if isinstance(owner, Client) else None
+
+
+@contextmanager
+def _seceded() -> Iterator[None]:
+    """Inside a task of a cluster, give the thread of the task free while the body runs.
+
+    The body waits for other tasks of the same cluster. On a cluster with one thread these would
+    never begin. Outside of a task this does nothing.
+    """
+    from distributed import rejoin, secede
+
+    try:
+        secede()
+    except ValueError:
+        # This thread runs no task.
+        yield
+        return
+    try:
+        yield
+    finally:
+        rejoin()
 
 
 def _run_locally(tasks: Sequence[Delayed], report: Report) -> None:

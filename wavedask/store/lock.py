@@ -8,12 +8,13 @@ import platform
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from wavedask.compute import software
 from wavedask.errors import StoreError
 from wavedask.store.places import Place
 
@@ -47,10 +48,13 @@ class Right:
         The store.
     token : str
         What the lock holds while the run has it.
+    software : mapping of str to str
+        Versions of the driver, which all workers must have.
     """
 
     place: Place
     token: str
+    software: Mapping[str, str] = field(default_factory=software, repr=False)
 
     def check(self) -> None:
         """Raise unless the run still has the right, as the lock says that lies beside the store.

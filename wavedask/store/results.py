@@ -15,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 import xarray as xr
 
+from wavedask.compute import check_software, current_client
 from wavedask.conventions import COMPLETE, FRAME, SCAN
 from wavedask.errors import InputError, StoreError, StoreExistsError
 from wavedask.frames import behind_inputs, dataset_of
@@ -156,6 +157,8 @@ def write_store(
         mapping or that JSON cannot hold.
     FileError
         An input file that is not there.
+    ClusterError
+        Workers with other software than this process, or a cluster that is lost.
 
     Examples
     --------
@@ -168,6 +171,9 @@ def write_store(
     >>> first.written, again.written, again.kept
     (4, 0, 4)
     """
+    client = current_client()
+    if client is not None:
+        check_software(client)
     place = place_of(path, storage_options)
     dataset = storable(dataset_of(dataset))
     lazy = lazy_variables(dataset)

@@ -1,6 +1,7 @@
 """What a result store can hold: a dataset is checked, and brought into the form that is written."""
 
 import dask.array as da
+import numpy as np
 import xarray as xr
 
 from wavedask.conventions import COMPLETE, FRAME
@@ -24,8 +25,7 @@ def storable(dataset: xr.Dataset) -> xr.Dataset:
                 "Rename it to a text without '/'.",
             )
         if variable.dtype.kind in "mM":
-            # They are stored as nanoseconds, and xarray decodes them to the unit that they had.
-            dataset[name] = dataset[name].astype(f"{variable.dtype.kind}8[ns]")
+            dataset[name] = _in_nanoseconds(dataset[name])
         if variable.dtype.kind == "U":
             # Text of fixed length has no Zarr v3 type; text of any length has.
             dataset[name] = dataset[name].astype(object)
@@ -34,6 +34,24 @@ def storable(dataset: xr.Dataset) -> xr.Dataset:
         ):
             raise InputError(f"variable {name!r} holds Python objects", "Give numbers or texts.")
     return dataset
+
+
+def _in_nanoseconds(times: xr.DataArray) -> xr.DataArray:
+    """Convert times to nanoseconds, in which they are stored.
+
+    NumPy would wrap a time that does not fit: the year 1601 would read as 2185.
+    """
+    converted: xr.DataArray = times.astype(f"{times.dtype.kind}8[ns]")
+    values, back = times.values, converted.values.astype(times.dtype)
+    wrapped = ~np.isnat(values) & (back != values)
+    if wrapped.any():
+        shown = values[wrapped].flat[0]
+        raise InputError(
+            f"{times.name!r} holds {shown}, which a store cannot hold in nanoseconds",
+            "Times lie between 1677-09-22 and 2262-04-11, durations below 292 years: replace a "
+            "value that only stands for 'unknown' by NaT, or leave the coordinate out.",
+        )
+    return converted
 
 
 def lazy_variables(dataset: xr.Dataset) -> dict[str, xr.Variable]:

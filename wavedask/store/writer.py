@@ -18,7 +18,7 @@ from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 from numpy.typing import NDArray
 
-from wavedask.compute import run_each
+from wavedask.compute import check_here, run_each
 from wavedask.conventions import FRAME
 from wavedask.errors import StoreError, WavedaskError
 from wavedask.frames import pick_frames
@@ -209,6 +209,7 @@ def _write_blocks(
             f"a worker on {platform.node()} does not find the store {place}",
             "Put the store on a file system that all workers see under the same path.",
         )
+    check_here(right.software)
     with os_errors(f"the lock of {place} cannot be read"):
         right.check()
     for block, target in zip(values, targets, strict=True):
