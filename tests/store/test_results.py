@@ -232,7 +232,7 @@ def test_an_unfinished_store_opens_and_says_how_much_is_missing(
 
     with pytest.raises(StoreError, match=r"r\.zarr.*frame_0\.edf") as caught:
         write_store(tmp_path / "r.zarr", scan(fails), settings=SETTINGS)
-    assert "run the same again" in caught.value.remedy
+    assert "run the same command again" in caught.value.remedy
     with caplog.at_level(logging.INFO, logger="wavedask"):
         stored = open_store(tmp_path / "r.zarr")
     assert "6 of 6 frames are not complete" in caplog.text

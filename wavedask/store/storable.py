@@ -1,4 +1,4 @@
-"""What a result store can hold: a dataset is checked, and brought into the form that is written."""
+"""Check that a dataset can be stored, and convert it to the form that is written."""
 
 import dask.array as da
 import numpy as np
@@ -10,13 +10,13 @@ from wavedask.store.places import METADATA
 
 
 def storable(dataset: xr.Dataset) -> xr.Dataset:
-    """Check `dataset`, and drop the traces of the files it came from."""
+    """Check `dataset`, and drop the encoding of the files that it came from."""
     if not dataset.sizes.get(FRAME):
         raise InputError(
             f"the dataset has no frames: its dimensions are {dict(dataset.sizes)}",
             f"Give it the dimension {FRAME!r}, for one result with expand_dims({FRAME!r}).",
         )
-    # A ledger that came with the data, out of another store, says nothing about this one.
+    # The ledger of another store, from which the data came, is not valid here.
     dataset = dataset.drop_vars(COMPLETE.name, errors="ignore").drop_encoding()
     for name, variable in dataset.variables.items():
         if not isinstance(name, str) or name in ("", ".", "..", METADATA) or "/" in name:
@@ -27,7 +27,7 @@ def storable(dataset: xr.Dataset) -> xr.Dataset:
         if variable.dtype.kind in "mM":
             dataset[name] = _in_nanoseconds(dataset[name])
         if variable.dtype.kind == "U":
-            # Text of fixed length has no Zarr v3 type; text of any length has.
+            # Zarr v3 has a type for text of variable length, and none for fixed length.
             dataset[name] = dataset[name].astype(object)
         elif variable.dtype.kind == "O" and not all(
             isinstance(i, str) for i in variable.values.flat
@@ -55,7 +55,7 @@ def _in_nanoseconds(times: xr.DataArray) -> xr.DataArray:
 
 
 def lazy_variables(dataset: xr.Dataset) -> dict[str, xr.Variable]:
-    """Variables to be written block by block, in a regular grid with the same frames per block."""
+    """Select the variables that are written block by block, with the same frames in each block."""
     lazy = {
         str(name): array.variable
         for name, array in dataset.data_vars.items()
