@@ -137,6 +137,16 @@ def test_numbers_of_workers_that_cannot_be() -> None:
         pytest.fail("started")
 
 
+def test_a_scratch_folder_that_cannot_be_used() -> None:
+    with (
+        dask.config.set({"temporary-directory": "/proc/none"}),
+        pytest.raises(InputError, match="temporary-directory is /proc/none") as caught,
+        local_client(1),
+    ):
+        pytest.fail("started")
+    assert "DASK_TEMPORARY_DIRECTORY" in caught.value.remedy
+
+
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")
 def test_cores_respect_the_affinity_mask() -> None:
     code = (

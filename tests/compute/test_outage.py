@@ -73,7 +73,7 @@ def test_workers_that_do_not_come_back() -> None:
         with pytest.raises(ClusterError, match="all workers of the cluster at") as caught:
             computed(20)
         assert "while counting" in caught.value.problem
-        assert "run the same again" in caught.value.remedy
+        assert "run the same command again" in caught.value.remedy
 
 
 def test_workers_that_come_late_or_come_back(

@@ -1,4 +1,4 @@
-"""A cluster that is lost during a run: noticed, and told as an error that says what to do."""
+"""Notice a cluster that is lost during a run, and raise an error that says what to do."""
 
 import asyncio
 import logging
@@ -8,35 +8,36 @@ from concurrent.futures import CancelledError, wait
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
+from wavedask.compute.environment import check_software
 from wavedask.errors import ClusterError
 
 if TYPE_CHECKING:
     from distributed import Client, Future, as_completed
 
 POLL_SECONDS: Final = 0.01
-"""Time between two looks at what has ended; the workers have their next tasks already."""
+"""Interval between two checks for finished tasks; the workers have their next tasks already."""
 CHECK_SECONDS: Final = 2.0
-"""Time without an end of a task after which the workers are counted."""
+"""If no task ends for this long, the workers are counted."""
 PATIENCE_SECONDS: Final = 300.0
-"""How long workers that are gone are waited for: a nanny or a batch system may start others."""
+"""How long to wait for workers that are gone: a nanny or a batch system may start new ones."""
 
-AGAIN: Final = "run the same again: a store keeps the frames that are complete."
+AGAIN: Final = "run the same command again: the store keeps the complete frames."
 
 _logger = logging.getLogger("wavedask")
 
 
 class Watch:
-    """Wait for the tasks of a cluster, for as long as there is one.
+    """Wait for tasks of a cluster, and notice if the cluster is lost.
 
-    By itself, a client waits without end for tasks of a cluster whose workers are gone, and says
-    of a scheduler that is gone that its futures were cancelled.
+    A Dask client alone waits for ever if all workers are gone. If the scheduler is gone, it only
+    says that its futures were cancelled.
 
     Parameters
     ----------
     client : distributed.Client
         The cluster.
     doing : str
-        What it is used for, as it stands in messages.
+        What the cluster is used for; messages say it.
 
     Examples
     --------
@@ -55,12 +56,13 @@ class Watch:
         self._doing = doing
         self._had_workers = False
         self._gone_since: float | None = None
+        self._checked: set[str] = set()
 
     @contextmanager
     def asking(self) -> Iterator[None]:
-        """Raise a `ClusterError` if the scheduler is lost while the body talks with it.
+        """Raise `ClusterError` if the scheduler is lost while the body talks to it.
 
-        Not for what runs code of a task or of a caller: their errors of a disk look the same.
+        Not for code of a task or of a caller: an error of their disk looks the same.
         """
         try:
             yield
@@ -71,15 +73,22 @@ class Watch:
             raise self._lost() from error
 
     def threads(self) -> int:
-        """Count the threads of the workers, and note since when there are none.
+        """Count the threads of all workers, and remember since when there are none.
 
         Raises
         ------
         ClusterError
-            The scheduler is lost, or the workers there were have been gone for five minutes.
+            The scheduler is lost, all workers have been gone for five minutes, or a worker has
+            other software than this process.
         """
         with self.asking():
-            found = sum(self._client.nthreads().values())
+            threads_of = dict(self._client.nthreads())
+        found = sum(threads_of.values())
+        joined = threads_of.keys() - self._checked
+        if joined:
+            with self.asking():
+                check_software(self._client, joined)
+            self._checked |= joined
         now = time.monotonic()
         if found:
             self._had_workers = True
@@ -100,16 +109,16 @@ class Watch:
         return int(found)
 
     def gathered(self, futures: "Sequence[Future[Any]]") -> list[Any]:
-        """Results of futures that have finished.
+        """Collect the results of finished futures.
 
-        Those of a worker that has died since are computed again by another one.
+        If a worker has died since it finished a task, another worker computes the task again.
 
         Raises
         ------
         ClusterError
             As of `threads`.
         """
-        # By itself it would wait for that other worker without end.
+        # The client alone would wait for that other worker for ever.
         client: Any = self._client
         waiting = asyncio.run_coroutine_threadsafe(
             client.gather(list(futures), asynchronous=True), client.loop.asyncio_loop
@@ -118,7 +127,7 @@ class Watch:
             while not wait([waiting], CHECK_SECONDS).done:
                 self.threads()
             if not waiting.cancelled() and waiting.exception() is not None:
-                # Computed again, a task may have failed, or killed its worker.
+                # A task that is computed again may fail, or kill its worker.
                 for future in futures:
                     self.check(future)
             with self.asking():
@@ -128,7 +137,7 @@ class Watch:
         return found
 
     def ended(self, completed: "as_completed") -> "list[Future[Any]]":
-        """Wait until tasks have ended; which ones.
+        """Wait until some tasks have ended, and return their futures.
 
         Raises
         ------
@@ -145,12 +154,12 @@ class Watch:
         return found
 
     def check(self, future: "Future[Any]") -> None:
-        """Raise what the task of a future has raised, if it has.
+        """Raise the exception of a task that has failed.
 
         Raises
         ------
         ClusterError
-            The scheduler was lost, or the workers that ran the task, one after the other.
+            The scheduler was lost, or the task killed several workers, one after the other.
         """
         from distributed.scheduler import KilledWorker
 

@@ -20,15 +20,14 @@ from wavedask.store.writer import chunk_keys, os_errors, unit_of
 
 @dataclass(frozen=True, slots=True)
 class Soundness:
-    """What `verify` found.
+    """The differences that `verify` found in the inputs and the frames of a store.
 
     Attributes
     ----------
     changed : list of str
-        A line for each input that is gone or is not what it was.
+        A line for each input that is missing or has changed.
     lost : dict of str to list of int
-        As of `lost_frames`.
-    sound : bool
+        As `lost_frames` returns it. sound : bool
         Whether nothing is wrong.
     """
 
@@ -42,7 +41,7 @@ class Soundness:
 
 
 def verify(path: str | Path, *, storage_options: Mapping[str, Any] | None = None) -> Soundness:
-    """Look whether the inputs of a result store are what they were, and its results still there.
+    """Check that the inputs of a result store are unchanged, and that its frames are intact.
 
     Parameters
     ----------
@@ -54,7 +53,7 @@ def verify(path: str | Path, *, storage_options: Mapping[str, Any] | None = None
     Returns
     -------
     Soundness
-        Where the store keeps hashes, the inputs are read.
+        If the store holds hashes of the inputs, the inputs are read and compared with them.
 
     Raises
     ------
@@ -131,17 +130,16 @@ def lost_frames(
 
 
 def forget_lost(place: Place) -> dict[str, list[int]]:
-    """Take the mark from frames of which something is missing: the next run computes them.
+    """Mark lost frames as incomplete, so that the next run computes them.
 
     Parameters
     ----------
     place : Place
-        A result store, which nobody else is writing.
+        A result store that no other run is writing.
 
     Returns
     -------
-    dict of str to list of int
-        As of `lost_frames`.
+    dict of str to list of int As `lost_frames` returns it.
     """
     lost = lost_frames(place.text, storage_options=place.options)
     if lost:
@@ -153,14 +151,14 @@ def forget_lost(place: Place) -> dict[str, list[int]]:
 
 
 async def _keys(store: Any, prefix: str) -> set[str]:
-    """List what is stored below a prefix, by keys without it."""
+    """List the keys below a prefix, without the prefix."""
     return {key.removeprefix(prefix) async for key in store.list_prefix(prefix)}
 
 
 def _lost_of(
     array: zarr.Array[Any], complete: NDArray[np.bool_], present: set[str], *, axis: int
 ) -> NDArray[np.intp]:
-    """Complete frames of one array that lie in a chunk that is not present."""
+    """Find complete frames of one array whose chunks are missing."""
     size = unit_of(array)[axis]
     lost = np.zeros(complete.size, dtype=bool)
     for block in range(-(-complete.size // size)):

@@ -1,4 +1,4 @@
-"""The arrays of a result store: how they are created, chunked, compressed and found again."""
+"""The arrays of a result store: how they are created, chunked, compressed and opened."""
 
 import uuid
 import warnings
@@ -19,40 +19,40 @@ from wavedask.store.provenance import as_json
 from wavedask.store.writer import os_errors
 
 FORMAT: Final = "wavedask_store"
-"""Attribute that tells a result store from any other Zarr group; its value is the version."""
+"""Attribute that identifies a result store; its value is the version of the format."""
 FORMAT_VERSION: Final = 1
 DRAFT: Final = "wavedask_draft"
-"""Attribute of a group that was begun in an object store and is no store yet."""
+"""Attribute of a group in an object store whose creation has not finished."""
 STILL: Final = "stands_still"
-"""Attribute of a coordinate that had one value for all frames when it was written.
+"""Attribute of a coordinate that had the same value for all frames when it was written.
 
-In a store that may grow it lies along frame: the next scan may have another value.
+In a store that can grow it has a value for every frame: the next scan may have another one.
 """
 BLANK_NAME: Final = "coordinate_with_blank"
-"""Attribute of a coordinate whose name holds blanks, which divide the list of the others."""
+"""Attribute of a coordinate whose name holds a blank; blanks separate the names in the list."""
 SETTINGS: Final = "settings"
 INPUTS: Final = "inputs"
 SHARED: Final = "shared"
-"""Attribute of a store: raw frames that all of its frames depend on, by what they are for."""
+"""Attribute of a store: raw frames that all of its frames depend on, by their role."""
 RUNS: Final = "runs"
 VERSION: Final = "wavedask_version"
 VERSIONS: Final = "versions"
 CREATED: Final = "created"
 
 COMPRESSOR: Final = BloscCodec(cname="lz4", clevel=1, shuffle="shuffle")
-"""For noisy float32 maps: nearly as fast as without compression, and much smaller."""
+"""For noisy float32 maps this is nearly as fast as no compression, and much smaller."""
 EPOCH: Final = "1970-01-01"
 SMALL_CHUNK: Final = 4096
-"""Frames per chunk of what is one number per frame, at least: a store may begin with one frame."""
+"""Smallest number of frames per chunk of a one-dimensional array: a store may begin with one."""
 
 
 def attributes_of(place: Place) -> dict[str, Any] | None:
-    """Attributes of the store at a place; None if something else is there, or nothing.
+    """Return the attributes of a store; None if there is no store at the place.
 
     Raises
     ------
     StoreError
-        A store that a newer wavedask wrote, or that cannot be read.
+        A newer wavedask wrote the store, or it cannot be read.
     """
     with os_errors(f"store {place} cannot be read"):
         document = place.document()
@@ -69,12 +69,12 @@ def attributes_of(place: Place) -> dict[str, Any] | None:
 
 
 def is_draft(place: Place) -> bool:
-    """Whether a creation in an object store was killed here, and nothing else is there."""
+    """Whether a run was killed here while it created a store in an object store."""
     return DRAFT in ((place.document() or {}).get("attributes", {}))
 
 
 def read_arrays(place: Place) -> xr.Dataset:
-    """Open the arrays of a store as they are; coordinates are in memory."""
+    """Open the arrays of a store without further changes; coordinates are in memory."""
     with os_errors(f"store {place} cannot be read"):
         consolidated = "consolidated_metadata" in (place.document() or {})
         dataset: xr.Dataset = xr.open_zarr(
@@ -82,7 +82,7 @@ def read_arrays(place: Place) -> xr.Dataset:
         )
         apart = [name for name, v in dataset.variables.items() if v.attrs.pop(BLANK_NAME, False)]
         dataset = dataset.set_coords([COMPLETE.name, *apart])
-        # Small, and needed here: a cluster would only be in the way.
+        # They are small and needed in this process: do not send the tasks to a cluster.
         with dask.config.set(scheduler="synchronous"):
             for coordinate in dataset.coords.values():
                 coordinate.load()
@@ -90,7 +90,7 @@ def read_arrays(place: Place) -> xr.Dataset:
 
 
 def settled(stored: xr.Dataset) -> xr.Dataset:
-    """Give coordinates that have stood still in all scans one value again."""
+    """Replace coordinates that are the same for all frames by one value."""
     changed = {}
     for name, coord in stored.coords.items():
         if STILL in coord.attrs:
@@ -103,7 +103,7 @@ def settled(stored: xr.Dataset) -> xr.Dataset:
 
 
 def _samples(variable: xr.Variable) -> list[int]:
-    """Frames at which a coordinate differs from the frame before, and the first."""
+    """Find the frames at which a coordinate changes, and the first frame."""
     values = variable.values
     differs = values[1:] != values[:-1]
     if values.dtype.kind == "f":
@@ -112,12 +112,12 @@ def _samples(variable: xr.Variable) -> list[int]:
 
 
 def has_blank(name: str) -> bool:
-    """Whether a name cannot stand in a list that is divided by blanks."""
+    """Whether a name holds a blank and cannot be part of a list that blanks separate."""
     return name.split() != [name]
 
 
 def along_frames(dataset: xr.Dataset) -> xr.Dataset:
-    """Give coordinates that stand still a value for every frame."""
+    """Expand scalar coordinates to a value for every frame."""
     frames = dataset.sizes[FRAME]
     spread = {
         name: xr.Variable(
@@ -137,14 +137,14 @@ def create(
     *,
     frames: int,
 ) -> None:
-    """Create a store whose frames are all missing, in full or not at all.
+    """Create a store whose frames are all incomplete, completely or not at all.
 
     Parameters
     ----------
     place : Place
-        Where; nothing is there, or what `is_draft` tells.
+        Where to create it. Nothing exists there, or an unfinished creation, see `is_draft`.
     eager : xarray.Dataset
-        Everything that is not written block by block, in memory.
+        Everything that is not written block by block; it is in memory.
     lazy : mapping of str to xarray.Variable
         What is.
     attributes : mapping
@@ -160,7 +160,7 @@ def create(
     for name in apart:
         eager[name].attrs[BLANK_NAME] = True
     eager = eager.reset_coords(apart)
-    # A folder is renamed when it is whole; in an object store the attributes are written last.
+    # A folder gets its name when it is complete. In an object store the attributes come last.
     hidden = f"{place.parent}/.{place.name}.{uuid.uuid4().hex}.draft"
     draft = place if place.remote else Place(hidden)
     with os_errors(f"store {place} cannot be created"):
@@ -170,7 +170,7 @@ def create(
             else:
                 place.path.parent.mkdir(parents=True, exist_ok=True)
             with warnings.catch_warnings():
-                # Of what was cleared, some servers keep the empty folders.
+                # Some servers keep the empty folders of deleted objects.
                 warnings.filterwarnings("ignore", "Object at", ZarrUserWarning)
                 eager.to_zarr(
                     draft.open(),
@@ -182,8 +182,8 @@ def create(
             group = draft.group()
             for name, variable in lazy.items():
                 allocate(group, name, variable)
-            # Nothing to compute is complete from the start. One chunk, so that one atomic rename
-            # replaces the whole ledger.
+            # Without lazy variables all frames are complete. The ledger is one chunk, so that one
+            # atomic rename replaces all of it.
             ledger = xr.Variable((FRAME,), np.full(frames, not lazy), COMPLETE.attrs)
             chunk = max(frames, SMALL_CHUNK)
             allocate(group, COMPLETE.name, ledger, chunks=(chunk,))[:] = ledger.values
@@ -196,10 +196,10 @@ def create(
 
 
 def encodings(eager: xr.Dataset) -> dict[Any, dict[str, Any]]:
-    """Choose chunks and units of time for what is written at once, for `Dataset.to_zarr`.
+    """Choose chunks and units of time of the eager variables, for `Dataset.to_zarr`.
 
-    Chunks leave room for frames to come; times count nanoseconds, because xarray would otherwise
-    choose days for one that is alone, and round those that follow.
+    Chunks have space for further frames. Times are stored in nanoseconds: xarray would choose days
+    for a single time, and round the times that follow.
     """
     chosen: dict[Any, dict[str, Any]] = {}
     for name, variable in eager.variables.items():
@@ -234,7 +234,7 @@ def allocate(
 
 
 def array(group: zarr.Group, name: str) -> zarr.Array[Any]:
-    """Open an array to be written; a block of nothing but the fill value is stored as well."""
+    """Open an array for writing; a block that holds only the fill value is stored, too."""
     # open_array() takes a `config` too, and ignores it where the array exists.
     with zarr.config.set({"array.write_empty_chunks": True}):
         return zarr.open_array(group.store, path=name, mode="r+")

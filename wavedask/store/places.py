@@ -1,4 +1,4 @@
-"""Where a store is: a folder that all workers see, or the URL of an object store."""
+"""The place of a store: a folder that all workers see, or the URL of an object store."""
 
 import errno
 import json
@@ -19,27 +19,27 @@ from wavedask.errors import InputError, StoreError
 from wavedask.paths import NOT_THERE, expanded
 
 METADATA: Final = "zarr.json"
-"""File that every Zarr group and array has."""
+"""Name of the metadata file of every Zarr group and array."""
 COORDINATES: Final = "coordinates"
 URL: Final = re.compile(r"[a-z][a-z0-9+.-]+://")
 BROKEN_URL: Final = re.compile(r"[a-z][a-z0-9+.-]+:/[^/]")
-"""What `pathlib` makes of a URL."""
+"""A URL after `pathlib` has removed one of its slashes."""
 OBSTORE: Final = ("s3", "s3a", "gs", "az", "abfs", "abfss", "azure")
-"""Schemes of object stores that are spoken to by obstore, several times faster than by fsspec."""
+"""Schemes of object stores that go through obstore, which is several times faster than fsspec."""
 RETRIES: Final = {"max_retries": 5, "retry_timeout": timedelta(seconds=30)}
 """A server that is restarted is waited for; one that is gone is an error within half a minute."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """A folder or a URL at which a store is, or will be.
+    """A folder or a URL where a store is or will be, with what is needed to access it.
 
     Attributes
     ----------
     text : str
         Absolute path, or URL.
     options : mapping
-        Credentials and the like of a URL.
+        Options of a URL, such as credentials.
     """
 
     text: str
@@ -65,18 +65,18 @@ class Place:
 
     @property
     def parent(self) -> "Place":
-        """Where it lies."""
+        """The folder or prefix that contains it."""
         if self.remote:
             return Place(self.text.rstrip("/").rpartition("/")[0], self.options)
         return Place(str(self.path.parent))
 
     def open(self, *, read_only: bool = False) -> Any:
-        """Open it as Zarr does.
+        """Open it as a Zarr store.
 
         Raises
         ------
         StoreError
-            A URL that nothing installed here can open.
+            A URL that no installed package can open.
         """
         if not self.remote:
             return LocalStore(self.path, read_only=read_only)
@@ -116,21 +116,21 @@ class Place:
         return None if found is None else bytes(found.to_bytes())
 
     def write(self, key: str, content: bytes, *, new: bool = False) -> None:
-        """Write an object below it at once; with `new` only if there is none."""
+        """Write an object below it in one step; with `new` only if it does not exist."""
         store = self.open()
         buffer = default_buffer_prototype().buffer.from_bytes(content)
         sync((store.set_if_not_exists if new else store.set)(key, buffer))
 
     @property
     def conditional(self) -> bool:
-        """Whether the server itself compares before it writes, so that one of several wins."""
+        """Whether the server compares before it writes, so that one of several writers wins."""
         return self.remote and self.text.partition("://")[0] in OBSTORE
 
     def replace(self, key: str, content: bytes, *, seen: bytes) -> bool:
-        """Replace an object below it if it is still what was `seen`; whether it was.
+        """Replace an object below it if its content is still `seen`; return whether it was.
 
-        Of several that replace the same at once, one succeeds where `conditional` is true: the
-        server is told the version that was seen (``If-Match``). Elsewhere all may.
+        If several writers replace the same object at once and `conditional` is true, one succeeds:
+        the request names the version that was seen (``If-Match``). Elsewhere all may succeed.
         """
         if not self.conditional:
             if self.read(key) != seen:
@@ -154,7 +154,7 @@ class Place:
         except (NotFoundError, FileNotFoundError):
             return False
         except PreconditionError:
-            # Or the answer to the first of two attempts was lost, and the second met its own.
+            # Perhaps the answer to a first attempt was lost, and the retry met its own object.
             return self.read(key) == content
         return True
 
@@ -170,7 +170,7 @@ class Place:
             shutil.rmtree(self.path, ignore_errors=True)
 
     def occupied(self) -> bool:
-        """Whether anything is there: for a folder also a file, or a link to nowhere."""
+        """Whether anything exists there, for a folder also a file or a broken link."""
         if not self.remote:
             return self.path.exists() or self.path.is_symlink()
 
@@ -182,7 +182,7 @@ class Place:
         return bool(sync(any_object()))
 
     def document(self) -> dict[str, Any] | None:
-        """Metadata of the group that is there; None if there is no group."""
+        """Return the metadata of the group; None if there is no group."""
         try:
             content = self.read(METADATA)
             found = None if content is None else json.loads(content)
@@ -198,13 +198,13 @@ class Place:
         *,
         coordinates: Sequence[str] = (),
     ) -> None:
-        """Replace attributes and consolidated metadata of the group, both in one step.
+        """Replace the attributes and the consolidated metadata of the group, in one step.
 
-        Who reads the consolidated metadata sees the arrays as they were before, or as they are
-        now: arrays may be lengthened one by one before.
+        Arrays may be lengthened one by one before. A reader of the consolidated metadata sees them
+        as they were before, or as they are now.
         """
         document = self.document() or {"zarr_format": 3, "node_type": "group"}
-        # Where xarray keeps the names of coordinates that no variable names.
+        # Here xarray keeps the names of coordinates that no variable refers to.
         known = str(document.get("attributes", {}).get(COORDINATES, "")).split()
         document["attributes"] = dict(attributes)
         if known or coordinates:
@@ -217,10 +217,10 @@ class Place:
         self.write(METADATA, json.dumps(document, indent=2).encode())
 
     def roll_back(self) -> None:
-        """Give arrays the lengths that the consolidated metadata of the group has of them.
+        """Set the lengths of the arrays to those in the consolidated metadata of the group.
 
-        They differ where a growth was killed before its commit; a commit of something else would
-        make frames visible that nobody has described yet.
+        They differ after a growth that was killed before its commit. Another commit would show
+        frames that have no coordinates yet.
         """
         consolidated = (self.document() or {}).get("consolidated_metadata", {})
         for name, metadata in consolidated.get("metadata", {}).items():
@@ -228,19 +228,19 @@ class Place:
                 self.write(f"{name}/{METADATA}", json.dumps(metadata, indent=2).encode())
 
     def _metadata(self, name: str) -> Any:
-        """Metadata of one array."""
+        """Read the metadata of one array."""
         content = self.read(f"{name}/{METADATA}")
         if content is None:
             raise StoreError(f"store {self} has lost its array {name!r}", "Compute it anew.")
         return json.loads(content)
 
     def group(self) -> zarr.Group:
-        """Open the group that is there for writing, by the metadata of each array."""
+        """Open the group for writing, with the metadata of each array."""
         return zarr.open_group(self.open(), mode="r+", use_consolidated=False)
 
 
 def place_of(path: str | Path, options: Mapping[str, Any] | None = None) -> Place:
-    """Find out what a path or URL means.
+    """Interpret a path or a URL.
 
     Parameters
     ----------
@@ -257,7 +257,7 @@ def place_of(path: str | Path, options: Mapping[str, Any] | None = None) -> Plac
     Raises
     ------
     InputError
-        Options with a folder, or a URL that is no text any more.
+        Options for a folder, or a URL that is not a text.
 
     Examples
     --------
@@ -277,8 +277,8 @@ def local_path(path: str | Path) -> Path:
     Raises
     ------
     InputError
-        A URL, or what `pathlib` made of one: a folder called ``s3:`` is not what was meant. The
-        home folder of a user who is not known.
+        A URL, also one that `pathlib` has changed: nobody means a folder called ``s3:``. A home
+        folder of an unknown user.
 
     Examples
     --------
@@ -298,19 +298,19 @@ def local_path(path: str | Path) -> Path:
 
 
 def _content(file: Path) -> bytes | None:
-    """Read a file that others may replace meanwhile; None if it is not there."""
+    """Read a file that others may replace at the same time; None if it does not exist."""
     try:
         try:
             return file.read_bytes()
         except OSError as error:
             if error.errno != errno.ESTALE:
                 raise
-            # On NFS another machine has replaced it between our opening and our reading it.
+            # On NFS another machine replaced the file after we opened it.
             return file.read_bytes()
     except NOT_THERE:
         return None
 
 
 def _first_line(error: Exception) -> str:
-    """Say what an object store said, without its debugging output."""
+    """Return the message of an object store without its debugging output."""
     return str(error).strip().split("\n", maxsplit=1)[0][:300]

@@ -1,4 +1,4 @@
-"""Writing: each block of a lazy dataset by its own task, each finished frame in the ledger."""
+"""Write each block of a lazy dataset in a task, and mark each finished frame in the ledger."""
 
 import platform
 import sys
@@ -18,7 +18,7 @@ from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 from numpy.typing import NDArray
 
-from wavedask.compute import run_each
+from wavedask.compute import check_here, run_each
 from wavedask.conventions import FRAME
 from wavedask.errors import StoreError, WavedaskError
 from wavedask.frames import pick_frames
@@ -26,9 +26,9 @@ from wavedask.store.lock import Right
 from wavedask.store.places import METADATA, Place
 
 FLUSH_SECONDS: Final = 0.5
-"""Time between two writes of the ledger: what a killed run must do again."""
+"""Interval between two writes of the ledger; a killed run repeats this much work."""
 UNFINISHED: Final = "*.partial"
-"""What Zarr calls a file in a folder until it is whole, and renames it."""
+"""Name of a file that Zarr has not finished and renamed yet."""
 
 
 def write_missing(
@@ -44,13 +44,13 @@ def write_missing(
     Parameters
     ----------
     right : Right
-        The right to write the store. Each task looks whether it still stands.
+        The right to write the store. Each task checks that it is still valid.
     lazy : mapping of str to xarray.Variable
         Variables to compute, each with the dimension ``frame``.
     arrays : mapping of str to zarr.Array
         Where to write them.
     ledger : Ledger
-        What is complete; updated as frames land.
+        The ledger; frames are marked when they have been written.
     positions : ndarray of int
         Frame of the store for each frame of the variables.
     progress : bool, optional
@@ -60,7 +60,7 @@ def write_missing(
     wanted = np.flatnonzero(~ledger.complete[positions])
     wanted = wanted[np.argsort(positions[wanted], kind="stable")]
     rows = positions[wanted]
-    # What shares a chunk of any of the arrays is written by one task.
+    # One task writes all frames that share a chunk of any array.
     together = np.lcm.reduce([unit_of(a)[_frame_axis(lazy[n])] for n, a in arrays.items()])
     starts = np.flatnonzero(np.diff(rows // together, prepend=-1))
     blocks = np.split(rows, starts[1:])
@@ -83,12 +83,12 @@ def write_missing(
 
 
 def unit_of(array: zarr.Array[Any]) -> tuple[int, ...]:
-    """Shape of what is written at once: a shard, or a chunk where there are none."""
+    """Return the shape of a shard, or of a chunk if the array has no shards."""
     return array.shards or array.chunks
 
 
 def chunk_keys(array: zarr.Array[Any], axis: int, block: int) -> Iterator[str]:
-    """Keys of all that is written at once and lies in one block of the axis of the frames."""
+    """List the keys of all chunks (or shards) in one block along the axis of the frames."""
     sizes = unit_of(array)
     grid = [range(-(-length // size)) for length, size in zip(array.shape, sizes, strict=True)]
     grid[axis] = range(block, block + 1)
@@ -98,9 +98,9 @@ def chunk_keys(array: zarr.Array[Any], axis: int, block: int) -> Iterator[str]:
 def _remove_unfinished(
     place: Place, array: zarr.Array[Any], axis: int, frames: NDArray[np.intp]
 ) -> None:
-    """Remove files beside those of `frames` that a killed run had no time to rename.
+    """Remove files of `frames` that a killed run wrote and did not rename.
 
-    No reader sees them, but nobody else would ever remove them, and each may be a whole chunk.
+    No reader sees them, but nothing else would remove them, and each may be as large as a chunk.
     """
     folder = place.path / array.path
     blocks = np.unique(frames // unit_of(array)[axis]).tolist()
@@ -115,7 +115,7 @@ def _frame_axis(variable: xr.Variable) -> int:
 
 
 def _picked(lazy: Mapping[str, xr.Variable], frames: NDArray[np.intp]) -> dict[str, xr.Variable]:
-    """Variables at some of their frames, in their order."""
+    """Select frames of all variables, in the given order."""
     if np.array_equal(frames, np.arange(next(iter(lazy.values())).sizes[FRAME])):
         return dict(lazy)
     picked = pick_frames(xr.Dataset(dict(lazy)), frames)
@@ -128,9 +128,9 @@ def _write_tasks(
     arrays: Mapping[str, zarr.Array[Any]],
     frames: Sequence[NDArray[np.intp]],
 ) -> tuple[list[Delayed], list[int]]:
-    """Tasks that write blocks of `frames` of the store, and the block of each task."""
-    # A name of this run alone: a cluster must not take a write of an earlier run, into a store
-    # since removed, for this one.
+    """Make the tasks that write blocks of `frames`, and list the block of each task."""
+    # A unique name: a cluster must not reuse the result of an earlier write, into a store that has
+    # since been removed.
     run = uuid.uuid4().hex
     written: list[da.Array] = []
     keys: list[list[Any]] = [[] for _ in frames]
@@ -156,8 +156,8 @@ def _write_tasks(
             grid = [range(count) for count in acknowledged.numblocks]
             grid[axis] = range(position, position + 1)
             keys[position] += [(acknowledged.name, *index) for index in product(*grid)]
-    # All at once: dask.optimize() treats each array by itself, and what two of them need would
-    # be computed twice.
+    # All together: dask.optimize() treats each array separately, and would compute twice what two
+    # of them need.
     whole = HighLevelGraph.merge(*(array.__dask_graph__() for array in written))
     graph = dict(written[0].__dask_optimize__(whole, [key for frame in keys for key in frame]))
     tasks = [Delayed(key, graph) for frame in keys for key in frame]
@@ -165,7 +165,7 @@ def _write_tasks(
 
 
 def _rows(frames: Sequence[NDArray[np.intp]], *, axis: int, ndim: int, name: str) -> da.Array:
-    """Frames of the store of each block, as an array beside those that are written."""
+    """Make an array with the store's frame numbers of each block; it is passed with the values."""
     shape = [1] * ndim
     shape[axis] = -1
     layer: Any = {
@@ -181,7 +181,7 @@ def _rows(frames: Sequence[NDArray[np.intp]], *, axis: int, ndim: int, name: str
 def _alike(
     lazy: Mapping[str, xr.Variable], arrays: Mapping[str, zarr.Array[Any]]
 ) -> list[list[str]]:
-    """Names of the variables with the same grid: one task writes a block of all of them."""
+    """Group the variables with the same grid: one task writes a block of all of them."""
     groups: dict[Any, list[str]] = {}
     for name, variable in lazy.items():
         grid = (variable.dims, variable.shape, unit_of(arrays[name]))
@@ -196,19 +196,20 @@ def _write_blocks(
     axis: int,
     block_id: tuple[int, ...],
 ) -> NDArray[np.bool_]:
-    """Write blocks to where they belong; runs where they were computed.
+    """Write blocks to the store, in the process that computed them.
 
-    The last of the blocks holds the frames of the store. No other task writes to the same chunks.
+    The last block holds the frame numbers in the store. No other task writes to the same chunks.
     """
     *values, rows = blocks
     frames = rows.ravel()
     place = right.place
-    # Without this, a worker that does not see the store would make a folder of its own.
+    # Without this check, a worker that does not see the store would create a new folder.
     if not place.remote and not (place.path / METADATA).is_file():
         raise StoreError(
             f"a worker on {platform.node()} does not find the store {place}",
             "Put the store on a file system that all workers see under the same path.",
         )
+    check_here(right.software)
     with os_errors(f"the lock of {place} cannot be read"):
         right.check()
     for block, target in zip(values, targets, strict=True):
@@ -235,10 +236,10 @@ def _write_blocks(
 
 
 class Ledger:
-    """The variable ``complete`` of a store while its frames are being written.
+    """The ledger of a store, its variable ``complete``, while frames are being written.
 
-    Marks are flushed by a thread every half second, so that their cost does not grow with the
-    number of frames, and none waits for the next frame to end.
+    A thread writes it every half second. So the cost does not grow with the number of frames, and a
+    mark does not wait for the next frame.
     """
 
     def __init__(self, array: zarr.Array[Any], right: Right) -> None:
@@ -266,7 +267,7 @@ class Ledger:
         self._flush()
 
     def mark(self, frames: NDArray[np.intp]) -> None:
-        """Mark frames as complete; raise what the flushing thread ran into."""
+        """Mark frames as complete; raise an error of the thread that writes the ledger."""
         if self._failure is not None:
             raise self._failure
         with self._lock:
@@ -289,13 +290,13 @@ class Ledger:
             self._changed = False
         with os_errors(f"the ledger of store {self._right.place} cannot be written"):
             self._right.check()
-            # Zarr writes a chunk beside the old one and renames it: there is always a whole one.
+            # Zarr writes the chunk under another name and renames it: a reader never sees a part.
             self.array[:] = marks
 
 
 @contextmanager
 def os_errors(problem: str) -> Iterator[None]:
-    """Turn an error of a file system or an object store into one that names the store."""
+    """Convert an error of a file system or object store into one that names the store."""
     try:
         yield
     except Exception as error:
@@ -305,12 +306,12 @@ def os_errors(problem: str) -> Iterator[None]:
         raise StoreError(
             f"{problem}: {said}",
             "Check permissions or credentials, free space and quota, and that the files are still "
-            "there; then run the same again: frames already complete are kept.",
+            "there; then run the same command again: complete frames are kept.",
         ) from error
 
 
 def _object_error() -> type[Exception]:
-    """Find what obstore raises, where it is in use."""
+    """Return the exception class of obstore, if obstore is in use."""
     module = sys.modules.get("obstore.exceptions")
     found: type[Exception] = OSError if module is None else module.BaseError
     return found
