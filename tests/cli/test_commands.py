@@ -20,18 +20,13 @@ import numpy as np
 import pytest
 import tifffile
 from click.testing import CliRunner, Result
-from support.experiments import FRAMES, SIDE, assert_equal, campaign, copied, load, tree, write
+from support.experiments import FRAMES, SIDE, assert_equal, copied, load, tree, write
 
 import wavedask as wd
 from wavedask.cli import main
 from wavedask.experiment.pipeline import run as run_experiment
 
 THREADS = ["--address", "threads", "--workers", "2"]
-
-
-@pytest.fixture(scope="module")
-def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return campaign(tmp_path_factory.mktemp("campaign"))
 
 
 @pytest.fixture

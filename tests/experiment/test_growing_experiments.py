@@ -2,18 +2,16 @@
 
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import dask
 import fabio
 import h5py
 import numpy as np
 import pytest
 import xarray as xr
 from numpy.typing import NDArray
-from support.experiments import FRAMES, assert_equal, campaign, content, copied, load, tree
+from support.experiments import FRAMES, assert_equal, content, copied, load, tree
 
 import wavedask as wd
 from wavedask.errors import StoreExistsError
@@ -25,16 +23,7 @@ from wavedask.simulate import (
     write_beamline_campaign,
 )
 
-
-@pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    with dask.config.set(scheduler="threads", num_workers=2):
-        yield
-
-
-@pytest.fixture(scope="module")
-def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return campaign(tmp_path_factory.mktemp("campaign"))
+pytestmark = pytest.mark.usefixtures("threads")
 
 
 def stored(experiment: Experiment) -> xr.Dataset:

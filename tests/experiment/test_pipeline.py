@@ -1,7 +1,6 @@
 """An experiment goes from raw files to a store: lazily, resumably, alike on every scheduler."""
 
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 import xarray as xr
-from support.experiments import FRAMES, SIDE, assert_equal, campaign, copied, load, tree
+from support.experiments import FRAMES, SIDE, assert_equal, copied, load, tree
 from support.laziness import forbid_computing
 
 import wavedask as wd
@@ -32,15 +31,7 @@ VARIABLES = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    with dask.config.set(scheduler="threads", num_workers=2):
-        yield
-
-
-@pytest.fixture(scope="module")
-def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return campaign(tmp_path_factory.mktemp("campaign"))
+pytestmark = pytest.mark.usefixtures("threads")
 
 
 @pytest.fixture(scope="module")

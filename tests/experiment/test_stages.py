@@ -1,10 +1,8 @@
 """Experiment files of both modes: two detectors, calibrations, stacks, trains, regions."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import dask
 import numpy as np
 import pytest
 import xarray as xr
@@ -37,10 +35,7 @@ NEAR, FAR = 0.3, 0.8
 PIXEL = 1.6e-6
 
 
-@pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    with dask.config.set(scheduler="threads", num_workers=2):
-        yield
+pytestmark = pytest.mark.usefixtures("threads")
 
 
 def staged(folder: Path, changes: dict[str, Any]) -> Stages:

@@ -22,7 +22,7 @@ from zarr.abc.store import OffsetByteRequest, RangeByteRequest, SuffixByteReques
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
-from wavedask.cli.summary import describe_store, is_store
+from wavedask.cli.stores import describe_store, is_store
 from wavedask.compute.cluster import connect
 from wavedask.errors import InputError, StoreError, StoreExistsError
 from wavedask.export.files import to_csv, to_tiff

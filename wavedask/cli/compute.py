@@ -12,6 +12,13 @@ if TYPE_CHECKING:
     from wavedask.experiment import Experiment, RunReport, Stages
 
 
+window_option = click.option(
+    "--window", type=int, default=21, show_default=True, help="Side of the matching window, px."
+)
+dark_option = click.option("--dark", help="Frames without beam.")
+flat_option = click.option("--flat", help="Frames without membrane.")
+
+
 @click.command()
 @click.option(
     "--output",
@@ -42,14 +49,15 @@ def demo(output: Path, side: int, positions: int, address: str | None, workers: 
     store and a picture. A second run into the same folder resumes; it overwrites nothing.
     """
     from wavedask.cli.demo import EXPERIMENT, run_demo
+    from wavedask.cli.runs import store_rows
     from wavedask.compute import connect
 
     with connect(address, workers=workers):
         report = run_demo(output, side=side, positions=positions)
     store = report.run.store
     rate = report.points * store.written / report.run.seconds
-    rows = [
-        ("frames", f"{store.frames} ({store.written} computed now, {store.kept} kept)"),
+    rows = store_rows(
+        store,
         ("pixels per frame", f"{report.shape[0]} x {report.shape[1]} px"),
         ("points matched", f"{report.points * store.frames:,} ({report.points:,} per frame)"),
         ("points per second", f"{rate:,.0f}" if store.written else "- (nothing left to compute)"),
@@ -70,10 +78,8 @@ def demo(output: Path, side: int, positions: int, address: str | None, workers: 
             f"{report.error_rms * 1e9:.5f} nm of {report.wavefront_range * 1e9:.2f} nm",
         ),
         ("experiment file", str(output / EXPERIMENT)),
-        ("result store", str(store.path)),
-        ("picture", str(report.picture)),
-    ]
-    print_rows("wavedask demo", rows)
+    )
+    print_rows("wavedask demo", [*rows, ("picture", str(report.picture))])
 
 
 @click.command()
@@ -115,7 +121,7 @@ def run(
     sample frames are appended. 'wavedask run --from results.zarr --output again.zarr' makes a
     result again from the settings that it remembers.
     """  # noqa: D301 (as above)
-    from wavedask.cli.summary import describe_plan
+    from wavedask.cli.runs import describe_plan
     from wavedask.compute import connect
     from wavedask.experiment import (
         Cluster,
@@ -153,19 +159,16 @@ def run(
 
 
 def _print_run(title: str, asked: "Experiment", prepared: "Stages", report: "RunReport") -> None:
-    """Print what a run of one experiment gave."""
+    """Print the last table of a run."""
+    from wavedask.cli.runs import store_rows
+
     print_rows(
         title,
-        [
-            (
-                "frames",
-                f"{report.store.frames} ({report.store.written} computed now, "
-                f"{report.store.kept} kept)",
-            ),
+        store_rows(
+            report.store,
             ("flat pixels without beam", f"{report.blind_pixels}"),
             ("time", f"{report.seconds:.1f} s"),
-            ("result store", str(report.store.path)),
-        ],
+        ),
     )
     if asked.wavefront.mode == "absolute":
         from wavedask import open_store
@@ -182,9 +185,9 @@ def _print_run(title: str, asked: "Experiment", prepared: "Stages", report: "Run
 @click.argument("sample")
 @click.argument("reference")
 @click.option("--output", required=True, help="Result store to write (Zarr): a folder, or a URL.")
-@click.option("--dark", help="Frames without beam.")
-@click.option("--flat", help="Frames without membrane.")
-@click.option("--window", type=int, default=21, show_default=True, help="Side of the window, px.")
+@dark_option
+@flat_option
+@window_option
 @click.option("--largest-window", type=int, help="Let the window grow up to this side, px.")
 @click.option(
     "--search",
@@ -223,6 +226,7 @@ def track(
     """
     from wavedask import correct, input_files, open_scan, write_store
     from wavedask import track as track_frames
+    from wavedask.cli.runs import store_rows
     from wavedask.compute import connect
     from wavedask.experiment import Track
     from wavedask.frames import sources_of
@@ -254,10 +258,7 @@ def track(
         )
     print_rows(
         "wavedask track",
-        [
-            ("frames", f"{report.frames} ({report.written} computed now, {report.kept} kept)"),
-            ("result store", str(report.path)),
-        ],
+        store_rows(report),
     )
 
 
@@ -272,8 +273,8 @@ def track(
     type=click.Path(path_type=Path),
     help="Result store to write (Zarr); the picture is put beside it.",
 )
-@click.option("--dark", help="Frames without beam.")
-@click.option("--flat", help="Frames without membrane.")
+@dark_option
+@flat_option
 @click.option(
     "--motors",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -287,7 +288,7 @@ def track(
     show_default=True,
     help="The whole mesh at once, or the report's mean derivatives.",
 )
-@click.option("--window", type=int, default=21, show_default=True, help="Side of the window, px.")
+@window_option
 @click.option(
     "--search",
     type=int,

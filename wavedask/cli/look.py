@@ -49,13 +49,8 @@ def info(
     """
     given = _motors(motors, places)
     scan = scans[0] if len(scans) == 1 else scans or None
-    from wavedask.cli.summary import (
-        describe_scan,
-        describe_scans,
-        describe_store,
-        hdf5_file,
-        is_store,
-    )
+    from wavedask.cli.scans import describe_scan, describe_scans, hdf5_file
+    from wavedask.cli.stores import describe_store, is_store
     from wavedask.store import URL
 
     # Raw frames are files: what is not there, or may not be seen, is a store as well.
@@ -104,7 +99,7 @@ def history(context: click.Context, store: str, verify: bool) -> None:
 
     With --verify, exit code 1 says that something has changed or is missing.
     """
-    from wavedask.cli.summary import describe_history, describe_soundness
+    from wavedask.cli.stores import describe_history, describe_soundness
     from wavedask.store import verify as verify_store
 
     rows = describe_history(store)

@@ -68,12 +68,7 @@ def differential_beamline(
         place = optic.position
     else:
         place = source_distance if membrane is None else membrane.position
-    detector = Detector(
-        place + distance,
-        pixel_size,
-        camera=Camera(shape, counts=counts, structure=0.02, vignetting=0.0, seed=seed),
-        psf=0.3 * min(both(pixel_size)),
-    )
+    detector = _detector(place + distance, pixel_size, shape, counts=counts, seed=seed)
     return Beamline(
         source or Source(size=(15e-6, 40e-6)),
         (detector,),
@@ -140,12 +135,7 @@ def absolute_beamline(
         )
     place = source_distance if membrane is None else membrane.position
     detectors = tuple(
-        Detector(
-            place + distance,
-            size,
-            camera=Camera(shape, counts=counts, structure=0.02, vignetting=0.0, seed=seed + number),
-            psf=0.3 * min(both(size)),
-        )
+        _detector(place + distance, size, shape, counts=counts, seed=seed + number)
         for number, (distance, size) in enumerate(zip(distances, pixel_sizes, strict=True))
     )
     return Beamline(
@@ -161,6 +151,23 @@ def absolute_beamline(
             seed=seed,
         ),
         () if optic is None else (optic,),
+    )
+
+
+def _detector(
+    position: float,
+    pixel_size: float | Pair,
+    shape: tuple[int, int],
+    *,
+    counts: float,
+    seed: int,
+) -> Detector:
+    """Make a detector with a realistic camera and a point spread of a third of a pixel."""
+    return Detector(
+        position,
+        pixel_size,
+        camera=Camera(shape, counts=counts, structure=0.02, vignetting=0.0, seed=seed),
+        psf=0.3 * min(both(pixel_size)),
     )
 
 

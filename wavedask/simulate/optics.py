@@ -44,8 +44,46 @@ class Optic(Protocol):
         """Attenuation exponent of the intensity; None if it is transparent."""
 
 
+class _Refractive:
+    """What all thin pieces of material share: their thickness decides phase and absorption."""
+
+    delta: float
+    beta: float
+
+    def thickness(self, y: Any, x: Any) -> Floats:
+        """Thickness of material in m at ``(y, x)`` in m from the axis."""
+        raise NotImplementedError
+
+    def wavefront(self, y: Any, x: Any) -> Floats:
+        """Path length in m, ``-delta * thickness``."""
+        return -self.delta * self.thickness(y, x)
+
+    def attenuation(self, y: Any, x: Any, *, wavelength: float) -> Floats | None:
+        """Attenuation exponent of the intensity, ``2 k beta * thickness``."""
+        if not self.beta:
+            return None
+        return 4 * np.pi / wavelength * self.beta * self.thickness(y, x)
+
+    def _check_material(self) -> None:
+        if self.beta < 0:
+            raise InputError(f"beta is {self.beta}", "Give zero or more.")
+
+
+def _check_axis(axis: int | None, *, round_too: bool = False) -> None:
+    """Refuse an axis that is neither y nor x (nor None, where an optic may be round)."""
+    if axis not in ((None, 0, 1) if round_too else (0, 1)):
+        other = ", or None (round)" if round_too else ""
+        raise InputError(f"axis is {axis}", f"Give 0 (bends along y) or 1 (x){other}.")
+
+
+def _along(axis: int, bend: Floats) -> tuple[Floats, Floats]:
+    """Slope (y, x) of an optic that bends along one axis only."""
+    flat = np.zeros(bend.shape)
+    return (bend, flat) if axis == 0 else (flat, bend)
+
+
 @dataclass(frozen=True)
-class Crl:
+class Crl(_Refractive):
     """A stack of parabolic refractive lenses, round or cylindrical, with a thickness error.
 
     Attributes
@@ -99,10 +137,8 @@ class Crl:
         above_zero("surfaces of the lens", self.surfaces, "")
         if self.aperture is not None:
             above_zero("aperture of the lens", self.aperture, "m")
-        if self.beta < 0:
-            raise InputError(f"beta is {self.beta}", "Give zero or more.")
-        if self.axis not in (None, 0, 1):
-            raise InputError(f"axis is {self.axis}", "Give 0 (bends along y), 1 (x), or None.")
+        self._check_material()
+        _check_axis(self.axis, round_too=True)
 
     @property
     def focal_length(self) -> float:
@@ -123,10 +159,6 @@ class Crl:
         ideal = self.surfaces * square / (2 * self.radius)
         return ideal if self.error is None else ideal + self.error(y, x)
 
-    def wavefront(self, y: Any, x: Any) -> Floats:
-        """Path length in m, ``-delta * thickness``."""
-        return -self.delta * self.thickness(y, x)
-
     def slope(self, y: Any, x: Any) -> tuple[Floats, Floats]:
         """Gradient (y, x) of the wavefront in rad."""
         y, x = np.broadcast_arrays(y, x)
@@ -140,19 +172,13 @@ class Crl:
             slope_y, slope_x = slope_y - self.delta * down, slope_x - self.delta * across
         return np.asarray(slope_y), np.asarray(slope_x)
 
-    def attenuation(self, y: Any, x: Any, *, wavelength: float) -> Floats | None:
-        """Attenuation exponent of the intensity, ``2 k beta * thickness``."""
-        if not self.beta:
-            return None
-        return 4 * np.pi / wavelength * self.beta * self.thickness(y, x)
-
     def _square(self, y: Any, x: Any) -> Floats:
         weight_y, weight_x = (0.0 if self.axis == 1 else 1.0, 0.0 if self.axis == 0 else 1.0)
         return np.asarray(weight_y * np.square(y) + weight_x * np.square(x))
 
 
 @dataclass(frozen=True)
-class Rod:
+class Rod(_Refractive):
     """A round rod across the beam: a fibre, a wire.
 
     Attributes
@@ -198,10 +224,8 @@ class Rod:
         above_zero("radius of the rod", self.radius, "m")
         above_zero("delta of the rod", self.delta, "")
         above_zero("rounding of the rod", self.rounding, "m")
-        if self.beta < 0:
-            raise InputError(f"beta is {self.beta}", "Give zero or more.")
-        if self.axis not in (0, 1):
-            raise InputError(f"axis is {self.axis}", "Give 0 (bends along y) or 1 (x).")
+        self._check_material()
+        _check_axis(self.axis)
 
     @property
     def power(self) -> Pair:
@@ -212,21 +236,10 @@ class Rod:
         """Thickness of material in m at ``(y, x)`` in m from the axis."""
         return self._chord(np.broadcast_arrays(y, x)[self.axis])[0]
 
-    def wavefront(self, y: Any, x: Any) -> Floats:
-        """Path length in m, ``-delta * thickness``."""
-        return -self.delta * self.thickness(y, x)
-
     def slope(self, y: Any, x: Any) -> tuple[Floats, Floats]:
         """Gradient (y, x) of the wavefront in rad."""
         bend = -self.delta * self._chord(np.broadcast_arrays(y, x)[self.axis])[1]
-        flat = np.zeros(bend.shape)
-        return (bend, flat) if self.axis == 0 else (flat, bend)
-
-    def attenuation(self, y: Any, x: Any, *, wavelength: float) -> Floats | None:
-        """Attenuation exponent of the intensity, ``2 k beta * thickness``."""
-        if not self.beta:
-            return None
-        return 4 * np.pi / wavelength * self.beta * self.thickness(y, x)
+        return _along(self.axis, bend)
 
     def _chord(self, across: Floats) -> tuple[Floats, Floats]:
         """Thickness, and its derivative across the rod.
@@ -281,8 +294,7 @@ class Mirror:
             above_zero(f"{name} of the mirror", getattr(self, name), unit)
         if len(self.height) < 2:
             raise InputError(f"height has {len(self.height)} points", "Give two or more.")
-        if self.axis not in (0, 1):
-            raise InputError(f"axis is {self.axis}", "Give 0 (bends along y) or 1 (x).")
+        _check_axis(self.axis)
 
     @property
     def power(self) -> Pair:
@@ -307,8 +319,7 @@ class Mirror:
         half = self.length * self.angle / 2
         across = np.broadcast_arrays(y, x)[self.axis]
         bend = np.where(np.abs(across) <= half, -2 * self.angle * self._figure(across, 1), 0.0)
-        flat = np.zeros(bend.shape)
-        return (bend, flat) if self.axis == 0 else (flat, bend)
+        return _along(self.axis, bend)
 
     def attenuation(self, y: Any, x: Any, *, wavelength: float) -> Floats | None:
         """Return None: it reflects everything."""

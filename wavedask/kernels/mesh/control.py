@@ -234,6 +234,39 @@ def _add_normal(
         _add_products(k, m, there_y, there_x, i, j, here_y, here_x, -w, columns, table, diagonals)
 
 
+@njit(**INLINED)  # type: ignore[untyped-decorator]
+def _apply(
+    adjoint: bool,
+    y: Floats,
+    x: Floats,
+    u_y: Floats,
+    u_x: Floats,
+    at_nodes: Floats,
+    at_points: Floats,
+    spacing: float,
+    rows: int,
+    columns: int,
+) -> None:
+    """Add ``f(p) - f(p - u)`` to the points, or its adjoint to the control points.
+
+    `adjoint` is a constant where this is inlined, so that the choice costs nothing.
+    """
+    w_y, w_x = np.empty(4), np.empty(4)
+    for n in range(y.size):
+        for end in range(2):
+            i = _support((y[n] - end * u_y[n]) / spacing, rows, w_y)
+            j = _support((x[n] - end * u_x[n]) / spacing, columns, w_x)
+            for a in range(4):
+                for b in range(4):
+                    node = (i + a) * columns + j + b
+                    weight = (1 - 2 * end) * w_y[a] * w_x[b]
+                    for kind in range(at_nodes.shape[1]):
+                        if adjoint:
+                            at_nodes[node, kind] += weight * at_points[n, kind]
+                        else:
+                            at_points[n, kind] += weight * at_nodes[node, kind]
+
+
 @njit(**JIT)  # type: ignore[untyped-decorator]
 def add_differences(
     y: Floats,
@@ -259,16 +292,7 @@ def add_differences(
     out : ndarray, shape (rows * columns, m)
         What is added to.
     """
-    w_y, w_x = np.empty(4), np.empty(4)
-    for n in range(y.size):
-        for end in range(2):
-            i = _support((y[n] - end * u_y[n]) / spacing, rows, w_y)
-            j = _support((x[n] - end * u_x[n]) / spacing, columns, w_x)
-            for a in range(4):
-                for b in range(4):
-                    weight = (1 - 2 * end) * w_y[a] * w_x[b]
-                    for kind in range(values.shape[1]):
-                        out[(i + a) * columns + j + b, kind] += weight * values[n, kind]
+    _apply(True, y, x, u_y, u_x, out, values, spacing, rows, columns)
 
 
 @njit(**JIT)  # type: ignore[untyped-decorator]
@@ -287,24 +311,12 @@ def differences(
 
     Parameters
     ----------
-    y, x, u_y, u_x : ndarray, shape (n,)
-        Points and displacements in px.
+    y, x, u_y, u_x, spacing, rows, columns
+        As of `add_differences`.
     coefficients : ndarray, shape (rows * columns, m)
         Of several fields.
-    spacing, rows, columns
-        Of the control grid.
     out : ndarray, shape (n, m)
         Where the differences go.
     """
-    w_y, w_x = np.empty(4), np.empty(4)
-    for n in range(y.size):
-        for kind in range(coefficients.shape[1]):
-            out[n, kind] = 0
-        for end in range(2):
-            i = _support((y[n] - end * u_y[n]) / spacing, rows, w_y)
-            j = _support((x[n] - end * u_x[n]) / spacing, columns, w_x)
-            for a in range(4):
-                for b in range(4):
-                    weight = (1 - 2 * end) * w_y[a] * w_x[b]
-                    for kind in range(coefficients.shape[1]):
-                        out[n, kind] += weight * coefficients[(i + a) * columns + j + b, kind]
+    out[:] = 0
+    _apply(False, y, x, u_y, u_x, coefficients, out, spacing, rows, columns)
