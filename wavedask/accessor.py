@@ -1,4 +1,4 @@
-"""The accessor ``ds.wave``: functions that take a dataset first, as its methods."""
+"""The accessor ``ds.wave``: functions whose first argument is a dataset, as methods."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -28,11 +28,11 @@ def _method(function: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[
     return method
 
 
-@xr.register_dataset_accessor("wave")  # type: ignore[no-untyped-call] # xarray leaves it open
+@xr.register_dataset_accessor("wave")  # type: ignore[no-untyped-call] # xarray does not annotate it
 class Wave:
     """Functions of wavedask as methods of a dataset, which is their first argument.
 
-    Each is the function of the same name, with its documentation; `query` is `select`.
+    Each method is the function of the same name; `query` is `select`.
 
     Examples
     --------

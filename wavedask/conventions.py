@@ -2,8 +2,8 @@
 
 No other module spells one of these names as a literal. The signs are fixed here too:
 
-* ``sample(p) = reference(p - u)``: what sits at ``p`` in the reference sits at ``p + u`` in the
-  sample; a displacement is positive toward larger index.
+* ``sample(p) = reference(p - u)``: a feature at ``p`` in the reference is at ``p + u`` in the
+  sample. A displacement is positive toward larger index.
 * ``slope = grad(wavefront)``; a focusing optic has ``W = -r**2 / 2f`` and deflects toward the axis.
 * ``phase = 2 pi W / wavelength``.
 """
@@ -31,45 +31,45 @@ EXPOSURE: Final = "exposure"
 """Dimension of exposures that were combined to fewer frames."""
 
 PHOTON_ENERGY: Final = "energy"
-"""Coordinate of a scan: photon energy, where its files or who opens it give one."""
+"""Coordinate of a scan: photon energy, if the files or the caller give one."""
 
 SOURCE_FILE: Final = "source_file"
 """Coordinate on `frame`: path of the file that holds the frame."""
 SOURCE_INDEX: Final = "source_index"
 """Coordinate on `frame`: number of the frame within its file, from zero."""
 SOURCE_DATASET: Final = "source_dataset"
-"""Coordinate on `frame`: dataset that holds the frame, in files that may hold several."""
+"""Coordinate on `frame`: dataset that holds the frame, in files with several datasets."""
 REFERENCE_FILE: Final = "reference_file"
-"""Coordinate on `frame` of a tracking: `source_file` of the reference, where each has its own."""
+"""Coordinate on `frame` of a tracking: `source_file` of the reference, if there are several."""
 REFERENCE_INDEX: Final = "reference_index"
 """Coordinate on `frame` of a tracking: `source_index` of the reference."""
 REFERENCE_DATASET: Final = "reference_dataset"
 """Coordinate on `frame` of a tracking: `source_dataset` of the reference."""
 STACK_FRAMES: Final = "stack_frames"
-"""Coordinate on `frame` of stacks matched together: the raw frames of each, as JSON."""
+"""Coordinate on `frame` of stacks that are matched together: raw frames of each, as JSON."""
 
 SCAN: Final = "scan"
 """Coordinate on `frame` of a result store: the run that added the frame, from zero.
 
-Not reserved: a result that brings a coordinate of this name keeps its own.
+This name is not reserved: a result with a coordinate of this name keeps it.
 """
 
 UNITS: Final = "units"
 """Attribute that holds the unit of a variable."""
 LONG_NAME: Final = "long_name"
-"""Attribute that says in words what a variable is."""
+"""Attribute that describes a variable."""
 ROLE: Final = "role"
-"""Attribute of a coordinate of a scan: where its values come from (one of the roles below)."""
+"""Attribute of a coordinate of a scan: the origin of its values (one of the roles below)."""
 
 MOTOR: Final = "motor"
 """Role of a coordinate that is the position of a motor."""
 COUNTER: Final = "counter"
-"""Role of a coordinate that was counted with the frame."""
+"""Role of a coordinate that is the reading of a counter."""
 HEADER: Final = "header"
-"""Role of a coordinate taken from a header item that differs from frame to frame."""
+"""Role of a coordinate from a header item that differs between frames."""
 
 UNKNOWN_UNIT: Final = "unknown"
-"""Unit of a motor or counter whose file names none."""
+"""Unit of a motor or counter if its file gives none."""
 PIXEL: Final = "px"
 COUNTS: Final = "counts"
 METRE: Final = "m"
@@ -88,7 +88,7 @@ class Quantity:
     units : str
         Unit of its values.
     long_name : str
-        What it is, in words; the label of an axis or a colour bar.
+        Description; the label of an axis or a colour bar.
     """
 
     name: str
@@ -324,7 +324,7 @@ RESERVED_NAMES: Final = frozenset(
         *QUANTITIES,
     }
 )
-"""Names that a motor, a counter or a header item cannot have; such a one is renamed."""
+"""Names that a motor, a counter or a header item cannot have; it is renamed."""
 
 
 def labelled(
@@ -339,20 +339,20 @@ def labelled(
     """Give an array its name, dimensions, unit and long name.
 
     xarray keeps the attributes of its inputs by default, so that a product of two lengths would
-    still say ``m``: every result of this package passes through here instead.
+    still have the unit ``m``. Every result of this package gets its attributes here instead.
 
     Parameters
     ----------
     data : numpy.ndarray or dask.array.Array
         Values, one axis per name in `dims`.
     quantity : Quantity
-        What they are.
+        Quantity that the values are.
     dims : tuple of str, default ("frame", "y", "x")
         Names of the axes.
     coords : mapping, optional
         Coordinates.
     units : str, optional
-        Unit, where it is not the quantity's own (a corrected image is dimensionless).
+        Unit, if it is not the unit of the quantity (a corrected image is dimensionless).
     attrs : mapping, optional
         Further attributes.
 

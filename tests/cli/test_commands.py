@@ -79,7 +79,7 @@ def python_m(*arguments: str | Path) -> list[str]:
             ["PATH...", "--scan", "--image", "--motors", "--motor", "--all", "quote a glob"],
         ),
         (["run"], ["--plan", "sample: raw/sample_*.edf", "pixel_size: 0.65e-6", "--address"]),
-        (["track"], ["--output", "--search", "--largest-window", "SAMPLE", "one reference"]),
+        (["track"], ["--output", "--search", "--largest-window", "SAMPLE", "one reference frame"]),
     ],
 )
 @pytest.mark.parametrize("option", ["--help", "-h"])
@@ -87,8 +87,9 @@ def test_help_teaches(command: list[str], words: list[str], option: str) -> None
     result = invoke(*command, option)
     assert result.exit_code == 0
     assert result.stderr == ""
+    unwrapped = " ".join(result.stdout.split())
     for word in words:
-        assert word in result.stdout
+        assert word in unwrapped
 
 
 def test_the_experiment_in_the_help_can_be_run(tmp_path: Path) -> None:
@@ -211,7 +212,7 @@ def test_paths_that_look_like_markup(tmp_path: Path, raw: Path) -> None:
     [
         (RuntimeError("a [bug]"), 1, ["Failed: RuntimeError: a [bug]", "wavedask --debug"]),
         (OSError(28, "No space left on device", "/d"), 1, ["No space left on device: '/d'"]),
-        (KeyboardInterrupt(), 1, ["Stopped.", "run it again to resume"]),
+        (KeyboardInterrupt(), 1, ["Stopped.", "run the same command again to resume"]),
     ],
 )
 def test_failures_are_told_apart(
@@ -620,7 +621,10 @@ def test_control_c_keeps_what_was_written(folder: Path) -> None:
         process.kill()
         process.wait()
     assert (process.returncode, output) == (1, "")
-    assert message == "Stopped. What was written is kept; run it again to resume.\n"
+    assert (
+        message
+        == "Stopped. All frames written so far are kept; run the same command again to resume.\n"
+    )
     begun = wd.open_store(store)
     kept = int(begun.complete.sum())
     assert 0 < kept < 8
@@ -655,5 +659,8 @@ def test_control_c_in_a_terminal_reaches_the_workers_and_makes_no_noise(folder: 
         process.kill()
         process.wait()
     assert (process.returncode, output) == (1, "")
-    assert message == "Stopped. What was written is kept; run it again to resume.\n"
+    assert (
+        message
+        == "Stopped. All frames written so far are kept; run the same command again to resume.\n"
+    )
     assert succeeded("run", file, *THREADS)["frames"].startswith(f"{FRAMES} (")

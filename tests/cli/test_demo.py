@@ -112,7 +112,7 @@ def test_other_numbers_are_refused(
             seed=numbers.get("seed", 0),
         )
     assert difference in caught.value.problem
-    assert "choose another folder" in caught.value.remedy
+    assert "Choose another folder" in caught.value.remedy
     assert tree(folder) == before
 
 

@@ -60,7 +60,7 @@ def test_a_store_that_is_not_finished(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
         wd.write_store(tmp_path / "r.zarr", lazy.to_dataset(name="phase"), settings={})
     rows = dict(describe_store(tmp_path / "r.zarr"))
-    assert rows["frames"] == "3, 0 complete (not finished: run the same again to resume)"
+    assert rows["frames"] == "3, 0 complete (not finished: run the same command again to resume)"
     assert "axis y" not in rows
 
 

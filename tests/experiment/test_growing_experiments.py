@@ -76,7 +76,9 @@ def test_a_train_against_its_mean_says_why_it_does_not_grow(raw: Path, tmp_path:
     run(load(folder, sample=files(0, 1), **train))
     assert run(load(folder, sample=files(0, 1), **train)).store.written == 0
     message = refused(load(folder, sample=files(0, 1, 2), **train))
-    assert "Each pulse is tracked in the mean of all, which another pulse would change" in message
+    assert (
+        "Each pulse is tracked in the mean of all pulses, which a new pulse would change" in message
+    )
     assert "give another path" in message
 
 

@@ -196,7 +196,7 @@ def test_a_mesh_that_cannot_be(tmp_path: Path) -> None:
     assert "sample.mesh: " in refused(tmp_path, sample={"mesh": {**MESH, "nx": 0}})
     assert "sample.mesh: " in refused(tmp_path, sample={"mesh": {**MESH, "motor_y": "a"}})
     message = refused(tmp_path, sample={"mesh": MESH, "motors": "positions.csv"})
-    assert "sample: motors and mesh exclude each other: give one of them" in message
+    assert "sample: motors and mesh exclude each other: give only one of them" in message
 
 
 def test_no_yaml(tmp_path: Path) -> None:
@@ -211,9 +211,9 @@ def test_a_key_that_stands_twice(tmp_path: Path) -> None:
     """YAML leaves it open, and PyYAML takes the last: a guess."""
     text = yaml.safe_dump(content(), sort_keys=False)
     message = refused_text(tmp_path, text + "output: elsewhere.zarr\n")
-    assert "the key 'output' stands twice" in message
+    assert "the key 'output' is repeated" in message
     assert f"line {text.count(chr(10)) + 1}" in message
-    assert "'window' stands twice" in refused_text(tmp_path, "track: {window: 3, window: 5}")
+    assert "'window' is repeated" in refused_text(tmp_path, "track: {window: 3, window: 5}")
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:

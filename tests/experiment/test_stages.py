@@ -283,8 +283,8 @@ def test_roles_of_each_detector(two_detectors: BeamlineCampaign) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"scan": "raw/*.edf"}, "scan: of no use without roles"),
-        ({"roles": {"dark": {"files": "d*"}}, "dark": None}, "roles: of no use without scan"),
+        ({"scan": "raw/*.edf"}, "scan: has no effect without roles"),
+        ({"roles": {"dark": {"files": "d*"}}, "dark": None}, "roles: has no effect without scan"),
         (
             {"scan": "raw/*.edf", "roles": {"dark": {"files": "d*"}}},
             "dark: given twice, as a section and in roles",
@@ -292,7 +292,7 @@ def test_roles_of_each_detector(two_detectors: BeamlineCampaign) -> None:
         ({"scan": "raw/*.edf", "roles": {"drak": {}}}, "roles.drak: unknown key.*'dark'"),
         (
             {"scan": "raw/*.edf", "roles": {"sample": {"lens_x": [1, 2, 3]}}, "sample": None},
-            r"roles\.sample.*a condition such as '17 < energy < 18', or a section of values",
+            r"roles\.sample.*a condition such as '17 < energy < 18', or a section with values",
         ),
         ({"sample": None}, "sample: missing"),
     ],

@@ -409,7 +409,9 @@ def test_a_train_jitters_and_drifts() -> None:
 
 def test_what_aliases_is_refused_with_its_numbers() -> None:
     fine = beamline(membrane=Membrane(40.0, grain=1.5e-6, phase=3.0, size=4e-4))
-    with pytest.raises(InputError, match=r"phase of the membrane changes by .* cycles per 3"):
+    with pytest.raises(
+        InputError, match=r"phase of the membrane changes by .* cycles per grid point"
+    ):
         fine.intensity()
     steep = Crl(40.0, radius=1.5e-6, delta=1.2e-6, aperture=2e-5)
     with pytest.raises(InputError, match=r"Crl at 40 m: its phase .* multiply oversampling by"):

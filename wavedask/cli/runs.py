@@ -1,4 +1,4 @@
-"""Runs in words: what a run will take, and what it gave."""
+"""Runs as tables: the plan before a run, and its report."""
 
 from wavedask.cli.words import Rows, counted, file_size
 from wavedask.experiment import Stages, plan
@@ -6,12 +6,12 @@ from wavedask.store import StoreReport
 
 
 def describe_plan(prepared: Stages) -> Rows:
-    """Describe what a run will take, before it starts.
+    """Describe the size of a run before it starts.
 
     Parameters
     ----------
     prepared : Stages
-        As of `wavedask.experiment.stages_of`.
+        As from `wavedask.experiment.stages_of`.
 
     Returns
     -------
@@ -23,14 +23,17 @@ def describe_plan(prepared: Stages) -> Rows:
         ("input", f"{file_size(asked.bytes_input)} in {counted(asked.files, 'file')}"),
         ("blocks", f"{asked.blocks} of {' x '.join(map(str, asked.block_shape))}"),
         ("tasks", f"about {asked.tasks:,}"),
-        ("memory", f"about {file_size(asked.bytes_per_task)} per block at work, one per worker"),
+        (
+            "memory",
+            f"about {file_size(asked.bytes_per_task)} for the block of each worker",
+        ),
         ("output", f"{file_size(asked.bytes_output)} before compression"),
         ("variables", ", ".join(map(str, prepared.result.data_vars))),
     ]
 
 
 def store_rows(report: StoreReport, *middle: tuple[str, str]) -> Rows:
-    """Describe what was written: the frames first, the path last, other rows between them."""
+    """Describe a written store: frames first, path last, other rows between them."""
     computed = f"{report.written} computed now, {report.kept} kept"
     return [
         ("frames", f"{report.frames} ({computed})"),

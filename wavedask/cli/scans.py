@@ -1,4 +1,4 @@
-"""Raw frames in words: what `wavedask info` says of a scan."""
+"""Raw frames as tables: the output of `wavedask info` for a scan."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,14 +20,14 @@ from wavedask.io import UNFINISHED, Format, ScanSummary, format_of, is_run_file
 
 
 def describe_scan(scan: xr.Dataset, *, everything: bool = False) -> Rows:
-    """Describe raw frames: how many, how large, which motors moved, how they are chunked.
+    """Describe raw frames: number, size, motors that moved, chunks.
 
     Parameters
     ----------
     scan : xarray.Dataset
-        As of `wavedask.open_scan`.
+        As from `wavedask.open_scan`.
     everything : bool, default False
-        Whether to list the motors that stand still and all counters, too.
+        Whether to list also the fixed motors and all counters.
 
     Returns
     -------
@@ -85,7 +85,7 @@ def describe_scan(scan: xr.Dataset, *, everything: bool = False) -> Rows:
 
 
 def hdf5_file(path: str | Path) -> bool:
-    """Whether a path is an HDF5 file that holds scans; a run of the European XFEL is one itself.
+    """Whether a path is an HDF5 file with scans. A European XFEL file belongs to one run.
 
     Examples
     --------
@@ -102,7 +102,7 @@ def describe_scans(scans: Iterable[ScanSummary]) -> Rows:
     Parameters
     ----------
     scans : iterable of ScanSummary
-        As of `wavedask.io.hdf5.list_scans`.
+        As from `wavedask.io.list_scans`.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Result stores in words: what `wavedask info` and `wavedask history` say of a store."""
+"""Result stores as tables: the output of `wavedask info` and `wavedask history`."""
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -86,7 +86,9 @@ def describe_store(path: str | Path) -> Rows:
     stored = open_store(path)
     frames = stored.sizes[FRAME]
     complete = int(stored[COMPLETE.name].sum())
-    state = "finished" if complete == frames else "not finished: run the same again to resume"
+    state = (
+        "finished" if complete == frames else "not finished: run the same command again to resume"
+    )
     described: Rows = [("frames", f"{frames}, {complete} complete ({state})")]
     described += [
         (str(name), value_range(coord))
@@ -146,7 +148,7 @@ def describe_soundness(found: Soundness) -> Rows:
     Parameters
     ----------
     found : Soundness
-        As of `wavedask.store.integrity.verify`.
+        As from `wavedask.store.verify`.
 
     Returns
     -------
@@ -154,7 +156,7 @@ def describe_soundness(found: Soundness) -> Rows:
     """
     rows = [("inputs now", "; ".join(found.changed) or "unchanged")]
     if not found.lost:
-        rows.append(("results now", "complete"))
+        rows.append(("results now", "nothing is lost"))
     for name, frames in found.lost.items():
         shown = ", ".join(map(str, frames[:SEVERAL])) + (", ..." if len(frames) > SEVERAL else "")
         of = counted(len(frames), FRAME)
@@ -164,7 +166,7 @@ def describe_soundness(found: Soundness) -> Rows:
 
 
 def _settings(settings: Mapping[str, Any]) -> Rows:
-    """Describe settings, a row for each section; what is not set is left out."""
+    """Describe settings, one row per section; unset ones are left out."""
     return [(f"settings, {key}", _setting(value)) for key, value in settings.items() if value]
 
 

@@ -1,4 +1,4 @@
-"""Run an experiment from raw frames to a result store, or tell what it will take."""
+"""Run an experiment from raw frames to a result store, or estimate its cost first."""
 
 import time
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ from wavedask.frames import behind_inputs
 from wavedask.store import StoreReport, open_store, write_store
 
 BLIND_PIXELS = "blind_pixels"
-"""Attribute of a result: pixels whose flat field is not above their dark."""
+"""Attribute of a result: number of pixels whose flat is not above their dark."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run will do, known before it starts.
+    """The size of a run, known before it starts.
 
     Attributes
     ----------
@@ -31,19 +31,20 @@ class Plan:
     shape : (int, int)
         Rows and columns.
     blocks : int
-        Blocks that are computed and written, one at a time per worker.
+        Blocks that are computed and written; each worker has one at a time.
     block_shape : tuple of int
         Frames, rows and columns of the largest block.
     tasks : int
         Dask tasks, estimated from the first frames.
     files : int
-        Input files, with those that an HDF5 master leads to.
+        Input files, including those that an HDF5 master file links to.
     bytes_input : int
-        Size of all of them.
+        Total size of the input files.
     bytes_output : int
-        Bytes of the result before compression.
+        Size of the result before compression.
     bytes_per_task : int
-        Memory of one block at work: its variables, and as much again for intermediates.
+        Memory of one block during its computation: its variables, and the same for
+        intermediate arrays.
     """
 
     frames: int
@@ -59,16 +60,16 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """What a run did.
+    """The result of a run.
 
     Attributes
     ----------
     store : StoreReport
-        The store, its frames, and how many were computed now.
+        The store, its frames, and how many of them were computed now.
     blind_pixels : int
-        Pixels of a frame whose flat field is not above their dark.
+        Number of pixels whose flat is not above their dark.
     seconds : float
-        Time of the run, from open to the last byte.
+        Duration of the run, from opening the files to the last write.
     """
 
     store: StoreReport
@@ -77,12 +78,12 @@ class RunReport:
 
 
 def plan(prepared: Stages) -> Plan:
-    """Tell what a run will take; only its graph and the sizes of its files are looked at.
+    """Estimate a run from its graph and the sizes of its files, without computing.
 
     Parameters
     ----------
     prepared : Stages
-        As of `stages`.
+        As from `stages_of`.
 
     Returns
     -------
@@ -91,7 +92,7 @@ def plan(prepared: Stages) -> Plan:
     Raises
     ------
     InputError
-        A result that is not lazy: there is nothing left to plan.
+        The result is not lazy, so that there is nothing to plan.
     """
     result = prepared.result
     maps = [array for array in result.data_vars.values() if FRAME in array.dims and array.chunks]
@@ -103,7 +104,7 @@ def plan(prepared: Stages) -> Plan:
     blocks = max(int(np.prod(array.data.numblocks)) for array in maps)
     block_shape = tuple(max(sizes) for sizes in maps[0].chunks or ())
     one, two = (_count_tasks(maps, blocks) for blocks in (1, 2))
-    # What all frames share (flat, dark, reference) is in both, and counts once.
+    # Tasks that all frames share (flat, dark, reference) are in both, and count once.
     tasks = one + (two - one) * (-(-frames // block_shape[0]) - 1)
     per_block = sum(int(np.prod(array.data.chunksize)) * array.dtype.itemsize for array in maps)
     return Plan(
@@ -120,7 +121,7 @@ def plan(prepared: Stages) -> Plan:
 
 
 def _count_tasks(maps: list[xr.DataArray], blocks: int) -> int:
-    """Count the tasks of the first blocks of frames, fused as they will be."""
+    """Count the tasks of the first blocks of frames, after Dask has fused them."""
     whole = HighLevelGraph.merge(*(array.data.__dask_graph__() for array in maps))
     keys = []
     for array in maps:
@@ -139,22 +140,22 @@ def run(
     repair: bool = False,
     progress: bool | None = None,
 ) -> RunReport:
-    """Run an experiment on the current Dask client or local scheduler, or finish a run.
+    """Run an experiment on the current Dask client or local scheduler, or resume it.
 
     Parameters
     ----------
     experiment : Experiment
-        What to do. If its store was begun with the same settings and inputs, only the missing
-        frames are computed. Frames that the store does not know are appended to it, where they do
-        not depend on each other (pulses that are tracked in the mean of all do) and share darks,
-        flats, calibration and reference (or the first pulse, or the frames by which two detectors
-        were registered) with those that are there.
+        The experiment. If its store already exists with the same settings and inputs, only missing
+        frames are computed. New frames are appended to the store if frames do not depend on each
+        other (pulses that are tracked in the mean of all pulses do), and if the new frames have
+        the same darks, flats, calibration and reference (or first pulse, or frames for the
+        registration of two detectors).
     prepared : Stages, optional
-        Its stages, if they have been expressed already.
+        Its stages, if they exist already.
     hashed : bool, default False
-        Whether to keep the SHA-256 of every input in the store.
+        Whether to save the SHA-256 of every input file in the store.
     repair : bool, default False
-        Whether to compute frames again that a copy of the store has lost, too.
+        Whether to compute frames again that the store has lost, for example in a copy.
     progress : bool, optional
         Whether to show progress bars; by default on a terminal only.
 
@@ -188,13 +189,13 @@ def run(
 
 
 def _count_blind(ready: Stages, output: Path | str) -> int:
-    """Count the blind pixels, or take the number from the store of an earlier run."""
+    """Count the blind pixels, or read their number from an earlier run."""
     if not ready.blind:
         return 0
     try:
         stored = open_store(output).attrs
     except StoreError:
-        # No store yet. If something else stands there, writing will say so.
+        # No store yet. If the path holds something else, writing raises the error.
         stored = {}
     return int(
         stored[BLIND_PIXELS]

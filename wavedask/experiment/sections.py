@@ -1,4 +1,4 @@
-"""The sections of an experiment file: which keys they have, and what each of them may be."""
+"""The sections of an experiment file: their keys and the allowed values."""
 
 from typing import Annotated, Any, Literal, get_args
 
@@ -15,7 +15,7 @@ from wavedask.wavefront import Method
 
 
 def _not_truth(value: Any) -> Any:
-    """Refuse what YAML makes of ``yes`` or ``on``, and Python would take for 1."""
+    """Reject a boolean: YAML makes one of ``yes`` and ``on``, and Python takes it for 1."""
     if isinstance(value, bool):
         raise ValueError("a number is needed")
     return value
@@ -26,19 +26,19 @@ Number = Annotated[float, BeforeValidator(_not_truth)]
 Positive = Annotated[Number, Field(gt=0)]
 Size = Number | tuple[Number, Number]
 Mode = Literal["differential", "absolute"]
-# From left to right, because YAML takes 1e-3 for a text.
+# From left to right, because YAML reads 1e-3 as a string.
 LEFT_TO_RIGHT = Field(union_mode="left_to_right")
 Role = str | dict[str, Annotated[Number | str, LEFT_TO_RIGHT]]
 PlaceInFile = Annotated[str, Field(pattern=r"[/\[]")]
 Positions = Annotated[Number | list[Number] | PlaceInFile, LEFT_TO_RIGHT]
 CONDITION = (
-    "a condition such as '17 < energy < 18', or a section of values (a number, or a text with * "
-    "and ?) by the name of a header item, a motor, image_key, files, or where for a condition"
+    "a condition such as '17 < energy < 18', or a section with values (a number, or a text with * "
+    "and ?) by name: a header item, a motor, image_key or files; where takes a condition"
 )
 
 
 def one_of(choice: Any) -> str:
-    """Say in words what a literal type allows.
+    """Describe the values that a literal type allows.
 
     Examples
     --------
@@ -49,16 +49,16 @@ def one_of(choice: Any) -> str:
 
 
 class Section(BaseModel):
-    """A part of an experiment file; a key that it does not know is an error.
+    """A part of an experiment file; an unknown key is an error.
 
-    The description of a field says what a message about a wrong value should: what to give.
+    The description of a field is the remedy in a message about a wrong value: what to give.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Mesh(Section):
-    """Motors on an equally spaced mesh, as `wavedask.mesh` takes them."""
+    """Motors on an equally spaced mesh: arguments of `wavedask.mesh`."""
 
     motor_x: str = Field(description="the name of the fast motor")
     motor_y: str = Field(description="the name of the slow motor")
@@ -68,7 +68,7 @@ class Mesh(Section):
     step_y: Number = Field(description="the step of the slow motor")
     start_x: Number = Field(default=0.0, description="the first position of the fast motor")
     start_y: Number = Field(default=0.0, description="the first position of the slow motor")
-    snake: bool = Field(default=False, description="true if every second line runs backward")
+    snake: bool = Field(default=False, description="true if every second line is scanned backward")
 
     @model_validator(mode="after")
     def _sensible(self) -> "Mesh":
@@ -79,7 +79,7 @@ class Mesh(Section):
         return self
 
     def positions(self) -> dict[str, NDArray[np.float64]]:
-        """Return the positions by motor, one per frame."""
+        """Return the positions of each motor, one per frame."""
         return mesh(
             self.motor_x,
             self.motor_y,
@@ -94,7 +94,7 @@ class Mesh(Section):
 
 
 class Roles(Section):
-    """Which frames of one scan have which role, by conditions on their motors and headers."""
+    """The roles of the frames of one scan, by conditions on their motors and headers."""
 
     sample: Role | None = Field(default=None, description=f"{CONDITION}; for frames with the optic")
     reference: Role | None = Field(
@@ -105,7 +105,7 @@ class Roles(Section):
 
     @property
     def given(self) -> dict[str, Role]:
-        """Conditions by role, of the roles that have some."""
+        """Conditions by role, without the roles that have none."""
         return {role: conditions for role, conditions in self if conditions is not None}
 
 
@@ -117,8 +117,7 @@ class Frames(Section):
     )
     motors: str | dict[str, Positions] | None = Field(
         default=None,
-        description="a CSV file, or positions (or their path in an HDF5 file) by the name of the "
-        "motor",
+        description="a CSV file, or positions (or their path in an HDF5 file) by name of the motor",
     )
     mesh: Mesh | None = Field(default=None, description="a section: motors on an even mesh")
     units: dict[str, str] = Field(default={}, description="units by the name of the motor")
@@ -138,12 +137,12 @@ class Frames(Section):
     @model_validator(mode="after")
     def _one_kind_of_motors(self) -> "Frames":
         if self.motors is not None and self.mesh is not None:
-            raise ValueError("motors and mesh exclude each other: give one of them")
+            raise ValueError("motors and mesh exclude each other: give only one of them")
         return self
 
 
 class Detector(Frames):
-    """Frames of one of the two detectors of absolute mode, and what corrects them."""
+    """Frames of one of the two detectors of absolute mode, and their corrections."""
 
     dark: Frames | None = Field(
         default=None, description="files, or a section: frames of this detector without beam"
@@ -167,7 +166,9 @@ class Detector(Frames):
             raise ValueError("roles.reference: the reference is the near detector; remove it")
         for name in ("dark", "flat"):
             if name in given and getattr(self, name) is not None:
-                raise ValueError(f"{name}: given twice, as a section and in roles; remove one")
+                raise ValueError(
+                    f"{name}: given twice, as a section and in roles; remove one of them"
+                )
         return self
 
 
@@ -176,7 +177,7 @@ class Correct(Section):
 
     average: Average = Field(default="mean", description=one_of(Average))
     hot_pixels: Number | None = Field(
-        default=None, gt=0, description="a positive fraction of the local median, 0.5 say"
+        default=None, gt=0, description="a positive fraction of the local median, such as 0.5"
     )
 
 
@@ -262,12 +263,12 @@ class Wavefront(Section):
 
     @property
     def options(self) -> dict[str, Any]:
-        """Arguments of `wavedask.wavefront` but the tracking and its region."""
+        """Arguments of `wavedask.wavefront`, without the tracking and its region."""
         return self.model_dump(exclude={"roi"})
 
 
 class Cluster(Section):
-    """Where to compute: arguments of `wavedask.compute.cluster.connect`."""
+    """Where to compute: arguments of `wavedask.compute.connect`."""
 
     address: str | None = Field(
         default=None, description="the address of a Dask scheduler (tcp://host:8786), or threads"

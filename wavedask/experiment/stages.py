@@ -1,4 +1,4 @@
-"""The stages of an experiment, from its files to everything that a store will hold."""
+"""The lazy stages of an experiment, from its files to the result that a store will hold."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,9 +20,9 @@ from wavedask.units import pixel_numbers
 from wavedask.wavefront import wavefront
 
 REGISTRATION = "registration"
-"""Attribute of a result of absolute mode: how its two detectors lie, in words."""
-MEAN_OF_ALL = "each pulse is tracked in the mean of all, which another pulse would change"
-"""Why a result cannot grow."""
+"""Attribute of a result of absolute mode: the registration of its two detectors, as text."""
+MEAN_OF_ALL = "each pulse is tracked in the mean of all pulses, which a new pulse would change"
+"""Reason why a result cannot grow."""
 
 
 @dataclass(frozen=True)
@@ -32,20 +32,20 @@ class Stages:
     Attributes
     ----------
     image, reference : xarray.DataArray
-        Corrected frames; in absolute mode of the far and the near detector. The reference of a
-        train is a word.
+        Corrected frames; in absolute mode those of the far and the near detector. The reference
+        of a train is a string, such as ``"first"``.
     result : xarray.Dataset
-        Everything the store will hold.
+        The complete content of the store.
     inputs : tuple of Path
-        Files that went in.
+        Input files.
     blind : tuple of xarray.DataArray
-        Pixels whose flat field is not above their dark, where there is a flat.
+        Masks of the pixels whose flat is not above their dark; empty without a flat.
     grow : tuple of str or None
-        Settings that only say which frames there are; None if frames depend on each other.
+        Settings that only select frames; None if frames depend on each other.
     shared : dict
-        Raw frames that every frame of the result depends on, by what they are for.
+        Raw frames that every frame of the result depends on, by role.
     joined : str
-        What makes frames depend on each other, if anything does.
+        Reason why frames depend on each other; empty if they do not.
     """
 
     image: xr.DataArray
@@ -59,15 +59,15 @@ class Stages:
 
 
 def stages_of(experiment: Experiment, *, progress: bool | None = None) -> Stages:
-    """Open the files of an experiment and express its stages.
+    """Open the files of an experiment and build its lazy stages.
 
-    Nothing is computed but, in absolute mode, the first frames of both detectors, which are
-    registered with each other.
+    Nothing is computed, except in absolute mode the first frames of both detectors, for their
+    registration.
 
     Parameters
     ----------
     experiment : Experiment
-        What to do.
+        The experiment.
     progress : bool, optional
         Whether to show a bar while headers are read; by default on a terminal only.
 
@@ -85,7 +85,7 @@ def stages_of(experiment: Experiment, *, progress: bool | None = None) -> Stages
     tracking = track(recorded.image, recorded.target, **recorded.options)
     tracking = _region(tracking, experiment.wavefront.roi)
     physical = wavefront(tracking, **experiment.wavefront.options)
-    # Displacements take the coordinates in metres, so that the store has one pair of axes.
+    # Give displacements the coordinates in metres too: the store has one pair of axes.
     maps = tracking.assign_coords({dim: physical[dim] for dim in (Y, X)})
     result = maps.assign(physical.data_vars)
     result.attrs = {**recorded.scan.attrs, **physical.attrs}
@@ -107,7 +107,7 @@ def stages_of(experiment: Experiment, *, progress: bool | None = None) -> Stages
 
 
 def _choosing(experiment: Experiment, *, own_references: bool) -> tuple[str, ...]:
-    """Name the settings that only say which frames there are; what corrects them must stay."""
+    """Name the settings that only select frames; those that correct frames must not change."""
     if experiment.wavefront.mode == "absolute":
         which = (*Frames.model_fields, "roles")
         return tuple(f"{name}.{key}" for name in ("near", "far") for key in which)
@@ -117,7 +117,7 @@ def _choosing(experiment: Experiment, *, own_references: bool) -> tuple[str, ...
 
 @dataclass(frozen=True)
 class _Recorded:
-    """Corrected images of an experiment, how they are tracked, and what frames these share."""
+    """Corrected images of an experiment, options of their tracking, and shared frames."""
 
     scan: xr.Dataset
     image: xr.DataArray
@@ -130,7 +130,7 @@ class _Recorded:
 
 
 def _one(experiment: Experiment, progress: bool | None) -> _Recorded:
-    """Frames of one detector, with and without the optic."""
+    """Open and correct the frames of one detector, with and without the optic."""
     scans = _scans(experiment, experiment, PARTS, progress)
     if experiment.roles is not None and experiment.scan is not None:
         common = _open(experiment, experiment.scan, progress)
@@ -150,13 +150,13 @@ def _one(experiment: Experiment, progress: bool | None) -> _Recorded:
         (*_files(scans), *files),
         _blind(experiment, scans),
         _corrections(scans),
-        # The reference of a train is its first pulse, or for each the one before it.
+        # The reference of a train is its first pulse, or the previous pulse of each.
         {"reference": sources_of(scans.get("reference", scans["sample"].isel({FRAME: [0]})))},
     )
 
 
 def _both_detectors(experiment: Experiment, progress: bool | None) -> _Recorded:
-    """Frames of a near and a far detector, registered with each other."""
+    """Open, correct and register the frames of a near and a far detector."""
     images: list[xr.DataArray] = []
     scans: list[xr.Dataset] = []
     inputs: list[Path] = []
@@ -186,12 +186,12 @@ def _both_detectors(experiment: Experiment, progress: bool | None) -> _Recorded:
 
 
 def _corrections(scans: Mapping[str, xr.Dataset]) -> Sources:
-    """Frames by which all others are corrected, by their role."""
+    """Frames that correct all others, by role."""
     return {role: sources_of(scans[role]) for role in ("dark", "flat") if role in scans}
 
 
 def _far_first(sizes: Any) -> tuple[Any, Any] | None:
-    """Pixel sizes of the far and the near detector, where there are two."""
+    """Pixel sizes in the order far, near; None unless there are two."""
     return (sizes[1], sizes[0]) if isinstance(sizes, tuple) else None
 
 
@@ -206,14 +206,14 @@ def _scans(
 
 
 def _files(scans: Mapping[str, xr.Dataset]) -> tuple[Path, ...]:
-    # Frames of several roles may be in one file.
+    # One file may hold frames of several roles.
     return tuple(dict.fromkeys(path for scan in scans.values() for path in input_files(scan)))
 
 
 def _calibration(
     experiment: Experiment, name: str | None
 ) -> tuple[xr.Dataset | None, tuple[Path, ...]]:
-    """Open a calibration, and name the file that tells it from another."""
+    """Open a calibration, and name the file that identifies it."""
     if name is None:
         return None, ()
     path = experiment.path(name)
@@ -244,7 +244,7 @@ def _blind(experiment: Experiment, scans: Mapping[str, xr.Dataset]) -> tuple[xr.
 
 
 def _kept(result: xr.Dataset, names: list[str] | None) -> xr.Dataset:
-    """Drop the maps that the store is not to hold: they are not computed, either."""
+    """Drop the maps that `keep` does not name: they are then not computed."""
     if names is None:
         return result
     maps = [str(name) for name, array in result.data_vars.items() if {Y, X} <= {*array.dims}]
@@ -259,7 +259,7 @@ def _kept(result: xr.Dataset, names: list[str] | None) -> xr.Dataset:
 def _region(
     tracking: xr.Dataset, roi: tuple[tuple[int, int], tuple[int, int]] | None
 ) -> xr.Dataset:
-    """Cut a tracking to a region, and number its pixels."""
+    """Crop a tracking to a region, and label its pixels with their numbers."""
     numbered = tracking.assign_coords(
         {
             quantity.name: (quantity.name, pixel_numbers(tracking, quantity.name), quantity.attrs)

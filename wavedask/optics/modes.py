@@ -14,9 +14,9 @@ Basis = Literal["zernike", "legendre"]
 BASES: Final = ("zernike", "legendre")
 
 POINTS: Final = 100_000
-"""Points whose modes are in memory at a time during a fit."""
+"""Number of points whose modes are in memory at a time during a fit."""
 CACHED: Final = 8192
-"""Points that are evaluated at a time: few enough to stay in the cache."""
+"""Number of points that are evaluated at a time, so that they stay in the processor cache."""
 
 
 class ModeFit(NamedTuple):
@@ -27,8 +27,8 @@ class ModeFit(NamedTuple):
     coefficients : ndarray of float64, shape (count,)
         In the unit of the surface.
     errors : ndarray of float64, shape (count,)
-        Standard error of each: with weights 1/variance the propagated one, else from the scatter
-        of the residual, taken as white.
+        Standard error of each. With weights (1/variance) it is propagated; without, it comes from
+        the scatter of the residual, assumed to be white noise.
     residual : ndarray of float64
         Surface without the modes, in the shape of the surface; NaN where that is.
     """
@@ -39,16 +39,16 @@ class ModeFit(NamedTuple):
 
 
 def mode_orders(basis: Basis, count: int) -> list[tuple[int, int]]:
-    """Name the modes in the order in which their coefficients stand.
+    """Orders of the modes, in the order of their coefficients.
 
     Parameters
     ----------
     basis : "zernike" or "legendre"
-        Zernike modes stand in the order of OSA/ANSI (Z80.28), ``j = (n (n + 2) + m) / 2`` from
-        zero. Legendre products stand by total degree, and within one with falling degree in y.
-        In both, 0 is piston, 1 is tilt in y, 2 is tilt in x.
+        Zernike modes are in OSA/ANSI order (Z80.28), ``j = (n (n + 2) + m) / 2`` from zero.
+        Legendre products are in order of total degree, then of decreasing degree in y. In both
+        bases, 0 is piston, 1 is tilt in y, and 2 is tilt in x.
     count : int
-        How many.
+        Number of modes.
 
     Returns
     -------
@@ -86,17 +86,18 @@ def mode_orders(basis: Basis, count: int) -> list[tuple[int, int]]:
 def evaluate_modes(
     coefficients: npt.ArrayLike, y: npt.ArrayLike, x: npt.ArrayLike, *, basis: Basis
 ) -> Floats:
-    """Sum modes with given coefficients.
+    """Evaluate a sum of modes.
 
-    Every mode but piston has zero mean and a root mean square of 1, over the unit disc (Zernike)
-    or over the square from -1 to 1 (Legendre): a coefficient is the rms that its mode adds.
+    Every mode has a root mean square of 1, and every mode except piston has zero mean, over the
+    unit disc (Zernike) or the square from -1 to 1 (Legendre). So a coefficient is the rms of its
+    mode.
 
     Parameters
     ----------
     coefficients : array_like, shape (count,)
-        In the order of `mode_orders`.
+        Coefficients in the order of `mode_orders`.
     y, x : array_like
-        Positions in units of the radius or half the side; they broadcast.
+        Positions in units of the radius or of half the side; they broadcast.
     basis : "zernike" or "legendre"
         Kind of the modes.
 
@@ -104,7 +105,7 @@ def evaluate_modes(
     -------
     ndarray of float64
         The surface, in the unit of the coefficients. Outside the disc or square the polynomials
-        go on.
+        are continued.
 
     Raises
     ------
@@ -124,12 +125,12 @@ def evaluate_modes(
 def gradient_modes(
     coefficients: npt.ArrayLike, y: npt.ArrayLike, x: npt.ArrayLike, *, basis: Basis
 ) -> tuple[Floats, Floats]:
-    """Take the gradient (y, x) of the surface that `evaluate_modes` gives.
+    """Evaluate the gradient (y, x) of a sum of modes.
 
     Parameters
     ----------
     coefficients, y, x, basis
-        As of `evaluate_modes`.
+        As in `evaluate_modes`.
 
     Returns
     -------
@@ -162,21 +163,22 @@ def fit_modes(
 ) -> ModeFit:
     """Fit modes to a surface by least squares.
 
-    Over a pupil that is cut or has gaps the modes are not orthogonal: they are fitted together.
+    All modes are fitted together, because they are not orthogonal over a pupil that is cut or has
+    gaps.
 
     Parameters
     ----------
     surface : array_like
-        Values; NaN where there are none.
+        Values; NaN where there are no data.
     y, x : array_like
         Positions in units of the radius or half the side; they broadcast with the surface. With
         Zernike modes, points outside the unit disc are not used.
     basis : "zernike" or "legendre"
         Kind of the modes.
     count : int
-        How many, in the order of `mode_orders`.
+        Number of modes, in the order of `mode_orders`.
     weights : array_like, optional
-        Weight of each point, 1/variance, zero or more; by default all are alike.
+        Weight of each point (1/variance), zero or more; by default all weights are equal.
 
     Returns
     -------
@@ -185,7 +187,7 @@ def fit_modes(
     Raises
     ------
     InputError
-        Too few points, points that do not tell the modes apart, or weights that are negative.
+        Too few points, points that do not determine the modes, or negative weights.
 
     Examples
     --------
@@ -223,7 +225,7 @@ def fit_modes(
         right += weighted @ heights.flat[block]
     if np.linalg.cond(normal) > 1e12:
         raise InputError(
-            f"{points.size} points with data do not tell {count} modes apart",
+            f"{points.size} points with data do not determine {count} modes",
             "Ask for fewer modes, or scale y and x so that the points fill the pupil.",
         )
     coefficients = np.linalg.solve(normal, right)
@@ -241,12 +243,12 @@ def fit_modes(
 class ModalSurface:
     """A surface given by modes over a disc or square of known size.
 
-    Outside, it goes on with the value of the nearest point of the rim: polynomials would explode.
+    Outside, it has the value of the nearest point on the rim, because polynomials diverge there.
 
     Attributes
     ----------
     coefficients : tuple of float
-        m, in the order of `mode_orders`; each is the rms that its mode adds.
+        Coefficients in m, in the order of `mode_orders`; each is the rms of its mode.
     half_width : float
         Radius of the disc (Zernike) or half the side of the square (Legendre), m.
     basis : "zernike" or "legendre", default "zernike"
@@ -283,7 +285,7 @@ class ModalSurface:
         rows, columns, stretch = self._nearest(y, x)
         down, across = gradient_modes(self.coefficients, rows, columns, basis=self.basis)
         if self.basis == "zernike":
-            # Beyond the rim only the part along the rim is left, and it thins out.
+            # Beyond the rim the surface changes only along the rim, by less with the distance.
             outside = stretch > 1
             radial = np.where(outside, rows * down + columns * across, 0.0)
             down, across = (down - radial * rows) / stretch, (across - radial * columns) / stretch
@@ -293,7 +295,7 @@ class ModalSurface:
         return down / self.half_width, across / self.half_width
 
     def _nearest(self, y: Any, x: Any) -> tuple[Floats, Floats, Floats]:
-        """Scaled coordinates of the nearest point that is inside, and the radius beyond 1."""
+        """Scaled coordinates of the nearest point inside, and the radius where it is above 1."""
         rows, columns = np.broadcast_arrays(
             np.asarray(y, np.float64) / self.half_width, np.asarray(x, np.float64) / self.half_width
         )
@@ -331,7 +333,7 @@ def _summed(
 def _zernike(
     orders: list[tuple[int, int]], coefficients: Floats, y: Floats, x: Floats, derivatives: bool
 ) -> list[Floats]:
-    """Sum of Zernike modes or its derivatives, without a division by the radius.
+    """Sum of Zernike modes or its derivatives, without dividing by the radius.
 
     ``R_n^m(r) = r^m P_k(2 r^2 - 1)`` with ``k = (n - m) / 2`` and the Jacobi polynomial P of
     parameters (0, m) (Born & Wolf, Principles of Optics, 9.2.1), and ``r^m exp(i m phi)`` is the

@@ -1,7 +1,7 @@
-"""Thin optics: refractive lenses, a rod, a mirror, and what else can act as one.
+"""Thin optics: refractive lenses, a rod, a mirror, and the protocol of further ones.
 
 An optic has a wavefront W (path length: the wave is multiplied by ``exp(i k W)``), its gradient
-(the angle by which it bends a ray), and a power 1/f that the propagation takes out of W exactly.
+(the deflection of a ray), and a power 1/f, which the propagation takes out of W exactly.
 """
 
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ Floats = NDArray[np.float64]
 
 
 class Optic(Protocol):
-    """A thin optic at a place along the beam."""
+    """A thin optic at a position along the beam."""
 
     @property
     def position(self) -> float:
@@ -45,7 +45,7 @@ class Optic(Protocol):
 
 
 class _Refractive:
-    """What all thin pieces of material share: their thickness decides phase and absorption."""
+    """A thin piece of material: its thickness gives the phase and the absorption."""
 
     delta: float
     beta: float
@@ -70,14 +70,14 @@ class _Refractive:
 
 
 def _check_axis(axis: int | None, *, round_too: bool = False) -> None:
-    """Refuse an axis that is neither y nor x (nor None, where an optic may be round)."""
+    """Raise an error unless an axis is 0 or 1 (or None, if the optic may be round)."""
     if axis not in ((None, 0, 1) if round_too else (0, 1)):
         other = ", or None (round)" if round_too else ""
-        raise InputError(f"axis is {axis}", f"Give 0 (bends along y) or 1 (x){other}.")
+        raise InputError(f"axis is {axis}", f"Give 0 (deflects along y) or 1 (along x){other}.")
 
 
 def _along(axis: int, bend: Floats) -> tuple[Floats, Floats]:
-    """Slope (y, x) of an optic that bends along one axis only."""
+    """Slope (y, x) of an optic that deflects along one axis only."""
     flat = np.zeros(bend.shape)
     return (bend, flat) if axis == 0 else (flat, bend)
 
@@ -99,12 +99,12 @@ class Crl(_Refractive):
     beta : float, default 0.0
         Imaginary part of the refractive index; 0 is transparent.
     aperture : float, optional
-        Diameter of the parabolic part (width, if cylindrical), m. Around it the material is as
-        thick as at its rim. By default the parabola does not end.
+        Diameter (width, if cylindrical) of the parabolic part, m. Outside, the material is as
+        thick as at the rim. By default the parabola has no end.
     error : ModalSurface, optional
         Excess thickness in m, summed over all surfaces.
     axis : int, optional
-        0 or 1 for a cylindrical lens that bends along y or x; by default it is round.
+        0 or 1 for a cylindrical lens that deflects along y or x; by default the lens is round.
     center : (float, float), default (0, 0)
         Lab position (y, x) of its axis, m.
 
@@ -179,25 +179,25 @@ class Crl(_Refractive):
 
 @dataclass(frozen=True)
 class Rod(_Refractive):
-    """A round rod across the beam: a fibre, a wire.
+    """A round rod across the beam, such as a fibre or a wire.
 
     Attributes
     ----------
     position : float
         Distance from the source, m.
     radius : float
-        m.
+        Radius of the rod, m.
     delta : float
         Refractive index decrement of the material.
     beta : float, default 0.0
         Imaginary part of the refractive index; 0 is transparent.
     axis : int, default 1
-        0 or 1: the rod bends along y (it lies along x) or along x (it stands).
+        0: the rod is horizontal and deflects along y. 1: it is vertical and deflects along x.
     center : (float, float), default (0, 0)
         Lab position (y, x) of its axis, m.
     rounding : float, default 5e-7
-        Width over which its edge is rounded, m: the thickness ``2 sqrt(R^2 - x^2)`` of a perfect
-        rod is infinitely steep there, which no grid holds.
+        Width over which the edge is rounded, m. The thickness ``2 sqrt(R^2 - x^2)`` of a perfect
+        rod is infinitely steep at its edge, which no grid can sample.
 
     Raises
     ------
@@ -244,8 +244,8 @@ class Rod(_Refractive):
     def _chord(self, across: Floats) -> tuple[Floats, Floats]:
         """Thickness, and its derivative across the rod.
 
-        ``T = 2 sqrt(u)`` with ``u = R^2 - x^2``, and below ``u = e = 2 R rounding`` the tangent to
-        it, down to zero at ``u = -e``.
+        ``T = 2 sqrt(u)`` with ``u = R^2 - x^2``; below ``u = e = 2 R rounding`` the tangent to this
+        curve, down to zero at ``u = -e``.
         """
         inside = self.radius**2 - np.square(across)
         edge = 2 * self.radius * self.rounding
@@ -257,22 +257,22 @@ class Rod(_Refractive):
 
 @dataclass(frozen=True)
 class Mirror:
-    """The figure error of a plane mirror at grazing incidence, unfolded: a bend along one axis.
+    """The figure error of a plane mirror at grazing incidence, as a thin optic on one axis.
 
     Attributes
     ----------
     position : float
         Distance from the source, m.
     height : tuple of float
-        Height error in m at equally spaced points along the mirror, two or more; a bump, which
-        shortens the way, is positive. A cubic spline joins them.
+        Height error in m at two or more equally spaced points along the mirror; a bump, which
+        shortens the path, is positive. A cubic spline joins the points.
     length : float
-        Distance of the first from the last of them, m.
+        Distance from the first to the last point, m.
     angle : float
-        Grazing angle, rad: the mirror fills ``length * angle`` of the beam. Beyond it the height
-        stays as it is at its end.
+        Grazing angle, rad: the mirror fills ``length * angle`` of the beam. Beyond the mirror the
+        height keeps its value at the end.
     axis : int, default 0
-        0 or 1: the mirror bends along y or x.
+        0 or 1: the mirror deflects along y or x.
     center : (float, float), default (0, 0)
         Lab position (y, x) of its middle, m.
 
@@ -322,5 +322,5 @@ class Mirror:
         return _along(self.axis, bend)
 
     def attenuation(self, y: Any, x: Any, *, wavelength: float) -> Floats | None:
-        """Return None: it reflects everything."""
+        """Return None: the mirror reflects everything."""
         return None
