@@ -33,6 +33,23 @@ EXPOSURE: Final = "exposure"
 PHOTON_ENERGY: Final = "energy"
 """Coordinate of a scan: photon energy, if the files or the caller give one."""
 
+EXPOSURE_TIME: Final = "exposure_time"
+"""Coordinate of a scan: exposure time in s, where its files state it."""
+DETECTOR_DISTANCE: Final = "detector_distance"
+"""Coordinate of a scan: distance from sample to detector in m, where its files state it."""
+PIXEL_MASK: Final = "pixel_mask"
+"""Coordinate of a scan on `y` and `x`: True where its files declare a pixel bad."""
+BAD_VALUES: Final = "bad_values"
+"""Attribute of raw frames: list of the values that their files declare to be no counts."""
+SATURATION_VALUE: Final = "saturation_value"
+"""Attribute of raw frames: largest valid count that their files declare."""
+UNDERLOAD_VALUE: Final = "underload_value"
+"""Attribute of raw frames: smallest valid count that their files declare."""
+BINNING: Final = "binning"
+"""Attribute of raw frames: pixels of the sensor along y and x that were summed to one."""
+NOT_READ: Final = "not_read"
+"""Attribute of a scan: what its files hold and could not be read, or was not taken."""
+
 SOURCE_FILE: Final = "source_file"
 """Coordinate on `frame`: path of the file that holds the frame."""
 SOURCE_INDEX: Final = "source_index"
@@ -319,7 +336,7 @@ QUANTITIES: Final[Mapping[str, Quantity]] = {
 RESERVED_NAMES: Final = frozenset(
     {
         *(FRAME, EXPOSURE, Y, X, PAIR, PIXEL_AXIS, MOTOR_AXIS),
-        *(SOURCE_FILE, SOURCE_INDEX, SOURCE_DATASET),
+        *(SOURCE_FILE, SOURCE_INDEX, SOURCE_DATASET, PIXEL_MASK),
         *(REFERENCE_FILE, REFERENCE_INDEX, REFERENCE_DATASET, STACK_FRAMES),
         *QUANTITIES,
     }

@@ -88,7 +88,7 @@ class WavedaskBackendEntrypoint(BackendEntrypoint):
         frames = xr.Variable(
             (FRAME, Y, X),
             indexing.LazilyIndexedArray(StackArray(stack)),
-            IMAGE.attrs,
+            opened.image_attrs | IMAGE.attrs,
             # Rows and columns may be cut anywhere: xarray is not to warn of it.
             {"preferred_chunks": {FRAME: stack.frames_per_block}},
         )

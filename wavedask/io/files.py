@@ -3,6 +3,7 @@
 import glob
 import os
 import re
+import stat
 from collections.abc import Iterable, Sequence, Set
 from enum import Enum
 from pathlib import Path
@@ -71,6 +72,8 @@ def find_files(source: Source) -> tuple[list[Path], Format]:
     checked = checked_source(source)
     sources = [checked] if isinstance(checked, str | os.PathLike) else checked
     files = [path for item in sources for path in _expand(expanded(item))]
+    for path in files:
+        check_regular(path)
     return files, _common_format(files)
 
 
@@ -152,6 +155,32 @@ def split_scan(source: Source, scan: Scans | None) -> tuple[Source, Scans | None
             "Give one of them.",
         )
     return file, name
+
+
+def check_regular(path: Path) -> None:
+    """Refuse what is there and is no file: opening a pipe waits for ever, a device has no end.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The path; one that does not exist passes.
+
+    Raises
+    ------
+    FileError
+        If it is a folder, a pipe (FIFO), a socket or a device.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        # Who opens it says why.
+        return
+    if not stat.S_ISREG(mode):
+        kinds = {"d": "folder", "p": "pipe (FIFO)", "s": "socket"}
+        kind = kinds.get(stat.filemode(mode)[0], "device")
+        raise FileError(
+            f"{path} is a {kind}, not a file", "Give the path of a file that holds the frames."
+        )
 
 
 def _expand(path: Path) -> list[Path]:

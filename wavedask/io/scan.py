@@ -204,7 +204,7 @@ def refresh(scan: xr.Dataset, *, progress: bool | None = None) -> xr.Dataset:
 def _lazy_dataset(opened: Opened, chunks: Mapping[str, Any] | None) -> xr.Dataset:
     """Hold the pixels of a scan as a dask array."""
     frames = lazy(opened.stack, stamp=opened.stamp, chunks=chunks)
-    image = labelled(frames, IMAGE, coords=opened.coords)
+    image = labelled(frames, IMAGE, coords=opened.coords, attrs=opened.image_attrs)
     dataset = xr.Dataset({IMAGE.name: image}, attrs=opened.attrs)
     dataset.encoding |= {AGAIN: opened.again, CHUNKS: chunks}
     return dataset

@@ -8,16 +8,17 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import h5py
 
 from wavedask.io.frames import reading
-from wavedask.io.hdf5.access import open_file, opened, reading_hdf5
+from wavedask.io.hdf5.access import reading_hdf5
+from wavedask.io.hdf5.locking import open_file, open_files
 
 IDLE: Final = 1.0
 """Seconds after its last use at which a file is closed."""
@@ -29,40 +30,59 @@ Stamp = tuple[int, int, int]
 
 
 @contextmanager
-def held(path: Path) -> Iterator[h5py.File]:
+def held(path: Path, *, beside: Sequence[Path] = ()) -> Iterator[h5py.File]:
     """Open a file for reading, or use it again if it is still open and has not changed.
 
-    Only a process that others have started for the work (a worker of Dask) keeps files open: in a
-    user's own process an open file would be in the way of who opens it otherwise, to write say.
+    Only a process that others have started for the work (a worker of Dask) keeps files open. In a
+    user's own process, an open file would keep the user from opening it in another way.
 
     Parameters
     ----------
     path : pathlib.Path
         The file.
+    beside : sequence of pathlib.Path
+        Files that HDF5 reads through this one: the sources of a virtual dataset.
 
     Yields
     ------
     h5py.File
-        Never to be closed by who uses it.
+        The caller never closes it.
 
     Raises
     ------
     FileError
         As of `opened`.
     """
+    paths = (path, *beside)
+    stamps = [_stamp(file) for file in paths]
+    settled = time.time() - max(changed for _, _, changed in stamps) / 1e9 > SETTLED
+    if multiprocessing.parent_process() is None or not settled:
+        with reading_hdf5(path), ExitStack() as files:
+            yield [files.enter_context(file) for file in open_files(paths)][0]
+        return
+    with ExitStack() as users:
+        kept = []
+        for file, stamp in zip(paths, stamps, strict=True):
+            kept.append(_HANDLES.take(file, stamp))
+            users.callback(_HANDLES.give_back, file, kept[-1])
+        with reading_hdf5(path):
+            if len({_way_of(one.file) for one in kept}) == 1:
+                yield kept[0].file
+                return
+            # This process has one of them open otherwise: HDF5 would not read through.
+            with ExitStack() as files:
+                yield [files.enter_context(file) for file in open_files(paths)][0]
+
+
+def _stamp(path: Path) -> Stamp:
     with reading(path):
         status = path.stat()
-    settled = time.time() - status.st_mtime > SETTLED
-    if multiprocessing.parent_process() is None or not settled:
-        with opened(path) as file:
-            yield file
-        return
-    kept = _HANDLES.take(path, (status.st_ino, status.st_size, status.st_mtime_ns))
-    try:
-        with reading_hdf5(path):
-            yield kept.file
-    finally:
-        _HANDLES.give_back(path, kept)
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _way_of(file: h5py.File) -> tuple[Any, ...]:
+    """Tell how a file was opened: with which locking, and whether in SWMR mode."""
+    return (*file.id.get_access_plist().get_file_locking(), file.swmr_mode)
 
 
 @dataclass(slots=True)
