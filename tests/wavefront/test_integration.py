@@ -206,7 +206,7 @@ def test_bad_input_is_refused(
 
 def test_slopes_on_different_pixels_are_refused() -> None:
     one, two = labelled_slopes()
-    with pytest.raises(InputError, match="different coordinates"):
+    with pytest.raises(InputError, match="second numbers other pixels"):
         integrate(one, two.assign_coords(y=two["y"] + 1e-6))
 
 

@@ -159,7 +159,7 @@ def test_a_marked_pixel_has_no_slope_and_bends_nothing(mark: str) -> None:
         ({"mode": "relative"}, "mode is 'relative'.*'differential', 'absolute'"),
         ({"energy": 17000.0}, "energy is 17000 keV.*another unit"),
         ({"wavelength": 0.73}, "wavelength is 0.73 m.*another unit"),
-        ({"energy": 17.0, "wavelength": 7e-11}, "energy is 17 keV and wavelength is 7e-11 m"),
+        ({"energy": 17.0, "wavelength": 7e-11}, "energy is 17 keV as given and 17.7"),
         ({"pixel_size": 0.65}, "pixel_size is 0.65 m.*another unit"),
         ({"pixel_size": (1e-6, -1e-6)}, "pixel_size is -1e-06 m"),
         ({"pixel_size": (1e-6, 1e-6, 1e-6)}, "pixel_size is .*one along y and one along x"),

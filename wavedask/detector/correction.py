@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from wavedask.conventions import DIMENSIONLESS, FRAME, IMAGE, Quantity, X, Y, labelled
 from wavedask.detector.undistort import undistorted
 from wavedask.errors import InputError
-from wavedask.frames import image_of
+from wavedask.frames import for_correction, image_of
 from wavedask.kernels.grids import median_of, neighbours
 
 logger = logging.getLogger(__name__)
@@ -90,7 +90,12 @@ def correct(
     >>> float(image[0, 0, 0]), image.units
     (0.5, '1')
     """
-    raw = image_of(scan, "scan")
+    raw, dark, flat, distortion = for_correction(
+        image_of(scan, "scan"),
+        dark=None if dark is None else image_of(dark, "dark"),
+        flat=None if flat is None else image_of(flat, "flat"),
+        distortion=distortion,
+    )
     if hot_pixels is not None and not hot_pixels > 0:
         raise InputError(
             f"hot_pixels is {hot_pixels}", "Give a positive fraction, 0.5 say, or None."
@@ -142,7 +147,9 @@ def blind_pixels(
     >>> int(blind_pixels(flat).sum())
     1
     """
-    bright = image_of(flat, "flat")
+    bright, dark, _, _ = for_correction(
+        image_of(flat, "flat"), dark=None if dark is None else image_of(dark, "dark")
+    )
     _, gain = _level_and_gain(bright, dark, flat, average)
     blind = da.isnan(gain)
     if not isinstance(bright.data, da.Array):
