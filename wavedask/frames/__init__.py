@@ -1,6 +1,14 @@
 """Frames by their motors: queries, grids, pairs, roles, and the files they came from."""
 
 from wavedask.frames.images import check_alike, dataset_of, image_of
+from wavedask.frames.masks import (
+    BadValues,
+    GivenMask,
+    MaskRule,
+    masked_array,
+    masked_images,
+    masking_of,
+)
 from wavedask.frames.motors import listed, metres_per_unit, names_of, positions
 from wavedask.frames.pairing import TrainReference, paired_frames, train_pairs
 from wavedask.frames.picking import pick_frames
@@ -23,6 +31,9 @@ from wavedask.frames.sources import (
 
 __all__ = [
     "ORIGIN",
+    "BadValues",
+    "GivenMask",
+    "MaskRule",
     "ScanGrid",
     "Sources",
     "TrainReference",
@@ -33,6 +44,9 @@ __all__ = [
     "grid",
     "image_of",
     "listed",
+    "masked_array",
+    "masked_images",
+    "masking_of",
     "metres_per_unit",
     "names_of",
     "nearest",
