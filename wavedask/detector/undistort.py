@@ -14,6 +14,8 @@ from wavedask.kernels.spline import Order
 
 ORDER: Final[Order] = 5
 """Of the B-spline: a cubic blurs grains of three pixels visibly, a quintic does not."""
+RESAMPLING: Final = "quintic B-spline"
+"""How frames are resampled, for their attributes."""
 
 
 def undistorted(frames: da.Array, raw: xr.DataArray, calibration: xr.Dataset) -> da.Array:
@@ -63,6 +65,11 @@ def undistorted(frames: da.Array, raw: xr.DataArray, calibration: xr.Dataset) ->
 
 def _maps_of(calibration: xr.Dataset, raw: xr.DataArray) -> list[da.Array]:
     """Distortion (y, x) as two lazy maps of one chunk, after a look at what they belong to."""
+    if not isinstance(calibration, xr.Dataset):
+        raise InputError(
+            f"distortion is a {type(calibration).__name__}",
+            "Give the result of detector_distortion(), or open_store() of its store.",
+        )
     names = (DISTORTION_Y.name, DISTORTION_X.name)
     missing = [name for name in names if name not in calibration]
     if missing:

@@ -197,23 +197,30 @@ def for_correction(
     *,
     dark: xr.DataArray | None = None,
     flat: xr.DataArray | None = None,
+    flat_dark: xr.DataArray | None = None,
     distortion: xr.Dataset | None = None,
-) -> tuple[xr.DataArray, xr.DataArray | None, xr.DataArray | None, xr.Dataset | None]:
+) -> tuple[
+    xr.DataArray,
+    xr.DataArray | None,
+    xr.DataArray | None,
+    xr.DataArray | None,
+    xr.Dataset | None,
+]:
     """Check that frames and what corrects them belong together, and bring all to the same pixels.
 
     Parameters
     ----------
     scan : xarray.DataArray, dims ([frame], y, x)
         Frames that are to be corrected.
-    dark, flat : xarray.DataArray, dims ([frame], y, x), optional
-        Frames without beam, and without membrane.
+    dark, flat, flat_dark : xarray.DataArray, dims ([frame], y, x), optional
+        Frames without beam, frames without membrane, and darks of the flats' own.
     distortion : xarray.Dataset, optional
         Calibration of the detector.
 
     Returns
     -------
     tuple
-        The four of them. Dark, flat and calibration are cut to the pixels of the scan by their
+        All five. Darks, flat and calibration are cut to the pixels of the scan by their
         labels. With a calibration, the scan states its pixel size: that was measured, and replaces
         a nominal one.
 
@@ -228,13 +235,12 @@ def for_correction(
     Examples
     --------
     >>> image = xr.DataArray(np.ones((2, 6)), {"x": np.arange(6)}, ("y", "x"))
-    >>> scan, _, flat, _ = for_correction(image[:, 2:4], flat=image)
+    >>> scan, _, flat, _, _ = for_correction(image[:, 2:4], flat=image)
     >>> flat.x.values.tolist()
     [2, 3]
     """
-    parts: dict[str, xr.DataArray] = {
-        name: part for name, part in (("dark", dark), ("flat", flat)) if part is not None
-    }
+    given = {"dark": dark, "flat": flat, "flat_dark": flat_dark}
+    parts = {name: part for name, part in given.items() if part is not None}
     for name, part in parts.items():
         data = {"the scan": scan, f"the {name}": part}
         agreed_pixels(None, data)
@@ -248,7 +254,7 @@ def for_correction(
     if distortion is not None:
         distortion = covering(scan, distortion, names=("scan", "calibration"))
         scan = _of_calibrated_pixels(scan, distortion)
-    return scan, parts.get("dark"), parts.get("flat"), distortion
+    return scan, parts.get("dark"), parts.get("flat"), parts.get("flat_dark"), distortion
 
 
 def _of_calibrated_pixels(scan: xr.DataArray, calibration: xr.Dataset) -> xr.DataArray:

@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 
 from wavedask.conventions import UNITS
+from wavedask.errors import FileError
 from wavedask.io.columns import Column
 from wavedask.io.facts import (
     DECTRIS,
@@ -17,10 +18,9 @@ from wavedask.io.facts import (
     energy_column,
     time_column,
 )
-from wavedask.io.hdf5.access import check_sources, class_of, datasets, is_numeric, text_of
+from wavedask.io.hdf5.access import check_sources, class_of, is_numeric, text_of
 from wavedask.io.hdf5.layout import Camera, Entry, per_frame
 from wavedask.io.hdf5.links import members
-from wavedask.errors import FileError
 
 MASKS: Final = ("pixel_mask", "bad_pixel", "bad_pixels")
 """Names of a map that is not zero where a pixel is bad."""

@@ -13,8 +13,8 @@ import h5py
 from wavedask.conventions import NOT_READ
 from wavedask.errors import FileError, InputError
 from wavedask.io.columns import Column
-from wavedask.io.hdf5.access import check_sources, files_behind, holds_frames, is_numeric, opened
 from wavedask.io.facts import NO_FACTS, Facts
+from wavedask.io.hdf5.access import check_sources, files_behind, holds_frames, is_numeric, opened
 from wavedask.io.hdf5.axes import check_grey, declared_names, pixel_axes
 from wavedask.io.hdf5.bliss import BlissEntry
 from wavedask.io.hdf5.detector import facts_of
