@@ -3,12 +3,14 @@
 from wavedask.tracking.averages import combine
 from wavedask.tracking.crossspot import ENGINES, Engine, Rigid, checked_settings, cross_spot
 from wavedask.tracking.labelled import track
+from wavedask.tracking.missing import MissingReport, why_missing
 from wavedask.tracking.registration import Registration, is_registered, register, registration_of
 from wavedask.tracking.xss import self_reference, track_scan
 
 __all__ = [
     "ENGINES",
     "Engine",
+    "MissingReport",
     "Registration",
     "Rigid",
     "checked_settings",
@@ -20,4 +22,5 @@ __all__ = [
     "self_reference",
     "track",
     "track_scan",
+    "why_missing",
 ]
