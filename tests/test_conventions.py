@@ -177,6 +177,7 @@ UNLABELLED = {
     "open_scan",
     "refresh",
     "simulate",
+    "why_missing",
     "write_store",
 }
 """Public names that return no labelled result, or frames as they are; open_scan is tested."""

@@ -17,6 +17,7 @@ from wavedask.tracking import (
     self_reference,
     track,
     track_scan,
+    why_missing,
 )
 from wavedask.wavefront import Budget, budget, integrate, wavefront
 
@@ -54,5 +55,6 @@ __all__ = [
     "track_scan",
     "wavefront",
     "where_motors",
+    "why_missing",
     "write_store",
 ]

@@ -99,6 +99,15 @@ HOT_PIXELS_REPLACED: Final = "hot_pixels_replaced"
 UNDISTORTED: Final = "undistorted"
 """Attribute of images on undistorted pixels: how they were resampled, in words."""
 
+FLAG_VALUES: Final = "flag_values"
+"""Attribute of a variable of codes: its values (CF conventions)."""
+FLAG_MEANINGS: Final = "flag_meanings"
+"""Attribute of a variable of codes: what the values mean, one word each (CF conventions)."""
+SEARCH: Final = "search"
+"""Attribute of `REASON`: pixels (steps, of a scan) that were searched on either side."""
+FLAGS: Final = (FLAG_VALUES, FLAG_MEANINGS, SEARCH)
+"""Attributes of a variable of codes that go with it."""
+
 MOTOR: Final = "motor"
 """Role of a coordinate that is the position of a motor."""
 COUNTER: Final = "counter"
@@ -171,6 +180,7 @@ CORRELATION: Final = Quantity("correlation", DIMENSIONLESS, "zero-normalised cro
 WINDOW: Final = Quantity("window", PIXEL, "side of the matching window")
 TRANSMISSION: Final = Quantity("transmission", DIMENSIONLESS, "transmission")
 DARK_FIELD: Final = Quantity("dark_field", DIMENSIONLESS, "dark field (ratio of visibilities)")
+REASON: Final = Quantity("reason", DIMENSIONLESS, "why a pixel has no displacement")
 SLOPE_Y: Final = Quantity("slope_y", RADIAN, "vertical wavefront slope")
 SLOPE_X: Final = Quantity("slope_x", RADIAN, "horizontal wavefront slope")
 SLOPE_UNCERTAINTY_Y: Final = Quantity(
@@ -296,6 +306,7 @@ QUANTITIES: Final[Mapping[str, Quantity]] = {
         WINDOW,
         TRANSMISSION,
         DARK_FIELD,
+        REASON,
         SLOPE_Y,
         SLOPE_X,
         SLOPE_UNCERTAINTY_Y,

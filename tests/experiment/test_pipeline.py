@@ -26,7 +26,7 @@ from wavedask.io.frames import FrameStack, RawFrame
 VARIABLES = {
     *("displacement_y", "displacement_x", "uncertainty_y", "uncertainty_x"),
     *("correlation", "window", "slope_y", "slope_x", "wavefront", "phase"),
-    *("curvature_y", "curvature_x", "transmission", "dark_field"),
+    *("curvature_y", "curvature_x", "transmission", "dark_field", "reason"),
     *("slope_uncertainty_y", "slope_uncertainty_x"),
 }
 

@@ -199,6 +199,7 @@ def test_a_tracked_train() -> None:
         "transmission",
         "dark_field",
         "window",
+        "reason",
         "chi2",
         "exposures",
         "drift_y",

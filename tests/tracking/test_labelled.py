@@ -19,6 +19,7 @@ NAMES = (
     "window",
     "transmission",
     "dark_field",
+    "reason",
 )
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wavedask.cli.common import cluster_options, print_rows
+from wavedask.cli.common import FAILED, cluster_options, print_rows
 from wavedask.conventions import FRAME, REFERENCE_FILE
 
 if TYPE_CHECKING:
@@ -164,10 +164,13 @@ def _print_run(title: str, asked: "Experiment", prepared: "Stages", report: "Run
         title,
         store_rows(
             report.store,
+            *(() if report.missing is None else report.missing.rows),
             ("flat pixels without beam", f"{report.blind_pixels}"),
             ("time", f"{report.seconds:.1f} s"),
         ),
     )
+    if report.missing is not None and not report.missing.matched:
+        raise click.exceptions.Exit(FAILED)  # the warning has been logged
     if asked.wavefront.mode == "absolute":
         from wavedask import open_store
         from wavedask.wavefront import NEEDED, budget
@@ -228,6 +231,8 @@ def track(
     from wavedask.compute import connect
     from wavedask.experiment import Track
     from wavedask.frames import sources_of
+    from wavedask.store import open_store
+    from wavedask.tracking import why_missing
 
     given = {"sample": sample, "reference": reference, "dark": dark, "flat": flat}
     sources = {role: str(Path(path).absolute()) for role, path in given.items() if path is not None}
@@ -254,10 +259,14 @@ def track(
             inputs=[path for scan in scans.values() for path in input_files(scan)],
             shared={role: sources_of(scan) for role, scan in scans.items() if role not in own},
         )
+    missing = why_missing(open_store(output))
+    missing.log(str(report.path))
     print_rows(
         "wavedask track",
-        store_rows(report),
+        store_rows(report, *missing.rows),
     )
+    if not missing.matched:
+        raise click.exceptions.Exit(FAILED)
 
 
 @click.command()

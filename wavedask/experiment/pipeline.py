@@ -9,12 +9,13 @@ import numpy as np
 import xarray as xr
 from dask.highlevelgraph import HighLevelGraph
 
-from wavedask.conventions import FRAME, X, Y
+from wavedask.conventions import FRAME, REASON, X, Y
 from wavedask.errors import InputError, StoreError
 from wavedask.experiment.model import Experiment
 from wavedask.experiment.stages import Stages, stages_of
 from wavedask.frames import behind_inputs
 from wavedask.store import StoreReport, open_store, write_store
+from wavedask.tracking import MissingReport, why_missing
 
 BLIND_PIXELS = "blind_pixels"
 """Attribute of a result: number of pixels whose flat is not above their dark."""
@@ -70,11 +71,15 @@ class RunReport:
         Number of pixels whose flat is not above their dark.
     seconds : float
         Duration of the run, from opening the files to the last write.
+    missing : MissingReport or None
+        How many pixels of all frames have a displacement, and why the others have none; None where
+        the result does not say.
     """
 
     store: StoreReport
     blind_pixels: int
     seconds: float
+    missing: MissingReport | None = None
 
 
 def plan(prepared: Stages) -> Plan:
@@ -185,7 +190,11 @@ def run(
         repair=repair,
         progress=progress,
     )
-    return RunReport(report, blind, time.perf_counter() - begin)
+    missing = None
+    if REASON.name in ready.result:
+        missing = why_missing(open_store(output))
+        missing.log(str(report.path))
+    return RunReport(report, blind, time.perf_counter() - begin, missing)
 
 
 def _count_blind(ready: Stages, output: Path | str) -> int:

@@ -135,7 +135,9 @@ def open_source(
         stamps = [stamp_of(path) for path in files]
         for path, stamp in zip(files, stamps, strict=True):
             _check_not_empty(path, stamp)
-        (stack, columns, constants, facts), behind = _open_hdf5(files, scan, image, motors, progress)
+        (stack, columns, constants, facts), behind = _open_hdf5(
+            files, scan, image, motors, progress
+        )
         stamps += [stamp_of(path) for path in behind]
     else:
         _check_not_given(format_, scan=scan, image=image)

@@ -3,6 +3,7 @@
 from wavedask.tracking.averages import combine
 from wavedask.tracking.crossspot import ENGINES, Engine, Rigid, checked_settings, cross_spot
 from wavedask.tracking.labelled import track
+from wavedask.tracking.missing import MissingReport, why_missing
 from wavedask.tracking.registration import (
     Registration,
     check_scale,
@@ -15,6 +16,7 @@ from wavedask.tracking.xss import self_reference, track_scan
 __all__ = [
     "ENGINES",
     "Engine",
+    "MissingReport",
     "Registration",
     "Rigid",
     "check_scale",
@@ -27,4 +29,5 @@ __all__ = [
     "self_reference",
     "track",
     "track_scan",
+    "why_missing",
 ]

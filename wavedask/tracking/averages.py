@@ -20,6 +20,7 @@ from wavedask.conventions import (
     EXPOSURE,
     EXPOSURES,
     FRAME,
+    REASON,
     SETTING,
     TRANSMISSION,
     UNCERTAINTY_X,
@@ -81,7 +82,8 @@ def combine(
         ``exposures`` (1)
             How many know the pixel.
         ``correlation``, ``transmission``, ``dark_field``
-            Plain means over these, where `tracking` has them; ``window`` the largest.
+            Plain means over these, where `tracking` has them; ``window`` the largest;
+            ``reason`` the smallest of all exposures, which is 0 where one has a displacement.
         ``drift_y``, ``drift_x``, ``drift_uncertainty_y``, ``drift_uncertainty_x`` (px)
             Rigid shift of each exposure, with zero mean, and its standard error, along ``frame``
             with its coordinates; with `by` along ``exposure``, whose coordinate ``setting`` is the
@@ -207,9 +209,15 @@ def _combined(tracking: xr.Dataset, *, remove_drift: bool) -> tuple[xr.Dataset, 
     if WINDOW.name in tracking:
         maps.append((WINDOW, sums.window))
     coords = like.isel({FRAME: 0}, drop=True).coords
-    return xr.Dataset(
+    mean = xr.Dataset(
         {
             quantity.name: labelled(values.astype(np.float32), quantity, dims=(Y, X), coords=coords)
             for quantity, values in maps
         }
-    ), xr.Dataset(drifts)
+    )
+    if REASON.name in tracking:
+        reason = tracking[REASON.name]
+        # Of the reasons of several exposures the mildest: matched, where one exposure is.
+        values = reason.data.min(axis=0)
+        mean[REASON.name] = labelled(values, REASON, dims=(Y, X), coords=coords, attrs=reason.attrs)
+    return mean, xr.Dataset(drifts)

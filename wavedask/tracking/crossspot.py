@@ -13,7 +13,8 @@ from wavedask.errors import InputError
 from wavedask.kernels.dense import Dense
 from wavedask.kernels.fields import Fields
 from wavedask.kernels.spline import Order
-from wavedask.kernels.start import rigid_shift, shifted, windows_between
+from wavedask.kernels.start import moved_in_frame, rigid_shift, windows_between
+from wavedask.kernels.threads import one_opencv_thread
 from wavedask.kernels.tile import Tile
 from wavedask.kernels.twopass import TwoPass
 
@@ -52,7 +53,8 @@ class Matching:
             return 0, 0
         if self.rigid == "auto":
             window, search = max(self.tracker.windows), self.tracker.search
-            return rigid_shift(sample, reference, window=window, search=search)
+            with one_opencv_thread():
+                return rigid_shift(sample, reference, window=window, search=search)
         return round(self.rigid[0]), round(self.rigid[1])
 
     def stacks(self, frames: int) -> list[slice]:
@@ -111,7 +113,8 @@ def cross_spot(
     Fields
         A named tuple of arrays of the shape of `sample`, lazy if one of the two is lazy:
         ``displacement_y``, ``displacement_x``, ``uncertainty_y``, ``uncertainty_x`` (px),
-        ``correlation``, ``window`` (px), ``transmission``, ``dark_field``.
+        ``correlation``, ``window`` (px), ``transmission``, ``dark_field``, and ``reason`` (uint8),
+        0 where there is a displacement.
 
     Raises
     ------
@@ -120,11 +123,12 @@ def cross_spot(
 
     Notes
     -----
-    Pixels without a match that deserves the name have NaN displacement and infinite uncertainty.
-    ``opencv``: the peak lies on the edge of the search range, more than a twentieth of the window
-    is missing, the window is flat, another peak is nearly as high, or the match stands alone.
-    ``dense``: less than a quarter of the window has data, it has no pattern, there was no
-    unambiguous start nearby, or the iteration has not settled.
+    A pixel without a reliable match has a displacement of NaN and an infinite uncertainty, and
+    ``reason`` says why: 1 the window or the match reaches beyond the border of the frame, 2 it is
+    masked (less than a quarter of the window has data; ``opencv``: less than 19 twentieths), 3 no
+    structure, 4 the best match lies at the limit of the search, 5 ambiguous (a second match is
+    nearly as good), 6 not converged, 7 uncorrelated (nothing within the search resembles the
+    window), 8 outlier (the match disagrees with its neighbours, or stands alone).
 
     The result is chunked as a lazy `sample` is (a joint one has all frames in one chunk): a chunk
     that spans the frame needs no halo, and pairs are independent; smaller tiles share a halo and
@@ -289,13 +293,12 @@ def _track_arrays(sample: NDArray[Any], reference: NDArray[Any], matching: Match
     results = []
     for frames in matching.stacks(len(samples)):
         shift = matching.shift(samples[frames][0], references[frames][0])
-        moved = np.stack([shifted(image, shift) for image in references[frames]])
+        moved = np.stack([moved_in_frame(image, shift) for image in references[frames]])
         fields = matching.tracker.track(samples[frames], moved, tile)
         fields[:2] += np.array(shift, np.float32)[:, None, None]
         results.append(fields)
-    if matching.joint or sample.ndim == 2:
-        return Fields(*results[0])
-    return Fields(*np.stack(results, axis=1))
+    whole = results[0] if matching.joint or sample.ndim == 2 else np.stack(results, axis=1)
+    return Fields(*whole[:-1], whole[-1].astype(np.uint8))
 
 
 def _track_lazy(sample: da.Array, reference: da.Array, matching: Matching) -> Fields:
@@ -352,6 +355,7 @@ def _track_lazy(sample: da.Array, reference: da.Array, matching: Matching) -> Fi
     fields = [tracked[index] for index in range(len(Fields._fields))]
     for index in (0, 1):
         fields[index] = fields[index] + shift[:, index : index + 1].astype(np.float32)
+    fields[-1] = fields[-1].astype(np.uint8)
     fields = [field.rechunk((outer, *samples.chunks[1:])) for field in fields]
     return Fields(*(field[0] if single or joint else field for field in fields))
 
@@ -381,7 +385,7 @@ def _shift_block(
 def _move_block(reference: NDArray[Any], shift: NDArray[np.int64]) -> NDArray[np.float32]:
     shifts = np.broadcast_to(shift[:, :, 0], (len(reference), 2))
     return np.stack(
-        [shifted(image, (y, x)) for image, (y, x) in zip(reference, shifts, strict=True)]
+        [moved_in_frame(image, (y, x)) for image, (y, x) in zip(reference, shifts, strict=True)]
     )
 
 

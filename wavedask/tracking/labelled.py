@@ -12,6 +12,7 @@ from wavedask.conventions import (
     DISPLACEMENT_Y,
     FRAME,
     LONG_NAME,
+    REASON,
     TRANSMISSION,
     UNCERTAINTY_X,
     UNCERTAINTY_Y,
@@ -31,6 +32,7 @@ from wavedask.frames import (
 from wavedask.kernels.fields import Fields
 from wavedask.kernels.spline import Order
 from wavedask.tracking.crossspot import Engine, Rigid, cross_spot
+from wavedask.tracking.missing import is_lazy, reason_attrs, why_missing
 from wavedask.tracking.registration import Registration, registered
 
 FIELDS: Final = Fields(
@@ -42,6 +44,7 @@ FIELDS: Final = Fields(
     window=WINDOW,
     transmission=TRANSMISSION,
     dark_field=DARK_FIELD,
+    reason=REASON,
 )
 """The quantity that each field of the tracker is."""
 
@@ -111,6 +114,12 @@ def track(
             Side of the window that gave the match; 0 where there is none.
         ``transmission``, ``dark_field`` (1)
             Ratio of the local means, and of the relative visibilities, sample to reference.
+        ``reason`` (uint8)
+            Why a pixel has no displacement, 0 where it has one. The attributes ``flag_values`` and
+            ``flag_meanings`` (CF conventions) list the codes; `why_missing` counts them.
+
+        Where the images are in memory, the counts are logged, as a warning where a third of the
+        pixels has no displacement.
 
         Where each frame has a reference of its own, the coordinates ``reference_file`` and
         ``reference_index`` say which.
@@ -132,6 +141,7 @@ def track(
     --------
     wavedask.cross_spot : the same on bare arrays.
     wavedask.track_scan : frames at finely stepped positions of the membrane.
+    wavedask.why_missing : how many pixels have a displacement, and why the others have none.
     wavedask.combine : the mean of several exposures, and the drift of a train.
     wavedask.wavefront : what to do with the displacement.
     wavedask.register : where the pixels of one detector lie on another.
@@ -215,12 +225,16 @@ def track(
         )
         for quantity, field in zip(FIELDS, fields, strict=True)
     }
+    variables[REASON.name].attrs.update(reason_attrs(search))
     # A unit is that of the image, not of the tracking.
     stated = {**sample.attrs, **images.attrs}
     attrs = {name: value for name, value in stated.items() if name not in (UNITS, LONG_NAME)}
     if registration is not None:
         attrs |= registration.attrs
-    return xr.Dataset(variables, attrs=attrs)
+    tracked = xr.Dataset(variables, attrs=attrs)
+    if not is_lazy(tracked):
+        why_missing(tracked).log("track")
+    return tracked
 
 
 def _as_many(references: xr.DataArray, samples: xr.DataArray) -> bool:

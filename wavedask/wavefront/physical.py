@@ -12,8 +12,10 @@ from wavedask.conventions import (
     CORRELATION,
     CURVATURE_X,
     CURVATURE_Y,
+    FLAGS,
     FRAME,
     PHASE,
+    REASON,
     SURE,
     Quantity,
     X,
@@ -143,7 +145,7 @@ def wavefront(
         * ``phase``: 2 pi W / wavelength in rad, if the photon energy is known,
         * ``curvature_y``, ``curvature_x``: derivatives of ``slope_y`` along y and of ``slope_x``
           along x in 1/m, by central differences; NaN at and beside pixels without slope,
-        * ``correlation``, if `tracking` has it.
+        * ``correlation`` and ``reason``, if `tracking` has them: why a pixel has no slope.
 
         In absolute mode also, one number per frame:
 
@@ -228,6 +230,10 @@ def wavefront(
     if CORRELATION.name in kept:
         seen = in_metres(kept[CORRELATION.name], measured.pixels)
         variables.append(relabelled(seen, CORRELATION))
+    if REASON.name in kept:
+        why = in_metres(kept[REASON.name], measured.pixels)
+        codes = {name: why.attrs[name] for name in FLAGS if name in why.attrs}
+        variables.append(relabelled(why, REASON).assign_attrs(codes))
     attrs = {**tracking.attrs, MODE: mode, **measured.attrs}
     if source is not None and math.isfinite(source):
         attrs[SOURCE_DISTANCE] = source

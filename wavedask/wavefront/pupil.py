@@ -10,6 +10,7 @@ from wavedask.conventions import (
     DISPLACEMENT_X,
     DISPLACEMENT_Y,
     PIXEL,
+    REASON,
     UNCERTAINTY_X,
     UNCERTAINTY_Y,
     UNITS,
@@ -19,6 +20,7 @@ from wavedask.conventions import (
 )
 from wavedask.errors import InputError
 from wavedask.frames import common_pixels
+from wavedask.kernels.fields import Reason
 from wavedask.units import one_chunk_per_map, pixel_numbers
 
 Roi = tuple[slice, slice]
@@ -51,7 +53,7 @@ def selected(
     -------
     xarray.Dataset
         Displacements, in one chunk per map where they are lazy, NaN where they do not count; with
-        their uncertainties, the correlation and the window where `tracking` has them.
+        their uncertainties, the correlation, the window and the reason where `tracking` has them.
 
     Raises
     ------
@@ -69,7 +71,7 @@ def selected(
     """
     names = {displacement: _checked(tracking, displacement.name) for displacement, _ in COMPONENTS}
     kept = {displacement.name: values for displacement, values in names.items()}
-    for quantity in (UNCERTAINTY_Y, UNCERTAINTY_X, CORRELATION, WINDOW):
+    for quantity in (UNCERTAINTY_Y, UNCERTAINTY_X, CORRELATION, WINDOW, REASON):
         if quantity.name in tracking:
             kept[quantity.name] = tracking[quantity.name].transpose(..., Y, X)
     whole = xr.Dataset(kept, attrs=tracking.attrs)
@@ -82,6 +84,9 @@ def selected(
             # The tracker marks a point that it could not match by an infinite uncertainty.
             values = values.where(~np.isinf(region[uncertainty.name]))
         variables[displacement.name] = values if mask is None else values.where(mask)
+    if mask is not None and REASON.name in region:
+        outside = np.uint8(Reason.OUTSIDE_PUPIL)
+        variables[REASON.name] = region[REASON.name].where(mask, outside)
     return region.assign(variables).map(one_chunk_per_map, keep_attrs=True)
 
 

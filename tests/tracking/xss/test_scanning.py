@@ -306,6 +306,7 @@ def test_labels(speckle: SpeckleField) -> None:
         "window",
         "transmission",
         "dark_field",
+        "reason",
     }
     assert tracked.delay_x.attrs["units"] == "m"
     assert tracked.displacement_y.attrs["units"] == "px"

@@ -122,9 +122,7 @@ def check_grey(dataset: h5py.Dataset, full: str, path: Path, nearby: Iterable[An
         )
     subclass = text_of(dataset.attrs.get("IMAGE_SUBCLASS")).upper()
     if kind in COLOURS or subclass == "IMAGE_TRUECOLOR":
-        raise FileError(
-            f"{path}: {full} holds colour images ({kind or subclass})", f"{SAVE_GREY}"
-        )
+        raise FileError(f"{path}: {full} holds colour images ({kind or subclass})", f"{SAVE_GREY}")
     for group in nearby:
         mode = follow(group, "NDAttributes/ColorMode") if isinstance(group, h5py.Group) else None
         if not isinstance(mode, h5py.Dataset) or not mode.size:

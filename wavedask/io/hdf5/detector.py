@@ -38,6 +38,7 @@ ENERGIES: Final = (
 )
 """Class, name and unit that is usual: where the photon energy of a beamline is found."""
 
+
 def facts_of(entry: Entry, camera: Camera) -> tuple[Facts, list[Column]]:
     """Find what a file states about the frames of a camera.
 
@@ -103,9 +104,7 @@ def _is_group(item: Any) -> bool:
     return isinstance(item, h5py.Group)
 
 
-def _mask(
-    entry: Entry, camera: Camera, groups: list[h5py.Group]
-) -> tuple[Any, list[float]]:
+def _mask(entry: Entry, camera: Camera, groups: list[h5py.Group]) -> tuple[Any, list[float]]:
     """Bad pixels of all masks that fit the frames, and codes that stand under such a name."""
     found = None
     codes = []

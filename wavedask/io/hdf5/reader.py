@@ -271,9 +271,7 @@ def _untaken(entry: Entry, camera: Camera, names: Collection[str]) -> dict[str, 
 def _not_read(entry: Entry, camera: Camera, columns: Sequence[Column]) -> str:
     """Say what could not be read, and which positions were not taken; empty, if nothing."""
     untaken = list(_untaken(entry, camera, {column.name for column in columns}))
-    shown = untaken[:LISTED] + (
-        [f"{len(untaken) - LISTED} more"] if len(untaken) > LISTED else []
-    )
+    shown = untaken[:LISTED] + ([f"{len(untaken) - LISTED} more"] if len(untaken) > LISTED else [])
     words = [error.problem for error in entry.obstacles.values()]
     if shown:
         words.append(f"not taken, one value per frame: {', '.join(shown)}")
@@ -313,9 +311,7 @@ def _suggested(
     return found
 
 
-def _entries(
-    file: h5py.File, path: Path, scan: str | None = None
-) -> tuple[list[Entry], Obstacles]:
+def _entries(file: h5py.File, path: Path, scan: str | None = None) -> tuple[list[Entry], Obstacles]:
     """Top-level groups as the first layout sees them that recognises them, or the root.
 
     Also the links to other files that cannot be opened.
@@ -327,9 +323,7 @@ def _entries(
     else:
         named = members(file, broken)
     groups = [
-        (name, item)
-        for name, item in islice(named, MOST_SCANS)
-        if isinstance(item, h5py.Group)
+        (name, item) for name, item in islice(named, MOST_SCANS) if isinstance(item, h5py.Group)
     ]
     if len(file) > MOST_SCANS and not wanted:
         names = ", ".join(name for name, _ in groups[:LISTED])

@@ -3,10 +3,9 @@
 from typing import Any, Final
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from wavedask.kernels.jit import INLINED, JIT
+from wavedask.kernels.jit import INLINED, JIT, njit
 from wavedask.kernels.scan.lags import Mask, Pair, overlap
 
 Floats = NDArray[np.float32]

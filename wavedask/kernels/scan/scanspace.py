@@ -22,14 +22,13 @@ from typing import Any, Final
 
 import cv2
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy.linalg import solve_banded
 
-from wavedask.kernels.fields import NO_MATCH, Fields
+from wavedask.kernels.fields import NO_MATCH, Reason
 from wavedask.kernels.gaps import RELAXATIONS, fill_gaps
 from wavedask.kernels.grids import median_of
-from wavedask.kernels.jit import JIT
+from wavedask.kernels.jit import JIT, njit
 from wavedask.kernels.scan.delays import (
     COUNT,
     DELAY_1,
@@ -38,6 +37,7 @@ from wavedask.kernels.scan.delays import (
     H11,
     H12,
     H22,
+    LEAST_COVERED,
     LEVEL_S,
     LEVEL_W,
     PIXELS,
@@ -54,6 +54,8 @@ from wavedask.kernels.start import shifted
 from wavedask.kernels.uncertainty import SplineNoise, refined_uncertainty
 
 Floats = NDArray[np.float32]
+CORRELATION: Final = 4
+"""Row of `Fields` that keeps what was seen where there is no match."""
 Mask = NDArray[np.bool_]
 
 SPLINE_REACH: Final = 14
@@ -133,7 +135,7 @@ class ScanMatch:
 
         Returns
         -------
-        ndarray of float32, shape (8, rows, columns)
+        ndarray of float32, shape (9, rows, columns)
             The rows are those of `Fields`, with ``sample(i) = g reference(i - delay) + o``: delay
             and its standard error along the first and the second axis, in steps or px,
             correlation, the side of a square as large as the window, transmission and dark field.
@@ -174,6 +176,7 @@ class ScanMatch:
             return self._fields(found)
 
         started = lags[0] != NOWHERE
+        before = np.where(started, Reason.MATCHED, self._why_not_started(s, known_s))
         level = np.zeros((4, *started.shape), np.float32)
         fields = refined(np.where(started, lags, 0).astype(np.float32), started, level)
         if self.window != (1, 1):
@@ -181,8 +184,19 @@ class ScanMatch:
             started = np.isfinite(fields[0])
             slopes = [self._slope(fields[k], started, axis) for k in (0, 1) for axis in (0, 1)]
             start = np.where(started, fields[:2], np.float32(0))
+            before = np.where(started, Reason.MATCHED, np.maximum(before, fields[-1]))
             fields = refined(start, started, np.stack(slopes))
+        missing = fields[-1] > 0
+        fields[-1][missing] = np.where(before > 0, before, fields[-1])[missing]
         return fields
+
+    def _why_not_started(self, sample: Floats, known: Mask) -> NDArray[np.uint8]:
+        """Tell where a window has no data, or is flat; elsewhere the search was too short."""
+        box = self.window[::-1]
+        empty = cv2.blur(known.astype(np.float32), box) == 0
+        flat = cv2.blur(np.abs(sample).max(axis=(0, 1)), box) == 0
+        reason = np.where(flat, Reason.NO_STRUCTURE, Reason.SEARCH_LIMIT)
+        return np.where(empty, Reason.MASKED, reason).astype(np.uint8)
 
     def _slope(self, delay: Floats, known: Mask, axis: int) -> Floats:
         """Change of a delay per pixel along an axis, by a line fit around every pixel."""
@@ -234,13 +248,21 @@ class ScanMatch:
                     found[GAIN] / transmission,
                 ]
             )
-        known = (found[SETTLED] > 0) & (freedom > 0) & ~drowned & (correlation >= self.least)
-        known &= np.isfinite(fields[:4]).all(axis=0)
-        known &= ~self._outliers(fields, known)
-        for field, mark in zip(fields, NO_MATCH, strict=True):
+        scarce = pixels < LEAST_COVERED * self.window[0] * self.window[1]
+        reason = np.select(
+            [scarce, drowned, found[SETTLED] == 0, ~(correlation >= self.least)],
+            [Reason.MASKED, Reason.NO_STRUCTURE, Reason.NOT_CONVERGED, Reason.UNCORRELATED],
+            Reason.MATCHED,
+        )
+        finite = (freedom > 0) & np.isfinite(fields[:4]).all(axis=0)
+        reason = np.where((reason == Reason.MATCHED) & ~finite, Reason.NO_STRUCTURE, reason)
+        known = reason == Reason.MATCHED
+        reason[self._outliers(fields, known)] = Reason.OUTLIER
+        known = reason == Reason.MATCHED
+        for field, mark in zip(fields, NO_MATCH[:-1], strict=True):
             field[~known] = mark
-        Fields(*fields).correlation[:] = correlation  # kept for rejected pixels too
-        return fields
+        fields[CORRELATION] = correlation  # kept for rejected pixels too
+        return np.concatenate([fields, reason[None].astype(np.float32)])
 
     def _outliers(self, fields: Floats, known: Mask) -> Mask:
         """Mark pixels that disagree with neighbours whose windows do not overlap theirs."""

@@ -13,6 +13,7 @@ from wavedask.conventions import (
     DELAY_Y,
     FRAME,
     LONG_NAME,
+    REASON,
     SURE,
     TRANSMISSION,
     UNITS,
@@ -21,6 +22,7 @@ from wavedask.conventions import (
 from wavedask.errors import InputError
 from wavedask.facts import Names, agreed_pixels, confirmed_facts
 from wavedask.frames import matched_pair
+from wavedask.tracking.missing import reason_attrs
 from wavedask.tracking.xss.axes import counterparts, scan_axes
 from wavedask.tracking.xss.blocks import matched
 from wavedask.tracking.xss.plan import (
@@ -116,7 +118,7 @@ def track_scan(
         ``displacement_y``, ``displacement_x`` (px), ``uncertainty_y``, ``uncertainty_x``
             As of `track`: ``u = -magnification * delay / pixel_size`` along a motor, if
             `pixel_size` is given; across a linear scan always. `wavedask.wavefront` takes them.
-        ``correlation``, ``window`` (px), ``transmission``, ``dark_field``
+        ``correlation``, ``window`` (px), ``transmission``, ``dark_field``, ``reason``
             As of `track`; of a window that is no square, the side of one of the same area.
 
         A self-reference gives the delays, ``correlation``, and on coordinates in m:
@@ -230,8 +232,11 @@ def track_scan(
         WINDOW.name: fields.window,
         TRANSMISSION.name: fields.transmission,
         DARK_FIELD.name: fields.dark_field,
+        REASON.name: fields.reason,
     }
-    return maps(variables, like=images, attrs={**sample.attrs, **attrs})
+    found = maps(variables, like=images, attrs={**sample.attrs, **attrs})
+    found[REASON.name].attrs.update(reason_attrs(max(plan.match.search)))
+    return found
 
 
 def _settings(images: xr.DataArray) -> dict[Any, Any]:
