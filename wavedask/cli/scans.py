@@ -1,22 +1,36 @@
 """Raw frames as tables: the output of `wavedask info` for a scan."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
 
-from wavedask.cli.words import SEVERAL, Rows, file_size, unit_suffix, value_range
+from wavedask.cli.words import SEVERAL, Rows, counted, file_size, setting, unit_suffix, value_range
 from wavedask.conventions import (
+    BAD_VALUES,
+    BINNING,
     COUNTER,
+    DETECTOR_DISTANCE,
+    EXPOSURE_TIME,
     FRAME,
+    HEADER,
     IMAGE,
+    METRE,
     MOTOR,
+    NOT_READ,
+    PHOTON_ENERGY,
+    PIXEL_MASK,
+    PIXEL_SIZE_X,
+    PIXEL_SIZE_Y,
     ROLE,
+    SATURATION_VALUE,
+    UNDERLOAD_VALUE,
     X,
     Y,
 )
 from wavedask.io import UNFINISHED, Format, ScanSummary, format_of, is_run_file
+from wavedask.prefixes import prefixed
 
 
 def describe_scan(scan: xr.Dataset, *, everything: bool = False) -> Rows:
@@ -59,6 +73,7 @@ def describe_scan(scan: xr.Dataset, *, everything: bool = False) -> Rows:
             f"({FRAME}, {Y}, {X}), {file_size(int(np.prod(block)) * size)} each",
         ),
     ]
+    described += _stated(scan)
     moving = [
         (str(name), coord)
         for name, coord in scan.coords.items()
@@ -84,6 +99,33 @@ def describe_scan(scan: xr.Dataset, *, everything: bool = False) -> Rows:
     return described
 
 
+def _stated(scan: xr.Dataset) -> Rows:
+    """Describe what the files state about the detector and the photons."""
+    rows: Rows = []
+    attrs = scan[IMAGE.name].attrs
+    sizes = [attrs[size.name] for size in (PIXEL_SIZE_Y, PIXEL_SIZE_X) if size.name in attrs]
+    if sizes:
+        factor, unit = prefixed(max(sizes), METRE)
+        rows.append(("pixel size", " x ".join(f"{size * factor:g}" for size in sizes) + f" {unit}"))
+    facts = (PHOTON_ENERGY, EXPOSURE_TIME, DETECTOR_DISTANCE)
+    rows += [
+        (name.replace("_", " "), f"{float(scan[name]):g}{unit_suffix(scan[name])}")
+        for name in facts
+        if name in scan.coords and scan[name].ndim == 0 and scan[name].attrs.get(ROLE) == HEADER
+    ]
+    if PIXEL_MASK in scan.coords:
+        bad = int(scan[PIXEL_MASK].sum())
+        rows.append(("pixel mask", counted(bad, "bad pixel")))
+    rows += [
+        (name.replace("_", " "), setting(attrs[name]))
+        for name in (BAD_VALUES, SATURATION_VALUE, UNDERLOAD_VALUE, BINNING)
+        if name in attrs
+    ]
+    if NOT_READ in scan.attrs:
+        rows.append((NOT_READ.replace("_", " "), scan.attrs[NOT_READ]))
+    return rows
+
+
 def hdf5_file(path: str | Path) -> bool:
     """Whether a path is an HDF5 file with scans. A European XFEL file belongs to one run.
 
@@ -107,7 +149,8 @@ def describe_scans(scans: Iterable[ScanSummary]) -> Rows:
     Returns
     -------
     list of (str, str)
-        The name of a scan and its title, then its cameras and motors.
+        The name of a scan and its title, then its cameras and motors, obstacles, and what else
+        could be opened, with the option that opens it.
 
     Examples
     --------
@@ -124,14 +167,32 @@ def describe_scans(scans: Iterable[ScanSummary]) -> Rows:
     1.1/instrument/pco/data: 3 frames of 8 x 9 px, uint16, bitshuffle
     motors that moved: lens_x
     """
+    listed = list(scans)
     described: Rows = []
-    for scan in scans:
+    for scan in listed:
         if scan.missing:
             described.append((scan.name, "in another file, which is missing"))
-            continue
-        state = " (still running)" if scan.running else ""
-        described.append((scan.name, f"{scan.title or 'no title'}{state}"))
-        described += scan.cameras.items() or [("cameras", scan.broken or "none")]
-        if not scan.broken:
+        elif scan.name != "/" or scan.cameras or scan.obstacles or scan.images:
+            state = " (still running)" if scan.running else ""
+            described.append((scan.name, f"{scan.title or 'no title'}{state}"))
+            described += scan.cameras.items() or [("cameras", scan.broken or "none")]
+        if scan.cameras:
             described.append(("motors that moved", ", ".join(scan.moving) or "none"))
+        shown = 1 if scan.broken and not scan.missing else 0
+        described += [("in the way", problem) for problem in scan.obstacles[shown:]]
+        described += _offered("could be frames", scan.images, "--image '{}'")
+        described += _offered("not taken", scan.others, "--motor NAME={}")
+    cameras = [name for scan in listed for name in scan.cameras]
+    if len(cameras) > 1:
+        described.append(("open one with", f"--scan {cameras[0]}"))
     return described or [("scans", "none")]
+
+
+def _offered(noun: str, places: Mapping[str, str], option: str) -> Rows:
+    """Name datasets of a file, each with the option that uses it."""
+    rows = [
+        (noun, f"{place} ({shape}): {option.format(place)}")
+        for place, shape in list(places.items())[:SEVERAL]
+    ]
+    more = len(places) - len(rows)
+    return [*rows, (noun, f"{more} more")] if more else rows

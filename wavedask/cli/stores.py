@@ -14,7 +14,6 @@ from wavedask.cli.words import (
     axis_range,
     counted,
     file_size,
-    listed,
     value_range,
 )
 from wavedask.conventions import (
@@ -167,13 +166,7 @@ def describe_soundness(found: Soundness) -> Rows:
 
 def _settings(settings: Mapping[str, Any]) -> Rows:
     """Describe settings, one row per section; unset ones are left out."""
-    return [(f"settings, {key}", _setting(value)) for key, value in settings.items() if value]
-
-
-def _setting(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(str, value))
-    return listed(value) if isinstance(value, Mapping) else str(value)
+    return [(f"settings, {key}", setting(value)) for key, value in settings.items() if value]
 
 
 def _input(item: Mapping[str, Any]) -> str:

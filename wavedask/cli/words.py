@@ -40,6 +40,19 @@ def listed(settings: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} {value}" for key, value in settings.items() if value not in (None, {}))
 
 
+def setting(value: Any) -> str:
+    """Write one setting: a number, a text, a list or a section.
+
+    Examples
+    --------
+    >>> setting([-1, -2]), setting({"window": 21})
+    ('-1, -2', 'window 21')
+    """
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return listed(value) if isinstance(value, Mapping) else str(value)
+
+
 def unit_suffix(array: xr.DataArray) -> str:
     """Write the unit of an array after its value; nothing where there is none."""
     unit = array.attrs.get(UNITS, UNKNOWN_UNIT)

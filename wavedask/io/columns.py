@@ -1,6 +1,7 @@
 """What is known of each frame beside its pixels, turned into coordinates of a scan."""
 
 import re
+import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from wavedask.conventions import (
     HEADER,
     LONG_NAME,
     MOTOR,
+    NOT_READ,
     RESERVED_NAMES,
     ROLE,
     UNITS,
@@ -64,13 +66,14 @@ def gather(
     columns : list of Column
         Motors, counters, and the header items that vary.
     constants : dict of str to str
-        Header items that are the same in every frame, as written.
+        Header items that are the same in every frame, as written; and what cannot be read.
 
     Raises
     ------
     MotorError
         If a motor or a counter is in the headers of some frames only.
     """
+    unread = _unread(records, replaced)
     columns = [
         Column(name, role, _numbers_of(name, role, records, tables))
         for role, tables in (
@@ -80,7 +83,7 @@ def gather(
         for name in _names(tables)
         if role != MOTOR or name not in replaced
     ]
-    constants = {}
+    constants = {NOT_READ: unread} if unread else {}
     headers = [record.header for record in records]
     for name in _names(headers):
         texts = [header.get(name) for header in headers]
@@ -91,6 +94,28 @@ def gather(
     return columns, constants
 
 
+def _unread(records: Sequence[FrameRecord], replaced: Collection[str]) -> str:
+    """Name the motors and counters that headers list and that cannot be read, with a warning."""
+    first: dict[tuple[str, str], tuple[FrameRecord, str]] = {}
+    for record in records:
+        for place, reason in record.unread.items():
+            first.setdefault(place, (record, reason))
+    # Who gives positions knows that those of the header do not count.
+    words = [
+        f"{role} {name or 'list'} ({reason})"
+        for (role, name), (_, reason) in first.items()
+        if role != MOTOR or not (name in replaced if name else replaced)
+    ]
+    if words:
+        path = next(iter(first.values()))[0].frame.path
+        warnings.warn(
+            f"{path}: the header lists what cannot be read: {', '.join(words)}. Other frames may"
+            " lack it, too; give motors={name: values} for the motors that matter.",
+            stacklevel=2,
+        )
+    return ", ".join(words)
+
+
 def _names(tables: Sequence[Mapping[str, Any]]) -> list[str]:
     """Every key, in the order in which they first come."""
     return list(dict.fromkeys(name for table in tables for name in table))
@@ -99,7 +124,10 @@ def _names(tables: Sequence[Mapping[str, Any]]) -> list[str]:
 def _numbers_of(
     name: str, role: str, records: Sequence[FrameRecord], tables: Sequence[Mapping[str, float]]
 ) -> npt.NDArray[np.float64]:
-    known = [name in table for table in tables]
+    known = [
+        name in table or (role, name) in record.unread
+        for table, record in zip(tables, records, strict=True)
+    ]
     if not all(known):
         with_it, without_it = (records[known.index(state)].frame for state in (True, False))
         raise MotorError(
@@ -108,7 +136,8 @@ def _numbers_of(
             "Open the frames of one scan only"
             + (f", or give motors={{{name!r}: values}}." if role == MOTOR else "."),
         )
-    return np.array([table[name] for table in tables], dtype=np.float64)
+    # Where a header has the name and no number, the position is unknown.
+    return np.array([table.get(name, np.nan) for table in tables], dtype=np.float64)
 
 
 def parsed_texts(texts: Sequence[str | None]) -> npt.NDArray[Any]:

@@ -5,7 +5,7 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -149,12 +149,15 @@ class FrameRecord:
         Positions and counts by name.
     header : mapping of str to str
         What else the header holds, as written.
+    unread : mapping of (str, str) to str
+        Motors and counters, by role and name, whose values cannot be read, and why.
     """
 
     frame: Frame
     motors: Mapping[str, float]
     counters: Mapping[str, float]
     header: Mapping[str, str]
+    unread: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
 
 class Stack(ABC):

@@ -35,13 +35,15 @@ class _Packed:
     motors: tuple[tuple[str, ...], NDArray[np.float64]]
     counters: tuple[tuple[str, ...], NDArray[np.float64]]
     header: tuple[tuple[str, ...], tuple[str, ...]]
+    unread: Mapping[tuple[str, str], str]
 
     def unpacked(self) -> FrameRecord:
         motors, counters = (
             dict(zip(names, values.tolist(), strict=True))
             for names, values in (self.motors, self.counters)
         )
-        return FrameRecord(self.frame, motors, counters, dict(zip(*self.header, strict=True)))
+        header = dict(zip(*self.header, strict=True))
+        return FrameRecord(self.frame, motors, counters, header, self.unread)
 
 
 class Headers:
@@ -82,6 +84,7 @@ class Headers:
                 numbers(record.motors),
                 numbers(record.counters),
                 (keys(record.header), header),
+                record.unread,
             )
 
         self._files = {stamp: [packed(record) for record in records] for stamp, records in read}

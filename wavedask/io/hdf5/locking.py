@@ -1,7 +1,6 @@
 """HDF5 files opened so that no writer is disturbed, and as this process has them open already."""
 
 from collections.abc import Sequence
-from itertools import product
 from pathlib import Path
 from typing import Final
 
@@ -10,10 +9,12 @@ import h5py
 from wavedask.errors import CorruptFileError, FileError
 from wavedask.io.files import check_regular
 
-WAYS: Final = tuple(product((False, True), (False, None, True)))
-"""Ways to open a file: in SWMR mode or not, and with which locking."""
-OTHERWISE: Final = ("flag values don't match", "already open for write")
-"""What HDF5 says of a file that can only be opened in another way."""
+LOCKING: Final = (False, None, True)
+"""Ways of locking a file, the one that disturbs no writer first."""
+OPEN_OTHERWISE: Final = "flag values don't match"
+"""What HDF5 says of a file that this process has open with another way of locking."""
+BEING_WRITTEN: Final = "already open for write"
+"""What HDF5 says of a file that is being written, perhaps in SWMR mode."""
 
 
 def open_file(path: Path) -> h5py.File:
@@ -61,25 +62,32 @@ def open_files(paths: Sequence[Path]) -> list[h5py.File]:
     """
     for path in paths:
         check_regular(path)
-    failed: tuple[Path, OSError] | None = None
-    for swmr, locking in WAYS:
-        files: list[h5py.File] = []
-        for path in paths:
-            try:
-                files.append(h5py.File(path, "r", swmr=swmr, locking=locking))
-            except (OSError, ValueError) as error:
-                problem = error if isinstance(error, OSError) else OSError(str(error))
-                # In SWMR mode an ordinary file fails for that reason alone.
-                failed = failed if swmr and failed else (path, problem)
-                break
-        else:
+    for locking in LOCKING:
+        files, failed = _opened_so(paths, locking, swmr=False)
+        if failed and BEING_WRITTEN in str(failed[1]):
+            in_swmr_mode, _ = _opened_so(paths, locking, swmr=True)
+            files = in_swmr_mode
+        if files or failed is None:
             return files
-        for file in files:
-            file.close()
-        if not any(words in str(failed[1]) for words in OTHERWISE):
+        if OPEN_OTHERWISE not in str(failed[1]):
             break
     assert failed is not None
     raise _refused(*failed, together=len(paths) > 1) from failed[1]
+
+
+def _opened_so(
+    paths: Sequence[Path], locking: bool | None, *, swmr: bool
+) -> tuple[list[h5py.File], tuple[Path, OSError] | None]:
+    """Open all files in one way; or none, and say of the first one that cannot be, why."""
+    files: list[h5py.File] = []
+    for path in paths:
+        try:
+            files.append(h5py.File(path, "r", swmr=swmr, locking=locking))
+        except OSError as error:
+            for file in files:
+                file.close()
+            return [], (path, error)
+    return files, None
 
 
 def _refused(path: Path, error: OSError, *, together: bool) -> FileError:

@@ -145,7 +145,7 @@ def list_scans(path: Path) -> list[ScanSummary]:
         entries, broken = _entries(file, path)
         listed = [_summary(file, entry) for entry in entries]
         absent = [
-            ScanSummary(name.strip("/"), "", {}, (), missing=True, obstacles=(error.problem,))
+            ScanSummary(name.strip("/"), "", {}, (), missing=True, obstacles=(str(error),))
             for name, error in broken.items()
         ]
         if not any(scan.cameras for scan in listed):
@@ -230,7 +230,7 @@ def read_hdf5(
 
 def _summary(file: h5py.File, entry: Entry) -> ScanSummary:
     name = entry.name or "/"
-    cameras = entry.cameras()
+    cameras = [camera for camera in entry.cameras() if _is_whole(entry, camera)]
     shapes = {camera.name: _shape(camera) for camera in cameras}
     others = {}
     moving: Sequence[str] = ()
@@ -238,7 +238,7 @@ def _summary(file: h5py.File, entry: Entry) -> ScanSummary:
         moving = entry.moving()
         columns, _ = entry.columns(cameras[0])
         others = _untaken(entry, cameras[0], {column.name for column in columns})
-    obstacles = tuple(error.problem for error in entry.obstacles.values())
+    obstacles = tuple(map(str, entry.obstacles.values()))
     images = {} if cameras else _suggested(file, shapes, entry)
     return ScanSummary(
         name,
@@ -250,6 +250,17 @@ def _summary(file: h5py.File, entry: Entry) -> ScanSummary:
         images=images,
         others=others,
     )
+
+
+def _is_whole(entry: Entry, camera: Camera) -> bool:
+    """Whether all files and filters of a camera are there; the entry keeps what is not."""
+    for name, dataset in camera.datasets.items():
+        try:
+            check_sources(dataset, entry.path)
+        except FileError as error:
+            entry.obstacles[f"/{name}"] = FileError(error.problem, error.remedy)
+            return False
+    return True
 
 
 def _untaken(entry: Entry, camera: Camera, names: Collection[str]) -> dict[str, str]:
