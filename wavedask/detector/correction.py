@@ -90,10 +90,10 @@ def correct(
     >>> float(image[0, 0, 0]), image.units
     (0.5, '1')
     """
-    raw, dark, flat, distortion = for_correction(
+    given = {"dark": dark, "flat": flat}
+    raw, (dark, flat), distortion = for_correction(
         image_of(scan, "scan"),
-        dark=None if dark is None else image_of(dark, "dark"),
-        flat=None if flat is None else image_of(flat, "flat"),
+        {name: None if part is None else image_of(part, name) for name, part in given.items()},
         distortion=distortion,
     )
     if hot_pixels is not None and not hot_pixels > 0:
@@ -147,8 +147,8 @@ def blind_pixels(
     >>> int(blind_pixels(flat).sum())
     1
     """
-    bright, dark, _, _ = for_correction(
-        image_of(flat, "flat"), dark=None if dark is None else image_of(dark, "dark")
+    bright, (dark,), _ = for_correction(
+        image_of(flat, "flat"), {"dark": None if dark is None else image_of(dark, "dark")}
     )
     _, gain = _level_and_gain(bright, dark, flat, average)
     blind = da.isnan(gain)
