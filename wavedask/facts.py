@@ -128,6 +128,8 @@ FACTS: Final[Mapping[str, Fact]] = {
 }  # fmt: skip
 """The facts that are compared, by name; those of pairs by axis: ``pixel_size_0`` is along y."""
 
+GIVEN: Final = "as given"
+"""Place of an argument, in a message."""
 TOLERANCE: Final = 1e-3
 """Relative difference up to which two values are the same."""
 STATING: Final = frozenset({SURE, *(name for fact in FACTS.values() for name in fact.stated_as)})
@@ -191,7 +193,7 @@ def agreed(
     fact, data = FACTS[name], data or {}
     label = fact.argument if label is None else label
     confirmed = fact.argument in _confirmed(sure, data)
-    statements = [] if given is None else [_Stated(_given(fact, given, label), "as given")]
+    statements = [] if given is None else [_Stated(_given(fact, given, label), GIVEN)]
     if not (statements and fact.argument in _names(sure)):
         statements += [
             found for words, part in data.items() for found in _stated(fact, part, words)
@@ -237,7 +239,7 @@ def agreed_energy(
             in_range(WAVELENGTH, value, low=1e-12, high=1.3e-7, unit=METRE)
         as_energy = HC_KEV_M / np.asarray(wavelength, np.float64)
         if energy is not None:
-            one = _Stated(_given(FACTS[PHOTON_ENERGY], energy, PHOTON_ENERGY), "as given")
+            one = _Stated(_given(FACTS[PHOTON_ENERGY], energy, PHOTON_ENERGY), GIVEN)
             other = _Stated(as_energy, "by the wavelength as given")
             _check_same(FACTS[PHOTON_ENERGY], PHOTON_ENERGY, one, other)
         else:
@@ -518,12 +520,14 @@ def _check_same(fact: Fact, label: str, one: _Stated, other: _Stated) -> None:
     if not differs.any():
         return
     first = int(differs.argmax())
+    remedy = ", or drop it (assign_coords, assign_attrs, drop_vars)"
+    if one.place == GIVEN:
+        remedy = f"; or, if the given one is right, add sure={fact.argument!r}"
     frame = f" (frame {first})" if a.size > 1 else ""
     raise InputError(
         f"{label} is {a[first]:.6g} {fact.units} {_in(one.place)} and {b[first]:.6g} {fact.units}"
         f" {_in(other.place)}{frame}",
-        "Correct the one that is wrong; or, if the given one is right, add"
-        f" sure={fact.argument!r}.",
+        f"Correct the one that is wrong{remedy}.",
     )
 
 

@@ -1,7 +1,9 @@
 """Physical values: their ranges and units, and maps on coordinates in metres."""
 
 import numbers
+import re
 from functools import cache
+from itertools import product
 from typing import Any, Final
 
 import numpy as np
@@ -9,7 +11,17 @@ import scipy.constants
 import xarray as xr
 from numpy.typing import NDArray
 
-from wavedask.conventions import LONG_NAME, METRE, PIXEL, UNITS, Quantity, X, Y, labelled
+from wavedask.conventions import (
+    DIMENSIONLESS,
+    LONG_NAME,
+    METRE,
+    PIXEL,
+    UNITS,
+    Quantity,
+    X,
+    Y,
+    labelled,
+)
 from wavedask.errors import InputError
 
 DISTANCE: Final = "distance"
@@ -39,6 +51,12 @@ ODD_SPELLINGS: Final = {"A": "angstrom", "ANGSTROM": "angstrom", "KEV": "keV", "
 """Spellings of a unit that are common in files and have another meaning, or none, in pint."""
 
 
+UNIT: Final = re.compile(
+    r"(1 ?/ ?)?[^\W\d_]{1,20}((\^|\*\*)?-?\d)?( ?[*/ ] ?[^\W\d_]{1,20}((\^|\*\*)?-?\d)?){0,5}"
+)
+"""What may be a unit. Texts come from files, and pint calculates what they hold."""
+
+
 @cache
 def conversion(unit: str, to: str) -> float | None:
     """Return the factor from one unit to another.
@@ -61,16 +79,21 @@ def conversion(unit: str, to: str) -> float | None:
     """
     if unit == to:
         return 1.0
-    if PIXEL in (unit, to):
+    if PIXEL in (unit, to) or not all(UNIT.fullmatch(text) for text in (unit, to)):
         return None  # pint takes px for a length, that of CSS
     import pint  # takes half a second, which only those pay who mix units
 
-    for spelled in (unit, ODD_SPELLINGS.get(unit.upper(), ""), unit.lower()):
+    for one, other in product(_spellings(unit), _spellings(to)):
         try:
-            return float(_registry().Quantity(1.0, spelled).to(to).magnitude)
-        except (pint.PintError, ValueError, AssertionError, TypeError, SyntaxError):
+            return float(_registry().Quantity(1.0, one).to(other).magnitude)
+        except pint.PintError:
             continue
     return None
+
+
+def _spellings(unit: str) -> list[str]:
+    """Spell a unit in ways that pint may know."""
+    return [unit, *filter(None, [ODD_SPELLINGS.get(unit.upper())]), unit.lower()]
 
 
 @cache
@@ -98,8 +121,48 @@ def number_of(name: str, value: Any, *, unit: str) -> float:
     if getattr(value, "ndim", None) == 0:
         value = np.asarray(value).item()
     if not isinstance(value, numbers.Real) or isinstance(value, bool):
-        raise InputError(f"{name} is {value!r}", f"Give a number, in {unit}.")
+        words = "" if unit == DIMENSIONLESS else f", in {unit}"
+        raise InputError(f"{name} is {value!r}", f"Give a number{words}.")
     return float(value)
+
+
+def whole_number(name: str, value: Any, *, remedy: str, given: Any = None) -> int:
+    """Check that a value is one whole number; 15.0 is one, too.
+
+    Parameters
+    ----------
+    name : str
+        What the value is, for the message.
+    value : int
+        The value.
+    remedy : str
+        What would be right, for the message.
+    given : optional
+        What the user gave, where the value is a part of it.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    InputError
+        A fraction, a text, an array, a truth value, NaN, or nothing.
+
+    Examples
+    --------
+    >>> whole_number("window", 15.0, remedy="Give a number of pixels.")
+    15
+    """
+    number = np.asarray(value).item() if getattr(value, "ndim", None) == 0 else value
+    if (
+        not isinstance(number, numbers.Real)
+        or isinstance(number, bool)
+        or not np.isfinite(number)
+        or number != int(number)
+    ):
+        raise InputError(f"{name} is {(value if given is None else given)!r}", remedy)
+    return int(number)
 
 
 def in_range(name: str, value: Any, *, low: float, high: float, unit: str) -> float:

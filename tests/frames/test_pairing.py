@@ -189,3 +189,23 @@ def test_four_positions_of_a_real_membrane(data_dir: Callable[[str], Path]) -> N
     wrong = wd.track(sample, unlabelled, **settings)
     assert float(mixed.correlation.median()) > 0.75 > float(wrong.correlation.median()) + 0.25
     assert 0.5 < float(mixed.transmission.median()) < 1.0
+
+
+@pytest.mark.parametrize(("mine", "others"), [("f4", "f8"), ("f8", "f4"), ("f2", "f8")])
+def test_positions_of_other_precision_pair(mine: str, others: str) -> None:
+    def at(kind: str, *positions: float) -> xr.DataArray:
+        values = np.array(positions, kind)
+        return xr.DataArray(values[:, None, None], {"m": ("frame", values)}, ("frame", "y", "x"))
+
+    one = paired_frames(at(mine, 0.1), at(others, 0.1), motors="m")
+    assert one.sizes["frame"] == 1
+    several = paired_frames(at(mine, 0.3, 0.1), at(others, 0.1, 0.3), motors="m", tolerance=1e-12)
+    np.testing.assert_allclose(several.m, [0.3, 0.1], rtol=1e-3)
+
+
+def test_positions_in_other_units_pair() -> None:
+    sample = frames([0, 0], "micron", m=[1000.0, 3000.0])
+    reference = frames([7, 8, 9], "mm", m=[3.0, 2.0, 1.0])
+    assert held(paired_frames(sample, reference, motors="m")) == [9, 7]
+    same = frames([7, 8, 9], "μm", m=[3000.0, 2000.0, 1000.0])
+    assert held(paired_frames(sample, same, motors="m")) == [9, 7]

@@ -214,3 +214,11 @@ def test_slopes_on_different_pixels_are_refused() -> None:
 def test_unequal_steps_are_refused(positions: list[float]) -> None:
     with pytest.raises(InputError, match="not equally spaced"):
         equal_step(xr.DataArray(np.zeros(3), coords={"x": positions}, dims="x"), "x")
+
+
+def test_slopes_of_overlapping_pixels_are_integrated_where_both_are() -> None:
+    one, two = labelled_slopes()
+    whole = integrate(one.isel(y=slice(2, 9)), two.isel(y=slice(2, 9)))
+    weights = xr.ones_like(one).isel(x=slice(None, None, -1))
+    overlap = integrate(one.isel(y=slice(0, 9)), two.isel(y=slice(2, None)), weights=weights)
+    xr.testing.assert_allclose(overlap, whole)

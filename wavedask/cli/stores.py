@@ -14,6 +14,7 @@ from wavedask.cli.words import (
     axis_range,
     counted,
     file_size,
+    setting,
     value_range,
 )
 from wavedask.conventions import (

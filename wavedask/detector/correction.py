@@ -133,13 +133,11 @@ def correct(
     >>> float(image[0, 0, 0]), image.units, image.dark_subtracted
     (0.5, '1', 'mean of 1 frame')
     """
-    raw = image_of(scan, "scan")
-    black, bright, black_of_flat = (
-        None if images is None else image_of(images, name)
-        for images, name in ((dark, "dark"), (flat, "flat"), (flat_dark, "flat_dark"))
-    )
-    raw, black, bright, black_of_flat, distortion = for_correction(
-        raw, dark=black, flat=bright, flat_dark=black_of_flat, distortion=distortion
+    given = {"dark": dark, "flat": flat, "flat_dark": flat_dark}
+    raw, (black, bright, black_of_flat), distortion = for_correction(
+        image_of(scan, "scan"),
+        {name: None if part is None else image_of(part, name) for name, part in given.items()},
+        distortion=distortion,
     )
     fraction = _checked_fraction(hot_pixels)
     check_steps(
@@ -209,8 +207,9 @@ def blind_pixels(
     >>> int(blind_pixels(flat).sum())
     1
     """
-    black = None if dark is None else image_of(dark, "dark")
-    bright, black, *_ = for_correction(image_of(flat, "flat"), dark=black)
+    bright, (black,), _ = for_correction(
+        image_of(flat, "flat"), {"dark": None if dark is None else image_of(dark, "dark")}
+    )
     check_steps(bright, dark=black, flat=bright, flat_dark=None, undistorts=False, counts={})
     flat_scale(bright, dark=black, flat=bright, flat_dark=None)
     fields = _Fields(bright.shape[-2:], average, {})

@@ -59,6 +59,8 @@ NANOSECONDS: Final[Mapping[str, int | Fraction]] = {
     "as": Fraction(1, 10**9),
 }
 """Units of NumPy's times."""
+DECIMALS: Final = re.compile(r"(.*:\d\d)\.(\d+)")
+"""Time with decimals of a second."""
 QUOTED: Final = re.compile(r"'[^']*'|\"[^\"]*\"|`([^`]+)`")
 """Texts, which stay as they are, and names in backquotes."""
 
@@ -293,12 +295,15 @@ class _Condition:
                 "holds a time with a time zone, and times of frames have none",
                 "Leave the zone out; give the time as it stands there. ",
             )
+        if side.dtype.kind == "M":
+            return _nanoseconds(side)
         try:
-            return _nanoseconds(side if side.dtype.kind == "M" else side.astype("datetime64"))
+            parsed = [_nanoseconds_of(str(text)) for text in side.ravel()]
         except ValueError:
             words = ", ".join(repr(str(text)) for text in side.ravel()[:3])
             hint = "Write times as 2026-03-29T12:00. "
             raise self._problem(f"compares a time with {words}", hint) from None
+        return np.array(parsed, dtype=object).reshape(side.shape)
 
 
 def _array(value: Any) -> Values:
@@ -330,6 +335,18 @@ def _nanoseconds(times: Values) -> Values:
     whole = times.astype(np.int64).astype(object)
     known = ~np.isnat(times)
     return np.where(known, whole * scale, np.nan)
+
+
+def _nanoseconds_of(text: str) -> Any:
+    """Read a time of ISO 8601 with as many decimals of a second as it has."""
+    match = DECIMALS.fullmatch(text)
+    whole, decimals = (match[1], match[2]) if match else (text, "")
+    seconds = np.datetime64(whole, "s")
+    if np.isnat(seconds):
+        return np.nan
+    return int(seconds.astype(np.int64)) * 10**9 + Fraction(
+        int(decimals or 0) * 10**9, 10 ** len(decimals)
+    )
 
 
 def _durations(side: Values) -> Values:

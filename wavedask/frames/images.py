@@ -1,6 +1,7 @@
 """What a function accepts: images or a whole dataset; and what makes two images a pair."""
 
 import logging
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
@@ -194,67 +195,63 @@ def _compare_exposures(data: dict[str, xr.DataArray]) -> None:
 
 def for_correction(
     scan: xr.DataArray,
+    corrections: Mapping[str, xr.DataArray | None],
     *,
-    dark: xr.DataArray | None = None,
-    flat: xr.DataArray | None = None,
-    flat_dark: xr.DataArray | None = None,
     distortion: xr.Dataset | None = None,
-) -> tuple[
-    xr.DataArray,
-    xr.DataArray | None,
-    xr.DataArray | None,
-    xr.DataArray | None,
-    xr.Dataset | None,
-]:
+) -> tuple[xr.DataArray, list[xr.DataArray | None], xr.Dataset | None]:
     """Check that frames and what corrects them belong together, and bring all to the same pixels.
 
     Parameters
     ----------
     scan : xarray.DataArray, dims ([frame], y, x)
         Frames that are to be corrected.
-    dark, flat, flat_dark : xarray.DataArray, dims ([frame], y, x), optional
-        Frames without beam, frames without membrane, and darks of the flats' own.
+    corrections : mapping of str to (xarray.DataArray or None), dims ([frame], y, x)
+        Dark frames, flat frames and the like, by their names in a message.
     distortion : xarray.Dataset, optional
         Calibration of the detector.
 
     Returns
     -------
-    tuple
-        All five. Darks, flat and calibration are cut to the pixels of the scan by their
-        labels. With a calibration, the scan states its pixel size: that was measured, and replaces
-        a nominal one.
+    scan : xarray.DataArray
+        With a calibration, it states the pixel size of that: it was measured, and replaces a
+        nominal one.
+    corrections : list of (xarray.DataArray or None)
+        In the same order, cut to the pixels of the scan by their labels.
+    distortion : xarray.Dataset or None
+        Cut likewise.
 
     Raises
     ------
     InputError
-        A dark, flat or calibration that states another pixel size or binning, or a flat at another
-        photon energy.
+        A part that states another pixel size or binning; one photon energy of the scan, and another
+        of a part.
     FrameMismatchError
         One that lacks pixels of the scan.
 
     Examples
     --------
     >>> image = xr.DataArray(np.ones((2, 6)), {"x": np.arange(6)}, ("y", "x"))
-    >>> scan, _, flat, _, _ = for_correction(image[:, 2:4], flat=image)
+    >>> scan, (dark, flat), _ = for_correction(image[:, 2:4], {"dark": None, "flat": image})
     >>> flat.x.values.tolist()
     [2, 3]
     """
-    given = {"dark": dark, "flat": flat, "flat_dark": flat_dark}
-    parts = {name: part for name, part in given.items() if part is not None}
-    for name, part in parts.items():
+    parts: list[xr.DataArray | None] = []
+    for name, part in corrections.items():
+        if part is None:
+            parts.append(None)
+            continue
         data = {"the scan": scan, f"the {name}": part}
         agreed_pixels(None, data)
         _check_binning(data)
-        parts[name] = covering(scan, part, names=("scan", name))
-    if flat is not None:
-        energies = {"the scan": scan, "the flat": flat}
-        found = [agreed(PHOTON_ENERGY, None, {name: part}) for name, part in energies.items()]
-        if all(energy is not None and not energy.ndim for energy in found):
-            agreed(PHOTON_ENERGY, None, energies)
+        energies = [agreed(PHOTON_ENERGY, None, {words: image}) for words, image in data.items()]
+        # A scan over the energy may share one flat: its structure hardly changes.
+        if all(energy is not None and energy.size == 1 for energy in energies):
+            agreed(PHOTON_ENERGY, None, data)
+        parts.append(covering(scan, part, names=("scan", name)))
     if distortion is not None:
         distortion = covering(scan, distortion, names=("scan", "calibration"))
         scan = _of_calibrated_pixels(scan, distortion)
-    return scan, parts.get("dark"), parts.get("flat"), parts.get("flat_dark"), distortion
+    return scan, parts, distortion
 
 
 def _of_calibrated_pixels(scan: xr.DataArray, calibration: xr.Dataset) -> xr.DataArray:

@@ -28,7 +28,14 @@ from wavedask.tracking.xss.plan import (
     maps,
     scan_plan,
 )
-from wavedask.units import DISTANCE, MEMBRANE_DISTANCE, PIXEL_SIZE, in_metres, relabelled
+from wavedask.units import (
+    DISTANCE,
+    MEMBRANE_DISTANCE,
+    PIXEL_SIZE,
+    in_metres,
+    relabelled,
+    whole_number,
+)
 
 CURVATURES: Final = ((CURVATURE_Y, CURVATURE_UNCERTAINTY_Y), (CURVATURE_X, CURVATURE_UNCERTAINTY_X))
 SEPARATION: Final = 2
@@ -82,15 +89,14 @@ def scan_curvatures(
             "there is no reference, and no " + (PIXEL_SIZE if pixels is None else "distance"),
             "Give a reference; or, for a self-reference, pixel_size and distance in m.",
         )
-    if separation < 2 or separation % 2:
-        raise InputError(
-            f"separation is {separation!r}",
-            "Give an even number of pixels: the curvature is that of the one in the middle.",
-        )
+    remedy = "Give an even number of pixels: the curvature is that of the one in the middle."
+    apart_px = whole_number("separation", separation, remedy=remedy)
+    if apart_px < 2 or apart_px % 2:
+        raise InputError(f"separation is {separation!r}", remedy)
     frames = images.isel({FRAME: axes.order}).data
     variables: dict[str, Any] = {}
     for axis in axes.scanned:
-        apart = separation * pixels[axis]
+        apart = apart_px * pixels[axis]
         flat = round(apart / (magnification * axes.steps[axis]))
         along = (axis == 0, axis == 1)
         plan = scan_plan(
@@ -99,7 +105,7 @@ def scan_curvatures(
             search=search,
             least=least,
             centre=(flat * along[0], flat * along[1]),
-            apart=(separation // 2 * along[0], separation // 2 * along[1]),
+            apart=(apart_px // 2 * along[0], apart_px // 2 * along[1]),
         )
         fields = matched(frames, None, plan)
         delay, error = delays_of(fields)[axis]
