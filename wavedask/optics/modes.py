@@ -8,6 +8,7 @@ import numpy.typing as npt
 from numpy.polynomial import legendre
 
 from wavedask.errors import InputError
+from wavedask.kernels.masking import filled
 
 Floats = npt.NDArray[np.float64]
 Basis = Literal["zernike", "legendre"]
@@ -167,7 +168,7 @@ def fit_modes(
     Parameters
     ----------
     surface : array_like
-        Values; NaN where there are none.
+        Values; NaN, or masked by `numpy.ma`, where there are none.
     y, x : array_like
         Positions in units of the radius or half the side; they broadcast with the surface. With
         Zernike modes, points outside the unit disc are not used.
@@ -176,7 +177,8 @@ def fit_modes(
     count : int
         How many, in the order of `mode_orders`.
     weights : array_like, optional
-        Weight of each point, 1/variance, zero or more; by default all are alike.
+        Weight of each point, 1/variance, zero or more; by default all are alike. A weight that
+        `numpy.ma` masks is zero.
 
     Returns
     -------
@@ -197,11 +199,14 @@ def fit_modes(
     mode_orders(basis, count)
     heights, rows, columns, wanted = (
         np.asarray(array, np.float64)
-        for array in np.broadcast_arrays(surface, y, x, 1.0 if weights is None else weights)
+        for array in np.broadcast_arrays(
+            *(filled(part) for part in (surface, y, x)),
+            1.0 if weights is None else np.ma.filled(weights, 0),
+        )
     )
     if not np.all(wanted >= 0):
         raise InputError("weights are negative or NaN", "Give 1/variance, zero where unknown.")
-    used = np.isfinite(heights) & (wanted > 0)
+    used = np.isfinite(heights) & np.isfinite(rows) & np.isfinite(columns) & (wanted > 0)
     if basis == "zernike":
         used &= rows**2 + columns**2 <= 1
     points = np.flatnonzero(used)

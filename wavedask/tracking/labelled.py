@@ -6,6 +6,7 @@ from typing import Final
 import xarray as xr
 
 from wavedask.conventions import (
+    BAD_VALUES,
     CORRELATION,
     DARK_FIELD,
     DISPLACEMENT_X,
@@ -24,6 +25,8 @@ from wavedask.frames import (
     TrainReference,
     check_alike,
     image_of,
+    masked_images,
+    masking_of,
     paired_frames,
     reference_coordinates,
     train_pairs,
@@ -145,7 +148,7 @@ def track(
     >>> print(f"{tracked.displacement_x[48, 48]:.1f} {tracked.displacement_x.units}")
     2.3 px
     """
-    images = image_of(sample, "sample")
+    images = masked_images(image_of(sample, "sample"), "sample")
     if isinstance(reference, str):
         if over is not None or motors is not None:
             raise InputError(
@@ -155,7 +158,7 @@ def track(
             )
         images, targets = train_pairs(images, reference)
     else:
-        targets = image_of(reference, "reference")
+        targets = masked_images(image_of(reference, "reference"), "reference")
     if over is not None and (over != FRAME or over not in images.dims):
         raise InputError(
             f"over is {over!r}, the sample has dimensions {images.dims}",
@@ -208,7 +211,9 @@ def track(
         for quantity, field in zip(FIELDS, fields, strict=True)
     }
     # A unit is that of the image, not of the tracking.
-    attrs = {name: value for name, value in sample.attrs.items() if name not in (UNITS, LONG_NAME)}
+    others = (UNITS, LONG_NAME, BAD_VALUES)
+    attrs = {name: value for name, value in sample.attrs.items() if name not in others}
+    attrs |= masking_of(images)
     if registration is not None:
         attrs |= registration.attrs
     return xr.Dataset(variables, attrs=attrs)
