@@ -22,7 +22,15 @@ from wavedask.detector.mesh import (
     tracked_pairs,
 )
 from wavedask.errors import InputError
-from wavedask.frames import ScanGrid, image_of, metres_per_unit, names_of, positions, scan_grid
+from wavedask.frames import (
+    ScanGrid,
+    image_of,
+    masked_images,
+    metres_per_unit,
+    names_of,
+    positions,
+    scan_grid,
+)
 from wavedask.kernels.grids import interpolate
 from wavedask.kernels.mesh import (
     ControlGrid,
@@ -161,7 +169,7 @@ def detector_distortion(
         raise InputError(f"method is {method!r}", f"Choose one of: {', '.join(METHODS)}.")
     _check_numbers(spacing, smoothing, least_correlation)
     checked_settings(engine="dense", good=0.8, window=window, search=search, order=order)
-    images = image_of(mesh, "mesh")
+    images = masked_images(image_of(mesh, "mesh"), "mesh")
     motors = _readings(images, (motor_y, motor_x))
     grid = scan_grid(motors, names=(motor_y, motor_x))
     _report_order(grid)

@@ -19,6 +19,7 @@ from wavedask.kernels.averaging import (
     joined,
     weighted_sums,
 )
+from wavedask.kernels.masking import filled
 
 Array = NDArray[Any] | da.Array
 Floats = NDArray[np.float32]
@@ -129,7 +130,11 @@ def _lazy(
     parts: Sequence[Array], anchors: NDArray[np.intp], *, align: bool
 ) -> tuple[Any, Any, Any]:
     """Express fields, drifts and sums so that an exposure is forgotten once it is added."""
-    planes = da.stack([da.asarray(part) for part in parts], axis=1)
+    singles = [
+        da.map_blocks(_single, da.asarray(part), dtype=np.float32, meta=np.empty((0, 0, 0), "f4"))
+        for part in parts
+    ]
+    planes = da.stack(singles, axis=1)
     planes = planes.rechunk({0: 1, 1: -1, 2: -1, 3: -1})
     chosen = planes[anchors].rechunk(-1)
     fields = da.map_blocks(
@@ -169,6 +174,11 @@ def _lazy(
         meta=np.empty((0, 0, 0), np.float32),
     )
     return fields, found, total
+
+
+def _single(part: Any) -> Floats:
+    """Convert to single precision; what is masked becomes NaN, for which there is no data."""
+    return filled(part).astype(np.float32, copy=False)
 
 
 def _fields(planes: NDArray[Any]) -> Floats:

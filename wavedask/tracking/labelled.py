@@ -6,6 +6,7 @@ from typing import Final
 import xarray as xr
 
 from wavedask.conventions import (
+    BAD_VALUES,
     CORRELATION,
     DARK_FIELD,
     DISPLACEMENT_X,
@@ -24,6 +25,8 @@ from wavedask.errors import InputError
 from wavedask.frames import (
     TrainReference,
     image_of,
+    masked_images,
+    masking_of,
     matched_pair,
     paired_frames,
     reference_coordinates,
@@ -158,7 +161,7 @@ def track(
     >>> print(f"{tracked.displacement_x[48, 48]:.1f} {tracked.displacement_x.units}")
     2.3 px
     """
-    images = image_of(sample, "sample")
+    images = masked_images(image_of(sample, "sample"), "sample")
     if isinstance(reference, str):
         if over is not None or motors is not None:
             raise InputError(
@@ -168,7 +171,7 @@ def track(
             )
         images, targets = train_pairs(images, reference)
     else:
-        targets = image_of(reference, "reference")
+        targets = masked_images(image_of(reference, "reference"), "reference")
     if over is not None and (over != FRAME or over not in images.dims):
         raise InputError(
             f"over is {over!r}, the sample has dimensions {images.dims}",
@@ -228,7 +231,9 @@ def track(
     variables[REASON.name].attrs.update(reason_attrs(search))
     # A unit is that of the image, not of the tracking.
     stated = {**sample.attrs, **images.attrs}
-    attrs = {name: value for name, value in stated.items() if name not in (UNITS, LONG_NAME)}
+    others = (UNITS, LONG_NAME, BAD_VALUES)
+    attrs = {name: value for name, value in stated.items() if name not in others}
+    attrs |= masking_of(images)
     if registration is not None:
         attrs |= registration.attrs
     tracked = xr.Dataset(variables, attrs=attrs)
