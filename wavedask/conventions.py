@@ -34,9 +34,15 @@ PHOTON_ENERGY: Final = "energy"
 """Coordinate of a scan: photon energy, where its files or who opens it give one."""
 
 EXPOSURE_TIME: Final = "exposure_time"
-"""Coordinate of a scan: exposure time of its frames, in s, where its files state one."""
+"""Coordinate of a scan: exposure time in s, where its files state it."""
 PIXEL_MASK: Final = "pixel_mask"
-"""Coordinate (y, x) of a scan: True for the pixels that its files declare as bad."""
+"""Coordinate of a scan on `y` and `x`: True where its files declare a pixel bad."""
+BAD_VALUES: Final = "bad_values"
+"""Attribute of raw frames: list of the values that their files declare to be no counts."""
+SATURATION_VALUE: Final = "saturation_value"
+"""Attribute of raw frames: largest valid count that their files declare."""
+UNDERLOAD_VALUE: Final = "underload_value"
+"""Attribute of raw frames: smallest valid count that their files declare."""
 
 SOURCE_FILE: Final = "source_file"
 """Coordinate on `frame`: path of the file that holds the frame."""
@@ -66,8 +72,6 @@ LONG_NAME: Final = "long_name"
 ROLE: Final = "role"
 """Attribute of a coordinate of a scan: where its values come from (one of the roles below)."""
 
-BAD_VALUES: Final = "bad_values"
-"""Attribute of raw frames: the codes of masked pixels that their files declare, a list."""
 MASKED_BY: Final = "masked_by"
 """Attribute of images: by what their masked pixels were found, in words."""
 MASKED: Final = "masked"
@@ -339,7 +343,7 @@ QUANTITIES: Final[Mapping[str, Quantity]] = {
 RESERVED_NAMES: Final = frozenset(
     {
         *(FRAME, EXPOSURE, Y, X, PAIR, PIXEL_AXIS, MOTOR_AXIS),
-        *(SOURCE_FILE, SOURCE_INDEX, SOURCE_DATASET),
+        *(SOURCE_FILE, SOURCE_INDEX, SOURCE_DATASET, PIXEL_MASK),
         *(REFERENCE_FILE, REFERENCE_INDEX, REFERENCE_DATASET, STACK_FRAMES),
         *QUANTITIES,
     }

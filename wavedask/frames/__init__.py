@@ -2,6 +2,7 @@
 
 from wavedask.frames.images import check_alike, dataset_of, image_of
 from wavedask.frames.masks import (
+    DECLARED,
     BadValues,
     GivenMask,
     MaskRule,
@@ -30,6 +31,7 @@ from wavedask.frames.sources import (
 )
 
 __all__ = [
+    "DECLARED",
     "ORIGIN",
     "BadValues",
     "GivenMask",

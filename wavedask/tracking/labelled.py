@@ -6,7 +6,6 @@ from typing import Final
 import xarray as xr
 
 from wavedask.conventions import (
-    BAD_VALUES,
     CORRELATION,
     DARK_FIELD,
     DISPLACEMENT_X,
@@ -22,6 +21,7 @@ from wavedask.conventions import (
 )
 from wavedask.errors import InputError
 from wavedask.frames import (
+    DECLARED,
     TrainReference,
     check_alike,
     image_of,
@@ -211,7 +211,7 @@ def track(
         for quantity, field in zip(FIELDS, fields, strict=True)
     }
     # A unit is that of the image, not of the tracking.
-    others = (UNITS, LONG_NAME, BAD_VALUES)
+    others = (UNITS, LONG_NAME, *DECLARED)
     attrs = {name: value for name, value in sample.attrs.items() if name not in others}
     attrs |= masking_of(images)
     if registration is not None:
