@@ -3,6 +3,7 @@
 from wavedask.frames.images import dataset_of, for_correction, image_of, matched_pair
 from wavedask.frames.labels import aligned, common_pixels, covering
 from wavedask.frames.masks import (
+    DECLARED,
     BadValues,
     GivenMask,
     MaskRule,
@@ -31,6 +32,7 @@ from wavedask.frames.sources import (
 )
 
 __all__ = [
+    "DECLARED",
     "ORIGIN",
     "BadValues",
     "GivenMask",

@@ -4,6 +4,7 @@ import logging
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import reduce
 from itertools import count
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -18,6 +19,8 @@ from wavedask.conventions import (
     MASKED,
     MASKED_BY,
     PIXEL_MASK,
+    SATURATION_VALUE,
+    UNDERLOAD_VALUE,
     X,
     Y,
 )
@@ -32,6 +35,8 @@ Mask = NDArray[np.bool_]
 GivenMask = xr.DataArray | Array | str | Path
 BadValues = Iterable[float] | Literal[False]
 
+DECLARED: Final = (BAD_VALUES, SATURATION_VALUE, UNDERLOAD_VALUE)
+"""Attributes by which the file of raw frames declares counts that are none."""
 MOSTLY: Final = 0.5
 """Fraction of the pixels above which a mask is worth a warning."""
 LONGEST_MEMORY: Final = 1000
@@ -51,6 +56,8 @@ class MaskRule:
         Values that mark a pixel.
     saturation : float or None
         Smallest count that is saturated.
+    largest, smallest : float or None
+        Counts beyond these are none, by what the file declares.
     search : bool
         Whether to look for the codes that detectors are known to write.
     gaps : bool
@@ -59,6 +66,8 @@ class MaskRule:
 
     codes: tuple[float, ...] = ()
     saturation: float | None = None
+    largest: float | None = None
+    smallest: float | None = None
     search: bool = True
     gaps: bool = True
 
@@ -79,15 +88,17 @@ class MaskRule:
 
     def named(self, image: NDArray[Any]) -> Mask | None:
         """Find the pixels that hold a code, or are saturated, by what was named."""
-        where: Mask | None = None
-        for code in self.codes:
-            if _can_be(code, image.dtype):
-                pixels = image == image.dtype.type(code)
-                where = pixels if where is None else where | pixels
+        found = [
+            image == image.dtype.type(code) for code in self.codes if _can_be(code, image.dtype)
+        ]
         if self.saturation is not None:
-            pixels = image >= self.saturation
-            where = pixels if where is None else where | pixels
-        return where
+            found.append(image >= self.saturation)
+        if self.largest is not None:
+            found.append(image > self.largest)
+        # What is below zero in real numbers may be a count from which a dark was subtracted.
+        if self.smallest is not None and image.dtype.kind in "iu":
+            found.append(image < self.smallest)
+        return reduce(np.logical_or, found) if found else None
 
 
 def masked_images(
@@ -102,7 +113,8 @@ def masked_images(
     """Make the masked pixels of images NaN.
 
     Masked are: the pixels of `mask`; the pixels that the files of a scan declare as bad (its
-    coordinate ``pixel_mask``, and the values in the attribute ``bad_values`` of its images); the
+    coordinate ``pixel_mask``, and the attributes ``bad_values``, ``saturation_value`` and
+    ``underload_value`` of its images, which are the largest and the smallest valid count); the
     pixels that a `numpy.ma` array masks, in memory or in the blocks of Dask; saturated pixels; and,
     in images of integers, the codes that detectors are known to write (see `code_pixels`).
 
@@ -141,18 +153,36 @@ def masked_images(
     >>> masked_images(image, "sample").values.tolist()
     [[1.0, 2.0, nan]]
     """
-    declared = _declared_codes(images, name)
-    given = _given_codes(bad)
-    rule = MaskRule((*declared, *given), _checked_saturation(saturation), bad is not False, gaps)
+    if np.isnan(images.shape).any():
+        raise InputError(
+            f"{name} has an unknown number of frames: {images.shape}",
+            "Compute its chunk sizes first: images.data.compute_chunk_sizes().",
+        )
+    declared = {key: _declared(images, key, name) for key in DECLARED}
+    largest, smallest = (
+        declared[key][0] if declared[key] else None for key in (SATURATION_VALUE, UNDERLOAD_VALUE)
+    )
+    rule = MaskRule(
+        codes=(*declared[BAD_VALUES], *_given_codes(bad)),
+        saturation=_checked_saturation(saturation),
+        largest=largest,
+        smallest=smallest,
+        search=bad is not False,
+        gaps=gaps,
+    )
     fixed, words = _fixed_mask(images, name, mask)
     if rule.codes:
         words.append(f"values {', '.join(f'{code:.10g}' for code in rule.codes)}")
     if rule.saturation is not None:
         words.append(f"counts from {rule.saturation:.10g}")
+    if largest is not None:
+        words.append(f"counts above {largest:.10g}")
+    if smallest is not None:
+        words.append(f"counts below {smallest:.10g}")
     if rule.searches(images.dtype):
         words.append("codes of detectors")
     data = masked_array(images.data, name, rule=rule, fixed=fixed)
-    attrs = {key: value for key, value in images.attrs.items() if key != BAD_VALUES}
+    attrs = {key: value for key, value in images.attrs.items() if key not in DECLARED}
     if words:
         attrs[MASKED_BY] = ", ".join(words)
         if not isinstance(data, da.Array) and data.size:
@@ -314,13 +344,14 @@ def _tell(call: str, name: str, code: int, pixels: Mask) -> None:
     )
 
 
-def _declared_codes(images: xr.DataArray, name: str) -> tuple[float, ...]:
-    declared = images.attrs.get(BAD_VALUES, ())
+def _declared(images: xr.DataArray, key: str, name: str) -> tuple[float, ...]:
+    """Read the counts that an attribute of the file declares."""
+    declared = images.attrs.get(key, ())
     try:
         return tuple(float(code) for code in np.ravel(declared))
     except (TypeError, ValueError) as error:
         raise InputError(
-            f"attribute {BAD_VALUES} of {name} is {declared!r}", "It must be a list of numbers."
+            f"attribute {key} of {name} is {declared!r}", "It must be a number, or a list of those."
         ) from error
 
 

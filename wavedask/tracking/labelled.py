@@ -6,7 +6,6 @@ from typing import Final
 import xarray as xr
 
 from wavedask.conventions import (
-    BAD_VALUES,
     CORRELATION,
     DARK_FIELD,
     DISPLACEMENT_X,
@@ -23,6 +22,7 @@ from wavedask.conventions import (
 )
 from wavedask.errors import InputError
 from wavedask.frames import (
+    DECLARED,
     TrainReference,
     image_of,
     masked_images,
@@ -231,7 +231,7 @@ def track(
     variables[REASON.name].attrs.update(reason_attrs(search))
     # A unit is that of the image, not of the tracking.
     stated = {**sample.attrs, **images.attrs}
-    others = (UNITS, LONG_NAME, BAD_VALUES)
+    others = (UNITS, LONG_NAME, *DECLARED)
     attrs = {name: value for name, value in stated.items() if name not in others}
     attrs |= masking_of(images)
     if registration is not None:

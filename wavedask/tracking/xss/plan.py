@@ -6,7 +6,6 @@ from typing import Any, Final
 import xarray as xr
 
 from wavedask.conventions import (
-    BAD_VALUES,
     DIMENSIONLESS,
     DISPLACEMENT_X,
     DISPLACEMENT_Y,
@@ -22,7 +21,7 @@ from wavedask.conventions import (
     labelled,
 )
 from wavedask.errors import InputError
-from wavedask.frames import image_of, masked_images, masking_of
+from wavedask.frames import DECLARED, image_of, masked_images, masking_of
 from wavedask.geometry import each
 from wavedask.kernels.fields import Fields
 from wavedask.kernels.scan import LEAST_OVERLAP, ScanMatch
@@ -166,7 +165,7 @@ def maps(
 ) -> xr.Dataset:
     """Label maps (y, x) by their names, with the coordinates of a stack that do not change."""
     kept = like.isel({FRAME: 0}, drop=True)
-    others = (UNITS, LONG_NAME, BAD_VALUES)
+    others = (UNITS, LONG_NAME, *DECLARED)
     return xr.Dataset(
         {
             name: labelled(values, QUANTITIES[name], dims=(Y, X), coords=kept.coords)
