@@ -333,7 +333,11 @@ def describe_plan(prepared: Stages) -> Rows:
         ("input", f"{_bytes(asked.bytes_input)} in {_counted(asked.files, 'file')}"),
         ("blocks", f"{asked.blocks} of {' x '.join(map(str, asked.block_shape))}"),
         ("tasks", f"about {asked.tasks:,}"),
-        ("memory", f"about {_bytes(asked.bytes_per_task)} per block at work, one per worker"),
+        (
+            "memory",
+            f"about {_bytes(asked.bytes_per_task)} per block at work, one per worker, and "
+            f"{_bytes(asked.bytes_libraries)} for the libraries of each process",
+        ),
         ("output", f"{_bytes(asked.bytes_output)} before compression"),
         ("variables", ", ".join(map(str, prepared.result.data_vars))),
     ]

@@ -332,7 +332,7 @@ def _check_scratch() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         problem = "" if os.access(folder, os.W_OK | os.X_OK) else "it may not be written"
     except OSError as error:
-        problem = error.strerror
+        problem = error.strerror or str(error)
     if problem:
         raise InputError(
             f"Dask's {SCRATCH} is {given}, which cannot be used: {problem}",
