@@ -16,5 +16,5 @@ def test_a_plan_in_words(raw: Path) -> None:
     assert rows["input"].endswith(" KiB in 14 files")
     assert rows["blocks"] == f"{FRAMES} of 1 x {SIDE} x {SIDE}"
     assert rows["output"] == f"{16 * FRAMES * SIDE * SIDE * 4 / 2**20:.1f} MiB before compression"
-    assert rows["memory"].startswith("about 2.0 MiB for the block of each worker")
+    assert rows["memory"].startswith("about 84.5 MiB per block")
     assert "wavefront" in rows["variables"]

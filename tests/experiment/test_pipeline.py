@@ -19,7 +19,7 @@ from wavedask.compute.cluster import connect
 from wavedask.conventions import QUANTITIES
 from wavedask.errors import FileError, InputError, StoreError, StoreExistsError
 from wavedask.experiment.model import Experiment
-from wavedask.experiment.pipeline import RunReport, plan, run
+from wavedask.experiment.pipeline import KERNELS, WORK_ARRAYS, RunReport, plan, run
 from wavedask.experiment.stages import stages_of
 from wavedask.io.frames import FrameStack, RawFrame
 
@@ -65,7 +65,8 @@ def test_the_plan_counts_what_is_there(raw: Path) -> None:
     assert asked.block_shape == (1, SIDE, SIDE)
     assert asked.bytes_input == sum(path.stat().st_size for path in raw.glob("raw/*.edf"))
     assert asked.bytes_output == FRAMES * pixels * 4 * len(VARIABLES)
-    assert asked.bytes_per_task == 2 * pixels * 4 * len(VARIABLES)
+    maps, work = 2 * len(VARIABLES), WORK_ARRAYS
+    assert asked.bytes_per_task == KERNELS + (maps + work) * pixels * 4
     (whole,) = dask.base.optimize(prepared.result)
     assert asked.tasks == pytest.approx(len(dict(whole.__dask_graph__())), rel=0.1)
 

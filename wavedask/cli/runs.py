@@ -25,7 +25,8 @@ def describe_plan(prepared: Stages) -> Rows:
         ("tasks", f"about {asked.tasks:,}"),
         (
             "memory",
-            f"about {file_size(asked.bytes_per_task)} for the block of each worker",
+            f"about {file_size(asked.bytes_per_task)} per block at work, one per worker, and "
+            f"{file_size(asked.bytes_libraries)} for the libraries of each process",
         ),
         ("output", f"{file_size(asked.bytes_output)} before compression"),
         ("variables", ", ".join(map(str, prepared.result.data_vars))),

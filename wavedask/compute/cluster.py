@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +16,7 @@ import cv2
 import dask
 import zarr
 from dask.system import cpu_count
-from distributed import Client, LocalCluster, Worker, WorkerPlugin
+from distributed import Client, LocalCluster, Security, Worker, WorkerPlugin
 from tornado.ioloop import PeriodicCallback
 
 from wavedask.compute.environment import check_software
@@ -29,6 +30,8 @@ THREADS: Final = "threads"
 """Address that means no cluster: the threads of this process."""
 SCHEMES: Final = ("tcp://", "tls://", "ws://", "wss://", "ucx://", "ucxx://")
 """How the address of a running scheduler may begin."""
+ENCRYPTED: Final = ("tls://", "wss://")
+"""Those that need a certificate."""
 
 WORKER_ENVIRONMENT: Final = {
     # The acquisition of a facility stops if a reader holds a lock on its file.
@@ -42,8 +45,11 @@ WORKER_CONFIG: Final = {
     # The statistical profiler interrupts the running task a hundred times per second. It costs six
     # per cent of a loop of template matches, for a dashboard that nobody has open.
     "distributed.worker.profile.enabled": False,
+    # The web pages of Dask have no password, and show code, paths and logs to every user.
+    "distributed.scheduler.http.routes": [],
+    "distributed.worker.http.routes": [],
 }
-"""Dask configuration of workers that are started here."""
+"""Dask configuration of a cluster that is started here."""
 
 SCRATCH: Final = "temporary-directory"
 """Setting of Dask: the folder of the workers' files."""
@@ -57,6 +63,8 @@ WATCH_MILLISECONDS: Final = 500
 
 ZARR_LIMITS: Final = {"async.concurrency": 4, "threading.max_workers": 4}
 """Concurrent requests and codec threads of Zarr in one process; Zarr's default is 10 per task."""
+
+_logger = logging.getLogger("wavedask")
 
 
 def cores() -> int:
@@ -165,8 +173,9 @@ def local_client(
 ) -> Iterator[Client]:
     """Start worker processes on this machine and yield a client of them.
 
-    Scheduler and workers listen on free ports of the loopback interface only. They are stopped when
-    the body ends, also by an exception. The workers are spawned: a script that calls this needs the
+    Scheduler and workers listen on free ports of the loopback interface only. They talk by TLS with
+    a temporary certificate, so that no other user of the machine can connect; there is no web page.
+    They are stopped when the body ends, also by an exception. The workers are spawned: a script that calls this needs the
     guard ``if __name__ == "__main__":``.
 
     Parameters
@@ -212,8 +221,12 @@ def local_client(
             memory_limit=memory_limit,
             processes=True,
             host=LOOPBACK,
-            # None would still take the port 8787, for the scheduler's HTTP pages.
+            # Other users of this machine can reach the ports. Scheduler, workers and client know
+            # each other by a certificate that exists only in their memory.
+            security=Security.temporary(),
+            # None would still take the port 8787, for an HTTP server without pages.
             dashboard_address=f"{LOOPBACK}:0",
+            scheduler_kwargs={"dashboard": False},
             # A worker that is told to stop may still say that it lost its scheduler.
             silence_logs=logging.CRITICAL,
             env=WORKER_ENVIRONMENT,
@@ -284,6 +297,7 @@ def connect(
             _without(said, "Failed to reconnect"),
             _running_scheduler(address, timeout) as client,
         ):
+            _tell_if_open(address)
             try:
                 yield client
             except Exception as error:
@@ -302,6 +316,17 @@ def connect(
             f"scheduler address is {address!r}",
             f"Give the address of a running scheduler ('tcp://host:8786'), {THREADS!r} for the "
             "threads of this process, or nothing for a cluster on this machine.",
+        )
+
+
+@lru_cache
+def _tell_if_open(address: str) -> None:
+    """Say once, of each scheduler without TLS, who may use it."""
+    if not address.startswith(ENCRYPTED):
+        _logger.warning(
+            "the Dask scheduler at %s has no authentication: everybody who can reach this address "
+            "can run code as you. Keep it inside a trusted network, or use TLS (docs: Security)",
+            address,
         )
 
 
@@ -332,7 +357,7 @@ def _check_scratch() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         problem = "" if os.access(folder, os.W_OK | os.X_OK) else "it may not be written"
     except OSError as error:
-        problem = error.strerror
+        problem = error.strerror or str(error)
     if problem:
         raise InputError(
             f"Dask's {SCRATCH} is {given}, which cannot be used: {problem}",

@@ -4,12 +4,13 @@ import time
 from dataclasses import dataclass
 from itertools import chain, product
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import xarray as xr
 from dask.highlevelgraph import HighLevelGraph
 
-from wavedask.conventions import FRAME, REASON, X, Y
+from wavedask.conventions import FRAME, REASON, STACK_FRAMES, X, Y
 from wavedask.errors import InputError, StoreError
 from wavedask.experiment.model import Experiment
 from wavedask.experiment.stages import Stages, stages_of
@@ -17,6 +18,16 @@ from wavedask.frames import behind_inputs
 from wavedask.store import StoreReport, open_store, write_store
 from wavedask.tracking import MissingReport, why_missing
 
+LIBRARIES: Final = 300 * 2**20
+"""Bytes of a process that has imported the package and runs nothing."""
+KERNELS: Final = 80 * 2**20
+"""Bytes of the compiled kernels, with what loads them."""
+WORK_ARRAYS: Final = 40
+"""Arrays of float32 of the size of a block that are alive at the peak of tracking a pair."""
+ARRAYS_PER_IMAGE: Final = 4.65
+"""The same per image of a stack: the image, its corrected copy, splines and gradients."""
+COPIES_OF_MAPS: Final = 2
+"""Each map of a result, and its encoded copy or the array that it is made of."""
 BLIND_PIXELS = "blind_pixels"
 """Attribute of a result: number of pixels whose flat is not above their dark."""
 
@@ -44,8 +55,10 @@ class Plan:
     bytes_output : int
         Size of the result before compression.
     bytes_per_task : int
-        Memory of one block during its computation: its variables, and the same for
-        intermediate arrays.
+        Memory that one worker needs for a block at work: maps, intermediate arrays, the images of
+        a stack, and the compiled kernels; the libraries come on top.
+    bytes_libraries : int
+        Memory of the imported libraries in each process.
     """
 
     frames: int
@@ -57,6 +70,7 @@ class Plan:
     bytes_input: int
     bytes_output: int
     bytes_per_task: int
+    bytes_libraries: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +135,22 @@ def plan(prepared: Stages) -> Plan:
         files=len(files),
         bytes_input=sum(path.stat().st_size for path in files),
         bytes_output=sum(array.nbytes for array in maps),
-        bytes_per_task=2 * per_block,
+        bytes_per_task=_bytes_at_work(prepared, per_block, block_shape),
+        bytes_libraries=LIBRARIES,
     )
+
+
+def _bytes_at_work(prepared: Stages, bytes_of_maps: int, block_shape: tuple[int, ...]) -> int:
+    """Estimate the memory of a block at work, from what such blocks were measured to need."""
+    pixels = int(np.prod(block_shape[-2:])) * block_shape[0]
+    images = 2
+    if STACK_FRAMES in prepared.result.coords:
+        # All images of a stack are matched together.
+        reference = prepared.reference
+        images = prepared.image.sizes[FRAME]
+        images += reference.sizes.get(FRAME, 1) if isinstance(reference, xr.DataArray) else images
+    work = max(WORK_ARRAYS, ARRAYS_PER_IMAGE * images) * pixels * np.dtype(np.float32).itemsize
+    return KERNELS + COPIES_OF_MAPS * bytes_of_maps + int(work)
 
 
 def _count_tasks(maps: list[xr.DataArray], blocks: int) -> int:

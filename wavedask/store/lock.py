@@ -71,7 +71,8 @@ class Right:
             raise StoreError(
                 f"store {self.place} is not written by this run any more: "
                 f"{gone if content is None else 'it was taken over by another run'}",
-                "Let the other run finish, or run the same command again: complete frames are kept.",
+                "Let the other run finish, or run the same command again: complete frames are "
+                "kept.",
             )
 
 
