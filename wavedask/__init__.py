@@ -18,7 +18,7 @@ from wavedask.tracking import (
     track,
     track_scan,
 )
-from wavedask.wavefront import Budget, budget, integrate, wavefront
+from wavedask.wavefront import Budget, budget, integrate, surface_uncertainty, wavefront
 
 __version__ = version("wavedask")
 
@@ -47,6 +47,7 @@ __all__ = [
     "select",
     "self_reference",
     "simulate",
+    "surface_uncertainty",
     "to_csv",
     "to_nexus",
     "to_tiff",
