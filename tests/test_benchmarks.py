@@ -199,3 +199,29 @@ def test_reading_stands_beside_the_plain_readers(
     assert [row.label.rpartition(", ")[2] for row in plain] == ["numpy.fromfile"] * 2 + ["h5py"] * 2
     assert all(row.seconds > 0 for row in rows)
     assert list(tmp_path.iterdir()) == [figures]
+
+
+def test_trust_compares_errors_with_what_is_stated(
+    benchmark_main: Callable[[str], Callable[..., Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.delenv("WAVEDASK_TEST_DATA", raising=False)
+    figures = tmp_path / "trust.md"
+    wanted = ["white", "blur 3", "edge", "outline, jump 3"]
+    rows = benchmark_main("trust")(
+        ["--size", "160", "--patterns", "2", "--only", *wanted, "--write", str(figures)]
+    )
+    assert figures.read_text().count("\n|") == 2 + len(rows)
+    found = {row.label: row for row in rows}
+    assert found["white noise, rigid shift"].ratio == pytest.approx(1, abs=0.25)
+    divided = found["absorbing edge, divided by the true T"]
+    assert divided.ratio == pytest.approx(1, abs=0.3)
+    assert divided.marked == 0
+    # Two ways to make a scene that share no code agree about what the tracker does on it.
+    for drawn, by_rays in (
+        ("scintillator blur 3.0 px", "blur 3.0 px, by rays"),
+        ("absorbing edge", "absorbing edge, by rays"),
+    ):
+        assert found[drawn].ratio == pytest.approx(found[by_rays].ratio, rel=0.35)
+        assert found[drawn].rms == pytest.approx(found[by_rays].rms, rel=0.5)

@@ -129,6 +129,9 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, xr.Dataset]:
     tracked = wd.track(sample, reference, window=15, search=4)
     physical = wd.wavefront(tracked, distance=1.0, pixel_size=1e-6, energy=17.0)
     surface = wd.integrate(physical.slope_y, physical.slope_x)
+    error = wd.surface_uncertainty(
+        physical.slope_uncertainty_y, physical.slope_uncertainty_x, window=15
+    )
     lens = wd.optics.fit_lens(physical, delta=1e-6)
     moved = np.stack([np.roll(pair.reference, k, axis=1)[:24, :24] for k in range(10)])
     membrane = {"m_x": ("frame", np.arange(10.0), {"units": "um", "long_name": "m_x"})}
@@ -150,6 +153,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, xr.Dataset]:
         "open_store": wd.open_store(store),
         "optics": lens,
         "self_reference": curved,
+        "surface_uncertainty": error.to_dataset(),
         "track": tracked,
         "track_scan": scanned,
         "wavefront": physical,

@@ -19,7 +19,7 @@ from wavedask.tracking import (
     track_scan,
     why_missing,
 )
-from wavedask.wavefront import Budget, budget, integrate, wavefront
+from wavedask.wavefront import Budget, budget, integrate, surface_uncertainty, wavefront
 
 __version__ = version("wavedask")
 
@@ -48,6 +48,7 @@ __all__ = [
     "select",
     "self_reference",
     "simulate",
+    "surface_uncertainty",
     "to_csv",
     "to_nexus",
     "to_tiff",

@@ -37,6 +37,7 @@ PER_FRAME = {
     "tilt_y",
     "tilt_x",
     "detector_rotation",
+    "matching_window",
 }
 
 

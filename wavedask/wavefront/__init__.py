@@ -2,6 +2,7 @@
 
 from wavedask.wavefront.error_budget import NEEDED, Budget, budget
 from wavedask.wavefront.integration import Method, integrate
+from wavedask.wavefront.noise import surface_uncertainty
 from wavedask.wavefront.physical import wavefront
 
 __all__ = [
@@ -10,5 +11,6 @@ __all__ = [
     "Method",
     "budget",
     "integrate",
+    "surface_uncertainty",
     "wavefront",
 ]

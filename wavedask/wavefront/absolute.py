@@ -31,6 +31,7 @@ from wavedask.conventions import (
 from wavedask.errors import InputError
 from wavedask.geometry import Errors, Geometry, radius_effects
 from wavedask.kernels.affine import affine_fit
+from wavedask.kernels.surface import AREA
 from wavedask.tracking import Registration, registration_of
 from wavedask.units import in_metres, pixel_numbers, relabelled
 
@@ -38,9 +39,6 @@ Floats = NDArray[np.float64]
 
 NUMBERS: Final = "number"
 """Dimension of what a map is fitted with, on its way out of a block."""
-CORRELATED: Final = 1.5
-"""Pixels whose errors are one, in squares of the window: the low-pass of the dense tracker ends at
-a period of 2.2 windows, and 2.2 squared over pi is 1.5."""
 LEAST_PIXELS: Final = 12
 """Pixels with a match from which a wavefront can be fitted."""
 
@@ -222,7 +220,7 @@ def _radii(
 ) -> Floats:
     """Radii of curvature, their errors from matching, and the spread of the pixels, (y, x) each."""
     curvature = (1 - np.diag(scale)) / setup.gap
-    correlated = np.maximum(CORRELATED * np.mean(np.square(window, dtype=np.float64)), 1)
+    correlated = np.maximum(AREA * np.mean(np.square(window, dtype=np.float64)), 1)
     error = np.sqrt(
         correlated * (np.square(weights * far) * variance).sum(1)
     ) / np.diag(moments)  # fmt: skip

@@ -10,6 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from wavedask.conventions import (
+    MATCHING_WINDOW,
     METRE,
     PIXEL,
     RADIAN,
@@ -18,12 +19,14 @@ from wavedask.conventions import (
     SLOPE_X,
     SLOPE_Y,
     WAVEFRONT,
+    WINDOW,
     X,
     Y,
 )
 from wavedask.errors import InputError
 from wavedask.geometry import Errors, Geometry, radius_effects
 from wavedask.kernels.affine import affine_fit
+from wavedask.kernels.surface import AREA, surface_noise
 from wavedask.prefixes import prefixed
 from wavedask.units import (
     DISTANCE,
@@ -32,7 +35,6 @@ from wavedask.units import (
     PIXEL_SIZE,
     SOURCE_DISTANCE,
 )
-from wavedask.wavefront.absolute import CORRELATED
 from wavedask.wavefront.differential import slope_per_length
 
 Floats = NDArray[np.float64]
@@ -44,8 +46,6 @@ ASSUMED: Final = 1e-4
 ASSUMED_DISTORTION: Final = 0.05
 """Error of undistorted positions that is looked at where none was given, px."""
 DETECTORS: Final = ("near", "far")
-LOW_PASS: Final = 2.2
-"""Windows in the shortest period that the tracker passes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +165,7 @@ class _Surface(NamedTuple):
         return float(np.std(self.y**2)) / 2, float(np.std(self.x**2)) / 2
 
 
-def budget(wf: xr.Dataset, *, window: float = 21) -> Budget:
+def budget(wf: xr.Dataset, *, window: float | None = None) -> Budget:
     r"""Tell what each error of the set-up does to the wavefront.
 
     An error of a pixel size, of a distance or of undistorted positions moves all pixels together:
@@ -182,8 +182,9 @@ def budget(wf: xr.Dataset, *, window: float = 21) -> Budget:
     ----------
     wf : xarray.Dataset
         Result of `wavefront`, of one frame.
-    window : float, default 21
-        Side of the tracker's window in pixels, within which errors of matching are one.
+    window : float, optional
+        Side of the tracker's window in pixels, within which errors of matching are one; by default
+        ``matching_window`` of `wf`.
 
     Returns
     -------
@@ -192,14 +193,14 @@ def budget(wf: xr.Dataset, *, window: float = 21) -> Budget:
     Raises
     ------
     InputError
-        Not one frame of a result of `wavefront`, or one without data.
+        Not one frame of a result of `wavefront`, one without data, or one with uncertainties whose
+        window is not known.
 
     Notes
     -----
-    Matching: errors of the slopes are independent beyond an area A of 1.5 windows squared. The
-    radius is then known to :math:`\sigma_k^2 = A \sigma^2 / \sum y^2`, and least-squares
-    integration over a field of side D leaves the wavefront with
-    :math:`\sigma_W^2 = A \sigma^2 \ln(D / 2.2 w) / 2 \pi` for a window of side w.
+    Matching: errors of the slopes are independent beyond an area A of 1.1 windows squared. The
+    radius is then known to :math:`\sigma_k^2 = A \sigma^2 / \sum y^2`. The error of the wavefront
+    is the rms of `surface_uncertainty`; in absolute mode without the tilt, which is taken out.
     Distortion: how an error of the undistorted positions varies over the field is not known; taken
     all as a change of scale, it does the most. In differential mode it cancels, but for its change
     over the displacement, and is left out.
@@ -286,21 +287,46 @@ def _surface(wf: xr.Dataset) -> _Surface:
     )
 
 
-def _matching(surface: _Surface, wf: xr.Dataset, window: float) -> Iterator[Contribution]:
+def _matching(surface: _Surface, wf: xr.Dataset, given: float | None) -> Iterator[Contribution]:
     """Tell what the noise of the tracker does, where it is known."""
     if not np.isfinite(surface.sigma).all():
         return
+    window = _window(wf, given)
     pixels = surface.y.size
-    area = CORRELATED * window**2
+    area = min(AREA * window**2, pixels)
     radius_y, radius_x = (
         abs(radius) * math.sqrt(area / pixels) * sigma / spread
         for radius, sigma, spread in zip(surface.radius, surface.sigma, surface.spread, strict=True)
     )
     sigma = math.hypot(*surface.sigma) / math.sqrt(2)
-    size = math.sqrt(math.prod(abs(float(value)) for value in wf.attrs[PIXEL_SIZE]))
-    octaves = math.log(max(math.sqrt(pixels) / (LOW_PASS * window), math.e))
-    height = sigma * size * math.sqrt(area * octaves / (2 * math.pi))
-    yield Contribution("matching", sigma, RADIAN, radius_y, radius_x, height)
+    yield Contribution("matching", sigma, RADIAN, radius_y, radius_x, _height_noise(wf, window))
+
+
+def _window(wf: xr.Dataset, given: float | None) -> float:
+    """Side of the window within which errors are one."""
+    window = float(wf.get(MATCHING_WINDOW.name, np.nan)) if given is None else given
+    if not window >= 1:
+        raise InputError(
+            f"the window of the tracker is {window:g} px",
+            f"Give window, its side in pixels; or the result of wavefront with"
+            f" {MATCHING_WINDOW.name!r}, from a tracking with {WINDOW.name!r}.",
+        )
+    return window
+
+
+def _height_noise(wf: xr.Dataset, window: float) -> float:
+    """Take the rms standard error of the wavefront from matching."""
+    sigma_y, sigma_x = (
+        wf[quantity.name].transpose(Y, X).to_numpy().astype(np.float64)
+        for quantity in (SLOPE_UNCERTAINTY_Y, SLOPE_UNCERTAINTY_X)
+    )
+    pixel_y, pixel_x = (float(size) for size in wf.attrs[PIXEL_SIZE])
+    noise = surface_noise(sigma_y, sigma_x, window=window, spacing=(pixel_y, pixel_x))
+    if noise is None:
+        return math.nan
+    if wf.attrs[MODE] == "absolute":
+        noise = noise.without(np.stack([np.ones_like(noise.y), noise.y, noise.x], axis=1))
+    return noise.rms
 
 
 def _absolute(surface: _Surface, setup: Geometry, errors: Errors) -> Iterator[Contribution]:

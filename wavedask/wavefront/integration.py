@@ -203,7 +203,7 @@ def _integrate_labelled(
     slope_y, slope_x, *weighted = aligned(parts)
     weights = weighted[0] if weighted else weights
     slope_y = slope_y.transpose(..., Y, X)
-    steps = (equal_step(slope_y, Y), equal_step(slope_y, X)) if spacing is None else _pair(spacing)
+    steps = checked_spacing(slope_y, spacing)
     arrays = [slope_y, slope_x]
     if isinstance(weights, xr.DataArray):
         arrays.append(weights)
@@ -230,8 +230,23 @@ def _integrate_labelled(
         WAVEFRONT,
         dims=tuple(str(dim) for dim in surface.dims),
         coords=surface.coords,
-        units=_surface_unit(slope_y, explicit_spacing=spacing is not None),
+        units=surface_unit(slope_y, explicit_spacing=spacing is not None),
     )
+
+
+def checked_spacing(
+    array: xr.DataArray, spacing: float | tuple[float, float] | None
+) -> tuple[float, float]:
+    """Distance of neighbouring pixels along y and x: the one given, or that of the coordinates.
+
+    Examples
+    --------
+    >>> checked_spacing(xr.DataArray(np.zeros((3, 3)), dims=("y", "x")), None)
+    (1.0, 1.0)
+    """
+    if spacing is not None:
+        return _pair(spacing)
+    return equal_step(array, Y), equal_step(array, X)
 
 
 def equal_step(array: xr.DataArray, dim: str) -> float:
@@ -274,8 +289,15 @@ def equal_step(array: xr.DataArray, dim: str) -> float:
     return step
 
 
-def _surface_unit(slope: xr.DataArray, *, explicit_spacing: bool) -> str:
-    """Name the unit of slope times spacing, where both are known."""
+def surface_unit(slope: xr.DataArray, *, explicit_spacing: bool) -> str:
+    """Name the unit of slope times spacing, where both are known.
+
+    Examples
+    --------
+    >>> slope = xr.DataArray(np.zeros((3, 3)), dims=("y", "x"), attrs={"units": "rad"})
+    >>> surface_unit(slope, explicit_spacing=False)
+    'px'
+    """
     pixel = UNKNOWN_UNIT if explicit_spacing else PIXEL
     length, other = (
         str(slope.coords[dim].attrs.get(UNITS, UNKNOWN_UNIT)) if dim in slope.coords else pixel

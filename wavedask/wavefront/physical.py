@@ -14,9 +14,11 @@ from wavedask.conventions import (
     CURVATURE_Y,
     FLAGS,
     FRAME,
+    MATCHING_WINDOW,
     PHASE,
     REASON,
     SURE,
+    WINDOW,
     Quantity,
     X,
     Y,
@@ -45,6 +47,7 @@ from wavedask.units import (
 from wavedask.wavefront.absolute import absolute_slopes
 from wavedask.wavefront.differential import differential_slopes, slope_per_length
 from wavedask.wavefront.integration import Method, equal_step, integrate
+from wavedask.wavefront.noise import surface_uncertainty
 from wavedask.wavefront.pupil import Circle, Roi, selected
 
 MODES: Final = ("differential", "absolute")
@@ -142,10 +145,15 @@ def wavefront(
         * ``slope_uncertainty_y``, ``slope_uncertainty_x``: their standard errors from matching,
           pixel by pixel, if `tracking` has any; infinite where there is no slope,
         * ``wavefront``: W in m, of zero mean over the pixels with data; grad W = slope,
+        * ``wavefront_uncertainty``: its standard error from matching in m, if `tracking` has
+          uncertainties and ``window``; see `surface_uncertainty`. It is that of a wavefront of
+          zero mean, with the tilt,
         * ``phase``: 2 pi W / wavelength in rad, if the photon energy is known,
         * ``curvature_y``, ``curvature_x``: derivatives of ``slope_y`` along y and of ``slope_x``
           along x in 1/m, by central differences; NaN at and beside pixels without slope,
-        * ``correlation`` and ``reason``, if `tracking` has them: why a pixel has no slope.
+        * ``correlation`` and ``reason``, if `tracking` has them: why a pixel has no slope; and,
+          one number per frame, ``matching_window``, the mean side of the window in px, within
+          which errors of neighbouring pixels are one.
 
         In absolute mode also, one number per frame:
 
@@ -221,6 +229,10 @@ def wavefront(
     slope_y, slope_x = measured.maps[:2]
     surface = integrate(slope_y, slope_x, method=method)
     variables = [*measured.maps, surface]
+    if len(measured.maps) > 2 and WINDOW.name in kept:
+        window = kept[WINDOW.name].where(np.isfinite(slope_y.data)).mean((Y, X))
+        variables.append(surface_uncertainty(*measured.maps[2:], window=window))
+        variables.append(relabelled(window, MATCHING_WINDOW))
     if keV is not None:
         # In the order of the surface's own dimensions, whatever those of the energy are.
         waves = xr.DataArray(keV / HC_KEV_M, dims=(FRAME,) if keV.ndim else ())

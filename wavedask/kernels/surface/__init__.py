@@ -6,10 +6,22 @@ from wavedask.kernels.surface.integration import (
     grad2surf,
     least_squares,
 )
+from wavedask.kernels.surface.noise import (
+    AREA,
+    SurfaceNoise,
+    spread,
+    surface_noise,
+    surface_uncertainty,
+)
 
 __all__ = [
+    "AREA",
     "Solution",
+    "SurfaceNoise",
     "frankot_chellappa",
     "grad2surf",
     "least_squares",
+    "spread",
+    "surface_noise",
+    "surface_uncertainty",
 ]

@@ -1,0 +1,157 @@
+"""Standard error of an integrated surface, from those of its slopes."""
+
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from wavedask.conventions import WAVEFRONT_UNCERTAINTY, X, Y, labelled
+from wavedask.errors import InputError
+from wavedask.kernels.surface import surface_uncertainty as uncertainty_of_map
+from wavedask.units import one_chunk_per_map
+from wavedask.wavefront.integration import checked_spacing, surface_unit
+
+Array = npt.NDArray[Any] | da.Array
+
+
+def surface_uncertainty(
+    uncertainty_y: xr.DataArray | Array,
+    uncertainty_x: xr.DataArray | Array,
+    *,
+    window: float | xr.DataArray,
+    weights: xr.DataArray | Array | None = None,
+    spacing: float | tuple[float, float] | None = None,
+) -> xr.DataArray | Array:
+    """Find the standard error of the surface that `integrate` makes of slopes.
+
+    Errors of slopes that a tracker found are not independent: within its window they are nearly
+    one. So the surface is less certain than the number of its pixels suggests, and most so in its
+    largest waves.
+
+    Parameters
+    ----------
+    uncertainty_y, uncertainty_x : numpy.ndarray, dask.array.Array or xarray.DataArray
+        Standard errors of the slopes, shape (..., y, x), as ``slope_uncertainty_y/_x`` of
+        `wavefront`; infinite or NaN where there are no data.
+    window : float or xarray.DataArray
+        Side of the tracker's window in pixels, for all maps or one for each; 1 if the errors of
+        all pixels are independent.
+    weights : array, optional
+        Those given to `integrate`.
+    spacing : float or (float, float), optional
+        As of `integrate`.
+
+    Returns
+    -------
+    numpy.ndarray, dask.array.Array or xarray.DataArray
+        Of the kind and shape of the uncertainties, and lazy if they are. It belongs to a surface
+        with zero mean on each separate piece; infinite where there are no data. Labelled
+        uncertainties in rad on coordinates in m give ``wavefront_uncertainty`` in m.
+
+    Raises
+    ------
+    InputError
+        Shapes that differ, coordinates that are not equally spaced, or a window below 1.
+
+    Notes
+    -----
+    Computed on a grid of about two hundred cells, whose covariance follows from the normal
+    equations of the integration; waves shorter than two cells add the same variance per octave,
+    down to the low-pass of the tracker (see `wavedask.kernels.surface`). Against the scatter of
+    repeated simulations it is right within 6 % (rms over the frame), with and without gaps,
+    weights, and errors that vary tenfold. It is that of method ``least_squares``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> sigma = np.full((64, 64), 1e-6)
+    >>> error = surface_uncertainty(sigma, sigma, window=9)
+    >>> error.shape, bool(error[0, 0] > error[32, 32])
+    ((64, 64), True)
+    """
+    _check(uncertainty_y, uncertainty_x, window)
+    if isinstance(uncertainty_y, xr.DataArray) and isinstance(uncertainty_x, xr.DataArray):
+        return _labelled_uncertainty(uncertainty_y, uncertainty_x, window, weights, spacing)
+    dims = (*(f"axis_{k}" for k in range(np.ndim(uncertainty_y) - 2)), Y, X)
+    parts = [xr.DataArray(part, dims=dims) for part in (uncertainty_y, uncertainty_x)]
+    extra = None if weights is None else xr.DataArray(weights, dims=dims[-np.ndim(weights) :])
+    return _labelled_uncertainty(*parts, window, extra, spacing).data  # type: ignore[no-any-return] # DataArray.data is Any
+
+
+def _check(uncertainty_y: Any, uncertainty_x: Any, window: Any) -> None:
+    labels = [isinstance(part, xr.DataArray) for part in (uncertainty_y, uncertainty_x)]
+    if labels[0] != labels[1]:
+        raise InputError(
+            "one of uncertainty_y and uncertainty_x has labels and the other has none",
+            "Give both as DataArrays, or both as plain arrays.",
+        )
+    shapes = tuple(uncertainty_y.shape), tuple(uncertainty_x.shape)
+    if len(shapes[0]) < 2 or shapes[0] != shapes[1] or 0 in shapes[0]:
+        raise InputError(
+            f"uncertainty_y has the shape {shapes[0]} and uncertainty_x the shape {shapes[1]}",
+            "Both need the same shape (..., y, x), without an empty axis.",
+        )
+    if not isinstance(window, xr.DataArray) and not window >= 1:
+        raise InputError(
+            f"window is {window!r}", "Give the side of the window in pixels, 1 or more."
+        )
+
+
+def _labelled_uncertainty(
+    uncertainty_y: xr.DataArray,
+    uncertainty_x: xr.DataArray,
+    window: float | xr.DataArray,
+    weights: xr.DataArray | Array | None,
+    spacing: float | tuple[float, float] | None,
+) -> xr.DataArray:
+    parts = [
+        one_chunk_per_map(part.transpose(..., Y, X)) for part in (uncertainty_y, uncertainty_x)
+    ]
+    first = parts[0]
+    arguments: list[Any] = [*parts, window]
+    core = [[Y, X], [Y, X], []]
+    if weights is not None:
+        if not isinstance(weights, xr.DataArray):
+            weights = xr.DataArray(weights, dims=first.dims[first.ndim - np.ndim(weights) :])
+        arguments.append(one_chunk_per_map(weights))
+        core.append([Y, X])
+    error = xr.apply_ufunc(
+        _of_map,
+        *arguments,
+        kwargs={"spacing": checked_spacing(first, spacing)},
+        input_core_dims=core,
+        output_core_dims=[[Y, X]],
+        join="exact",
+        vectorize=True,
+        dask="parallelized",
+        output_dtypes=[np.result_type(first.dtype, np.float32)],
+        keep_attrs="override",
+    )
+    return labelled(
+        error.data,
+        WAVEFRONT_UNCERTAINTY,
+        dims=tuple(str(dim) for dim in error.dims),
+        coords=error.coords,
+        units=surface_unit(first, explicit_spacing=spacing is not None),
+    )
+
+
+def _of_map(
+    uncertainty_y: npt.NDArray[Any],
+    uncertainty_x: npt.NDArray[Any],
+    window: float,
+    weights: npt.NDArray[Any] | None = None,
+    *,
+    spacing: tuple[float, float],
+) -> npt.NDArray[Any]:
+    error = uncertainty_of_map(
+        uncertainty_y.astype(np.float64),
+        uncertainty_x.astype(np.float64),
+        # A frame without any match has no window.
+        window=float(window) if np.isfinite(window) else 1.0,
+        spacing=spacing,
+        weights=None if weights is None else weights.astype(np.float64),
+    )
+    return error.astype(np.result_type(uncertainty_y.dtype, np.float32))
