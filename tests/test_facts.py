@@ -165,8 +165,8 @@ def test_a_confirmation_holds_in_later_steps() -> None:
 
 
 def test_energy_and_wavelength_agree_or_are_refused() -> None:
-    np.testing.assert_allclose(agreed_energy(None, 1e-10), 12.39842, rtol=1e-6)
-    np.testing.assert_allclose(agreed_energy(12.3984, 1e-10), 12.3984, rtol=1e-6)
+    assert agreed_energy(None, 1e-10) == pytest.approx(12.39842, rel=1e-6)
+    assert agreed_energy(12.3984, 1e-10) == pytest.approx(12.3984, rel=1e-6)
     with pytest.raises(InputError, match=r"17 keV as given and 12.39.* by the wavelength"):
         agreed_energy(17.0, 1e-10)
     with pytest.raises(InputError, match=r"wavelength is 0.73 m"):

@@ -48,7 +48,9 @@ from wavedask.units import (
 Floats = NDArray[np.float64]
 Labelled: TypeAlias = xr.Dataset | xr.DataArray
 AnyLabelled = TypeVar("AnyLabelled", xr.Dataset, xr.DataArray)
-Data: TypeAlias = Mapping[str, xr.Dataset] | Mapping[str, xr.DataArray] | None
+Data: TypeAlias = (
+    Mapping[str, xr.Dataset] | Mapping[str, xr.DataArray] | Mapping[str, Labelled] | None
+)
 Names: TypeAlias = str | Sequence[str]
 
 KEV: Final = "keV"

@@ -1,9 +1,9 @@
 """Physical values: their ranges and units, and maps on coordinates in metres."""
 
-import numbers
 import re
 from functools import cache
 from itertools import product
+from numbers import Real
 from typing import Any, Final
 
 import numpy as np
@@ -118,12 +118,11 @@ def number_of(name: str, value: Any, *, unit: str) -> float:
         ...
     wavedask.errors.InputError: distance is '1.0'. Give a number, in m.
     """
-    if getattr(value, "ndim", None) == 0:
-        value = np.asarray(value).item()
-    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+    number = _real(value)
+    if number is None:
         words = "" if unit == DIMENSIONLESS else f", in {unit}"
         raise InputError(f"{name} is {value!r}", f"Give a number{words}.")
-    return float(value)
+    return number
 
 
 def whole_number(name: str, value: Any, *, remedy: str, given: Any = None) -> int:
@@ -154,15 +153,16 @@ def whole_number(name: str, value: Any, *, remedy: str, given: Any = None) -> in
     >>> whole_number("window", 15.0, remedy="Give a number of pixels.")
     15
     """
-    number = np.asarray(value).item() if getattr(value, "ndim", None) == 0 else value
-    if (
-        not isinstance(number, numbers.Real)
-        or isinstance(number, bool)
-        or not np.isfinite(number)
-        or number != int(number)
-    ):
+    number = _real(value)
+    if number is None or not np.isfinite(number) or number != int(number):
         raise InputError(f"{name} is {(value if given is None else given)!r}", remedy)
     return int(number)
+
+
+def _real(value: Any) -> float | None:
+    """Return a real number as floating point; None for anything else, and for a truth value."""
+    number = np.asarray(value).item() if getattr(value, "ndim", None) == 0 else value
+    return None if isinstance(number, bool) or not isinstance(number, Real) else float(number)
 
 
 def in_range(name: str, value: Any, *, low: float, high: float, unit: str) -> float:

@@ -265,8 +265,8 @@ class Wavefront(Section):
     )
     wavelength: Number | None = Field(default=None, description="the wavelength in m")
     method: Method = Field(default="least_squares", description=one_of(Method))
-    sure: list[str] = Field(
-        default=[],
+    sure: tuple[str, ...] = Field(
+        default=(),
         description="names of values that are right although they are unusual or the files state "
         "others, such as [distance]",
     )

@@ -8,7 +8,7 @@ import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 
-from wavedask.conventions import DIMENSIONLESS
+from wavedask.conventions import DIMENSIONLESS, WINDOW
 from wavedask.errors import InputError
 from wavedask.frames import masked_array
 from wavedask.geometry import each
@@ -233,15 +233,17 @@ def checked_settings(
 def _checked_window(window: Any) -> tuple[int, int]:
     remedy = "Give an odd number of pixels from 5 up, or a pair (smallest, largest)."
     given = each(window)
-    sides = [whole_number("window", side, remedy=remedy, given=window) for side in given]
+    sides = [whole_number(WINDOW.name, side, remedy=remedy, given=window) for side in given]
     if len(sides) not in (1, 2) or any(side < 5 or side % 2 == 0 for side in sides):
         raise InputError(f"window is {window!r}", remedy)
     return sides[0], sides[-1]
 
 
 def _checked_rigid(rigid: Any) -> Rigid:
-    if rigid is None or (isinstance(rigid, str) and rigid == "auto"):
-        return rigid
+    if rigid is None:
+        return None
+    if isinstance(rigid, str) and rigid == "auto":
+        return "auto"
     pair = np.asarray(rigid, dtype=object)
     if pair.shape != (2,) or not all(
         isinstance(part, int | float | np.number) and np.isfinite(part) for part in pair

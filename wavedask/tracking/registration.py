@@ -213,10 +213,11 @@ def register(
         found.correlation,
         found.matches,
         found.points,
-        shapes[0],
-        shapes[1],
-        *sizes,
-        tuple(confirmed_facts(sure)),
+        shape=shapes[0],
+        reference_shape=shapes[1],
+        pixel_size=sizes[0],
+        reference_pixel_size=sizes[1],
+        sure=tuple(confirmed_facts(sure)),
     )
 
 
