@@ -168,7 +168,7 @@ def _print_run(title: str, asked: "Experiment", prepared: "Stages", report: "Run
             ("time", f"{report.seconds:.1f} s"),
         ),
     )
-    if asked.wavefront.mode == "absolute":
+    if asked.mode == "absolute":
         from wavedask import open_store
         from wavedask.wavefront import NEEDED, budget
 
