@@ -8,7 +8,7 @@ import yaml
 from support.experiments import content, load, write
 
 from wavedask.errors import ExperimentError
-from wavedask.experiment.model import Experiment, load_experiment
+from wavedask.experiment.model import METHODS, Experiment, load_experiment
 from wavedask.experiment.sections import Frames, Mesh
 
 
@@ -39,6 +39,7 @@ def test_what_is_left_out_has_the_defaults_of_the_functions(tmp_path: Path) -> N
     assert experiment.correct.average == "mean"
     assert experiment.dark is None
     assert experiment.cluster.address is None
+    assert experiment.wavefront is not None
     assert experiment.wavefront.method == "least_squares"
 
 
@@ -91,7 +92,8 @@ def test_where_it_is_computed_and_written_is_no_setting(tmp_path: Path) -> None:
     assert other.settings == settings
     assert load(tmp_path, track={"window": 17}).settings != settings
     assert load(tmp_path, wavefront={"distance": 1.5}).settings != settings
-    assert set(settings) == set(Experiment.model_fields) - {"output", "cluster"}
+    assert set(settings) == set(Experiment.model_fields) - {"output", "cluster", *METHODS}
+    assert load(tmp_path, combine={}).settings["combine"]["remove_drift"] is True
 
 
 def test_numbers_as_yaml_writes_them(tmp_path: Path) -> None:
@@ -100,7 +102,9 @@ def test_numbers_as_yaml_writes_them(tmp_path: Path) -> None:
     text = yaml.safe_dump(content()).replace("6.5e-07", "1e-6")
     file.write_text(text)
     assert "pixel_size: 1e-6" in text
-    assert load_experiment(file).wavefront.pixel_size == 1e-6
+    setup = load_experiment(file).wavefront
+    assert setup is not None
+    assert setup.pixel_size == 1e-6
     assert load(tmp_path, track={"window": [11, 31]}).track.window == (11, 31)
     assert load(tmp_path, track={"rigid": [3, -4]}).track.rigid == (3, -4)
 

@@ -269,7 +269,9 @@ def test_tiles_give_what_frames_give(finished: tuple[Experiment, RunReport]) -> 
     assert isinstance(prepared.reference, xr.DataArray)
     tracked = wd.track(prepared.image.chunk(tile), prepared.reference.chunk(tile), **dict(settings))
     assert tracked.displacement_y.data.numblocks == (FRAMES, 3, 2)
-    physical = wd.wavefront(tracked, **dict(finished[0].wavefront))
+    setup = finished[0].wavefront
+    assert setup is not None
+    physical = wd.wavefront(tracked, **dict(setup))
     found = tracked.assign_coords({dim: physical[dim] for dim in ("y", "x")})
     found = found.assign(physical.data_vars).compute()
     assert_equal(found, wd.open_store(finished[1].store.path), rtol=1e-6)

@@ -97,6 +97,15 @@ def test_two_detectors_measure_the_beam(two_detectors: BeamlineCampaign) -> None
     assert again.store.written == 0
 
 
+def test_exposures_of_two_detectors_are_combined(two_detectors: BeamlineCampaign) -> None:
+    folder = two_detectors.folder.parent
+    result = staged(folder, absolute(combine={})).result
+    assert result.sizes["frame"] == 1
+    found = result[["radius_of_curvature_x", "radius_of_curvature_uncertainty_x"]].compute()
+    radius, error = (float(found[name][0]) for name in found)
+    assert abs(radius - (SOURCE + FAR)) < 4 * error
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

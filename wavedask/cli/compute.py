@@ -171,7 +171,7 @@ def _print_run(title: str, asked: "Experiment", prepared: "Stages", report: "Run
     )
     if report.missing is not None and not report.missing.matched:
         raise click.exceptions.Exit(FAILED)  # the warning has been logged
-    if asked.wavefront.mode == "absolute":
+    if asked.mode == "absolute":
         from wavedask import open_store
         from wavedask.wavefront import NEEDED, budget
 

@@ -4,18 +4,29 @@ from wavedask.experiment.calibration import calibrate, describe_calibration
 from wavedask.experiment.model import Experiment, load_experiment
 from wavedask.experiment.pipeline import BLIND_PIXELS, RunReport, plan, run
 from wavedask.experiment.reproduce import check_inputs, experiments_of, recorded
-from wavedask.experiment.sections import Cluster, Frames, Track, Wavefront
+from wavedask.experiment.sections import (
+    Cluster,
+    Combine,
+    Frames,
+    SelfReference,
+    Track,
+    TrackScan,
+    Wavefront,
+)
 from wavedask.experiment.stages import REGISTRATION, Stages, stages_of
 
 __all__ = [
     "BLIND_PIXELS",
     "REGISTRATION",
     "Cluster",
+    "Combine",
     "Experiment",
     "Frames",
     "RunReport",
+    "SelfReference",
     "Stages",
     "Track",
+    "TrackScan",
     "Wavefront",
     "calibrate",
     "check_inputs",

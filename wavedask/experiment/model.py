@@ -13,12 +13,15 @@ from pydantic import BaseModel, Field, PrivateAttr, ValidationError, model_valid
 from wavedask.errors import ExperimentError
 from wavedask.experiment.sections import (
     Cluster,
+    Combine,
     Correct,
     Detector,
     Frames,
     Roles,
     Section,
+    SelfReference,
     Track,
+    TrackScan,
     Wavefront,
     one_of,
 )
@@ -28,6 +31,8 @@ from wavedask.store import URL
 
 PARTS = ("sample", "reference", "dark", "flat")
 """Sections of frames in an experiment with one detector."""
+METHODS = ("track_scan", "self_reference", "combine")
+"""Sections of methods that an experiment may use."""
 
 
 class Experiment(Section):
@@ -61,7 +66,16 @@ class Experiment(Section):
     )
     correct: Correct = Field(default=Correct(), description="a section: keys and values")
     track: Track = Field(default=Track(), description="a section: keys and values")
-    wavefront: Wavefront = Field(description="a section: keys and values")
+    track_scan: TrackScan | None = Field(
+        default=None, description="a section: the motor of a scan of the membrane, and more"
+    )
+    self_reference: SelfReference | None = Field(
+        default=None, description="a section: step, pixel_size and distance"
+    )
+    combine: Combine | None = Field(
+        default=None, description="a section: keys and values, or {} to combine all frames"
+    )
+    wavefront: Wavefront | None = Field(default=None, description="a section: keys and values")
     keep: Annotated[list[str], Field(min_length=1)] | None = Field(
         default=None, description="a list of maps to keep, such as [slope_y, slope_x]"
     )
@@ -71,12 +85,15 @@ class Experiment(Section):
     @model_validator(mode="after")
     def _complete(self) -> "Experiment":
         """Check that the sections are those of the mode."""
-        absolute = self.wavefront.mode == "absolute"
+        absolute = self.mode == "absolute"
         one, two = [*PARTS, "train", "distortion", "scan"], ["near", "far"]
         needed, other = (two, one) if absolute else (one[:2], two)
         if not absolute and self.train is not None:
             # The pulses of a train serve as reference for each other.
             needed, other = ["sample"], ["reference", *other]
+        if self.track_scan is not None and self.wavefront is None:
+            # A scan without a reference is compared with itself.
+            needed = needed[:1]
         mistakes = [
             f"{name}: missing; give {type(self).model_fields[name].description}"
             for name in needed
@@ -89,7 +106,7 @@ class Experiment(Section):
             for name in other
             if self._has(name)
         ]
-        mistakes += self._role_mistakes()
+        mistakes += [*self._role_mistakes(), *self._method_mistakes()]
         if mistakes:
             raise ValueError("\n  ".join(mistakes))
         return self
@@ -103,13 +120,56 @@ class Experiment(Section):
         """List mistakes in `scan` and `roles`, which need each other."""
         if self.roles is None:
             return [] if self.scan is None else ["scan: has no effect without roles; add roles"]
-        if self.scan is None and self.wavefront.mode == "differential":
+        if self.scan is None and self.mode == "differential":
             return ["roles: has no effect without scan; add the files that hold all roles"]
         return [
             f"{role}: given twice, as a section and in roles; remove one of them"
             for role in self.roles.given
             if getattr(self, role) is not None
         ]
+
+    def _method_mistakes(self) -> list[str]:
+        """List mistakes in `track_scan`, `self_reference`, `combine` and `wavefront`."""
+        mistakes = []
+        given = [name for name in METHODS if getattr(self, name) is not None]
+        if "self_reference" in given and "track_scan" in given:
+            mistakes.append("self_reference: not with track_scan, which needs no such section")
+        if "combine" in given and ("track_scan" in given or self.track.over is not None):
+            mistakes.append("combine: the frames are tracked together already; remove combine")
+        if self.mode == "absolute" or self.train is not None:
+            mode = "in absolute mode" if self.mode == "absolute" else "with a train"
+            mistakes += [f"{name}: not {mode}" for name in given if name != "combine"]
+        if self.track_scan is not None and self.track != Track():
+            mistakes.append("track: not with track_scan, which has settings of its own")
+        if self.gives_curvature:
+            if self.wavefront is not None:
+                mistakes.append("wavefront: the result of a self-reference is a curvature; remove")
+            wanted = ["pixel_size", "distance"]
+            told = "missing; a scan without reference needs it"
+        else:
+            if self.wavefront is None:
+                description = type(self).model_fields["wavefront"].description
+                mistakes.append(f"wavefront: missing; give {description}")
+            wanted = ["pixel_size", "distance", "separation"]
+            told = "only without a reference; wavefront has the set-up"
+        if self.track_scan is not None:
+            mistakes += [
+                f"track_scan.{name}: {told}"
+                for name in wanted
+                if (getattr(self.track_scan, name) is None) == self.gives_curvature
+            ]
+        return mistakes
+
+    @property
+    def mode(self) -> str:
+        """The mode, ``"differential"`` or ``"absolute"``."""
+        return "differential" if self.wavefront is None else self.wavefront.mode
+
+    @property
+    def gives_curvature(self) -> bool:
+        """Whether the result is the curvature from a self-reference, and no wavefront."""
+        scan_alone = self.track_scan is not None and not self._has("reference")
+        return scan_alone or self.self_reference is not None
 
     # Not a setting: the folder of the experiment file, where relative paths start.
     _folder: Path = PrivateAttr(default_factory=Path.cwd)
@@ -139,7 +199,9 @@ class Experiment(Section):
     @property
     def settings(self) -> dict[str, Any]:
         """Settings that determine the result: all except the cluster and the output."""
-        return self.model_dump(mode="json", exclude={"output", "cluster"})
+        # A method that is not used is left out, so that stores of earlier versions can be resumed.
+        unused = {name for name in METHODS if getattr(self, name) is None}
+        return self.model_dump(mode="json", exclude={"output", "cluster", *unused})
 
 
 def _is_glob(name: str) -> bool:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from wavedask.conventions import FRAME
+from wavedask.conventions import FRAME, X, Y
 from wavedask.detector import Average
 from wavedask.errors import InputError
 from wavedask.io import mesh
@@ -222,6 +222,80 @@ class Track(Section):
             raise ValueError(str(error)) from error
         if self.over not in (None, FRAME):
             raise ValueError(f"over is {self.over!r}: give {FRAME}, or null")
+        return self
+
+
+class TrackScan(Section):
+    """Settings of `wavedask.track_scan`, in place of `Track`."""
+
+    motor: str | tuple[str, str] = Field(
+        description="the motor that moved the membrane, or the motors [y, x] of a mesh"
+    )
+    axis: str | None = Field(
+        default=None, description=f"{Y} or {X}: the axis of the detector along one motor"
+    )
+    window: Whole | tuple[Whole, Whole] = Field(
+        default=3, description="an odd number of pixels, or a pair [rows, columns]"
+    )
+    search: Whole | tuple[Whole, Whole] | None = Field(
+        default=None, description="a whole number of steps, or a pair [y, x]"
+    )
+    magnification: Positive = Field(
+        default=1.0, description="the magnification of the membrane on the detector, above 0"
+    )
+    direction: Whole | tuple[Whole, Whole] = Field(
+        default=1, description="1 or -1, or a pair [y, x]: the direction of the motors"
+    )
+    tolerance: Number | tuple[Number, Number] | None = Field(
+        default=None, description="a distance in the unit of the motors, or a pair [y, x]"
+    )
+    least: Number = Field(default=0.5, description="a correlation between 0 and 1")
+    pixel_size: Size | None = Field(
+        default=None, description="the pixel size in m, or a pair [y, x]; without reference only"
+    )
+    distance: Positive | None = Field(
+        default=None,
+        description="the distance from membrane to detector in m; without reference only",
+    )
+    separation: Whole | None = Field(
+        default=None, description="an even number of pixels; without reference only"
+    )
+
+    @model_validator(mode="after")
+    def _sensible(self) -> "TrackScan":
+        if self.axis not in (None, Y, X):
+            raise ValueError(f"axis is {self.axis!r}: give {Y} or {X}, or null")
+        return self
+
+
+class SelfReference(Section):
+    """Settings of `wavedask.self_reference`."""
+
+    step: tuple[Number, Number] = Field(
+        description="the step of the membrane from reference to sample, [y, x] in m, one of them 0"
+    )
+    pixel_size: Size = Field(description="the pixel size in m, or a pair [y, x]")
+    distance: Positive = Field(description="the distance from membrane to detector in m, above 0")
+    magnification: Positive = Field(
+        default=1.0, description="the magnification of the membrane on the detector, above 0"
+    )
+
+
+class Combine(Section):
+    """Settings of `wavedask.combine`."""
+
+    by: str | list[str] | None = Field(
+        default=None, description="a motor or a list of motors: combine frames at equal positions"
+    )
+    tolerance: Number | list[Number] | None = Field(
+        default=None, description="a distance in the unit of the motors, or one for each motor"
+    )
+    remove_drift: bool = Field(default=True, description="true or false")
+
+    @model_validator(mode="after")
+    def _sensible(self) -> "Combine":
+        if (self.by is None) != (self.tolerance is None):
+            raise ValueError("by and tolerance need each other: give both, or none")
         return self
 
 

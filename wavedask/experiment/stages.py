@@ -7,15 +7,25 @@ from typing import Any
 
 import xarray as xr
 
-from wavedask.conventions import FRAME, POSITION_X, POSITION_Y, REFERENCE_FILE, X, Y
+from wavedask.conventions import (
+    FRAME,
+    LONG_NAME,
+    POSITION_X,
+    POSITION_Y,
+    REFERENCE_FILE,
+    UNITS,
+    X,
+    Y,
+)
 from wavedask.detector import blind_pixels, correct
 from wavedask.errors import FrameMismatchError, InputError
+from wavedask.experiment.exposures import combined
 from wavedask.experiment.model import PARTS, Experiment
 from wavedask.experiment.sections import Frames
 from wavedask.frames import Sources, select_roles, sources_of, stack_coordinates
 from wavedask.io import input_files, open_scan
 from wavedask.store import METADATA, open_store
-from wavedask.tracking import register, track
+from wavedask.tracking import register, self_reference, track, track_scan
 from wavedask.units import pixel_numbers
 from wavedask.wavefront import wavefront
 
@@ -80,15 +90,10 @@ def stages_of(experiment: Experiment, *, progress: bool | None = None) -> Stages
     WavedaskError
         Files or settings that cannot be used.
     """
-    absolute = experiment.wavefront.mode == "absolute"
+    absolute = experiment.mode == "absolute"
     recorded = _both_detectors(experiment, progress) if absolute else _one(experiment, progress)
-    tracking = track(recorded.image, recorded.target, **recorded.options)
-    tracking = _region(tracking, experiment.wavefront.roi)
-    physical = wavefront(tracking, **experiment.wavefront.options)
-    # Give displacements the coordinates in metres too: the store has one pair of axes.
-    maps = tracking.assign_coords({dim: physical[dim] for dim in (Y, X)})
-    result = maps.assign(physical.data_vars)
-    result.attrs = {**recorded.scan.attrs, **physical.attrs}
+    result = _physical(_tracked(recorded, experiment), experiment)
+    result.attrs = {**recorded.scan.attrs, **result.attrs}
     if FRAME not in result.dims:
         result = result.expand_dims(FRAME).assign_coords(stack_coordinates(recorded.scan))
     result = _kept(result, experiment.keep)
@@ -106,9 +111,38 @@ def stages_of(experiment: Experiment, *, progress: bool | None = None) -> Stages
     )
 
 
+def _tracked(recorded: "_Recorded", experiment: Experiment) -> xr.Dataset:
+    """Track the images of an experiment by its method."""
+    scanned, exposures = experiment.track_scan, experiment.combine
+    if scanned is not None:
+        options = dict(scanned)
+        if experiment.wavefront is not None:
+            options["pixel_size"] = experiment.wavefront.pixel_size
+        tracking = track_scan(recorded.image, recorded.target, **options)
+        # It hands on the attributes of the images; their unit is not that of the result.
+        own = {key: v for key, v in tracking.attrs.items() if key not in (UNITS, LONG_NAME)}
+        return tracking.drop_attrs(deep=False).assign_attrs(own)
+    tracking = track(recorded.image, recorded.target, **recorded.options)
+    return tracking if exposures is None else combined(tracking, exposures)
+
+
+def _physical(tracking: xr.Dataset, experiment: Experiment) -> xr.Dataset:
+    """Add the wavefront to a tracking, or compute the curvature of a self-reference."""
+    if experiment.self_reference is not None:
+        return self_reference(tracking, **dict(experiment.self_reference))
+    if experiment.wavefront is None:
+        # track_scan() has compared the scan with itself.
+        return tracking
+    tracking = _region(tracking, experiment.wavefront.roi)
+    physical = wavefront(tracking, **experiment.wavefront.options)
+    # Give displacements the coordinates in metres too: the store has one pair of axes.
+    maps = tracking.assign_coords({dim: physical[dim] for dim in (Y, X)})
+    return maps.assign(physical.data_vars).assign_attrs(physical.attrs)
+
+
 def _choosing(experiment: Experiment, *, own_references: bool) -> tuple[str, ...]:
     """Name the settings that only select frames; those that correct frames must not change."""
-    if experiment.wavefront.mode == "absolute":
+    if experiment.mode == "absolute":
         which = (*Frames.model_fields, "roles")
         return tuple(f"{name}.{key}" for name in ("near", "far") for key in which)
     chosen = ("scan", "roles") if experiment.sample is None else ("sample",)
@@ -162,6 +196,7 @@ def _both_detectors(experiment: Experiment, progress: bool | None) -> _Recorded:
     inputs: list[Path] = []
     blind: list[xr.DataArray] = []
     shared: Sources = {}
+    assert experiment.wavefront is not None  # checked by the experiment
     for name, detector in (("far", experiment.far), ("near", experiment.near)):
         assert detector is not None  # checked by the experiment
         opened = {name: _open(experiment, detector, progress)}
