@@ -5,7 +5,7 @@ from wavedask.io.euxfel import is_run_file
 from wavedask.io.files import Format, format_of
 from wavedask.io.hdf5 import UNFINISHED, ScanSummary, list_scans
 from wavedask.io.hdf5.access import files_behind_each
-from wavedask.io.maskfile import read_mask
+from wavedask.io.maskfile import read_mask, split_mask
 from wavedask.io.motors import Motors, mesh
 from wavedask.io.scan import input_files, open_scan, refresh
 
@@ -25,4 +25,5 @@ __all__ = [
     "open_scan",
     "read_mask",
     "refresh",
+    "split_mask",
 ]

@@ -11,14 +11,12 @@ from numpy.typing import NDArray
 
 from wavedask.conventions import IMAGE
 from wavedask.errors import FileError, InputError
-from wavedask.io.files import Format, format_of
+from wavedask.io.files import WITHIN, Format, format_of
 from wavedask.io.frames import reading
 from wavedask.io.hdf5.access import opened, reading_hdf5
 from wavedask.io.scan import open_scan
 from wavedask.paths import expanded
 
-WITHIN: Final = "::"
-"""Between the name of an HDF5 file and the path of a dataset in it."""
 NUMPY: Final = ".npy"
 LISTED: Final = 8
 """Datasets that a message lists at most."""
@@ -53,8 +51,7 @@ def read_mask(path: str | os.PathLike[str]) -> NDArray[np.bool_]:
     ...     print(read_mask(f"{folder}/mask.tif"))
     [[False False  True]]
     """
-    named, _, inside = os.fspath(path).partition(WITHIN)
-    file = expanded(named)
+    file, inside = split_mask(path)
     if not file.is_file():
         raise FileError(f"mask {file} does not exist", "Check the path.")
     kind = format_of(file)
@@ -72,6 +69,18 @@ def read_mask(path: str | os.PathLike[str]) -> NDArray[np.bool_]:
     else:
         values = open_scan(file, progress=False)[IMAGE.name].to_numpy()
     return np.asarray(_plane(values, str(path)) != 0)
+
+
+def split_mask(path: str | os.PathLike[str]) -> tuple[Path, str]:
+    """Split the path of a mask into its file and the path of a dataset in it.
+
+    Examples
+    --------
+    >>> split_mask("mask.h5::/entry/mask")[1], split_mask("mask.tif")[1]
+    ('/entry/mask', '')
+    """
+    named, _, inside = os.fspath(path).partition(WITHIN)
+    return expanded(named), inside
 
 
 def _plane(values: NDArray[Any], name: str) -> NDArray[Any]:

@@ -321,7 +321,7 @@ def _integrate_arrays(
     dtype = _checked_dtype(*arrays)
     solve = partial(_integrate_block, spacing=spacing, method=method, dtype=dtype)
     if not any(isinstance(array, da.Array) for array in arrays):
-        return solve(*arrays)
+        return solve(*(filled(array) for array in arrays))
     surface: da.Array = da.map_blocks(
         solve,
         *(_one_map_per_block(da.asarray(array)) for array in arrays),
