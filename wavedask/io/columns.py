@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +23,12 @@ from wavedask.conventions import (
     UNITS,
     UNKNOWN_UNIT,
 )
-from wavedask.errors import InputError, MotorError
+from wavedask.errors import FileError, InputError, MotorError
 from wavedask.io.frames import FrameRecord
+
+
+MOST_COLUMNS: Final = 2000
+"""Motors, counters and header items of a scan. Facilities record some hundreds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +76,15 @@ def gather(
     ------
     MotorError
         If a motor or a counter is in the headers of some frames only.
+    FileError
+        If a header has more than `MOST_COLUMNS` items.
     """
+    names = len(records[0].motors) + len(records[0].counters) + len(records[0].header)
+    if names > MOST_COLUMNS:
+        raise FileError(
+            f"{records[0].frame.path}: its header has {names} items, more than {MOST_COLUMNS}",
+            "Is it the header of an image? Write the file again with the items that matter.",
+        )
     unread = _unread(records, replaced)
     columns = [
         Column(name, role, _numbers_of(name, role, records, tables))

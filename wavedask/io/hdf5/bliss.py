@@ -1,5 +1,6 @@
 """Scans of BLISS (ESRF): ``1.1``, ``1.2`` and so on, with measurement, instrument, positioners."""
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -57,7 +58,7 @@ class BlissEntry(Entry):
                     found.append(Camera(full, {full: item}))
         return found
 
-    def moving(self) -> list[str]:
+    def moving(self, columns: Sequence[Column]) -> list[str]:
         """Names of positioners that were kept or measured at several positions."""
         return [
             name

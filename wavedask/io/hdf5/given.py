@@ -4,7 +4,7 @@ import difflib
 import fnmatch
 import glob
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +17,7 @@ from wavedask.errors import FileError, InputError
 from wavedask.io.columns import Column
 from wavedask.io.files import natural_key
 from wavedask.io.hdf5.access import is_numeric, unit_of
-from wavedask.io.hdf5.links import MOST_MEMBERS, Obstacles, follow, members
+from wavedask.io.hdf5.links import MOST_OBJECTS, Obstacles, follow, members
 from wavedask.io.motors import titled_column
 
 LISTED: Final = 5
@@ -157,7 +157,7 @@ def find_all_frames(
     obstacles: Obstacles = {}
     names = [
         f"{folder}/{member}".lstrip("/")
-        for member, item in members(follow(file, folder or "/"), obstacles)
+        for member, item in members(follow(file, folder or "/"), obstacles, most=None)
         if isinstance(item, h5py.Dataset) and fnmatch.fnmatchcase(member, pattern)
     ]
     for error in obstacles.values():
@@ -222,18 +222,21 @@ def _is_there(file: h5py.File, name: str) -> bool:
         return True
 
 
-def all_datasets(group: h5py.Group, obstacles: Obstacles | None = None) -> dict[str, h5py.Dataset]:
+def all_datasets(
+    group: h5py.Group, inside: Callable[[h5py.Group], Mapping[str, Any]] | None = None
+) -> dict[str, h5py.Dataset]:
     """Datasets by their path from a group, also those behind links, each once.
 
-    Of a file with very many groups, only the first ones are looked at.
+    Of a file with very many groups, only the first ones are looked at. `inside` gives the members
+    of a group, where they are known already.
     """
     found: dict[str, h5py.Dataset] = {}
     seen = set()
     pending = deque([("", group)])
     looked_at = 0
-    while pending and looked_at < MOST_MEMBERS:
+    while pending and looked_at < MOST_OBJECTS:
         name, here = pending.popleft()
-        for member, item in members(here, obstacles):
+        for member, item in dict(members(here)).items() if inside is None else inside(here).items():
             looked_at += 1
             info = h5py.h5o.get_info(item.id)
             place = (int(info.fileno), int(info.addr))

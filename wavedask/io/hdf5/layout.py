@@ -15,10 +15,10 @@ import numpy.typing as npt
 
 from wavedask.conventions import MOTOR
 from wavedask.errors import FileError
-from wavedask.io.columns import Column
+from wavedask.io.columns import MOST_COLUMNS, Column
 from wavedask.io.hdf5.access import check_sources, text_of, unit_of
 from wavedask.io.hdf5.axes import PixelAxes
-from wavedask.io.hdf5.links import MOST_MEMBERS, Obstacles, follow, members
+from wavedask.io.hdf5.links import MOST_OBJECTS, Obstacles, follow, members
 from wavedask.io.hdf5.stack import frame_count, image_shape, last_axes, lead_of
 
 Address: TypeAlias = tuple[int, int]
@@ -95,6 +95,7 @@ class Entry(ABC):
         """What could not be looked at, by its path from the root, as far as the scan was."""
         self.taken: set[Address] = set()
         """Datasets that became columns."""
+        self._inside: dict[Address, dict[str, Any]] = {}
 
     def get(self, name: str, group: h5py.Group | None = None) -> Any:
         """Return what is at a path in the scan, or in one of its groups.
@@ -108,6 +109,18 @@ class Entry(ABC):
             self.obstacles.setdefault(f"{(start.name or '').rstrip('/')}/{name}", error)
             return None
 
+    def inside(self, group: h5py.Group) -> dict[str, Any]:
+        """Members of a group of the scan by name; each group is looked at once."""
+        place = address(group)
+        if place not in self._inside:
+            self._inside[place] = dict(members(group, self.obstacles))
+        return self._inside[place]
+
+    def datasets(self, group: h5py.Group) -> dict[str, h5py.Dataset]:
+        """Datasets of a group of the scan by name."""
+        found = self.inside(group).items()
+        return {name: item for name, item in found if isinstance(item, h5py.Dataset)}
+
     def column(
         self, name: str, role: str, item: h5py.Dataset, *like: h5py.Dataset
     ) -> Column | None:
@@ -115,6 +128,13 @@ class Entry(ABC):
 
         None, where its values are in a file that is missing, or need a filter that is.
         """
+        if len(self.taken) > MOST_COLUMNS:
+            self.obstacles[f"/{self.name}"] = FileError(
+                f"{self.path}: {self.name or '/'} has more than {MOST_COLUMNS} motors and counters,"
+                " of which only the first ones are read",
+                "Choose the motors that matter with motors={name: '<path>'}.",
+            )
+            return None
         self.taken |= {address(one) for one in (item, *like)}
         try:
             check_sources(item, self.path)
@@ -141,12 +161,12 @@ class Entry(ABC):
                 continue
             inner = [
                 (f"{name}/{member}".lstrip("/"), item, depth + 1)
-                for member, item in members(group, self.obstacles)
+                for member, item in self.inside(group).items()
                 if isinstance(item, h5py.Group)
             ]
-            if len(found) + len(pending) + len(inner) > MOST_MEMBERS:
+            if len(found) + len(pending) + len(inner) > MOST_OBJECTS:
                 self.obstacles[f"/{self.name}"] = FileError(
-                    f"{self.path}: {self.name or '/'} has more than {MOST_MEMBERS} groups, not all"
+                    f"{self.path}: {self.name or '/'} has more than {MOST_OBJECTS} groups, not all"
                     " of which are looked at",
                     "Choose the frames with image='<path>'.",
                 )
@@ -189,10 +209,8 @@ class Entry(ABC):
             return ""
         return f"{self.recorded(camera)} of {camera.frames} frames with all their motors"
 
-    def moving(self) -> list[str]:
-        """Names of the motors that were scanned."""
-        cameras = self.cameras()
-        columns = self.columns(cameras[0])[0] if cameras else []
+    def moving(self, columns: Sequence[Column]) -> list[str]:
+        """Names of the motors that were scanned, of the columns of the scan."""
         return [column.name for column in columns if has_moved(column)]
 
 

@@ -16,8 +16,10 @@ import h5py
 from wavedask.errors import FileError
 from wavedask.io.hdf5.locking import open_file
 
-MOST_MEMBERS: Final = 10_000
+MOST_MEMBERS: Final = 2000
 """Members of one group that are looked at. Facility files have some hundreds."""
+MOST_OBJECTS: Final = 10_000
+"""Groups and datasets of a file that are looked at, one after the other."""
 MOST_HOPS: Final = 16
 """Links that may lead from one to the next, as in HDF5; more are taken for a circle."""
 PARENTS: Final = 3
@@ -166,7 +168,9 @@ def _behind(link: h5py.ExternalLink, group: h5py.Group, name: str, hops: int) ->
     return found
 
 
-def members(group: Any, obstacles: Obstacles | None = None) -> Iterator[tuple[str, Any]]:
+def members(
+    group: Any, obstacles: Obstacles | None = None, *, most: int | None = MOST_MEMBERS
+) -> Iterator[tuple[str, Any]]:
     """Yield the members of a group by their names, links followed; nothing, if it is no group.
 
     Parameters
@@ -175,10 +179,12 @@ def members(group: Any, obstacles: Obstacles | None = None) -> Iterator[tuple[st
         The group.
     obstacles : dict, optional
         Takes what cannot be looked at. Without it, that is left out.
+    most : int or None
+        Members that are looked at; None for all.
     """
     if not isinstance(group, h5py.Group):
         return
-    for name in islice(group, MOST_MEMBERS):
+    for name in islice(group, most):
         try:
             item = follow(group, name)
         except FileError as error:
@@ -187,9 +193,9 @@ def members(group: Any, obstacles: Obstacles | None = None) -> Iterator[tuple[st
             continue
         if item is not None:
             yield name, item
-    if len(group) > MOST_MEMBERS and obstacles is not None:
+    if most is not None and len(group) > most and obstacles is not None:
         obstacles[group.name] = FileError(
             f"{group.file.filename}: {group.name} has {len(group)} members, of which only the"
-            f" first {MOST_MEMBERS} are looked at",
+            f" first {most} are looked at",
             "Choose the frames with image='<path>', and positions with motors={name: '<path>'}.",
         )

@@ -3,7 +3,7 @@
 A scan is an NXentry, or in a file without one the root itself.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -13,7 +13,7 @@ import numpy as np
 
 from wavedask.conventions import COUNTER, HEADER, MOTOR
 from wavedask.io.columns import Column
-from wavedask.io.hdf5.access import class_of, datasets, holds_frames, is_numeric, text_of
+from wavedask.io.hdf5.access import class_of, holds_frames, is_numeric, text_of
 from wavedask.io.hdf5.axes import SEPARATORS, declared_names, pixel_axes
 from wavedask.io.hdf5.bliss import CAMERA_DATASETS, detector_cameras, is_grey
 from wavedask.io.hdf5.layout import IMAGE_KEY, Camera, Entry, address, per_frame
@@ -108,7 +108,7 @@ class NexusEntry(Entry):
         if _kind(group) == "NXdata":
             names = [text_of(group.attrs.get("signal"))]
             # Before 2014 the signal was marked itself.
-            inside = datasets(group, self.obstacles)
+            inside = self.datasets(group)
             names += [key for key, item in inside.items() if "signal" in item.attrs]
             if not any(names):
                 # SOLEIL marks none of its signals.
@@ -137,30 +137,30 @@ class NexusEntry(Entry):
             kind = class_of(group)
             if kind == MONITOR and is_numeric(item := self.get("data", group)):
                 yield _Candidate(own, COUNTER, item)
-            elif kind == "NXpositioner" and (item := _position(group, own)) is not None:
+            elif kind == "NXpositioner" and (item := _position(self.datasets(group), own)) is not None:
                 yield _Candidate(own, MOTOR, item, certain=True)
         addresses = {address(item) for item in camera.datasets.values()}
         for _, group in groups:
             # Only the plot of these very frames says what their axes are.
-            inside = datasets(group) if _kind(group) == "NXdata" else {}
+            inside = self.datasets(group) if _kind(group) == "NXdata" else {}
             if not addresses.isdisjoint(map(address, inside.values())):
                 yield from _axes(group, inside, camera)
         for _, group in groups:
             if class_of(group) in POSITIONS:
-                for name, item in datasets(group).items():
+                for name, item in self.datasets(group).items():
                     if is_numeric(item) and item.ndim <= len(camera.lead):
                         yield _Candidate(name, MOTOR, item, certain=name in TOMO_MOTORS)
         for name, group in groups:
             if name.rpartition("/")[2] == ATTRIBUTES:
-                yield from _attributes(group)
+                yield from _attributes(self.datasets(group))
         beside = {full.rpartition("/")[0] for full in camera.datasets}
         for name, group in groups:
             if name not in beside:
                 continue
             if name.rpartition("/")[2] == SOLEIL_DATA:
-                yield from _recorded_by_soleil(group, camera)
+                yield from _recorded_by_soleil(self.datasets(group), camera)
             if _kind(group) != "NXdata":
-                for key, item in datasets(group).items():
+                for key, item in self.datasets(group).items():
                     if is_numeric(item) and item.ndim == 1 and item.size > 1:
                         role = HEADER if key in KEYS else COUNTER
                         # Without its keys a dark frame would be taken for any other.
@@ -215,9 +215,9 @@ class _Candidate:
     certain: bool = False
 
 
-def _position(group: h5py.Group, own: str) -> h5py.Dataset | None:
+def _position(inside: Mapping[str, h5py.Dataset], own: str) -> h5py.Dataset | None:
     """Positions of an NXpositioner: under one of the usual names, its own, or the only numbers."""
-    numeric = {name: item for name, item in datasets(group).items() if is_numeric(item)}
+    numeric = {name: item for name, item in inside.items() if is_numeric(item)}
     lower = {name.lower(): item for name, item in numeric.items()}
     for name in (*POSITION_NAMES, own.lower()):
         if name in lower:
@@ -260,9 +260,9 @@ def is_numeric_scalar(value: Any) -> bool:
     return value is not None and text_of(value).isdigit()
 
 
-def _attributes(group: h5py.Group) -> Iterator[_Candidate]:
+def _attributes(inside: Mapping[str, h5py.Dataset]) -> Iterator[_Candidate]:
     """Process variables that an areaDetector recorded with its frames."""
-    for name, item in datasets(group).items():
+    for name, item in inside.items():
         if is_numeric(item) and item.ndim == 1:
             kind = text_of(item.attrs.get("NDAttrSourceType"))
             device = PROCESS_VARIABLE in kind.upper().replace("_", "") if kind else True
@@ -270,9 +270,11 @@ def _attributes(group: h5py.Group) -> Iterator[_Candidate]:
             yield _Candidate(name, MOTOR if is_motor else COUNTER, item)
 
 
-def _recorded_by_soleil(group: h5py.Group, camera: Camera) -> Iterator[_Candidate]:
+def _recorded_by_soleil(
+    inside: Mapping[str, h5py.Dataset], camera: Camera
+) -> Iterator[_Candidate]:
     """Positions and counters that stand beside the frames."""
-    for name, item in datasets(group).items():
+    for name, item in inside.items():
         if is_numeric(item) and item.ndim <= max(1, len(camera.lead)):
             is_motor = name.startswith(ACTUATORS)
             # Of a mesh, an actuator has a step per line or per column, or one value per frame.

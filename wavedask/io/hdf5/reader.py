@@ -193,7 +193,7 @@ def read_hdf5(
         If there is no such scan or dataset, or the choice is not unique.
     """
     with opened(path) as file:
-        entries, broken = _entries(file, path, scan)
+        entries, broken = _entries(file, path, scan or image)
         if image is None:
             entry, camera = _chosen(file, entries, broken, scan, path)
         else:
@@ -235,10 +235,11 @@ def _summary(file: h5py.File, entry: Entry) -> ScanSummary:
     others = {}
     moving: Sequence[str] = ()
     if cameras:
-        moving = entry.moving()
-        columns, _ = entry.columns(cameras[0])
+        # The positions of BLISS are known without reading all that was measured.
+        columns = [] if isinstance(entry, BlissEntry) else entry.columns(cameras[0])[0]
+        moving = entry.moving(columns)
         others = _untaken(entry, cameras[0], {column.name for column in columns})
-    obstacles = tuple(map(str, entry.obstacles.values()))
+    obstacles = tuple(dict.fromkeys(map(str, entry.obstacles.values())))
     images = {} if cameras else _suggested(file, shapes, entry)
     return ScanSummary(
         name,
@@ -270,7 +271,7 @@ def _untaken(entry: Entry, camera: Camera, names: Collection[str]) -> dict[str, 
         # BLISS keeps positions and counters at places that are known.
         return {}
     found = {}
-    for full, item in all_datasets(entry.group, entry.obstacles).items():
+    for full, item in all_datasets(entry.group, entry.inside).items():
         *_, group, name = ("", *full.strip("/").split("/"))
         known = name in names or (name in POSITION_NAMES and group in names)
         if is_numeric(item) and item.shape == (frames,) and not known:
@@ -282,8 +283,10 @@ def _untaken(entry: Entry, camera: Camera, names: Collection[str]) -> dict[str, 
 def _not_read(entry: Entry, camera: Camera, columns: Sequence[Column]) -> str:
     """Say what could not be read, and which positions were not taken; empty, if nothing."""
     untaken = list(_untaken(entry, camera, {column.name for column in columns}))
-    shown = untaken[:LISTED] + ([f"{len(untaken) - LISTED} more"] if len(untaken) > LISTED else [])
-    words = [error.problem for error in entry.obstacles.values()]
+    shown = untaken[:LISTED] + (
+        [f"{len(untaken) - LISTED} more"] if len(untaken) > LISTED else []
+    )
+    words = list(dict.fromkeys(error.problem for error in entry.obstacles.values()))
     if shown:
         words.append(f"not taken, one value per frame: {', '.join(shown)}")
     return "; ".join(words)
@@ -322,21 +325,25 @@ def _suggested(
     return found
 
 
-def _entries(file: h5py.File, path: Path, scan: str | None = None) -> tuple[list[Entry], Obstacles]:
+def _entries(
+    file: h5py.File, path: Path, place: str | None = None
+) -> tuple[list[Entry], Obstacles]:
     """Top-level groups as the first layout sees them that recognises them, or the root.
 
-    Also the links to other files that cannot be opened.
+    Of a file with very many, only the one that a place is in. Also the links to other files that
+    cannot be opened.
     """
     broken: Obstacles = {}
-    wanted = (scan or "").strip("/").partition("/")[0]
-    if wanted and isinstance(follow_or_none(file, wanted), h5py.Group) and len(file) > MOST_SCANS:
+    wanted = (place or "").strip("/").partition("/")[0]
+    many = len(file) > MOST_SCANS
+    if many and wanted and isinstance(follow_or_none(file, wanted), h5py.Group):
         named: Iterable[tuple[str, Any]] = [(wanted, follow(file, wanted))]
     else:
         named = members(file, broken)
     groups = [
         (name, item) for name, item in islice(named, MOST_SCANS) if isinstance(item, h5py.Group)
     ]
-    if len(file) > MOST_SCANS and not wanted:
+    if many and not wanted:
         names = ", ".join(name for name, _ in groups[:LISTED])
         raise InputError(
             f"{path} has {len(file)} groups at its root, too many to look at them all",
@@ -346,7 +353,7 @@ def _entries(file: h5py.File, path: Path, scan: str | None = None) -> tuple[list
     for name, group in groups:
         entries = (recognise(group, path, name) for recognise in LAYOUTS)
         found.append(next(entry for entry in entries if entry is not None))
-    if is_bare(file) and all(type(entry) is NexusEntry for entry in found):
+    if not many and is_bare(file) and all(type(entry) is NexusEntry for entry in found):
         return [NexusEntry(file, path, "")], broken
     return found, broken
 
