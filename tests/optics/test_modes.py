@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -171,3 +172,28 @@ def test_masked_arrays_are_gaps() -> None:
         fit_modes(surface, y, x, basis="zernike", count=6, weights=masked(np.ones(y.shape))),
     ):
         np.testing.assert_allclose(found.coefficients, expected.coefficients, atol=1e-9)
+
+
+def test_labelled_maps_are_fitted_by_their_labels() -> None:
+    labels = {"y": np.linspace(-1, 1, 40), "x": np.linspace(-0.9, 0.9, 31)}
+    y, x = xr.DataArray(labels["y"], dims="y"), xr.DataArray(labels["x"], dims="x")
+    bowl = (3 * (y**2 + x**2) + 0.3 * x).assign_coords(labels)
+    rows, columns = labels["y"][:, None], labels["x"]
+    plain = fit_modes(bowl.values, rows, columns, basis="zernike", count=6)
+    turned = bowl.transpose("x", "y")
+    for surface, places in (
+        (bowl, (bowl.y, bowl.x)),
+        (turned, (turned.y, turned.x)),
+        (turned, (rows, columns)),
+        (bowl.values, (y, x)),
+        (bowl, tuple(xr.broadcast(y, x))),
+    ):
+        found = fit_modes(surface, *places, basis="zernike", count=6, weights=xr.ones_like(turned))
+        np.testing.assert_allclose(found.coefficients, plain.coefficients, atol=1e-12)
+        np.testing.assert_allclose(found.residual, plain.residual, atol=1e-12)
+    model = evaluate_modes(plain.coefficients, bowl.y, bowl.x, basis="zernike")
+    np.testing.assert_allclose(model, bowl.values - plain.residual, atol=1e-12)
+    down, across = gradient_modes([0, 1.0], bowl.y, bowl.x, basis="zernike")
+    assert down.shape == across.shape == (40, 31)
+    with pytest.raises(InputError, match=r"dimensions \('frame', 'y', 'x'\).*select a frame"):
+        fit_modes(bowl.expand_dims(frame=2), y, x, basis="zernike", count=6)

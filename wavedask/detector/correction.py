@@ -30,8 +30,9 @@ from wavedask.detector.averaging import AVERAGES, Average, averaged
 from wavedask.detector.steps import check_steps, flat_scale, is_relative, is_subtracted
 from wavedask.detector.undistort import RESAMPLING, undistorted
 from wavedask.errors import InputError
-from wavedask.frames import BadValues, GivenMask, image_of, masked_images
+from wavedask.frames import BadValues, GivenMask, for_correction, image_of, masked_images
 from wavedask.kernels.grids import median_of, neighbours
+from wavedask.units import number_of
 
 logger = logging.getLogger(__name__)
 
@@ -133,10 +134,16 @@ def correct(
     >>> float(image[0, 0, 0]), image.units, image.dark_subtracted
     (0.5, '1', 'mean of 1 frame')
     """
-    raw = image_of(scan, "scan")
-    black, bright, black_of_flat = (
-        None if images is None else image_of(images, name)
-        for images, name in ((dark, "dark"), (flat, "flat"), (flat_dark, "flat_dark"))
+    if distortion is not None and not isinstance(distortion, xr.Dataset):
+        raise InputError(
+            f"distortion is a {type(distortion).__name__}",
+            "Give the result of detector_distortion(), or open_store() of its store.",
+        )
+    given = {"dark": dark, "flat": flat, "flat_dark": flat_dark}
+    raw, (black, bright, black_of_flat), distortion = for_correction(
+        image_of(scan, "scan"),
+        {name: None if part is None else image_of(part, name) for name, part in given.items()},
+        distortion=distortion,
     )
     fraction = _checked_fraction(hot_pixels)
     check_steps(
@@ -206,8 +213,9 @@ def blind_pixels(
     >>> int(blind_pixels(flat).sum())
     1
     """
-    bright = image_of(flat, "flat")
-    black = None if dark is None else image_of(dark, "dark")
+    bright, (black,), _ = for_correction(
+        image_of(flat, "flat"), {"dark": None if dark is None else image_of(dark, "dark")}
+    )
     check_steps(bright, dark=black, flat=bright, flat_dark=None, undistorts=False, counts={})
     flat_scale(bright, dark=black, flat=bright, flat_dark=None)
     fields = _Fields(bright.shape[-2:], average, {})
@@ -283,15 +291,10 @@ class _Fields:
 def _checked_fraction(hot_pixels: Any) -> float | None:
     if hot_pixels is None:
         return None
-    if (
-        isinstance(hot_pixels, bool)
-        or not isinstance(hot_pixels, int | float | np.integer | np.floating)
-        or not 0 < hot_pixels < math.inf
-    ):
-        raise InputError(
-            f"hot_pixels is {hot_pixels!r}", "Give a positive fraction, 0.5 say, or None."
-        )
-    return float(hot_pixels)
+    fraction = number_of("hot_pixels", hot_pixels, unit=DIMENSIONLESS)
+    if not 0 < fraction < math.inf:
+        raise InputError(f"hot_pixels is {hot_pixels!r}", "Give a positive fraction such as 0.5.")
+    return fraction
 
 
 def _quantity(

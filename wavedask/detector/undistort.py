@@ -26,9 +26,9 @@ def undistorted(frames: da.Array, raw: xr.DataArray, calibration: xr.Dataset) ->
     frames : dask.array.Array, shape ([frame], y, x)
         The frames, corrected for dark and flat.
     raw : xarray.DataArray, dims ([frame], y, x)
-        What they were made of: its coordinates tell the region of the detector.
+        What they were made of.
     calibration : xarray.Dataset
-        Of `detector_distortion`.
+        Of `detector_distortion`, on the same pixels.
 
     Returns
     -------
@@ -40,7 +40,7 @@ def undistorted(frames: da.Array, raw: xr.DataArray, calibration: xr.Dataset) ->
     InputError
         A dataset that is no calibration; when computed, a distortion that has no inverse.
     FrameMismatchError
-        A calibration of another shape, binning or region.
+        A calibration of another shape or binning.
     """
     maps = _maps_of(calibration, raw)
     shift = da.map_blocks(
@@ -86,15 +86,6 @@ def _maps_of(calibration: xr.Dataset, raw: xr.DataArray) -> list[da.Array]:
                 + _binning(calibrated, shape),
                 "Calibrate with the same detector, region and binning.",
             )
-    for dim in (Y, X):
-        if dim in raw.coords and dim in calibration.coords:
-            ours, theirs = raw[dim].to_numpy(), calibration[dim].to_numpy()
-            if not np.array_equal(ours, theirs):
-                raise FrameMismatchError(
-                    f"{dim} of the frames is {ours[0]:g} to {ours[-1]:g},"
-                    f" that of the calibration {theirs[0]:g} to {theirs[-1]:g}",
-                    "Take the same region of the calibration as of the frames.",
-                )
     return [
         da.asarray(calibration[name].transpose(Y, X).data).rechunk(-1).astype(np.float32)
         for name in names

@@ -252,12 +252,15 @@ class Wavefront(Section):
     """Settings of `wavedask.wavefront`."""
 
     mode: Mode = Field(default="differential", description=one_of(Mode))
-    distance: Positive | tuple[Number, Number] = Field(
+    distance: Positive | tuple[Number, Number] | None = Field(
+        default=None,
         description="the distance from optic to detector in m, above 0; in absolute mode "
-        "[near, far]"
+        "[near, far]; by default that of the files",
     )
-    pixel_size: Number | tuple[Size, Size] = Field(
-        description="the pixel size in m, or a pair [y, x]; in absolute mode [near, far]"
+    pixel_size: Number | tuple[Size, Size] | None = Field(
+        default=None,
+        description="the pixel size in m, or a pair [y, x]; in absolute mode [near, far]; by "
+        "default that of the calibration or the files",
     )
     source_distance: Number | None = Field(
         default=None, description="the distance from source to optic in m"
@@ -280,9 +283,16 @@ class Wavefront(Section):
     pupil: tuple[Number, Number, Number] | None = Field(
         default=None, description="a circle [centre_y, centre_x, radius] in px"
     )
-    energy: Number | None = Field(default=None, description="the photon energy in keV")
+    energy: Number | None = Field(
+        default=None, description="the photon energy in keV; by default that of the files"
+    )
     wavelength: Number | None = Field(default=None, description="the wavelength in m")
     method: Method = Field(default="least_squares", description=one_of(Method))
+    sure: tuple[str, ...] = Field(
+        default=(),
+        description="names of values that are right although they are unusual or the files state "
+        "others, such as [distance]",
+    )
 
     @property
     def options(self) -> dict[str, Any]:

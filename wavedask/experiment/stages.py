@@ -184,7 +184,8 @@ def _both_detectors(experiment: Experiment, progress: bool | None) -> _Recorded:
         first = sources_of(opened[name].isel({FRAME: [0]}))
         shared[name] = {**_corrections(opened), REGISTRATION: first}
     far, near = images
-    found = register(far, near, pixel_size=_far_first(experiment.wavefront.pixel_size))
+    settings = experiment.wavefront
+    found = register(far, near, pixel_size=_far_first(settings.pixel_size), sure=settings.sure)
     options = {**dict(experiment.track), "registration": found}
     scan = scans[0].assign_attrs({REGISTRATION: str(found)})
     references = {"reference": sources_of(scans[1])}

@@ -1,6 +1,7 @@
 """Frames by their motors: queries, grids, pairs, roles, and the files they came from."""
 
-from wavedask.frames.images import check_alike, dataset_of, image_of
+from wavedask.frames.images import dataset_of, for_correction, image_of, matched_pair
+from wavedask.frames.labels import aligned, common_pixels, covering
 from wavedask.frames.masks import (
     DECLARED,
     BadValues,
@@ -8,7 +9,6 @@ from wavedask.frames.masks import (
     MaskRule,
     masked_array,
     masked_images,
-    masking_of,
 )
 from wavedask.frames.motors import listed, metres_per_unit, names_of, positions
 from wavedask.frames.pairing import TrainReference, paired_frames, train_pairs
@@ -39,16 +39,19 @@ __all__ = [
     "ScanGrid",
     "Sources",
     "TrainReference",
+    "aligned",
     "behind_inputs",
-    "check_alike",
+    "common_pixels",
+    "covering",
     "dataset_of",
+    "for_correction",
     "frame_files",
     "grid",
     "image_of",
     "listed",
     "masked_array",
     "masked_images",
-    "masking_of",
+    "matched_pair",
     "metres_per_unit",
     "names_of",
     "nearest",

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from wavedask.conventions import FRAME, UNKNOWN_UNIT
 from wavedask.errors import InputError, MotorError
-from wavedask.frames.motors import listed, names_of, positions, unit_of
+from wavedask.frames.motors import ROUNDING, listed, names_of, positions, rounded, unit_of
+from wavedask.units import conversion
 
 Floats = NDArray[np.float64]
 TrainReference = Literal["first", "mean", "previous"]
@@ -52,7 +53,7 @@ def paired_frames(
     MotorError
         Positions of `sample` without a counterpart or with several, and with `one_to_one`
         positions taken twice or never; the message lists them. A motor that one of the two does
-        not have, or has in another unit.
+        not have, or has in a unit that does not convert.
     InputError
         A tolerance that is not positive, or not one per motor.
 
@@ -69,13 +70,12 @@ def paired_frames(
     names = names_of(motors, argument="motors")
     wanted = positions(sample, names, name="sample")
     there = positions(reference, names, name="reference")
-    for motor in names:
-        units = {unit_of(images, motor) for images in (sample, reference)} - {UNKNOWN_UNIT}
-        if len(units) > 1:
-            raise MotorError(
-                f"motor {motor!r} is in {' and '.join(sorted(units))}: sample and reference differ",
-                "Give both in one unit.",
-            )
+    for number, motor in enumerate(names):
+        there[:, number] *= _unit_factor(sample, reference, motor)
+        # One of the two may hold single precision: then 0.1 is not 0.1 to the last digit.
+        kinds = [images[motor].dtype for images in (sample, reference)]
+        wanted[:, number] = rounded(wanted[:, number], *kinds)
+        there[:, number] = rounded(there[:, number], *kinds)
     limits = _tolerances(tolerance, there, len(names))
     close = np.all(np.abs(wanted[:, None] - there[None]) <= limits, axis=2)
     problems = _mismatches(close, wanted, there, names, one_to_one=one_to_one)
@@ -89,13 +89,29 @@ def paired_frames(
     return frames.isel({FRAME: close.argmax(axis=1)})
 
 
+def _unit_factor(sample: xr.DataArray, reference: xr.DataArray, motor: str) -> float:
+    """Return what brings the positions of a reference to the unit of the sample."""
+    mine, theirs = (unit_of(images, motor) for images in (sample, reference))
+    if UNKNOWN_UNIT in (mine, theirs):
+        return 1.0
+    factor = conversion(theirs, mine)
+    if factor is None:
+        raise MotorError(
+            f"motor {motor!r} is in {mine!r} in the sample and in {theirs!r} in the reference",
+            "Give both in units of one quantity.",
+        )
+    return factor
+
+
 def _tolerances(tolerance: float | Sequence[float] | None, places: Floats, motors: int) -> Floats:
     if tolerance is None:
         distance = np.abs(places[:, None] - places[None]).max(axis=2)
         apart = distance[~np.eye(len(places), dtype=bool)]
         nearest = float(apart.min(initial=np.inf))
+        if np.isfinite(nearest):
+            return np.full(motors, SAFE * nearest)
         # A single reference leaves nothing to compare: the positions must be equal.
-        return np.full(motors, SAFE * nearest if np.isfinite(nearest) else 0.0)
+        return np.asarray(ROUNDING * np.abs(places).max(axis=0, initial=0.0))
     limits = np.asarray(tolerance, np.float64)
     if limits.shape not in ((), (motors,)) or not (limits > 0).all() or np.isinf(limits).any():
         raise InputError(

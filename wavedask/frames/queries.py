@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from wavedask.conventions import COUNTER, FRAME, MOTOR, ROLE, UNITS, UNKNOWN_UNIT
 from wavedask.errors import InputError, MotorError
 from wavedask.frames.conditions import coordinate_of, frames_where
-from wavedask.frames.motors import listed
+from wavedask.frames.motors import listed, rounded
 from wavedask.frames.picking import pick_frames
 
 Labelled = TypeVar("Labelled", xr.Dataset, xr.DataArray)
@@ -104,7 +104,10 @@ def nearest(
             "Name a motor and its position, as in lens_x=0.1, and give data with frames.",
         )
     there = {name: _numbers(data, name) for name in positions}
-    positions = {name: _finite(name, position) for name, position in positions.items()}
+    positions = {
+        name: float(rounded(np.asarray(_finite(name, position)), data.coords[name].dtype))
+        for name, position in positions.items()
+    }
     limits = _limits(tolerance, positions)
     differences = {name: there[name] - position for name, position in positions.items()}
     scales = limits or _scales(data, there)

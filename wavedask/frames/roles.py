@@ -13,6 +13,7 @@ import xarray as xr
 from wavedask.conventions import FRAME, MOTOR, ROLE, SOURCE_FILE
 from wavedask.errors import InputError, MotorError
 from wavedask.frames.conditions import Mask, frames_where
+from wavedask.frames.motors import ROUNDING, rounded
 
 Value: TypeAlias = float | str
 """What a header item or a coordinate is: a number, or a text that may have wildcards."""
@@ -23,8 +24,6 @@ WHERE: Final = "where"
 """Name, among values, of a condition as of `wavedask.select`."""
 FILES: Final = "files"
 """Name, among values, of a pattern for the name of the file that a frame is in."""
-ROUNDING: Final = 1e-9
-"""Relative difference of numbers that are written as the same."""
 
 
 def select_roles(scan: xr.Dataset, roles: Mapping[str, Conditions]) -> dict[str, xr.Dataset]:
@@ -169,7 +168,8 @@ def _fits(values: npt.NDArray[Any], name: str, wanted: Value, where: str) -> Mas
     if isinstance(wanted, str) and not numeric:
         return np.array([fnmatchcase(str(value), wanted) for value in values])
     if numeric and not isinstance(wanted, str):
-        return np.asarray(np.isclose(values, wanted, rtol=ROUNDING, atol=0), bool)
+        asked = rounded(np.asarray(wanted, np.float64), values.dtype)
+        return np.asarray(np.isclose(values, asked, rtol=ROUNDING, atol=0), bool)
     if numeric:
         raise InputError(
             f"{where} is {wanted!r}, but its values are numbers",

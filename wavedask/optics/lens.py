@@ -13,27 +13,30 @@ from wavedask.conventions import (
     DIMENSIONLESS,
     FIGURE_ERROR,
     FOCAL_LENGTH,
+    FRAME,
+    LONG_NAME,
     METRE,
     RADIUS,
     RADIUS_X,
     RADIUS_Y,
     RESIDUAL,
     RESIDUAL_RMS,
+    SURE,
     UNITS,
     WAVEFRONT,
     X,
     Y,
 )
 from wavedask.errors import InputError
+from wavedask.facts import Names, agreed_energy, agreed_number, confirmed_facts, with_energy
 from wavedask.optics.material import refractive_decrement
 from wavedask.units import (
     DISTANCE,
-    ENERGY,
     MODE,
     SOURCE_DISTANCE,
     in_range,
+    number_of,
     relabelled,
-    source_distance_of,
 )
 
 FloatArray = npt.NDArray[np.float64]
@@ -78,6 +81,7 @@ def fit_lens(
     lenses: int = 1,
     surfaces: int = 2,
     source_distance: float | None = None,
+    sure: Names = (),
 ) -> xr.Dataset:
     r"""Fit a paraboloid to a wavefront; return focal length, radius and figure error.
 
@@ -112,7 +116,8 @@ def fit_lens(
     density : float, optional
         Density of `material` in g/cm3; by default that of xraydb.
     energy : float, optional
-        Photon energy in keV, for `material`; by default the attribute ``energy_keV``.
+        Photon energy in keV, for `material`; by default the one that `wf` states, frame by frame if
+        it changes.
     lenses : int, default 1
         Number N of lenses in the stack.
     surfaces : int, default 2
@@ -120,7 +125,10 @@ def fit_lens(
     source_distance : float, optional
         Distance L from the source to the lens in m, infinite for a parallel beam; by default the
         attribute of `wf`. An absolute wavefront needs it, for the beam's own curvature is in it; a
-        differential one without it is taken as that of a parallel beam.
+        differential one has the source that `wavefront` was given, or else a parallel beam.
+    sure : str or sequence of str, optional
+        ``"energy"`` or ``"source_distance"`` confirms an unusual value, and that the given one
+        counts although `wf` states another.
 
     Returns
     -------
@@ -148,7 +156,8 @@ def fit_lens(
     ------
     InputError
         If the wavefront, its coordinates or a distance is missing, if a value is outside its
-        range, if `material` and `delta` are both given, or if the material is unknown.
+        range or differs from what `wf` states, if `material` and `delta` are both given, or if the
+        material is unknown.
 
     Examples
     --------
@@ -165,14 +174,14 @@ def fit_lens(
     """
     surface, distance = _checked(wf)
     for name, count in (("lenses", lenses), ("surfaces", surfaces)):
-        if count < 1 or count != int(count):
+        if number_of(name, count, unit=DIMENSIONLESS) < 1 or count != int(count):
             raise InputError(f"{name} is {count}", "It must be a whole number, at least 1.")
     attrs: dict[str, Any] = {**wf.attrs, LENSES: int(lenses), SURFACES: int(surfaces)}
-    decrement = _decrement(wf, material=material, delta=delta, density=density, energy=energy)
+    decrement, keV = _decrement(wf, material, delta, density, energy, sure)
     if material is not None:
         attrs[MATERIAL] = material
 
-    source, before = _beam(wf, source_distance, distance)
+    source, before = _beam(wf, source_distance, distance, sure)
     if np.isfinite(source):
         attrs[SOURCE_DISTANCE] = source
 
@@ -194,8 +203,9 @@ def fit_lens(
         relabelled(residual, RESIDUAL),
         relabelled(fit.residual_rms, RESIDUAL_RMS),
     ]
+    if confirmed := confirmed_facts(sure, {"wf": wf}):
+        attrs[SURE] = confirmed
     if decrement is not None:
-        attrs[DELTA] = decrement
         power = surfaces * lenses * decrement
         for radius, quantity in (
             (fit.radius, RADIUS),
@@ -204,7 +214,18 @@ def fit_lens(
         ):
             variables.append(relabelled(focal_length(radius) * power, quantity))
         variables.append(relabelled(-residual / decrement, FIGURE_ERROR))
-    return xr.Dataset({v.name: v for v in variables}, attrs=attrs)
+    result = xr.Dataset({v.name: v for v in variables}, attrs=attrs)
+    return with_energy(_with_decrement(result, decrement), keV, sure=sure)
+
+
+def _with_decrement(result: xr.Dataset, decrement: xr.DataArray | None) -> xr.Dataset:
+    """State the decrement: an attribute, or a coordinate where it changes from frame to frame."""
+    if decrement is None:
+        return result
+    if not decrement.ndim:
+        return result.assign_attrs({DELTA: float(decrement)})
+    attrs = {UNITS: DIMENSIONLESS, LONG_NAME: "refractive index decrement"}
+    return result.assign_coords({DELTA: (decrement.dims, decrement.data, attrs)})
 
 
 def _checked(wf: xr.Dataset) -> tuple[xr.DataArray, float]:
@@ -230,24 +251,30 @@ def _checked(wf: xr.Dataset) -> tuple[xr.DataArray, float]:
             "Give the result of wavefront, or set the distance from the optic to the detector in"
             " m: wf.assign_attrs(distance=...).",
         )
-    distance = in_range("distance", wf.attrs[DISTANCE], low=1e-4, high=1e4, unit=METRE)
+    distance = in_range(DISTANCE, wf.attrs[DISTANCE], low=1e-4, high=1e4, unit=METRE)
     if surface.chunks is not None:
         # Of the variable: DataArray.chunk() would make the coordinates lazy, too.
         surface = surface.copy(deep=False, data=surface.variable.chunk({Y: -1, X: -1}).data)
     return surface.transpose(..., Y, X), distance
 
 
-def _beam(wf: xr.Dataset, given: float | None, distance: float) -> tuple[float, float]:
+def _beam(wf: xr.Dataset, given: Any, distance: float, sure: Names) -> tuple[float, float]:
     """Distance of the source, and the curvature at the detector that the wavefront lacks."""
-    stated = wf.attrs.get(SOURCE_DISTANCE) if given is None else given
-    absolute = wf.attrs.get(MODE) == "absolute"
-    if absolute and stated is None:
+    mode = wf.attrs.get(MODE)
+    stated = agreed_number(SOURCE_DISTANCE, given, {"wf": wf}, sure=sure)
+    if mode == "absolute" and stated is None:
         raise InputError(
             "wf is an absolute wavefront: it holds the curvature of the beam before the lens, too",
             "Give source_distance, from the source to the lens in m; math.inf if it is parallel.",
         )
-    source = source_distance_of(stated)
-    return source, 0.0 if absolute else 1 / (source + distance)
+    source = np.inf if stated is None else stated
+    if mode == "differential" and SOURCE_DISTANCE not in wf.attrs and np.isfinite(source):
+        raise InputError(
+            f"source_distance is {source:g} m as given, and the wavefront was computed for a"
+            " parallel beam",
+            "Give it to wavefront, too: the slopes depend on it.",
+        )
+    return source, 0.0 if mode == "absolute" else 1 / (source + distance)
 
 
 def _focal_length(radius: Any, *, distance: float, source: float, before: float) -> Any:
@@ -259,29 +286,31 @@ def _focal_length(radius: Any, *, distance: float, source: float, before: float)
 
 
 def _decrement(
-    wf: xr.Dataset,
-    *,
-    material: str | None,
-    delta: float | None,
-    density: float | None,
-    energy: float | None,
-) -> float | None:
-    """Refractive index decrement, given or of a material; None if neither is known."""
+    wf: xr.Dataset, material: Any, delta: Any, density: Any, energy: Any, sure: Names
+) -> tuple[xr.DataArray | None, FloatArray | None]:
+    """Return the refractive index decrement and the photon energy in keV, where known."""
+    keV = agreed_energy(energy, None, {"wf": wf}, sure=sure)
     if delta is not None:
         if material is not None:
-            raise InputError(f"material is {material!r} and delta is {delta:g}", "Give one.")
-        return in_range("delta", delta, low=1e-12, high=0.1, unit=DIMENSIONLESS)
+            raise InputError(f"material is {material!r} and delta is {delta!r}", "Give one.")
+        checked = in_range(DELTA, delta, low=1e-12, high=0.1, unit=DIMENSIONLESS)
+        return xr.DataArray(checked), keV
     if material is None:
         if density is not None:
-            raise InputError(f"density is {density:g} without a material", "Give the material.")
-        return None
-    energy = wf.attrs.get(ENERGY) if energy is None else energy
-    if energy is None:
+            raise InputError(f"density is {density!r} without a material", "Give the material.")
+        return None, keV
+    if keV is None:
         raise InputError(
             f"the refractive index of {material!r} needs the photon energy",
             "Give energy in keV, here or to wavefront; or give delta.",
         )
-    return refractive_decrement(material, energy=energy, density=density)
+    found = [
+        refractive_decrement(material, energy=value, density=density)
+        if np.isfinite(value)
+        else np.nan
+        for value in np.atleast_1d(keV)
+    ]
+    return xr.DataArray(np.reshape(found, keV.shape), dims=(FRAME,) if keV.ndim else ()), keV
 
 
 def _fit(surface: xr.DataArray) -> tuple[_Paraboloid, xr.DataArray]:

@@ -5,8 +5,10 @@ from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import xarray as xr
 from numpy.polynomial import legendre
 
+from wavedask.conventions import X, Y
 from wavedask.errors import InputError
 from wavedask.kernels.masking import filled
 
@@ -96,8 +98,9 @@ def evaluate_modes(
     ----------
     coefficients : array_like, shape (count,)
         In the order of `mode_orders`.
-    y, x : array_like
-        Positions in units of the radius or half the side; they broadcast.
+    y, x : array_like or xarray.DataArray
+        Positions in units of the radius or half the side; they broadcast. Coordinates of a map,
+        labelled ``y`` and ``x``, span the map.
     basis : "zernike" or "legendre"
         Kind of the modes.
 
@@ -167,11 +170,13 @@ def fit_modes(
 
     Parameters
     ----------
-    surface : array_like
-        Values; NaN, or masked by `numpy.ma`, where there are none.
-    y, x : array_like
-        Positions in units of the radius or half the side; they broadcast with the surface. With
-        Zernike modes, points outside the unit disc are not used.
+    surface : array_like or xarray.DataArray
+        Values; NaN, or masked by `numpy.ma`, where there are none. A labelled map is taken in the
+        order (y, x).
+    y, x : array_like or xarray.DataArray
+        Positions in units of the radius or half the side; they broadcast with the surface, by their
+        labels ``y`` and ``x`` where they have some. With Zernike modes, points outside the unit
+        disc are not used.
     basis : "zernike" or "legendre"
         Kind of the modes.
     count : int
@@ -200,8 +205,8 @@ def fit_modes(
     heights, rows, columns, wanted = (
         np.asarray(array, np.float64)
         for array in np.broadcast_arrays(
-            *(filled(part) for part in (surface, y, x)),
-            1.0 if weights is None else np.ma.filled(weights, 0),
+            *(filled(_in_order(part)) for part in (surface, y, x)),
+            1.0 if weights is None else np.ma.filled(_in_order(weights), 0),
         )
     )
     if not np.all(wanted >= 0):
@@ -308,6 +313,19 @@ class ModalSurface:
         return rows / stretch, columns / stretch, stretch
 
 
+def _in_order(values: Any) -> Any:
+    """Bring labelled values to the order (y, x); others stay as they are."""
+    if not isinstance(values, xr.DataArray):
+        return values
+    if set(values.dims) - {Y, X}:
+        raise InputError(
+            f"a map of modes has the dimensions {values.dims}",
+            f"Give one map ({Y}, {X}): select a frame.",
+        )
+    ordered = values.transpose(Y, X, missing_dims="ignore").to_numpy()
+    return ordered[:, np.newaxis] if values.dims == (Y,) else ordered
+
+
 def _blocks(points: npt.NDArray[np.intp]) -> list[npt.NDArray[np.intp]]:
     return [points[start : start + POINTS] for start in range(0, points.size, POINTS)]
 
@@ -323,7 +341,9 @@ def _summed(
     """Sum of modes, shape (1, ...), or its derivatives along y and x, shape (2, ...)."""
     given = np.atleast_1d(np.asarray(coefficients, np.float64))
     orders = mode_orders(basis, given.size)
-    rows, columns = np.broadcast_arrays(np.asarray(y, np.float64), np.asarray(x, np.float64))
+    rows, columns = np.broadcast_arrays(
+        *(np.asarray(_in_order(part), np.float64) for part in (y, x))
+    )
     flat_y, flat_x = rows.ravel(), columns.ravel()
     sums = np.empty((2 if derivatives else 1, flat_y.size))
     summed = _zernike if basis == "zernike" else _legendre

@@ -3,7 +3,13 @@
 from wavedask.tracking.averages import combine
 from wavedask.tracking.crossspot import ENGINES, Engine, Rigid, checked_settings, cross_spot
 from wavedask.tracking.labelled import track
-from wavedask.tracking.registration import Registration, is_registered, register, registration_of
+from wavedask.tracking.registration import (
+    Registration,
+    check_scale,
+    is_registered,
+    register,
+    registration_of,
+)
 from wavedask.tracking.xss import self_reference, track_scan
 
 __all__ = [
@@ -11,6 +17,7 @@ __all__ = [
     "Engine",
     "Registration",
     "Rigid",
+    "check_scale",
     "checked_settings",
     "combine",
     "cross_spot",

@@ -1,22 +1,24 @@
 """The tracker of the report (crossSpot) on bare arrays: tile by tile under Dask."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, Literal, TypeGuard
+from typing import Any, Final, Literal
 
 import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 
+from wavedask.conventions import DIMENSIONLESS, WINDOW
 from wavedask.errors import InputError
 from wavedask.frames import masked_array
+from wavedask.geometry import each
 from wavedask.kernels.dense import Dense
 from wavedask.kernels.fields import Fields
 from wavedask.kernels.spline import Order
 from wavedask.kernels.start import rigid_shift, shifted, windows_between
 from wavedask.kernels.tile import Tile
 from wavedask.kernels.twopass import TwoPass
+from wavedask.units import number_of, whole_number
 
 Array = NDArray[Any] | da.Array
 Engine = Literal["dense", "opencv"]
@@ -151,8 +153,7 @@ def cross_spot(
     )
     if joint and not isinstance(tracker, Dense):
         raise InputError(f"joint matching with engine {engine!r}", 'Use engine="dense" for stacks.')
-    _check_rigid(rigid)
-    matching = Matching(tracker, rigid, joint)
+    matching = Matching(tracker, _checked_rigid(rigid), joint)
     _check_pair(sample, reference, matching)
     sample, reference = masked_array(sample, "sample"), masked_array(reference, "reference")
     if isinstance(sample, da.Array) or isinstance(reference, da.Array):
@@ -187,24 +188,18 @@ def checked_settings(
     """
     if engine not in ENGINES:
         raise InputError(f"engine is {engine!r}", f"Choose one of: {', '.join(ENGINES)}.")
-    smallest, largest = window if isinstance(window, Sequence) else (window, window)
-    for side in (smallest, largest):
-        if side != int(side) or side < 5 or side % 2 == 0:
-            raise InputError(
-                f"window is {window!r}",
-                "Give an odd number of pixels from 5 up, or a pair (smallest, largest).",
-            )
+    smallest, largest = _checked_window(window)
     if largest < smallest:
         raise InputError(
             f"window is {window!r}", "Give the smallest side first: (smallest, largest)."
         )
-    if search != int(search) or search < 1:
-        raise InputError(
-            f"search is {search!r}",
-            "Give the largest displacement to look for, beyond the rigid shift, in whole "
-            "pixels from 1 up.",
-        )
-    if not 0 < good <= 1:
+    remedy = (
+        "Give the largest displacement to look for, beyond the rigid shift, in whole pixels from 1"
+        " up."
+    )
+    if whole_number("search", search, remedy=remedy) < 1:
+        raise InputError(f"search is {search!r}", remedy)
+    if not 0 < number_of("good", good, unit=DIMENSIONLESS) <= 1:
         raise InputError(f"good is {good!r}", "Give a correlation between 0 and 1.")
     windows = tuple(windows_between(smallest, largest))
     if engine == "dense":
@@ -221,32 +216,38 @@ def checked_settings(
             f"order is {order!r} with engine 'opencv', which has no splines",
             'Leave it out, or choose engine="dense".',
         )
-    step = STEP if step is None else step
-    if step != int(step) or not 1 <= step <= smallest:
+    remedy = (
+        f"Give a whole number of pixels from 1 to the window ({smallest}): wider steps leave pixels"
+        " unseen."
+    )
+    apart = STEP if step is None else whole_number("step", step, remedy=remedy)
+    if not 1 <= apart <= smallest:
+        raise InputError(f"step is {step!r}", remedy)
+    return TwoPass(windows, int(search), apart, float(good))
+
+
+def _checked_window(window: Any) -> tuple[int, int]:
+    remedy = "Give an odd number of pixels from 5 up, or a pair (smallest, largest)."
+    given = each(window)
+    sides = [whole_number(WINDOW.name, side, remedy=remedy, given=window) for side in given]
+    if len(sides) not in (1, 2) or any(side < 5 or side % 2 == 0 for side in sides):
+        raise InputError(f"window is {window!r}", remedy)
+    return sides[0], sides[-1]
+
+
+def _checked_rigid(rigid: Any) -> Rigid:
+    if rigid is None:
+        return None
+    if isinstance(rigid, str) and rigid == "auto":
+        return "auto"
+    pair = np.asarray(rigid, dtype=object)
+    if pair.shape != (2,) or not all(
+        isinstance(part, int | float | np.number) and np.isfinite(part) for part in pair
+    ):
         raise InputError(
-            f"step is {step!r}",
-            f"Give a whole number of pixels from 1 to the window ({smallest}): wider steps "
-            "leave pixels unseen.",
+            f"rigid is {rigid!r}", 'Give "auto", a pair (y, x) of pixels, or None for no shift.'
         )
-    return TwoPass(windows, int(search), int(step), float(good))
-
-
-def _is_pair_of_numbers(value: object) -> TypeGuard[tuple[float, float]]:
-    return (
-        isinstance(value, Sequence)
-        and not isinstance(value, str)
-        and len(value) == 2
-        and all(isinstance(number, int | float | np.number) for number in value)
-        and bool(np.isfinite(value).all())
-    )
-
-
-def _check_rigid(rigid: object) -> None:
-    if rigid is None or rigid == "auto" or _is_pair_of_numbers(rigid):
-        return
-    raise InputError(
-        f"rigid is {rigid!r}", 'Give "auto", a pair (y, x) of pixels, or None for no shift.'
-    )
+    return pair[0], pair[1]
 
 
 def _check_pair(sample: Array, reference: Array, matching: Matching) -> None:
@@ -255,6 +256,11 @@ def _check_pair(sample: Array, reference: Array, matching: Matching) -> None:
             raise InputError(
                 f"{name} has {array.ndim} dimensions, shape {array.shape}",
                 "Give (y, x) or (frame, y, x).",
+            )
+        if np.isnan(array.shape).any():
+            raise InputError(
+                f"{name} has the shape {array.shape}: its Dask chunks are of unknown size",
+                "Call compute_chunk_sizes() on the Dask array first, or load it.",
             )
         if array.dtype.kind not in "uif":
             raise InputError(f"{name} has data type {array.dtype}", "Give real numbers.")
@@ -272,6 +278,8 @@ def _check_pair(sample: Array, reference: Array, matching: Matching) -> None:
         )
     if matching.joint and sample.ndim != 3:
         raise InputError(f"a joint sample has shape {sample.shape}", "Give a stack: (frame, y, x).")
+    if matching.joint and not frames:
+        raise InputError(f"a joint sample has shape {sample.shape}", "Give a stack with frames.")
     largest = max(matching.tracker.windows)
     if min(sample.shape[-2:]) < largest:
         raise InputError(
@@ -286,6 +294,8 @@ def _frames(array: Array) -> int:
 
 def _track_arrays(sample: NDArray[Any], reference: NDArray[Any], matching: Matching) -> Fields:
     """Track arrays that are in memory."""
+    if not sample.size:
+        return Fields(*np.empty((len(Fields._fields), *sample.shape), np.float32))
     samples = sample.reshape(-1, *sample.shape[-2:])
     references = np.broadcast_to(reference, samples.shape)
     tile = Tile.whole(samples.shape)

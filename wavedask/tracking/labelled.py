@@ -23,10 +23,9 @@ from wavedask.errors import InputError
 from wavedask.frames import (
     DECLARED,
     TrainReference,
-    check_alike,
     image_of,
     masked_images,
-    masking_of,
+    matched_pair,
     paired_frames,
     reference_coordinates,
     train_pairs,
@@ -100,7 +99,8 @@ def track(
     Returns
     -------
     xarray.Dataset
-        Lazy where the images are, with the coordinates of `sample` and the variables
+        Lazy where the images are, on the pixels that both have by their labels ``y`` and ``x``,
+        with the coordinates of `sample` and the variables
 
         ``displacement_y``, ``displacement_x`` (px)
             ``u`` with ``sample(p) = reference(p - u)``, positive toward larger index; NaN where
@@ -124,9 +124,11 @@ def track(
     ------
     InputError
         An unknown engine, images of other dimensions, unequal shapes, a sample and a reference that
-        were not corrected alike or not taken at one photon energy, or settings that make no sense.
+        were not corrected alike or state different facts (photon energy, pixel size, distance,
+        binning), pixel labels of other grids, or settings that make no sense.
     MotorError
-        Frames that do not pair by `motors`; the message lists their positions.
+        Frames that do not pair by `motors`, or that are paired in their order and were not taken in
+        the same order; the message lists their positions.
 
     See Also
     --------
@@ -172,7 +174,12 @@ def track(
         raise InputError(
             f"tolerance is {tolerance!r} without motors", "Name the motors that it belongs to."
         )
-    check_alike(images, targets)
+    images, targets = matched_pair(
+        images,
+        targets,
+        one_detector=registration is None,
+        in_order=motors is None and not isinstance(reference, str),
+    )
     # A single reference is one for all, unless something else says that the two are a pair.
     paired = motors is not None or registration is not None or isinstance(reference, str)
     origins = {}
@@ -212,8 +219,8 @@ def track(
     }
     # A unit is that of the image, not of the tracking.
     others = (UNITS, LONG_NAME, *DECLARED)
-    attrs = {name: value for name, value in sample.attrs.items() if name not in others}
-    attrs |= masking_of(images)
+    stated = {**sample.attrs, **images.attrs}
+    attrs = {name: value for name, value in stated.items() if name not in others}
     if registration is not None:
         attrs |= registration.attrs
     return xr.Dataset(variables, attrs=attrs)

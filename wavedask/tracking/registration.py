@@ -11,12 +11,19 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from wavedask.conventions import FRAME, LONG_NAME, PIXEL, UNITS, X, Y
+from wavedask.conventions import FRAME, LONG_NAME, PIXEL, SURE, UNITS, X, Y
 from wavedask.errors import InputError
+from wavedask.facts import Names, agreed_number, agreed_pixels, confirmed_facts
 from wavedask.frames import image_of, masked_images
-from wavedask.geometry import each
+from wavedask.geometry import Sizes, each
 from wavedask.kernels.start import CENTRES, find_affine, onto_sample, scale_steps
-from wavedask.units import pixel_numbers, pixel_sizes
+from wavedask.units import (
+    DISTANCE,
+    NEAR_DISTANCE,
+    NEAR_PIXEL_SIZE,
+    PIXEL_SIZE,
+    pixel_numbers,
+)
 
 Floats = NDArray[np.float64]
 
@@ -61,6 +68,10 @@ class Registration:
         Matches that are no outliers, and points in the field that both images share.
     shape, reference_shape : (int, int) or None
         Pixels (y, x) of the images it was made from.
+    pixel_size, reference_pixel_size : (float, float) or None
+        Pixel sizes (y, x) of sample and reference, m, where they are known.
+    sure : tuple of str
+        ``pixel_size`` if the user confirmed these.
 
     Examples
     --------
@@ -77,6 +88,9 @@ class Registration:
     points: int = 0
     shape: tuple[int, int] | None = field(default=None)
     reference_shape: tuple[int, int] | None = field(default=None)
+    pixel_size: tuple[float, float] | None = field(default=None)
+    reference_pixel_size: tuple[float, float] | None = field(default=None)
+    sure: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         matrix, offset = (np.array(given, np.float64) for given in (self.matrix, self.offset))
@@ -100,11 +114,14 @@ class Registration:
         return float(1 / np.sqrt(np.linalg.det(self.matrix)))
 
     @property
-    def attrs(self) -> dict[str, list[float]]:
+    def attrs(self) -> dict[str, Any]:
         """As attributes of a tracking."""
+        sizes = {PIXEL_SIZE: self.pixel_size, NEAR_PIXEL_SIZE: self.reference_pixel_size}
         return {
             REGISTRATION_MATRIX: self.matrix.ravel().tolist(),
             REGISTRATION_OFFSET: self.offset.tolist(),
+            **{name: list(size) for name, size in sizes.items() if size is not None},
+            **({SURE: list(self.sure)} if self.sure else {}),
         }
 
     def __str__(self) -> str:
@@ -123,6 +140,7 @@ def register(
     reference: xr.DataArray | xr.Dataset,
     *,
     pixel_size: tuple[Any, Any] | None = None,
+    sure: Names = (),
 ) -> Registration:
     """Find where the pixels of one detector lie on another that sees the same speckle.
 
@@ -140,8 +158,12 @@ def register(
     reference : DataArray or Dataset, dims ([frame], y, x)
         Image of the near detector at the same time, with the same position of the membrane.
     pixel_size : (float, float), optional
-        Pixel sizes of sample and reference, in this order, in m; each may be a pair (y, x). With
-        it, only scales are tried that a beam may make of their ratio: faster, and safer.
+        Pixel sizes of sample and reference, in this order, in m; each may be a pair (y, x). By
+        default those that the images state. With them, only scales are tried that a beam may make
+        of their ratio: faster, and safer. The tracking keeps them for `wavefront`.
+    sure : str or sequence of str, optional
+        ``"pixel_size"`` confirms unusual pixel sizes, and that the given ones count although the
+        images state others.
 
     Returns
     -------
@@ -152,7 +174,8 @@ def register(
     ------
     InputError
         Two images that have nothing in common, or one of which is a mirror image or turned by a
-        right angle: the message says how.
+        right angle: the message says how. A pixel size that is unusual or that differs from that of
+        its image.
 
     See Also
     --------
@@ -171,18 +194,10 @@ def register(
     ([-20.0, 10.0], 0.909)
     """
     images = [_first(image, name) for image, name in ((sample, "sample"), (reference, "reference"))]
+    sizes = _pixel_sizes(pixel_size, {"sample": sample, "reference": reference}, sure)
     low, high = ANY_SCALE
-    if pixel_size is not None:
-        given = each(pixel_size)
-        if len(given) != 2:
-            raise InputError(
-                f"pixel_size is {pixel_size!r}", "Give that of the sample and of the reference."
-            )
-        sizes = [
-            math.sqrt(math.prod(pixel_sizes(size, name=f"pixel_size of the {name}")))
-            for size, name in zip(given, ("sample", "reference"), strict=True)
-        ]
-        ratio = sizes[0] / sizes[1]
+    if sizes[0] is not None and sizes[1] is not None:
+        ratio = _mean_size(sizes[0]) / _mean_size(sizes[1])
         low, high = ratio / BENT_BEAM, ratio * BENT_BEAM
     scales = scale_steps(low, high)
     arrays = [np.asarray(image.to_numpy(), np.float32) for image in images]
@@ -198,8 +213,73 @@ def register(
         found.correlation,
         found.matches,
         found.points,
-        shapes[0],
-        shapes[1],
+        shape=shapes[0],
+        reference_shape=shapes[1],
+        pixel_size=sizes[0],
+        reference_pixel_size=sizes[1],
+        sure=tuple(confirmed_facts(sure)),
+    )
+
+
+def _pixel_sizes(
+    given: Any, images: Mapping[str, xr.DataArray | xr.Dataset], sure: Names
+) -> list[Sizes | None]:
+    """Pixel sizes of sample and reference, given or stated by the images."""
+    pair = [None, None] if given is None else each(given)
+    if len(pair) != 2:
+        raise InputError(
+            f"pixel_size is {given!r}", "Give that of the sample and of the reference."
+        )
+    return [
+        agreed_pixels(
+            size,
+            {f"the {name}": image_of(part, name)},
+            sure=sure,
+            label=f"{PIXEL_SIZE} of the {name}",
+        )
+        for size, (name, part) in zip(pair, images.items(), strict=True)
+    ]
+
+
+def _mean_size(pixels: Sizes) -> float:
+    return math.sqrt(math.prod(pixels))
+
+
+def check_scale(registration: Registration, far: Sizes, near: Sizes) -> None:
+    """Refuse pixel sizes that a registration contradicts, such as those in the wrong order.
+
+    Parameters
+    ----------
+    registration : Registration
+        From the pixels of the far detector to those of the near one.
+    far, near : (float, float)
+        Their pixel sizes along (y, x), m.
+
+    Raises
+    ------
+    InputError
+        The pattern changes its size between the detectors by more than a beam does.
+
+    Examples
+    --------
+    >>> half = Registration(0.5 * np.eye(2), np.zeros(2))
+    >>> check_scale(half, far=(1e-6, 1e-6), near=(2e-6, 2e-6))
+    >>> check_scale(half, far=(2e-6, 2e-6), near=(1e-6, 1e-6))
+    Traceback (most recent call last):
+        ...
+    wavedask.errors.InputError: pixel_size is 1e-06 m of the near and 2e-06 m of the far ...
+    """
+    bent = registration.magnification * _mean_size(far) / _mean_size(near)
+    if 1 / BENT_BEAM <= bent <= BENT_BEAM:
+        return
+    other = registration.magnification * _mean_size(near) / _mean_size(far)
+    swapped = " Are the two swapped?" if 1 / BENT_BEAM <= other <= BENT_BEAM else ""
+    raise InputError(
+        f"pixel_size is {_mean_size(near):g} m of the near and {_mean_size(far):g} m of the far"
+        f" detector, and with these the pattern on the far one is {bent:.3g} times as large as on"
+        " the near one",
+        f"A beam changes it by less than {BENT_BEAM:g}.{swapped} If they are right, add"
+        f" sure={PIXEL_SIZE!r}.",
     )
 
 
@@ -297,7 +377,7 @@ def registered(
     Raises
     ------
     InputError
-        Images of other shapes than those that were registered.
+        Images of other shapes or pixel sizes than those that were registered.
 
     Examples
     --------
@@ -338,6 +418,7 @@ def registered(
         )
     else:
         moved = resample(np.asarray(data))
+    sample = _stating_both(sample, reference, registration)
     words = {Y: "detector row", X: "detector column"}
     numbers = {
         dim: (dim, values, {UNITS: PIXEL, LONG_NAME: words[dim]})
@@ -347,6 +428,34 @@ def registered(
     return sample.assign_coords(numbers), xr.DataArray(
         moved, dims=reference.dims, coords={**others, **numbers}, attrs=reference.attrs
     )
+
+
+def _stating_both(
+    sample: xr.DataArray, reference: xr.DataArray, registration: Registration
+) -> xr.DataArray:
+    """Let a sample state what is known of both detectors."""
+    facts: dict[str, Any] = {}
+    for name, image, size, words in (
+        (PIXEL_SIZE, sample, registration.pixel_size, "sample"),
+        (NEAR_PIXEL_SIZE, reference, registration.reference_pixel_size, "reference"),
+    ):
+        label = f"{PIXEL_SIZE} of the {words}"
+        registered_size = xr.Dataset(attrs={} if size is None else {PIXEL_SIZE: list(size)})
+        stated = {f"the {words}": image.coords.to_dataset().assign_attrs(image.attrs)}
+        if PIXEL_SIZE in registration.sure:
+            stated = {}
+        known = agreed_pixels(
+            None,
+            {"the registration": registered_size, **stated},
+            sure=registration.sure,
+            label=label,
+        )
+        if known is not None:
+            facts[name] = list(known)
+    near = agreed_number(DISTANCE, None, {"the reference": reference})
+    if near is not None:
+        facts[NEAR_DISTANCE] = near
+    return sample.assign_attrs(facts)
 
 
 def _resampled_frames(

@@ -23,6 +23,7 @@ from wavedask.conventions import (
     labelled,
 )
 from wavedask.errors import InputError
+from wavedask.frames import aligned
 from wavedask.kernels.masking import filled
 from wavedask.kernels.surface import Solution, frankot_chellappa, grad2surf, least_squares
 
@@ -196,6 +197,11 @@ def _integrate_labelled(
             raise InputError(
                 f"{name} has the dimensions {slope.dims}", f"It needs {Y!r} and {X!r}."
             )
+    parts = {"slope_y": slope_y, "slope_x": slope_x}
+    if isinstance(weights, xr.DataArray):
+        parts["weights"] = weights
+    slope_y, slope_x, *weighted = aligned(parts)
+    weights = weighted[0] if weighted else weights
     slope_y = slope_y.transpose(..., Y, X)
     steps = (equal_step(slope_y, Y), equal_step(slope_y, X)) if spacing is None else _pair(spacing)
     arrays = [slope_y, slope_x]
@@ -217,7 +223,7 @@ def _integrate_labelled(
     except xr.AlignmentError as error:
         raise InputError(
             f"the slopes and weights lie on different coordinates ({error})",
-            "Bring them to the same pixels and frames first, for example with xarray.align.",
+            "Bring them to the same frames first, for example with xarray.align.",
         ) from error
     return labelled(
         surface.data,

@@ -18,6 +18,7 @@ from wavedask.conventions import (
     Y,
 )
 from wavedask.errors import InputError
+from wavedask.frames import common_pixels
 from wavedask.units import one_chunk_per_map, pixel_numbers
 
 Roi = tuple[slice, slice]
@@ -42,8 +43,9 @@ def selected(
     roi : (slice, slice), optional
         Pixel numbers along (y, x), half-open.
     pupil : DataArray of bool, dims (y, x), or (float, float, float), optional
-        Where to look: a mask of the detector (of the region, if it has its shape), or a circle, its
-        centre (y, x) and its radius in pixels.
+        Where to look: a circle, its centre (y, x) and its radius in pixels; or a mask. A mask with
+        coordinates ``y`` and ``x`` is placed by them, and holds nothing outside of them; one
+        without is of the detector, or of the region if it has its shape.
 
     Returns
     -------
@@ -143,30 +145,51 @@ def _mask(whole: xr.Dataset, region: xr.Dataset, pupil: Any) -> xr.DataArray:
                 f"Give a mask of bool with dimensions ({Y}, {X}).",
             )
         inside = pupil.transpose(Y, X)
-        shapes = {
-            "detector": (whole.sizes[Y], whole.sizes[X]),
-            "region": (region.sizes[Y], region.sizes[X]),
-        }
-        if inside.shape not in shapes.values():
-            raise InputError(
-                f"pupil has {inside.shape} pixels (y, x), "
-                + ", ".join(f"the {name} {shape}" for name, shape in shapes.items()),
-                "Give a mask of the detector that was tracked, of the sample's shape.",
-            )
-        if inside.shape != shapes["region"]:
-            start = {
-                dim: int(np.searchsorted(pixel_numbers(whole, dim), pixel_numbers(region, dim)[0]))
-                for dim in (Y, X)
-            }
-            inside = inside.isel(
-                {dim: slice(first, first + region.sizes[dim]) for dim, first in start.items()}
-            )
+        if all(dim in inside.coords for dim in (Y, X)):
+            inside = _placed(inside, region)
+        else:
+            inside = _by_shape(inside, whole, region)
         mask = xr.DataArray(inside.data, dims=(Y, X), coords=_maps_coords(region))
     else:
         mask = _disc(region, pupil)
     if mask.chunks is None and not mask.any():
         raise InputError("pupil holds no pixel of the region", "Move it, or make it larger.")
     return mask
+
+
+def _placed(mask: xr.DataArray, region: xr.Dataset) -> xr.DataArray:
+    """Put a mask on the pixels of the region, by its labels."""
+    numbered = region.assign_coords(
+        {dim: (dim, pixel_numbers(region, dim), {UNITS: PIXEL}) for dim in (Y, X)}
+    )
+    for dim in (Y, X):
+        here, there = common_pixels(numbered, mask, dim, names=("tracking", "pupil"))
+        part = mask.isel({dim: there}).drop_vars(dim)
+        missing = numbered.sizes[dim] - here.size
+        # What the mask does not tell is not in the pupil.
+        mask = part.pad({dim: (int(here[0]), missing - int(here[0]))}, constant_values=False)
+    return mask
+
+
+def _by_shape(mask: xr.DataArray, whole: xr.Dataset, region: xr.Dataset) -> xr.DataArray:
+    """Put a mask on the pixels of the region, by its shape."""
+    shapes = {
+        "detector": (whole.sizes[Y], whole.sizes[X]),
+        "region": (region.sizes[Y], region.sizes[X]),
+    }
+    if mask.shape not in shapes.values():
+        raise InputError(
+            f"pupil has {mask.shape} pixels (y, x), "
+            + ", ".join(f"the {name} {shape}" for name, shape in shapes.items()),
+            "Give a mask of the detector that was tracked, of the sample's shape.",
+        )
+    if mask.shape == shapes["region"]:
+        return mask
+    start = {
+        dim: int(np.searchsorted(pixel_numbers(whole, dim), pixel_numbers(region, dim)[0]))
+        for dim in (Y, X)
+    }
+    return mask.isel({dim: slice(first, first + region.sizes[dim]) for dim, first in start.items()})
 
 
 def _disc(region: xr.Dataset, pupil: Any) -> xr.DataArray:

@@ -6,6 +6,7 @@ from typing import Any, Final
 import xarray as xr
 
 from wavedask.conventions import (
+    DIMENSIONLESS,
     DISPLACEMENT_X,
     DISPLACEMENT_Y,
     FRAME,
@@ -20,11 +21,13 @@ from wavedask.conventions import (
     labelled,
 )
 from wavedask.errors import InputError
-from wavedask.frames import DECLARED, image_of, masked_images, masking_of
+from wavedask.frames import DECLARED, image_of, masked_images
+from wavedask.geometry import each
 from wavedask.kernels.fields import Fields
 from wavedask.kernels.scan import LEAST_OVERLAP, ScanMatch
 from wavedask.tracking.xss.axes import ScanAxes
 from wavedask.tracking.xss.blocks import ScanPlan
+from wavedask.units import number_of, whole_number
 
 Images = xr.DataArray | xr.Dataset
 Pair = tuple[int, int]
@@ -57,7 +60,7 @@ def stack_of(images: Images, name: str) -> xr.DataArray:
 
 def checked_magnification(magnification: float) -> float:
     """Check a magnification: a positive number."""
-    if not 0 < magnification < float("inf"):
+    if not 0 < number_of("magnification", magnification, unit=DIMENSIONLESS) < float("inf"):
         raise InputError(
             f"magnification is {magnification}",
             "Give the distance from the source to the detector over that to the membrane.",
@@ -100,7 +103,7 @@ def scan_plan(
     for side in sides:
         if side < 1 or side % 2 == 0:
             raise InputError(f"window is {window!r}", "Give an odd number of pixels, or (y, x).")
-    if not 0 <= least < 1:
+    if not 0 <= number_of("least", least, unit=DIMENSIONLESS) < 1:
         raise InputError(f"least is {least!r}", "Give a correlation from 0 to below 1.")
     reach = _reach(axes, search, centre)
     turned = axes.line and axes.scanned[0] == 0
@@ -142,10 +145,11 @@ def _reach(axes: ScanAxes, search: int | Pair | None, centre: Pair) -> Pair:
 
 
 def _pair(name: str, given: Any) -> Pair:
-    values = tuple(given) if isinstance(given, tuple | list) else (given, given)
-    if len(values) != 2 or any(value != int(value) for value in values):
-        raise InputError(f"{name} is {given!r}", "Give a whole number, or two: (y, x).")
-    return int(values[0]), int(values[1])
+    remedy = "Give a whole number, or two: (y, x)."
+    values = [whole_number(name, value, remedy=remedy, given=given) for value in each(given)]
+    if len(values) not in (1, 2):
+        raise InputError(f"{name} is {given!r}", remedy)
+    return values[0], values[-1]
 
 
 def delays_of(fields: Fields) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
@@ -167,6 +171,5 @@ def maps(
             name: labelled(values, QUANTITIES[name], dims=(Y, X), coords=kept.coords)
             for name, values in variables.items()
         },
-        attrs={name: value for name, value in attrs.items() if name not in others}
-        | masking_of(like),
+        attrs={name: value for name, value in attrs.items() if name not in others},
     )

@@ -12,11 +12,15 @@ from wavedask.conventions import (
     DELAY_X,
     DELAY_Y,
     FRAME,
+    LONG_NAME,
+    SURE,
     TRANSMISSION,
+    UNITS,
     WINDOW,
 )
 from wavedask.errors import InputError
-from wavedask.frames import check_alike
+from wavedask.facts import Names, agreed_pixels, confirmed_facts
+from wavedask.frames import matched_pair
 from wavedask.tracking.xss.axes import counterparts, scan_axes
 from wavedask.tracking.xss.blocks import matched
 from wavedask.tracking.xss.plan import (
@@ -30,7 +34,7 @@ from wavedask.tracking.xss.plan import (
     stack_of,
 )
 from wavedask.tracking.xss.selfreference import SEPARATION, scan_curvatures
-from wavedask.units import pixel_sizes
+from wavedask.units import PIXEL_SIZE
 
 DELAYS: Final = ((DELAY_Y, DELAY_UNCERTAINTY_Y), (DELAY_X, DELAY_UNCERTAINTY_X))
 
@@ -50,6 +54,7 @@ def track_scan(
     distance: float | None = None,
     separation: int | None = None,
     least: float = 0.5,
+    sure: Names = (),
 ) -> xr.Dataset:
     r"""Track speckle along a scan of the membrane (X-ray speckle scanning, XSS).
 
@@ -80,7 +85,8 @@ def track_scan(
         scanned. By default a quarter of the scan, at most 16 steps, and 4 px. For a
         self-reference, beyond the delay of a beam without curvature.
     pixel_size : float or (float, float), optional
-        Pixel size of the detector (y, x), m. With it, delays are displacements too.
+        Pixel size of the detector (y, x), m; by default that of the frames, if they state it. With
+        it, delays are displacements too. The result keeps it for `wavedask.wavefront`.
     magnification : float, default 1.0
         Of the membrane on the detector, in the beam without the optic: distance from the source to
         the detector over that to the membrane.
@@ -95,6 +101,9 @@ def track_scan(
         Of a self-reference only: distance of the two pixels, an even number; 2 by default.
     least : float, default 0.5
         Correlation below which there is no match.
+    sure : str or sequence of str, optional
+        ``"pixel_size"`` or ``"membrane_distance"``, the `distance` here, confirms an unusual value,
+        and that the given one counts although the frames state another.
 
     Returns
     -------
@@ -123,7 +132,8 @@ def track_scan(
         Positions that are not equally spaced, missing or repeated, or that sample and reference do
         not share: the message lists them. A motor without a unit of length.
     InputError
-        Images of other dimensions, or settings that make no sense.
+        Images of other dimensions, pixel labels of other grids, facts that sample and reference
+        state differently, or settings that make no sense.
 
     See Also
     --------
@@ -173,8 +183,9 @@ def track_scan(
             distance=distance,
             separation=SEPARATION if separation is None else separation,
             least=least,
+            sure=sure,
         )
-        return curvatures.assign_attrs(sample.attrs)
+        return curvatures.assign_attrs({**sample.attrs, **_settings(images), **curvatures.attrs})
     for name, value in (("distance", distance), ("separation", separation)):
         if value is not None:
             raise InputError(
@@ -182,13 +193,18 @@ def track_scan(
                 "Leave it out; wavedask.wavefront takes the result and the distance.",
             )
     targets = stack_of(reference, "reference")
-    check_alike(images.isel({FRAME: 0}), targets.isel({FRAME: 0}))
+    images, targets = matched_pair(images, targets, in_order=False)
     if images.shape[1:] != targets.shape[1:]:
         raise InputError(
             f"sample frames are {images.shape[1:]}, reference frames {targets.shape[1:]} (y, x)",
             "Crop both to the same region of the detector.",
         )
-    pixels = None if pixel_size is None else pixel_sizes(pixel_size)
+    pixels = agreed_pixels(pixel_size, {"the sample": images}, sure=sure)
+    attrs = _settings(images)
+    if pixels is not None:
+        attrs[PIXEL_SIZE] = list(pixels)
+    if confirmed := confirmed_facts(sure, {"the sample": images}):
+        attrs[SURE] = confirmed
     targets, offset = counterparts(images, targets, axes, tolerance=tolerance)
     plan = scan_plan(axes, window=window, search=search, least=least)
     samples, references = (stack.isel({FRAME: axes.order}) for stack in (images, targets))
@@ -215,4 +231,9 @@ def track_scan(
         TRANSMISSION.name: fields.transmission,
         DARK_FIELD.name: fields.dark_field,
     }
-    return maps(variables, like=images, attrs=sample.attrs)
+    return maps(variables, like=images, attrs={**sample.attrs, **attrs})
+
+
+def _settings(images: xr.DataArray) -> dict[Any, Any]:
+    """Attributes of frames that hold for what is made of them: all but those of an intensity."""
+    return {name: value for name, value in images.attrs.items() if name not in (UNITS, LONG_NAME)}

@@ -1,0 +1,564 @@
+"""Facts: what the data and the user state about the set-up, compared before it is used.
+
+A fact that is stated twice must be the same within a tolerance, a fact that only the data state is
+taken from there, and an unusual value must be confirmed. All steps ask `agreed`.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
+
+import dask
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from wavedask.conventions import (
+    BINNING,
+    DETECTOR_DISTANCE,
+    DIMENSIONLESS,
+    EXPOSURE_TIME,
+    FRAME,
+    LONG_NAME,
+    METRE,
+    PHOTON_ENERGY,
+    PIXEL_SIZE_X,
+    PIXEL_SIZE_Y,
+    SURE,
+    UNITS,
+    UNKNOWN_UNIT,
+)
+from wavedask.errors import InputError
+from wavedask.units import (
+    DISTANCE,
+    ENERGY,
+    HC_KEV_M,
+    MEMBRANE_DISTANCE,
+    NEAR_DISTANCE,
+    NEAR_PIXEL_SIZE,
+    PIXEL_SIZE,
+    SOURCE_DISTANCE,
+    WAVELENGTH,
+    conversion,
+    in_range,
+    number_of,
+)
+
+Floats = NDArray[np.float64]
+Labelled: TypeAlias = xr.Dataset | xr.DataArray
+AnyLabelled = TypeVar("AnyLabelled", xr.Dataset, xr.DataArray)
+Data: TypeAlias = (
+    Mapping[str, xr.Dataset] | Mapping[str, xr.DataArray] | Mapping[str, Labelled] | None
+)
+Names: TypeAlias = str | Sequence[str]
+
+KEV: Final = "keV"
+SECOND: Final = "s"
+NUMBER: Final = re.compile(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(\S*)\s*")
+"""A number, and its unit if there is one, as headers hold them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A property of the set-up that several places may state.
+
+    Attributes
+    ----------
+    argument : str
+        Argument by which the user states it.
+    units : str
+        Unit in which values are compared and returned.
+    stated_as : mapping of str to str
+        Names of coordinates, attributes or variables that state it, with the unit of a value that
+        names none. The first name is the one that results of this package use.
+    usual : (float, float)
+        Range of values that need no confirmation.
+    possible : (float, float)
+        Range of values that are accepted with a confirmation.
+    axis : int, optional
+        Which of the two values along (y, x), if it is stated by pairs.
+    """
+
+    argument: str
+    units: str
+    stated_as: Mapping[str, str] = field(repr=False)
+    usual: tuple[float, float]
+    possible: tuple[float, float]
+    axis: int | None = None
+
+
+_LENGTHS: Final = ((1e-4, 100.0), (1e-4, 1e4))
+_PIXELS: Final = ((1e-8, 1e-3), (1e-10, 1e-1))
+_NEAR: Final = ((-100.0, 100.0), (-1e4, 1e4))
+_ANY: Final = ((0.0, np.inf), (0.0, np.inf))
+
+FACTS: Final[Mapping[str, Fact]] = {
+    PHOTON_ENERGY: Fact(
+        PHOTON_ENERGY,
+        KEV,
+        {ENERGY: KEV, PHOTON_ENERGY: KEV, "photon_energy": KEV, WAVELENGTH: METRE},
+        (1.0, 200.0),
+        (0.01, 1000.0),
+    ),
+    DISTANCE: Fact(DISTANCE, METRE, {DISTANCE: METRE, DETECTOR_DISTANCE: METRE}, *_LENGTHS),
+    NEAR_DISTANCE: Fact(DISTANCE, METRE, {NEAR_DISTANCE: METRE}, *_NEAR),
+    # Beamlines of free-electron lasers are a kilometre long.
+    SOURCE_DISTANCE: Fact(
+        SOURCE_DISTANCE, METRE, {SOURCE_DISTANCE: METRE}, (1e-3, 2e3), (1e-3, 1e6)
+    ),
+    MEMBRANE_DISTANCE: Fact(MEMBRANE_DISTANCE, METRE, {MEMBRANE_DISTANCE: METRE}, *_LENGTHS),
+    EXPOSURE_TIME: Fact(EXPOSURE_TIME, SECOND, {EXPOSURE_TIME: SECOND}, *_ANY),
+    **{
+        f"{PIXEL_SIZE}_{axis}": Fact(
+            PIXEL_SIZE, METRE, {PIXEL_SIZE: METRE, quantity.name: METRE}, *_PIXELS, axis
+        )
+        for axis, quantity in enumerate((PIXEL_SIZE_Y, PIXEL_SIZE_X))
+    },
+    **{
+        f"{NEAR_PIXEL_SIZE}_{axis}": Fact(
+            PIXEL_SIZE, METRE, {NEAR_PIXEL_SIZE: METRE}, *_PIXELS, axis
+        )
+        for axis in (0, 1)
+    },
+    **{
+        f"{BINNING}_{axis}": Fact(
+            BINNING, DIMENSIONLESS, {BINNING: DIMENSIONLESS}, *_ANY, axis
+        )
+        for axis in (0, 1)
+    },
+}  # fmt: skip
+"""The facts that are compared, by name; those of pairs by axis: ``pixel_size_0`` is along y."""
+
+GIVEN: Final = "as given"
+"""Place of an argument, in a message."""
+TOLERANCE: Final = 1e-3
+"""Relative difference up to which two values are the same."""
+STATING: Final = frozenset({SURE, *(name for fact in FACTS.values() for name in fact.stated_as)})
+"""Names of attributes that state facts."""
+
+
+class _Stated(NamedTuple):
+    """One statement: values in the unit of the fact, one or one for each frame, and its place."""
+
+    values: Floats
+    place: str
+
+
+def agreed(
+    name: str,
+    given: Any = None,
+    data: Data = None,
+    *,
+    sure: Names = (),
+    label: str | None = None,
+) -> Floats | None:
+    """Return the value of a fact on which all places agree that state it.
+
+    Parameters
+    ----------
+    name : str
+        One of `FACTS`.
+    given : optional
+        What the user gave: a number in the unit of the fact, or one for each frame.
+    data : mapping of str to xarray.Dataset or xarray.DataArray, optional
+        What may state it in its coordinates and attributes, by its name in a message. A value that
+        is not a positive finite number states nothing: many files hold 0 for what they do not know.
+    sure : str or sequence of str, optional
+        Arguments whose values the user confirms: an unusual value is accepted, and of `given` and
+        `data` only `given` counts.
+    label : str, optional
+        Name of the fact in a message; by default its argument.
+
+    Returns
+    -------
+    ndarray of float64, shape () or (frames,), or None
+        The given value where there is one, else that of the data; for each frame where any place
+        says so. None if nobody states it.
+
+    Raises
+    ------
+    InputError
+        Two places that differ: the message names both with their values. An unusual value that is
+        not confirmed.
+
+    Examples
+    --------
+    >>> scan = xr.Dataset(coords={"energy": ("frame", [8000.0, 12000.0], {"units": "eV"})})
+    >>> agreed("energy", None, {"the scan": scan}).tolist()
+    [8.0, 12.0]
+    >>> agreed("energy", 17.0, {"the scan": scan})
+    Traceback (most recent call last):
+        ...
+    wavedask.errors.InputError: energy is 17 keV as given and 8 keV in coordinate 'energy' of ...
+    """
+    fact, data = FACTS[name], data or {}
+    label = fact.argument if label is None else label
+    confirmed = fact.argument in _confirmed(sure, data)
+    statements = [] if given is None else [_Stated(_given(fact, given, label), GIVEN)]
+    if not (statements and fact.argument in _names(sure)):
+        statements += [
+            found for words, part in data.items() for found in _stated(fact, part, words)
+        ]
+    if not statements:
+        return None
+    first = statements[0]
+    for other in statements[1:]:
+        _check_same(fact, label, first, other)
+    for statement in statements:
+        _check_range(fact, label, statement, confirmed=confirmed)
+    return _merged(statements)
+
+
+def agreed_energy(
+    energy: Any, wavelength: Any, data: Data = None, *, sure: Names = ()
+) -> Floats | None:
+    """Return the photon energy in keV on which the arguments and the data agree.
+
+    Parameters
+    ----------
+    energy, wavelength : optional
+        What the user gave, in keV and m.
+    data, sure
+        As of `agreed`.
+
+    Returns
+    -------
+    ndarray of float64, shape () or (frames,), or None
+
+    Raises
+    ------
+    InputError
+        As `agreed`.
+
+    Examples
+    --------
+    >>> print(f"{agreed_energy(None, 1e-10):.4f} keV")
+    12.3984 keV
+    """
+    if wavelength is not None:
+        for value in np.atleast_1d(np.asarray(wavelength, dtype=object)):
+            in_range(WAVELENGTH, value, low=1e-12, high=1.3e-7, unit=METRE)
+        as_energy = HC_KEV_M / np.asarray(wavelength, np.float64)
+        if energy is not None:
+            one = _Stated(_given(FACTS[PHOTON_ENERGY], energy, PHOTON_ENERGY), GIVEN)
+            other = _Stated(as_energy, "by the wavelength as given")
+            _check_same(FACTS[PHOTON_ENERGY], PHOTON_ENERGY, one, other)
+        else:
+            energy = as_energy
+    return agreed(PHOTON_ENERGY, energy, data, sure=sure)
+
+
+def agreed_pixels(
+    pixel_size: Any,
+    data: Data = None,
+    *,
+    sure: Names = (),
+    near: bool = False,
+    label: str = PIXEL_SIZE,
+) -> tuple[float, float] | None:
+    """Return the pixel size along (y, x) in m on which the argument and the data agree.
+
+    Parameters
+    ----------
+    pixel_size : float or (float, float), optional
+        What the user gave, in m: one size, or those along (y, x).
+    data, sure, label
+        As of `agreed`.
+    near : bool, default False
+        Whether it is that of the near one of two detectors, which the tracking states apart.
+
+    Returns
+    -------
+    (float, float) or None
+
+    Raises
+    ------
+    InputError
+        As `agreed`; not one or two numbers; sizes that differ from frame to frame.
+
+    Examples
+    --------
+    >>> agreed_pixels(1e-6), agreed_pixels(None, {"image": xr.Dataset()})
+    ((1e-06, 1e-06), None)
+    """
+    sizes: Any = (None, None)
+    if pixel_size is not None:
+        given = [pixel_size] if np.ndim(pixel_size) == 0 else list(pixel_size)
+        if len(given) not in (1, 2):
+            raise InputError(
+                f"{label} is {pixel_size!r}", "Give one size, or one along y and one along x, in m."
+            )
+        sizes = [number_of(label, size, unit=METRE) for size in (given[0], given[-1])]
+    name = NEAR_PIXEL_SIZE if near else PIXEL_SIZE
+    found = [
+        agreed_number(f"{name}_{axis}", size, data, sure=sure, label=label)
+        for axis, size in enumerate(sizes)
+    ]
+    return None if found[0] is None or found[1] is None else (found[0], found[1])
+
+
+def agreed_number(
+    name: str,
+    given: Any = None,
+    data: Data = None,
+    *,
+    sure: Names = (),
+    label: str | None = None,
+) -> float | None:
+    """Return what `agreed` does for a fact that must be the same in all frames.
+
+    Raises
+    ------
+    InputError
+        As `agreed`; a value that differs from frame to frame.
+
+    Examples
+    --------
+    >>> moved = xr.Dataset(coords={"distance": ("frame", [1.0, 2.0])})
+    >>> agreed_number("distance", None, {"the scan": moved})
+    Traceback (most recent call last):
+        ...
+    wavedask.errors.InputError: distance changes from frame to frame, from 1 m to 2 m. Select ...
+    """
+    values = agreed(name, given, data, sure=sure, label=label)
+    if values is None:
+        return None
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    if high > low and high - low > TOLERANCE * abs(high):
+        unit = FACTS[name].units
+        raise InputError(
+            f"{label or FACTS[name].argument} changes from frame to frame, from {low:g} {unit} to"
+            f" {high:g} {unit}",
+            "Select the frames with one value, and treat each part on its own.",
+        )
+    return float(values.ravel()[np.argmin(np.isnan(values.ravel()))])
+
+
+def read_labels(labels: xr.Variable | xr.DataArray) -> NDArray[Any]:
+    """Read the values of a coordinate, which `chunk` may have made lazy.
+
+    Labels are read, pixels never: this is by no scheduler of the user's.
+
+    Examples
+    --------
+    >>> read_labels(xr.Variable("frame", [1.0, 2.0]).chunk(1))
+    array([1., 2.])
+    """
+    with dask.config.set(scheduler="synchronous"):
+        return np.asarray(labels.to_numpy())
+
+
+def with_energy(data: AnyLabelled, energy: Floats | None, *, sure: Names = ()) -> AnyLabelled:
+    """State the photon energy in a result.
+
+    Parameters
+    ----------
+    data : xarray.Dataset or xarray.DataArray
+        The result.
+    energy : ndarray, shape () or (frames,), optional
+        As of `agreed_energy`, in keV.
+    sure : str or sequence of str, optional
+        As of `agreed`.
+
+    Returns
+    -------
+    same type as `data`
+        With the attributes ``energy_keV`` and ``wavelength``; or, with an energy for each frame,
+        without them and with a coordinate ``energy``, in keV unless it was there.
+
+    Examples
+    --------
+    >>> with_energy(xr.Dataset(), np.array([8.0, 12.0])).energy.units
+    'keV'
+    """
+    if energy is None:
+        return data
+    if not energy.ndim:
+        own = {ENERGY: float(energy), WAVELENGTH: HC_KEV_M / float(energy)}
+        return data.assign_attrs(own)
+    attrs = {name: value for name, value in data.attrs.items() if name not in (ENERGY, WAVELENGTH)}
+    stated = data.copy(deep=False)
+    stated.attrs = attrs
+    if PHOTON_ENERGY in data.coords and PHOTON_ENERGY not in _names(sure):
+        return stated
+    words = {UNITS: KEV, LONG_NAME: "photon energy"}
+    return stated.assign_coords({PHOTON_ENERGY: (FRAME, energy, words)})
+
+
+def confirmed_facts(sure: Names, data: Data = None) -> list[str]:
+    """List the arguments that the user confirmed, now and in earlier steps.
+
+    Raises
+    ------
+    InputError
+        A name that is none of an argument.
+
+    Examples
+    --------
+    >>> confirmed_facts("energy", {"tracking": xr.Dataset(attrs={"sure": ["distance"]})})
+    ['distance', 'energy']
+    """
+    return sorted(_confirmed(sure, data))
+
+
+def _names(sure: Names) -> set[str]:
+    names = {sure} if isinstance(sure, str) else set(sure)
+    allowed = sorted({fact.argument for fact in FACTS.values()})
+    if not names <= {*allowed}:
+        raise InputError(f"sure is {sure!r}", f"Name some of: {', '.join(allowed)}.")
+    return names
+
+
+def _confirmed(sure: Names, data: Data) -> set[str]:
+    earlier = {
+        str(name)
+        for part in (data or {}).values()
+        for name in np.atleast_1d(part.attrs.get(SURE, []))
+    }
+    return _names(sure) | earlier
+
+
+def _given(fact: Fact, given: Any, label: str) -> Floats:
+    """Check what the user gave: a number, or one for each frame."""
+    if isinstance(given, xr.DataArray):
+        given = _converted(fact, given.to_numpy(), str(given.attrs.get(UNITS, fact.units)), label)
+    if np.ndim(given) == 0:
+        number = number_of(label, given, unit=fact.units)
+        if np.isnan(number):
+            raise InputError(f"{label} is nan {fact.units}", "Give a number, or leave it out.")
+        return np.asarray(number)
+    values = np.asarray(given)
+    if values.dtype.kind not in "iuf" or values.ndim != 1 or not values.size:
+        raise InputError(f"{label} is {given!r}", f"Give a number in {fact.units}.")
+    return values.astype(np.float64)
+
+
+def _stated(fact: Fact, data: Labelled, words: str) -> Iterator[_Stated]:
+    """Find all that data state about a fact."""
+    canonical, *_ = fact.stated_as
+    names: Iterable[str] = fact.stated_as
+    if fact.argument in np.atleast_1d(data.attrs.get(SURE, [])):
+        # What the user confirmed in an earlier step stands against what the files say.
+        own = (canonical, PHOTON_ENERGY) if fact.argument == PHOTON_ENERGY else (canonical,)
+        names = [name for name in own if name in data.attrs or name in data.coords][:1]
+    for name in names:
+        assumed = fact.stated_as[name]
+        if name in data.attrs:
+            found = _parsed(fact, data.attrs[name], assumed, f"attribute {name!r} of {words}")
+            if found is not None:
+                yield found
+        variable = _variable(data, name)
+        if variable is None or variable.dtype.kind not in "iuf":
+            continue
+        kind = "coordinate" if name in data.coords else "variable"
+        place = f"{kind} {name!r} of {words}"
+        unit = str(variable.attrs.get(UNITS, UNKNOWN_UNIT))
+        values = read_labels(variable).astype(np.float64)
+        found = _known(fact, values, assumed if unit == UNKNOWN_UNIT else unit, place)
+        if found is not None:
+            yield found
+
+
+def _variable(data: Labelled, name: str) -> xr.Variable | None:
+    """Return a coordinate of the frames; or a single number of a dataset, as calibrations hold."""
+    if name in data.coords:
+        variable = data.coords[name].variable
+        return None if set(variable.dims) - {FRAME} else variable
+    if isinstance(data, xr.Dataset) and name in data and not data[name].ndim:
+        return data[name].variable
+    return None
+
+
+def _parsed(fact: Fact, raw: Any, assumed: str, place: str) -> _Stated | None:
+    """Read an attribute: a number, a pair along (y, x), or a text that starts with a number."""
+    parts = np.atleast_1d(np.asarray(raw, dtype=object)).ravel().tolist()
+    if not parts or len(parts) > (1 if fact.axis is None else 2):
+        return None
+    part = parts[0] if fact.axis is None else parts[min(fact.axis, len(parts) - 1)]
+    unit = assumed
+    if isinstance(part, str):
+        match = NUMBER.fullmatch(part)
+        if match is None:
+            return None
+        part, unit = float(match[1]), match[2] or assumed
+    if isinstance(part, bool) or not isinstance(part, int | float | np.number):
+        return None
+    return _known(fact, np.asarray(part, np.float64), unit, place)
+
+
+def _known(fact: Fact, values: Floats, unit: str, place: str) -> _Stated | None:
+    """Leave out what states nothing, and bring the rest to the unit of the fact."""
+    known = np.isfinite(values) & (values > 0)
+    if not known.any():
+        return None
+    return _Stated(_converted(fact, np.where(known, values, np.nan), unit, place), place)
+
+
+def _converted(fact: Fact, values: Any, unit: str, place: str) -> Any:
+    factor = conversion(unit, fact.units)
+    if factor is not None:
+        return values * factor
+    length = conversion(unit, METRE) if fact.argument == PHOTON_ENERGY else None
+    if length is None:
+        raise InputError(
+            f"{place} is in {unit!r}, which does not convert to {fact.units}",
+            "Correct its unit, or rename it if it is something else.",
+        )
+    return HC_KEV_M / (values * length)
+
+
+def _check_same(fact: Fact, label: str, one: _Stated, other: _Stated) -> None:
+    sizes = {one.values.size, other.values.size} - {1}
+    if len(sizes) > 1:
+        raise InputError(
+            f"{label} has {one.values.size} values {_in(one.place)} and {other.values.size}"
+            f" {_in(other.place)}",
+            "Give one value, or one for each frame.",
+        )
+    a, b = np.broadcast_arrays(np.atleast_1d(one.values), np.atleast_1d(other.values))
+    # What is not known in a frame contradicts nothing; two infinite distances are the same.
+    differs = ~np.isclose(a, b, rtol=TOLERANCE, atol=0) & ~np.isnan(a) & ~np.isnan(b)
+    if not differs.any():
+        return
+    first = int(differs.argmax())
+    remedy = ", or drop it (assign_coords, assign_attrs, drop_vars)"
+    if one.place == GIVEN:
+        remedy = f"; or, if the given one is right, add sure={fact.argument!r}"
+    frame = f" (frame {first})" if a.size > 1 else ""
+    raise InputError(
+        f"{label} is {a[first]:.6g} {fact.units} {_in(one.place)} and {b[first]:.6g} {fact.units}"
+        f" {_in(other.place)}{frame}",
+        f"Correct the one that is wrong{remedy}.",
+    )
+
+
+def _in(place: str) -> str:
+    return place if place.startswith(("as ", "by ")) else f"in {place}"
+
+
+def _check_range(fact: Fact, label: str, statement: _Stated, *, confirmed: bool) -> None:
+    known = statement.values[~np.isnan(statement.values)]
+    for value in np.unique([known.min(), known.max()]):
+        if np.isinf(value) and fact.argument == SOURCE_DISTANCE:
+            continue  # a parallel beam
+        low, high = fact.possible
+        in_range(label, value, low=low, high=high, unit=fact.units)
+        low, high = fact.usual
+        if not confirmed and not low <= value <= high:
+            raise InputError(
+                f"{label} is {value:.6g} {fact.units} {_in(statement.place)}, which is unusual",
+                f"Usual are {low:g} to {high:g} {fact.units}: is it in another unit? If it is"
+                f" right, add sure={fact.argument!r}.",
+            )
+
+
+def _merged(statements: Sequence[_Stated]) -> Floats:
+    """Take the first value; for each frame, and from other places, where it is not known."""
+    merged = statements[0].values
+    for other in statements[1:]:
+        if other.values.ndim > merged.ndim:
+            merged = np.where(np.isnan(other.values), merged, other.values)
+        elif merged.ndim:
+            merged = np.where(np.isnan(merged), other.values, merged)
+    return np.asarray(merged, np.float64)
