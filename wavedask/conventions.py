@@ -51,8 +51,6 @@ UNDERLOAD_VALUE: Final = "underload_value"
 NOT_READ: Final = "not_read"
 """Attribute of a scan: what its files hold and could not be read, or was not taken."""
 
-EXPOSURE_TIME: Final = "exposure_time"
-"""Coordinate of a scan: exposure time in s, where its files state it."""
 PIXEL_MASK: Final = "pixel_mask"
 """Coordinate of a scan on `y` and `x`: True where its files declare a pixel bad."""
 BAD_VALUES: Final = "bad_values"

@@ -176,7 +176,7 @@ def test_exposures_of_each_frame() -> None:
         ),
         (
             {"dark": frames(OFFSET, exposure=((), 1.0, {"units": "lines"}))},
-            "exposure_time of the dark frames is of type float64 in 'lines'",
+            "'exposure_time' of the dark is in 'lines', which does not convert to s",
         ),
     ],
 )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from support.laziness import forbid_computing
 
 from wavedask.errors import InputError
-from wavedask.frames import masked_array, masked_images, masking_of
+from wavedask.frames import masked_array, masked_images
 
 SHAPE = (40, 48)
 DIMS = ("frame", "y", "x")
@@ -66,7 +66,6 @@ def test_every_way_of_declaring_a_pixel(
     assert "77" not in caplog.text
     if chunks is None:
         assert images.attrs["masked"] == pytest.approx(np.isnan(expected).mean())
-        assert masking_of(images) == {k: images.attrs[k] for k in ("masked_by", "masked")}
 
 
 def test_a_code_is_told_once_for_all_frames(caplog: pytest.LogCaptureFixture) -> None:

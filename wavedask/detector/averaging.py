@@ -97,9 +97,9 @@ class _Frames:
             return
         keys = self._frames.__dask_keys__()
         graph = dict(self._frames.__dask_optimize__(self._frames.__dask_graph__(), keys))
-        for block in keys:
+        blocks = [(block, cull(graph, list(flatten(block)))[0]) for block in keys]
+        for block, needed in blocks:
             # In this thread, apart from the scheduler and from what watches it.
-            needed, _ = cull(graph, list(flatten(block)))
             yield from da.core.concatenate3(dask.core.get(needed, [block]))
 
 

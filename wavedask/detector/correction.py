@@ -32,6 +32,7 @@ from wavedask.detector.undistort import RESAMPLING, undistorted
 from wavedask.errors import InputError
 from wavedask.frames import BadValues, GivenMask, for_correction, image_of, masked_images
 from wavedask.kernels.grids import median_of, neighbours
+from wavedask.units import number_of
 
 logger = logging.getLogger(__name__)
 
@@ -133,6 +134,11 @@ def correct(
     >>> float(image[0, 0, 0]), image.units, image.dark_subtracted
     (0.5, '1', 'mean of 1 frame')
     """
+    if distortion is not None and not isinstance(distortion, xr.Dataset):
+        raise InputError(
+            f"distortion is a {type(distortion).__name__}",
+            "Give the result of detector_distortion(), or open_store() of its store.",
+        )
     given = {"dark": dark, "flat": flat, "flat_dark": flat_dark}
     raw, (black, bright, black_of_flat), distortion = for_correction(
         image_of(scan, "scan"),
@@ -285,15 +291,10 @@ class _Fields:
 def _checked_fraction(hot_pixels: Any) -> float | None:
     if hot_pixels is None:
         return None
-    if (
-        isinstance(hot_pixels, bool)
-        or not isinstance(hot_pixels, int | float | np.integer | np.floating)
-        or not 0 < hot_pixels < math.inf
-    ):
-        raise InputError(
-            f"hot_pixels is {hot_pixels!r}", "Give a positive fraction, 0.5 say, or None."
-        )
-    return float(hot_pixels)
+    fraction = number_of("hot_pixels", hot_pixels, unit=DIMENSIONLESS)
+    if not 0 < fraction < math.inf:
+        raise InputError(f"hot_pixels is {hot_pixels!r}", "Give a positive fraction such as 0.5.")
+    return fraction
 
 
 def _quantity(

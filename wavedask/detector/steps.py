@@ -1,7 +1,6 @@
 """What was done to images already, read from their attributes, and what may be done next."""
 
 from collections.abc import Mapping
-from typing import Final
 
 import numpy as np
 import xarray as xr
@@ -17,11 +16,7 @@ from wavedask.conventions import (
     UNITS,
 )
 from wavedask.errors import InputError
-
-SAME_EXPOSURE: Final = 1e-3
-"""Relative difference of two exposure times up to which they are the same."""
-SECONDS: Final[Mapping[str, float]] = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
-"""Units of time, in seconds."""
+from wavedask.facts import TOLERANCE, agreed
 
 
 def is_relative(images: xr.DataArray) -> bool:
@@ -168,34 +163,6 @@ def _check_pixels(
             )
 
 
-def exposures_of(images: xr.DataArray | None, name: str) -> NDArray[np.float64] | None:
-    """Return the exposure times of images in s, one or one for each frame; None if unknown.
-
-    Raises
-    ------
-    InputError
-        A unit that is no time.
-
-    Examples
-    --------
-    >>> image = xr.DataArray(0.0, coords={"exposure_time": ((), 20.0, {"units": "ms"})})
-    >>> exposures_of(image, "dark")
-    array([0.02])
-    """
-    if images is None or EXPOSURE_TIME not in images.coords:
-        return None
-    coordinate = images.coords[EXPOSURE_TIME]
-    unit = str(coordinate.attrs.get(UNITS, "s"))
-    if coordinate.dtype.kind not in "iuf" or unit not in SECONDS:
-        raise InputError(
-            f"{EXPOSURE_TIME} of the {name} frames is of type {coordinate.dtype} in {unit!r}",
-            f"It must be a number in one of: {', '.join(SECONDS)}.",
-        )
-    times = np.atleast_1d(coordinate.to_numpy()).astype(np.float64) * SECONDS[unit]
-    # Zero and NaN stand in headers that do not know.
-    return times if times.size and bool(np.all(times > 0)) else None
-
-
 def flat_scale(
     raw: xr.DataArray,
     *,
@@ -226,7 +193,7 @@ def flat_scale(
         Times that differ; the message names both.
     """
     images = {"scan": raw, "dark": dark, "flat": flat, "flat_dark": flat_dark}
-    times = {name: exposures_of(part, name) for name, part in images.items()}
+    times = {name: _exposures(part, name) for name, part in images.items()}
     for name in ("dark", "flat", "flat_dark"):
         exposures = times[name]
         if exposures is not None and not _same(exposures, exposures[:1]):
@@ -259,8 +226,18 @@ def flat_scale(
     return np.asarray(others[0] / mine)
 
 
+def _exposures(images: xr.DataArray | None, name: str) -> NDArray[np.float64] | None:
+    """Return the exposure times of images in s, one or one for each frame; None if not known."""
+    if images is None:
+        return None
+    times = agreed(EXPOSURE_TIME, None, {f"the {name}": images})
+    if times is None or not bool(np.all(times > 0)):
+        return None
+    return np.atleast_1d(times)
+
+
 def _same(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
-    return bool(np.all(np.abs(one - other) <= SAME_EXPOSURE * np.maximum(one, other)))
+    return bool(np.all(np.abs(one - other) <= TOLERANCE * np.maximum(one, other)))
 
 
 def _compare(

@@ -9,7 +9,6 @@ from wavedask.frames.masks import (
     MaskRule,
     masked_array,
     masked_images,
-    masking_of,
 )
 from wavedask.frames.motors import listed, metres_per_unit, names_of, positions
 from wavedask.frames.pairing import TrainReference, paired_frames, train_pairs
@@ -52,7 +51,6 @@ __all__ = [
     "listed",
     "masked_array",
     "masked_images",
-    "masking_of",
     "matched_pair",
     "metres_per_unit",
     "names_of",

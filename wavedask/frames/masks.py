@@ -25,6 +25,7 @@ from wavedask.conventions import (
     Y,
 )
 from wavedask.errors import InputError
+from wavedask.frames.labels import covering
 from wavedask.io import read_mask
 from wavedask.kernels.masking import code_pixels, filled
 
@@ -190,17 +191,6 @@ def masked_images(
     result = images.copy(data=data).drop_vars(PIXEL_MASK, errors="ignore")
     result.attrs = attrs
     return result
-
-
-def masking_of(images: xr.DataArray) -> dict[str, Any]:
-    """Return the attributes that say how the pixels of images were masked.
-
-    Examples
-    --------
-    >>> masking_of(xr.DataArray(0.0, attrs={"units": "1", "masked": 0.25}))
-    {'masked': 0.25}
-    """
-    return {key: images.attrs[key] for key in (MASKED_BY, MASKED) if key in images.attrs}
 
 
 def masked_array(
@@ -390,6 +380,8 @@ def _fixed_mask(
     given: list[Array] = []
     words: list[str] = []
     if mask is not None:
+        if isinstance(mask, xr.DataArray):
+            mask = covering(images, mask, names=(name, "mask"))
         given.append(_checked_mask(_mask_array(mask), shape, "mask", name))
         words.append("mask")
     if PIXEL_MASK in images.coords:

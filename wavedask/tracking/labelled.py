@@ -26,7 +26,6 @@ from wavedask.frames import (
     TrainReference,
     image_of,
     masked_images,
-    masking_of,
     matched_pair,
     paired_frames,
     reference_coordinates,
@@ -230,10 +229,9 @@ def track(
     }
     variables[REASON.name].attrs.update(reason_attrs(search))
     # A unit is that of the image, not of the tracking.
-    stated = {**sample.attrs, **images.attrs}
     others = (UNITS, LONG_NAME, *DECLARED)
+    stated = {**sample.attrs, **images.attrs}
     attrs = {name: value for name, value in stated.items() if name not in others}
-    attrs |= masking_of(images)
     if registration is not None:
         attrs |= registration.attrs
     tracked = xr.Dataset(variables, attrs=attrs)

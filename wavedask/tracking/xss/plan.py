@@ -21,7 +21,7 @@ from wavedask.conventions import (
     labelled,
 )
 from wavedask.errors import InputError
-from wavedask.frames import DECLARED, image_of, masked_images, masking_of
+from wavedask.frames import DECLARED, image_of, masked_images
 from wavedask.geometry import each
 from wavedask.kernels.fields import Fields
 from wavedask.kernels.scan import LEAST_OVERLAP, ScanMatch
@@ -171,6 +171,5 @@ def maps(
             name: labelled(values, QUANTITIES[name], dims=(Y, X), coords=kept.coords)
             for name, values in variables.items()
         },
-        attrs={name: value for name, value in attrs.items() if name not in others}
-        | masking_of(like),
+        attrs={name: value for name, value in attrs.items() if name not in others},
     )
