@@ -193,7 +193,7 @@ def track_scan(
                 "Leave it out; wavedask.wavefront takes the result and the distance.",
             )
     targets = stack_of(reference, "reference")
-    images, targets = matched_pair(images, targets, in_order=False)
+    images, targets = matched_pair(images, targets, in_order=False, joint=True)
     if images.shape[1:] != targets.shape[1:]:
         raise InputError(
             f"sample frames are {images.shape[1:]}, reference frames {targets.shape[1:]} (y, x)",
