@@ -1,4 +1,4 @@
-"""What a function accepts: images or a whole dataset; and what makes two images a pair."""
+"""Images as arguments of a function: a DataArray or a dataset, and checks that images fit."""
 
 import logging
 from collections.abc import Mapping
@@ -54,7 +54,7 @@ def image_of(images: xr.DataArray | xr.Dataset, name: str) -> xr.DataArray:
     Raises
     ------
     InputError
-        Neither a labelled image nor a dataset that holds one.
+        An argument that is neither a DataArray nor a dataset with images.
 
     Examples
     --------
@@ -85,12 +85,12 @@ def image_of(images: xr.DataArray | xr.Dataset, name: str) -> xr.DataArray:
 
 
 def dataset_of(data: object) -> xr.Dataset:
-    """Return a dataset, and refuse what is none: an array alone says nothing of what it belongs to.
+    """Return the dataset, or refuse the argument: a bare array lacks the other variables.
 
     Raises
     ------
     InputError
-        Something else.
+        An argument of another type.
 
     Examples
     --------
