@@ -464,7 +464,12 @@ def _variable(data: Labelled, name: str) -> xr.Variable | None:
     """Return a coordinate of the frames; or a single number of a dataset, as calibrations hold."""
     if name in data.coords:
         variable = data.coords[name].variable
-        return None if set(variable.dims) - {FRAME} else variable
+        if set(variable.dims) - {FRAME}:
+            raise InputError(
+                f"coordinate {name!r} lies along {variable.dims}, and not along {FRAME!r}",
+                "Give one value, or one for each frame; a mesh of frames is made afterwards.",
+            )
+        return variable
     if isinstance(data, xr.Dataset) and name in data and not data[name].ndim:
         return data[name].variable
     return None

@@ -1,4 +1,4 @@
-"""The part of a tracking that counts: a region of the detector, and a pupil within it."""
+"""Select a region of the detector and a pupil from a tracking."""
 
 from typing import Any, Final
 
@@ -36,7 +36,7 @@ COMPONENTS: Final = ((DISPLACEMENT_Y, UNCERTAINTY_Y), (DISPLACEMENT_X, UNCERTAIN
 def selected(
     tracking: xr.Dataset, *, roi: Roi | None = None, pupil: xr.DataArray | Circle | None = None
 ) -> xr.Dataset:
-    """Check a tracking, cut it to a region, and take out what has no match or lies off the pupil.
+    """Check a tracking, cut it to a region, and mask pixels without a match or outside the pupil.
 
     Parameters
     ----------
@@ -52,8 +52,8 @@ def selected(
     Returns
     -------
     xarray.Dataset
-        Displacements, in one chunk per map where they are lazy, NaN where they do not count; with
-        their uncertainties, the correlation, the window and the reason where `tracking` has them.
+        Displacements, with one chunk per map if they are lazy, NaN where masked; with their
+        uncertainties, the correlation, the window and the reason if `tracking` has them.
 
     Raises
     ------
@@ -81,7 +81,7 @@ def selected(
     for displacement, uncertainty in COMPONENTS:
         values = region[displacement.name]
         if uncertainty.name in region:
-            # The tracker marks a point that it could not match by an infinite uncertainty.
+            # The tracker marks a point without a match by an infinite uncertainty.
             values = values.where(~np.isinf(region[uncertainty.name]))
         variables[displacement.name] = values if mask is None else values.where(mask)
     if mask is not None and REASON.name in region:
@@ -142,7 +142,7 @@ def _region(tracking: xr.Dataset, roi: Any) -> xr.Dataset:
 
 
 def _mask(whole: xr.Dataset, region: xr.Dataset, pupil: Any) -> xr.DataArray:
-    """Where the pupil is, with the dimensions and coordinates of the region."""
+    """Return the pupil as a mask on the region."""
     if isinstance(pupil, xr.DataArray):
         if set(pupil.dims) != {Y, X} or pupil.dtype != np.bool_:
             raise InputError(
@@ -213,5 +213,5 @@ def _disc(region: xr.Dataset, pupil: Any) -> xr.DataArray:
 
 
 def _maps_coords(region: xr.Dataset) -> dict[str, Any]:
-    """Coordinates along y and x, where there are any, so that a mask lines up."""
+    """Return the coordinates along y and x, if there are any, for a mask."""
     return {dim: region[dim] for dim in (Y, X) if dim in region.coords}
