@@ -11,7 +11,7 @@ from wavedask.export import to_csv, to_nexus, to_tiff
 from wavedask.frames import grid, nearest, select, where_motors
 from wavedask.io import refresh
 from wavedask.optics import fit_lens
-from wavedask.tracking import combine, self_reference, track, track_scan
+from wavedask.tracking import combine, self_reference, track, track_scan, why_missing
 from wavedask.wavefront import budget, wavefront
 
 P = ParamSpec("P")
@@ -56,6 +56,7 @@ class Wave:
     track_scan = _method(track_scan)
     self_reference = _method(self_reference)
     combine = _method(combine)
+    why_missing = _method(why_missing)
     wavefront = _method(wavefront)
     budget = _method(budget)
     fit_lens = _method(fit_lens)

@@ -664,3 +664,23 @@ def test_control_c_in_a_terminal_reaches_the_workers_and_makes_no_noise(folder: 
         == "Stopped. All frames written so far are kept; run the same command again to resume.\n"
     )
     assert succeeded("run", file, *THREADS)["frames"].startswith(f"{FRAMES} (")
+
+
+def test_a_result_without_a_displacement_ends_with_exit_code_1(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for name in ("sample", "reference"):
+        image = random.poisson(1000, (96, 96)).astype(np.uint16)
+        tifffile.imwrite(tmp_path / f"{name}.tif", image, photometric="minisblack", metadata=None)
+    result = invoke(
+        "track",
+        tmp_path / "sample.tif",
+        tmp_path / "reference.tif",
+        "--output",
+        tmp_path / "nothing.zarr",
+        *("--search", "4", *THREADS),
+    )
+    assert result.exit_code == 1
+    table = rows(result.stdout)
+    assert table["pixels with a displacement"] == "0 (0.0 %)"
+    assert "uncorrelated" in table["pixels without one"]
+    assert "no pixel has a displacement" in result.stderr

@@ -28,7 +28,7 @@ _logger = logging.getLogger("wavedask")
 _told: Final = threading.Event()
 
 
-def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+def njit(**options: Any) -> Any:  # numba has no types, and so has none what it decorates
     """Compile a function with Numba, and keep the compiled code on the disk where that is possible.
 
     Numba's own ``cache=True`` raises where it finds no folder to write to, where a file of the
@@ -58,7 +58,7 @@ def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
         dispatcher = numba.njit(**options)(function)
         try:
             # What `cache=True` does, with a cache that never stops a computation.
-            dispatcher._cache = _KernelCache(function)
+            dispatcher._cache = _KernelCache(function)  # type: ignore[no-untyped-call]  # numba has no types
         except (OSError, RuntimeError) as error:
             _tell_once("there is no folder to keep them in", str(error))
         return dispatcher
@@ -66,12 +66,12 @@ def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     return compiled
 
 
-class _KernelCache(FunctionCache):  # type: ignore[misc]  # numba has no types
+class _KernelCache(FunctionCache):
     """Numba's cache of one function on the disk; a cache that fails costs time only."""
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
-            return super().load_overload(sig, target_context)
+            return super().load_overload(sig, target_context)  # type: ignore[no-untyped-call]  # numba has no types
         except Exception as error:  # whatever bytes stand in the file
             _tell_once(f"files in {self.cache_path} cannot be read", repr(error))
             self._repair()
@@ -79,14 +79,14 @@ class _KernelCache(FunctionCache):  # type: ignore[misc]  # numba has no types
 
     def save_overload(self, sig: Any, data: Any) -> None:
         try:
-            super().save_overload(sig, data)
+            super().save_overload(sig, data)  # type: ignore[no-untyped-call]  # numba has no types
         except Exception as error:
             _tell_once(f"files in {self.cache_path} cannot be written", repr(error))
 
     def _repair(self) -> None:
         """Write an empty index over one that cannot be read."""
         try:
-            self.flush()
+            self.flush()  # type: ignore[no-untyped-call]  # numba has no types
         except OSError as error:
             _tell_once(f"files in {self.cache_path} cannot be written", repr(error))
 

@@ -311,7 +311,7 @@ def _track_arrays(sample: NDArray[Any], reference: NDArray[Any], matching: Match
         fields[:2] += np.array(shift, np.float32)[:, None, None]
         results.append(fields)
     whole = results[0] if matching.joint or sample.ndim == 2 else np.stack(results, axis=1)
-    return Fields(*whole[:-1], whole[-1].astype(np.uint8))
+    return Fields(*[*whole[:-1], whole[-1].astype(np.uint8)])
 
 
 def _track_lazy(sample: da.Array, reference: da.Array, matching: Matching) -> Fields:

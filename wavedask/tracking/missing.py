@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import numpy as np
 import xarray as xr
-from dask import compute, delayed
+from dask.base import compute
+from dask.delayed import delayed
 from numpy.typing import NDArray
 
 from wavedask.conventions import (
@@ -29,7 +30,7 @@ from wavedask.kernels.fields import Reason
 
 MUCH: Final = 1 / 3
 """Part of the pixels without a displacement that is worth a warning."""
-MANY: Final = 0.01
+MANY: Final = 0.03
 """Part of the pixels at the limit of the search that is worth a warning."""
 NODES: Final = 64
 """Points along an axis of the map from which the needed search is estimated."""
@@ -218,8 +219,9 @@ def why_missing(result: xr.Dataset) -> MissingReport:
     ...     xr.DataArray(image, dims=("y", "x")) for image in (pair.sample, pair.reference)
     ... )
     >>> report = why_missing(track(sample, reference, window=15, search=4))
-    >>> print(f"{report.share:.1f}", [reason.name for reason, n in report.counts.items() if n])
-    0.6 ['MATCHED', 'MASKED']
+    >>> worst = max(report.counts, key=lambda reason: reason > 0 and report.counts[reason])
+    >>> print(f"{report.share:.1f} matched, most of the others {worst.name.lower()}")
+    0.6 matched, most of the others masked
     """
     if REASON.name not in result:
         raise InputError(

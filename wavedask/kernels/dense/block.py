@@ -257,6 +257,11 @@ def dense_fields(
     with np.errstate(divide="ignore", invalid="ignore"):
         transmission = np.where(mean_w != 0, mean_s / mean_w, np.nan)
         dark_field = level.gain * (pair.scale_s / pair.scale_r) / transmission
+    # Next to a node without a ratio a pixel is marked; it must not spoil those beyond.
+    ratios = [
+        pixels(np.nan_to_num(ratio, posinf=0, neginf=0).astype(np.float32), linear)
+        for ratio in (transmission, dark_field)
+    ]
     fields = Fields(
         pixels(level.u_y, weights),
         pixels(level.u_x, weights),
@@ -264,11 +269,8 @@ def dense_fields(
         np.maximum(pixels(level.error_x, linear), 0),
         np.clip(pixels(level.correlation, linear), -1, 1),
         pixels(used, linear),
-        # Next to a node without a ratio a pixel is marked; it must not spoil those beyond.
-        *(
-            pixels(np.nan_to_num(ratio, posinf=0, neginf=0).astype(np.float32), linear)
-            for ratio in (transmission, dark_field)
-        ),
+        ratios[0],
+        ratios[1],
         reasons,
     )
     if marked.any():

@@ -128,7 +128,7 @@ def matched(sample: Array, reference: Array | None, plan: ScanPlan) -> Fields:
 def _fields(found: Any) -> Fields:
     """Name the rows of an array; reasons are whole numbers."""
     rows = [found[row] for row in range(len(Fields._fields))]
-    return Fields(*rows[:-1], rows[-1].astype(np.uint8))
+    return Fields(*[*rows[:-1], rows[-1].astype(np.uint8)])
 
 
 def _tiles(length: int, side: int) -> tuple[int, ...]:
