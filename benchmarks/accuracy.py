@@ -1,8 +1,8 @@
 """Accuracy of the trackers on speckle whose displacement is known, against the photon limit.
 
 Run ``python benchmarks/accuracy.py``. The limit is the Cramer-Rao bound for a window with a
-constant displacement and unknown gain and offset, from the gradients and the photon noise of the same
-images. A tracker that averages over more than its window can be slightly below it. Every case uses
+constant displacement and unknown gain and offset, from the gradients and the photon noise of the
+same images. A tracker that averages over more than its window can be slightly below it. Every case uses
 several patterns; none of them was used to choose settings.
 """
 

@@ -49,7 +49,7 @@ def detector(side: int) -> Distortion:
 
 
 def simulated(side: int, positions: int, *, readback: bool) -> MeshScan:
-    """Scan a detector in steps of 20 px, turned by 0.2 degrees, on a stage with an error of 0.2 px."""
+    """Scan a detector in steps of 20 px, turned by 0.2 degrees; the stage error is 0.2 px."""
     return mesh_scan(
         detector(side),
         positions=(positions, positions),

@@ -1,8 +1,8 @@
 """Speed of a batch: points per second of one worker process, and of one per core.
 
 Run ``python benchmarks/workers.py``. Pairs are read from EDF files, corrected and tracked by worker
-processes; only one number per frame comes back. One core and all cores take turns, so that a drift of
-the machine affects both; the medians are compared. One worker also returns freed memory to the
+processes; only one number per frame comes back. One core and all cores take turns, so that a drift
+of the machine affects both; the medians are compared. One worker also returns freed memory to the
 system, as Dask does by default; see `wavedask.compute.memory`.
 """
 
