@@ -26,7 +26,6 @@ from wavedask.conventions import (
 from wavedask.errors import FileError, InputError, MotorError
 from wavedask.io.frames import FrameRecord
 
-
 MOST_COLUMNS: Final = 2000
 """Motors, counters and header items of a scan. Facilities record some hundreds."""
 

@@ -206,7 +206,9 @@ def missing_filter(dataset: h5py.Dataset) -> str:
         if not h5py.h5z.filter_avail(code):
             maker = ", a filter of hdf5plugin," if code in PLUGIN_FILTERS else ""
             named = f" ({text_of(title)})" if title else ""
-            return f"is compressed with the HDF5 filter {code}{named},{maker} which is not installed"
+            return (
+                f"is compressed with the HDF5 filter {code}{named},{maker} which is not installed"
+            )
     return ""
 
 

@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 
 from wavedask.conventions import UNITS
+from wavedask.errors import FileError
 from wavedask.io.columns import Column
 from wavedask.io.facts import (
     DECTRIS,
@@ -17,10 +18,9 @@ from wavedask.io.facts import (
     energy_column,
     time_column,
 )
-from wavedask.io.hdf5.access import check_sources, class_of, datasets, is_numeric, text_of
+from wavedask.io.hdf5.access import check_sources, class_of, is_numeric, text_of
 from wavedask.io.hdf5.layout import Camera, Entry, per_frame
 from wavedask.io.hdf5.links import members
-from wavedask.errors import FileError
 
 MASKS: Final = ("pixel_mask", "bad_pixel", "bad_pixels")
 """Names of a map that is not zero where a pixel is bad."""
@@ -37,6 +37,7 @@ ENERGIES: Final = (
     ("NXinstrument", "beam/incident_wavelength", "angstrom"),
 )
 """Class, name and unit that is usual: where the photon energy of a beamline is found."""
+
 
 def facts_of(entry: Entry, camera: Camera) -> tuple[Facts, list[Column]]:
     """Find what a file states about the frames of a camera.
@@ -76,7 +77,7 @@ def facts_of(entry: Entry, camera: Camera) -> tuple[Facts, list[Column]]:
 
 
 def _detector_groups(entry: Entry, camera: Camera) -> Iterator[h5py.Group]:
-    """Groups that describe the detector: that of the frames, or the only NXdetector."""
+    """Yield what describes the detector: the group of the frames, or the only NXdetector."""
     first = next(iter(camera.datasets.values()))
     seen = []
     beside = first.parent
@@ -103,9 +104,7 @@ def _is_group(item: Any) -> bool:
     return isinstance(item, h5py.Group)
 
 
-def _mask(
-    entry: Entry, camera: Camera, groups: list[h5py.Group]
-) -> tuple[Any, list[float]]:
+def _mask(entry: Entry, camera: Camera, groups: list[h5py.Group]) -> tuple[Any, list[float]]:
     """Bad pixels of all masks that fit the frames, and codes that stand under such a name."""
     found = None
     codes = []

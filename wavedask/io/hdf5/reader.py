@@ -13,8 +13,8 @@ import h5py
 from wavedask.conventions import NOT_READ
 from wavedask.errors import FileError, InputError
 from wavedask.io.columns import Column
-from wavedask.io.hdf5.access import check_sources, files_behind, holds_frames, is_numeric, opened
 from wavedask.io.facts import NO_FACTS, Facts
+from wavedask.io.hdf5.access import check_sources, files_behind, holds_frames, is_numeric, opened
 from wavedask.io.hdf5.axes import check_grey, declared_names, pixel_axes
 from wavedask.io.hdf5.bliss import BlissEntry
 from wavedask.io.hdf5.detector import facts_of
@@ -274,18 +274,16 @@ def _untaken(entry: Entry, camera: Camera, names: Collection[str]) -> dict[str, 
     for full, item in all_datasets(entry.group, entry.inside).items():
         *_, group, name = ("", *full.strip("/").split("/"))
         known = name in names or (name in POSITION_NAMES and group in names)
-        if is_numeric(item) and item.shape == (frames,) and not known:
-            if address(item) not in entry.taken:
-                found[f"/{entry.name}{full}" if entry.name else full] = f"{frames} values"
+        fits = is_numeric(item) and item.shape == (frames,)
+        if fits and not known and address(item) not in entry.taken:
+            found[f"/{entry.name}{full}" if entry.name else full] = f"{frames} values"
     return found
 
 
 def _not_read(entry: Entry, camera: Camera, columns: Sequence[Column]) -> str:
     """Say what could not be read, and which positions were not taken; empty, if nothing."""
     untaken = list(_untaken(entry, camera, {column.name for column in columns}))
-    shown = untaken[:LISTED] + (
-        [f"{len(untaken) - LISTED} more"] if len(untaken) > LISTED else []
-    )
+    shown = untaken[:LISTED] + ([f"{len(untaken) - LISTED} more"] if len(untaken) > LISTED else [])
     words = list(dict.fromkeys(error.problem for error in entry.obstacles.values()))
     if shown:
         words.append(f"not taken, one value per frame: {', '.join(shown)}")
@@ -312,7 +310,7 @@ def _suggested(
         else:
             single.setdefault(place.rpartition("/")[0], []).append((place, item))
     for folder, images in single.items():
-        (first, item), *others = images
+        (_, item), *others = images
         shape = " x ".join(map(str, item.shape))
         alike = [place for place, other in images if other.shape == item.shape]
         if others and len(alike) == len(images):
@@ -341,9 +339,7 @@ def _entries(
     else:
         named = members(file, broken)
     groups = [
-        (name, item)
-        for name, item in islice(named, MOST_SCANS)
-        if isinstance(item, h5py.Group)
+        (name, item) for name, item in islice(named, MOST_SCANS) if isinstance(item, h5py.Group)
     ]
     if many and not wanted:
         names = ", ".join(name for name, _ in groups[:LISTED])
@@ -449,7 +445,7 @@ def _cameras(entries: Sequence[Entry], name: str | None) -> list[tuple[Entry, Ca
 
 
 def _blocking(entry: Entry) -> list[FileError]:
-    """What is in the way in a scan without cameras, as far as it may be one."""
+    """List what is in the way in a scan without cameras, as far as it may be one."""
     return [
         error
         for place, error in entry.obstacles.items()

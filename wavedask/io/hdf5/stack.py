@@ -128,8 +128,10 @@ class Hdf5Stack(Stack):
         self._parts = tuple(
             _part(name, dataset, (axes or {}).get(name)) for name, dataset in datasets.items()
         )
-        kinds = [(image_shape(part.shape, part.axes), item.dtype)
-                 for part, item in zip(self._parts, datasets.values(), strict=True)]
+        kinds = [
+            (image_shape(part.shape, part.axes), item.dtype)
+            for part, item in zip(self._parts, datasets.values(), strict=True)
+        ]
         (first_shape, first_dtype), *_ = kinds
         for part, (shape, dtype) in zip(self._parts, kinds, strict=True):
             if (shape, dtype) != kinds[0]:
