@@ -3,7 +3,6 @@
 import bz2
 import gzip
 import io
-import logging
 import math
 import re
 from dataclasses import dataclass
@@ -12,17 +11,10 @@ from typing import IO, Any, TypeAlias
 
 import numpy as np
 
-# In an interactive session fabio configures the root logger, unless that has a handler.
-_KEEPER = logging.NullHandler()
-logging.root.addHandler(_KEEPER)
-try:
-    from fabio.edfimage import EdfImage
-finally:
-    logging.root.removeHandler(_KEEPER)
-
 from wavedask.conventions import COUNTER, MOTOR
 from wavedask.errors import CorruptFileError, FileError
 from wavedask.io.frames import FrameRecord, Pixels, RawFrame, reading
+from wavedask.io.quiet_fabio import EdfImage
 
 Stream: TypeAlias = IO[bytes] | gzip.GzipFile | bz2.BZ2File
 

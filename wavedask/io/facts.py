@@ -190,7 +190,7 @@ def distance_column(values: npt.NDArray[np.float64], unit: str) -> Column | None
 
 
 def _positive(name: str, values: npt.NDArray[np.float64], unit: str) -> Column | None:
-    """A fact as a column; one that is zero or no number is none: writers fill in a zero."""
+    """Make a column of a fact; zero or no number is none, because writers fill in a zero."""
     valid = np.isfinite(values) & (values > 0)
     return Column(name, HEADER, values, unit) if valid.all() else None
 

@@ -148,9 +148,9 @@ def open_source(
         given = _given(motors, stack)
         columns, constants = gather(records, replaced={column.name for column in given})
         columns += given
-        known = {column.name for column in columns if column.role != HEADER}
+        recorded = {column.name for column in columns if column.role != HEADER}
         stated = header_columns(columns, constants)
-        columns += [column for column in stated if column.name not in known]
+        columns += [column for column in stated if column.name not in recorded]
         facts = _header_facts(records)
     coords = {
         **_own_coordinates(stack),
@@ -261,7 +261,7 @@ def _open_hdf5(
 
 
 def _header_facts(records: Sequence[FrameRecord]) -> Facts:
-    """What the headers of all frames state; of headers that are alike, one is looked at."""
+    """Read what the headers state; of headers that are alike, one is looked at."""
     alike = {
         (tuple(record.header.get(name) for name in FACT_ITEMS), record.frame.dtype): record
         for record in records

@@ -122,9 +122,8 @@ def _check_page(page: Any, index: int, path: Path) -> None:
         if page.bitspersample % 8 or page.bitspersample == PACKED_BYTES:
             # One pixel that is not in the file shows whether such pixels can be unpacked.
             packed = bytes(-(-page.bitspersample // 8))
-            tifffile.tifffile.imagecodecs.packints_decode(
-                packed, page.dtype, page.bitspersample, runlen=1
-            )
+            codecs = tifffile.tifffile.imagecodecs  # type: ignore[attr-defined]  # or its own
+            codecs.packints_decode(packed, page.dtype, page.bitspersample, runlen=1)
     except (KeyError, NotImplementedError, ImportError) as error:
         raise FileError(
             f"{path}: page {index} ({page.bitspersample} bits per pixel) cannot be decoded:"

@@ -1,4 +1,4 @@
-"""Which axes of a dataset are rows and columns, as its file says it; colours and spectra refused."""
+"""Which axes of a dataset are rows and columns; colours and spectra are refused."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -18,11 +18,13 @@ PixelAxes: TypeAlias = tuple[int, int]
 SEPARATORS: Final = re.compile(r"[:,;\[\]\s]+")
 """What stands between the names of axes that are one text."""
 NAME_OF_ROWS: Final = re.compile(
-    r"((image|detector|det|pixel|pix|px)_?)?(y|rows?|height|v|vertical)_?((pixel|pix|px|axis)(_?offset)?)?",
+    r"((image|detector|det|pixel|pix|px)_?)?(y|rows?|height|v|vertical)"
+    r"_?((pixel|pix|px|axis)(_?offset)?)?",
     re.IGNORECASE,
 )
 NAME_OF_COLUMNS: Final = re.compile(
-    r"((image|detector|det|pixel|pix|px)_?)?(x|cols?|columns?|width|h|horizontal)_?((pixel|pix|px|axis)(_?offset)?)?",
+    r"((image|detector|det|pixel|pix|px)_?)?(x|cols?|columns?|width|h|horizontal)"
+    r"_?((pixel|pix|px|axis)(_?offset)?)?",
     re.IGNORECASE,
 )
 UNLABELLED: Final = frozenset({"", "."})
@@ -122,7 +124,7 @@ def check_grey(dataset: h5py.Dataset, full: str, path: Path, nearby: Iterable[An
         )
     subclass = text_of(dataset.attrs.get("IMAGE_SUBCLASS")).upper()
     if kind in COLOURS or subclass == "IMAGE_TRUECOLOR":
-        raise FileError(f"{path}: {full} holds colour images ({kind or subclass})", f"{SAVE_GREY}")
+        raise FileError(f"{path}: {full} holds colour images ({kind or subclass})", SAVE_GREY)
     for group in nearby:
         mode = follow(group, "NDAttributes/ColorMode") if isinstance(group, h5py.Group) else None
         if not isinstance(mode, h5py.Dataset) or not mode.size:

@@ -90,7 +90,7 @@ class BlissEntry(Entry):
         return [column for column in columns if column is not None], texts
 
     def recorded(self, camera: Camera) -> int:
-        """Count the frames of a camera; of a scan that has not ended well, those with all motors."""
+        """Count the frames of a camera; of a scan that did not end well, those with all motors."""
         frames = camera.frames
         if not (self.running or self.stopped):
             return frames

@@ -77,7 +77,7 @@ def facts_of(entry: Entry, camera: Camera) -> tuple[Facts, list[Column]]:
 
 
 def _detector_groups(entry: Entry, camera: Camera) -> Iterator[h5py.Group]:
-    """Groups that describe the detector: that of the frames, or the only NXdetector."""
+    """Yield what describes the detector: the group of the frames, or the only NXdetector."""
     first = next(iter(camera.datasets.values()))
     seen = []
     beside = first.parent

@@ -58,7 +58,8 @@ def held(path: Path, *, beside: Sequence[Path] = ()) -> Iterator[h5py.File]:
     settled = time.time() - max(changed for _, _, changed in stamps) / 1e9 > SETTLED
     if multiprocessing.parent_process() is None or not settled:
         with reading_hdf5(path), ExitStack() as files:
-            yield [files.enter_context(file) for file in open_files(paths)][0]
+            first, *_ = [files.enter_context(file) for file in open_files(paths)]
+            yield first
         return
     with ExitStack() as users:
         kept = []
@@ -71,7 +72,8 @@ def held(path: Path, *, beside: Sequence[Path] = ()) -> Iterator[h5py.File]:
                 return
             # This process has one of them open otherwise: HDF5 would not read through.
             with ExitStack() as files:
-                yield [files.enter_context(file) for file in open_files(paths)][0]
+                first, *_ = [files.enter_context(file) for file in open_files(paths)]
+                yield first
 
 
 def _stamp(path: Path) -> Stamp:

@@ -139,7 +139,7 @@ def _step(group: h5py.Group, name: str, hops: int) -> Any:
 
 
 def _behind(link: h5py.ExternalLink, group: h5py.Group, name: str, hops: int) -> Any:
-    """What an external link leads to."""
+    """Return what an external link leads to."""
     home = Path(group.file.filename)
     place = f"{home}: {(group.name or '').rstrip('/')}/{name}"
     remedy = "Copy that file along, keeping its place relative to this one."

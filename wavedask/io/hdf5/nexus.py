@@ -137,8 +137,10 @@ class NexusEntry(Entry):
             kind = class_of(group)
             if kind == MONITOR and is_numeric(item := self.get("data", group)):
                 yield _Candidate(own, COUNTER, item)
-            elif kind == "NXpositioner" and (item := _position(self.datasets(group), own)) is not None:
-                yield _Candidate(own, MOTOR, item, certain=True)
+            elif kind == "NXpositioner":
+                item = _position(self.datasets(group), own)
+                if item is not None:
+                    yield _Candidate(own, MOTOR, item, certain=True)
         addresses = {address(item) for item in camera.datasets.values()}
         for _, group in groups:
             # Only the plot of these very frames says what their axes are.
@@ -270,9 +272,7 @@ def _attributes(inside: Mapping[str, h5py.Dataset]) -> Iterator[_Candidate]:
             yield _Candidate(name, MOTOR if is_motor else COUNTER, item)
 
 
-def _recorded_by_soleil(
-    inside: Mapping[str, h5py.Dataset], camera: Camera
-) -> Iterator[_Candidate]:
+def _recorded_by_soleil(inside: Mapping[str, h5py.Dataset], camera: Camera) -> Iterator[_Candidate]:
     """Positions and counters that stand beside the frames."""
     for name, item in inside.items():
         if is_numeric(item) and item.ndim <= max(1, len(camera.lead)):

@@ -274,18 +274,16 @@ def _untaken(entry: Entry, camera: Camera, names: Collection[str]) -> dict[str, 
     for full, item in all_datasets(entry.group, entry.inside).items():
         *_, group, name = ("", *full.strip("/").split("/"))
         known = name in names or (name in POSITION_NAMES and group in names)
-        if is_numeric(item) and item.shape == (frames,) and not known:
-            if address(item) not in entry.taken:
-                found[f"/{entry.name}{full}" if entry.name else full] = f"{frames} values"
+        fits = is_numeric(item) and item.shape == (frames,)
+        if fits and not known and address(item) not in entry.taken:
+            found[f"/{entry.name}{full}" if entry.name else full] = f"{frames} values"
     return found
 
 
 def _not_read(entry: Entry, camera: Camera, columns: Sequence[Column]) -> str:
     """Say what could not be read, and which positions were not taken; empty, if nothing."""
     untaken = list(_untaken(entry, camera, {column.name for column in columns}))
-    shown = untaken[:LISTED] + (
-        [f"{len(untaken) - LISTED} more"] if len(untaken) > LISTED else []
-    )
+    shown = untaken[:LISTED] + ([f"{len(untaken) - LISTED} more"] if len(untaken) > LISTED else [])
     words = list(dict.fromkeys(error.problem for error in entry.obstacles.values()))
     if shown:
         words.append(f"not taken, one value per frame: {', '.join(shown)}")
@@ -312,7 +310,7 @@ def _suggested(
         else:
             single.setdefault(place.rpartition("/")[0], []).append((place, item))
     for folder, images in single.items():
-        (first, item), *others = images
+        (_, item), *others = images
         shape = " x ".join(map(str, item.shape))
         alike = [place for place, other in images if other.shape == item.shape]
         if others and len(alike) == len(images):
@@ -447,7 +445,7 @@ def _cameras(entries: Sequence[Entry], name: str | None) -> list[tuple[Entry, Ca
 
 
 def _blocking(entry: Entry) -> list[FileError]:
-    """What is in the way in a scan without cameras, as far as it may be one."""
+    """List what is in the way in a scan without cameras, as far as it may be one."""
     return [
         error
         for place, error in entry.obstacles.items()
