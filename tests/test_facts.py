@@ -68,12 +68,17 @@ def test_an_energy_is_read_wherever_it_stands(data: xr.DataArray, expected: Any)
         stack().assign_attrs(energy="white beam"),
         stack().assign_attrs(energy=True),
         stack().assign_attrs(energy=[8.0, 12.0]),
-        stack().assign_coords(energy=("y", np.arange(8.0))),
         stack(energy=("white", None)),
     ],
 )
 def test_what_is_no_positive_number_states_nothing(data: xr.DataArray) -> None:
     assert asked("energy", None, data) is None
+
+
+def test_a_fact_of_a_mesh_is_refused() -> None:
+    mesh = stack().assign_coords(energy=("y", np.arange(8.0)))
+    with pytest.raises(InputError, match=r"'energy' lies along \('y',\)"):
+        asked("energy", None, mesh)
 
 
 def test_frames_fill_each_other_where_one_place_does_not_know() -> None:

@@ -1,4 +1,4 @@
-"""Where detectors stand and how large their pixels are, with the errors of both."""
+"""Distances and pixel sizes of the detectors, and their standard errors."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ DISTORTION_ERROR: Final = "distortion_error"
 
 
 class Geometry(NamedTuple):
-    """Two detectors in the beam.
+    """The two detectors of absolute mode.
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ class Geometry(NamedTuple):
 
     @property
     def gap(self) -> float:
-        """Distance of the two, m."""
+        """Distance between the two detectors, m."""
         return self.far - self.near
 
     @property
@@ -252,14 +252,14 @@ def errors_of(
 
 
 def each(given: Any) -> list[Any]:
-    """List what was given for each detector, whatever holds it; a number is one.
+    """List the values that were given, one for each detector; a single number gives one value.
 
     Examples
     --------
     >>> each(0.5), each((0.5, (1.0, 2.0)))
     ([0.5], [0.5, (1.0, 2.0)])
     """
-    # Not by NumPy, which takes no ragged nests: one size beside a pair.
+    # Not with NumPy: a size beside a pair of sizes is a ragged array.
     return [given] if np.isscalar(given) or getattr(given, "ndim", 1) == 0 else list(given)
 
 
@@ -276,12 +276,12 @@ def _error(name: str, value: Any, *, high: float, unit: str) -> float:
 def radius_effects(
     radius: Any, spread: Any, *, axis: int, setup: Geometry, errors: Errors
 ) -> dict[tuple[str, int], Any]:
-    """Relative error of a radius of curvature, from each error of two detectors.
+    """Return the relative error of a radius of curvature for each error of the two detectors.
 
     With the scale ``A = 1 - gap / R`` of the far image, seen from the near one, ``R = gap / (1 -
     A)``: an error of a pixel size is an error of A, and enlarged by ``|R / gap - 1|``; one of the
-    gap is not enlarged. Of an error of the undistorted positions nobody knows how much is a scale:
-    all of it, at most.
+    gap is not enlarged. How much of an error of the undistorted positions is a change of scale is
+    not known; the worst case is taken, all of it.
 
     Parameters
     ----------

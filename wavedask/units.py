@@ -1,4 +1,4 @@
-"""Physical values: their ranges and units, and maps on coordinates in metres."""
+"""Units and ranges of physical values, and coordinates in metres."""
 
 import re
 from functools import cache
@@ -81,7 +81,7 @@ def conversion(unit: str, to: str) -> float | None:
         return 1.0
     if PIXEL in (unit, to) or not all(UNIT.fullmatch(text) for text in (unit, to)):
         return None  # pint takes px for a length, that of CSS
-    import pint  # takes half a second, which only those pay who mix units
+    import pint  # takes half a second, needed only for units that differ
 
     for one, other in product(_spellings(unit), _spellings(to)):
         try:
@@ -207,12 +207,12 @@ def in_range(name: str, value: Any, *, low: float, high: float, unit: str) -> fl
 
 
 def relabelled(array: xr.DataArray, quantity: Quantity) -> xr.DataArray:
-    """Name an array anew: what was computed from one quantity is another.
+    """Give an array the name and the attributes of another quantity.
 
     Parameters
     ----------
     array : xarray.DataArray
-        Values; their own name and attributes are dropped.
+        Values. Their name and attributes are dropped.
     quantity : Quantity
         What they are.
 
@@ -232,7 +232,7 @@ def relabelled(array: xr.DataArray, quantity: Quantity) -> xr.DataArray:
 
 
 def pixel_numbers(array: xr.DataArray | xr.Dataset, dim: str) -> NDArray[np.float64]:
-    """Pixel numbers along a dimension: its coordinate, or a count from 0 without one.
+    """Return the pixel numbers along a dimension: its coordinate, or 0, 1, 2... without one.
 
     Raises
     ------
@@ -254,12 +254,12 @@ def pixel_numbers(array: xr.DataArray | xr.Dataset, dim: str) -> NDArray[np.floa
 
 
 def in_metres(array: xr.DataArray, pixels: tuple[float, float]) -> xr.DataArray:
-    """Give an array its coordinates y and x in metres, from its pixel numbers.
+    """Convert the coordinates y and x from pixel numbers to metres.
 
     Parameters
     ----------
     array : xarray.DataArray, dims (..., y, x)
-        Coordinates, if any, count pixels.
+        Its coordinates, if it has some, count pixels.
     pixels : (float, float)
         Pixel sizes along (y, x), in m.
 
@@ -285,7 +285,7 @@ def in_metres(array: xr.DataArray, pixels: tuple[float, float]) -> xr.DataArray:
 
 
 def one_chunk_per_map(array: xr.DataArray) -> xr.DataArray:
-    """Put each map into one chunk, if the array is lazy: integration needs it whole.
+    """Rechunk a lazy array to one map per chunk: integration needs whole maps.
 
     Examples
     --------

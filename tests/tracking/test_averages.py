@@ -276,3 +276,15 @@ def test_bad_input() -> None:
         wd.combine(tracking, by="lens_z", tolerance=1)
     with pytest.raises(MotorError, match=r"\(lens_x 0.6\) is within the tolerance 0.7 of"):
         wd.combine(exposures([0.0, 0.1, 0.2], lens_x=[0.0, 1.0, 0.6]), by="lens_x", tolerance=0.7)
+
+
+def test_exposures_of_different_energies_are_not_averaged() -> None:
+    u = (("frame", "y", "x"), np.zeros((2, 4, 4)))
+    names = ("displacement_y", "displacement_x", "uncertainty_y", "uncertainty_x")
+    tracking = xr.Dataset(dict.fromkeys(names, u)).assign_coords(
+        energy=("frame", [8.0, 12.0], {"units": "keV"}), lens_x=("frame", [0.0, 1.0])
+    )
+    with pytest.raises(InputError, match="energy changes from frame to frame, from 8 keV to 12"):
+        wd.combine(tracking)
+    apart = wd.combine(tracking, by="lens_x", tolerance=0.1)
+    assert apart.energy.values.tolist() == [8.0, 12.0]

@@ -148,3 +148,16 @@ def test_a_reference_of_another_energy_or_pixel_is_refused() -> None:
             track(sample.assign_attrs(mine), reference.assign_attrs(others), **settings)
     tracked = track(sample, reference.assign_attrs(energy="8000 eV"), **settings)
     assert tracked.attrs["energy_keV"] == 8.0
+
+
+def test_a_joint_tracking_has_the_one_energy_of_its_frames() -> None:
+    sample, reference = cuts(slice(0, 64), slice(0, 64))
+    stacks = [part.expand_dims(frame=2) for part in (sample, reference)]
+    settings: dict[str, Any] = {"over": "frame", "window": 15, "search": 4}
+    one = stacks[0].assign_coords(energy=("frame", [8000.0, 8000.0], {"units": "eV"}))
+    tracked = track(one, stacks[1], **settings)
+    assert float(tracked.energy) == 8.0
+    assert tracked.energy.attrs["units"] == "keV"
+    two = stacks[0].assign_coords(energy=("frame", [8.0, 12.0], {"units": "keV"}))
+    with pytest.raises(InputError, match="energy changes from frame to frame"):
+        track(two, stacks[1], **settings)

@@ -1,6 +1,6 @@
 """Frames by their motors: queries, grids, pairs, roles, and the files they came from."""
 
-from wavedask.frames.images import dataset_of, for_correction, image_of, matched_pair
+from wavedask.frames.images import dataset_of, for_correction, image_of, matched_pair, of_one_set_up
 from wavedask.frames.labels import aligned, common_pixels, covering
 from wavedask.frames.masks import (
     DECLARED,
@@ -55,6 +55,7 @@ __all__ = [
     "metres_per_unit",
     "names_of",
     "nearest",
+    "of_one_set_up",
     "origins_of",
     "paired_frames",
     "pick_frames",

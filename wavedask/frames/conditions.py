@@ -22,7 +22,7 @@ Values = NDArray[Any]
 Mask = NDArray[np.bool_]
 
 LONGEST: Final = 4096
-"""Characters of a condition: what is longer, or nested deeper, was not written by hand."""
+"""Longest condition that is read, in characters."""
 
 COMPARISONS: Final[Mapping[type[ast.cmpop], Callable[[Any, Any], Any]]] = {
     ast.Lt: operator.lt,
@@ -66,28 +66,28 @@ QUOTED: Final = re.compile(r"'[^']*'|\"[^\"]*\"|`([^`]+)`")
 
 
 def frames_where(data: xr.Dataset | xr.DataArray, condition: str) -> tuple[Mask, set[str]]:
-    """Find the frames for which a condition holds.
+    """Find the frames for which a condition holds, as a mask.
 
     Parameters
     ----------
     data : xarray.Dataset or xarray.DataArray
-        What has the dimension ``frame``, with coordinates.
+        Data with the dimension ``frame`` and coordinates.
     condition : str
         As of `wavedask.select`.
 
     Returns
     -------
     mask : ndarray of bool, shape (frames,)
-        Where it holds.
+        True where it holds.
     names : set of str
-        Coordinates that it names.
+        Names of the coordinates in the condition.
 
     Raises
     ------
     InputError
-        A condition that is not one, or sides that do not compare.
+        A condition that cannot be read, or two sides that cannot be compared.
     MotorError
-        A coordinate that is not there.
+        An unknown coordinate.
 
     Examples
     --------
@@ -104,14 +104,14 @@ def frames_where(data: xr.Dataset | xr.DataArray, condition: str) -> tuple[Mask,
 
 
 def coordinate_of(data: xr.Dataset | xr.DataArray, name: str) -> xr.DataArray:
-    """Find a coordinate with one value per frame or for all.
+    """Find a coordinate that has one value per frame, or one for all frames.
 
     Raises
     ------
     MotorError
-        None of this name: the message names the nearest there is.
+        No coordinate of this name: the message names the most similar one.
     InputError
-        One that lies along another dimension.
+        A coordinate along another dimension.
     """
     known = [str(key) for key, coord in data.coords.items() if not set(coord.dims) - {FRAME}]
     if name in known:
@@ -132,7 +132,7 @@ def coordinate_of(data: xr.Dataset | xr.DataArray, name: str) -> xr.DataArray:
 
 
 class _Condition:
-    """One condition on the coordinates of some data, evaluated node by node."""
+    """A condition on the coordinates of some data, evaluated node by node of its syntax tree."""
 
     def __init__(self, text: str, data: xr.Dataset | xr.DataArray) -> None:
         self._text = text
@@ -152,7 +152,7 @@ class _Condition:
             )
         text = QUOTED.sub(self._stand_in, self._text.strip())
         if "\n" in text:
-            # Lines between parentheses are one.
+            # Parentheses join several lines.
             text = f"({text}\n)"
         try:
             tree = ast.parse(text, mode="eval")
@@ -177,7 +177,7 @@ class _Condition:
         return word
 
     def _spelled(self, word: str) -> str:
-        """Coordinate that a word means: Python's parser spells some letters anew, such as µ."""
+        """Coordinate that a word means: Python's parser normalises some letters, such as µ."""
         names = list(map(str, self._data.coords))
         alike = [name for name in names if unicodedata.normalize("NFKC", name) == word]
         return word if word in names or not alike else alike[0]
@@ -256,7 +256,7 @@ class _Condition:
         array = np.asarray(value)
         if array.dtype.kind not in "iuf":
             raise self._problem(f"calculates with {ast.unparse(node)!r}, which is not a number")
-        # As floating point: an unsigned counter has no negative.
+        # In floating point, because an unsigned counter has no negative.
         return array if array.dtype.kind == "f" else array.astype(np.float64)
 
     def _compared(self, op: ast.cmpop, left: ast.expr, right: ast.expr) -> Values:
@@ -357,7 +357,7 @@ def _durations(side: Values) -> Values:
 
 
 def _kind(values: Values) -> str:
-    """Word for what values are."""
+    """Name the kind of values."""
     if values.dtype.kind in "biuf":
         return "number"
     return {"M": "time", "m": "duration"}.get(values.dtype.kind, "text")

@@ -1,8 +1,8 @@
-"""What a function accepts: images or a whole dataset; and what makes two images a pair."""
+"""Images as arguments of a function: a DataArray or a dataset, and checks that images fit."""
 
 import logging
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 import xarray as xr
@@ -13,6 +13,7 @@ from wavedask.conventions import (
     EXPOSURE_TIME,
     FRAME,
     IMAGE,
+    LONG_NAME,
     PHOTON_ENERGY,
     PIXEL_SIZE_X,
     PIXEL_SIZE_Y,
@@ -21,13 +22,26 @@ from wavedask.conventions import (
     Y,
 )
 from wavedask.errors import InputError
-from wavedask.facts import STATING, TOLERANCE, agreed, agreed_number, agreed_pixels, with_energy
+from wavedask.facts import (
+    FACTS,
+    STATING,
+    TOLERANCE,
+    agreed,
+    agreed_number,
+    agreed_pixels,
+    with_energy,
+)
 from wavedask.frames.labels import aligned, covering
 from wavedask.frames.order import in_the_same_order
 from wavedask.units import DISTANCE, MEMBRANE_DISTANCE, PIXEL_SIZE, SOURCE_DISTANCE
 
 NOMINAL: Final = 0.05
 """Relative difference up to which a calibrated pixel size replaces the nominal one of a file."""
+
+Labelled = TypeVar("Labelled", xr.Dataset, xr.DataArray)
+
+NONE: Final = xr.DataArray()
+"""A coordinate that is not there."""
 
 _logger = logging.getLogger("wavedask")
 
@@ -40,7 +54,7 @@ def image_of(images: xr.DataArray | xr.Dataset, name: str) -> xr.DataArray:
     Raises
     ------
     InputError
-        Neither a labelled image nor a dataset that holds one.
+        An argument that is neither a DataArray nor a dataset with images.
 
     Examples
     --------
@@ -71,12 +85,12 @@ def image_of(images: xr.DataArray | xr.Dataset, name: str) -> xr.DataArray:
 
 
 def dataset_of(data: object) -> xr.Dataset:
-    """Return a dataset, and refuse what is none: an array alone says nothing of what it belongs to.
+    """Return the dataset, or refuse the argument: a bare array lacks the other variables.
 
     Raises
     ------
     InputError
-        Something else.
+        An argument of another type.
 
     Examples
     --------
@@ -99,6 +113,7 @@ def matched_pair(
     *,
     one_detector: bool = True,
     in_order: bool = True,
+    joint: bool = False,
 ) -> tuple[xr.DataArray, xr.DataArray]:
     """Check that a sample and a reference belong together, and bring them to the same pixels.
 
@@ -110,6 +125,8 @@ def matched_pair(
         Whether both are of one detector, whose pixels and place are then the same.
     in_order : bool, default True
         Whether the frames of two stacks are paired in their order.
+    joint : bool, default False
+        Whether the frames become one result: then all must have one photon energy and one distance.
 
     Returns
     -------
@@ -144,9 +161,49 @@ def matched_pair(
     if in_order:
         reference = in_the_same_order(sample, reference)
     sample = _stating_all(sample, reference, one_detector=one_detector)
+    if joint:
+        sample = of_one_set_up(sample, "the sample")
     if one_detector:
         sample, reference = aligned({"sample": sample, "reference": reference})
     return sample, reference
+
+
+def of_one_set_up(frames: Labelled, words: str) -> Labelled:
+    """Refuse frames of different energies or distances, which become one; and state them for all.
+
+    Parameters
+    ----------
+    frames : xarray.Dataset or xarray.DataArray
+        Frames that are matched together or averaged.
+    words : str
+        What they are, for the message.
+
+    Returns
+    -------
+    same type as `frames`
+        Where these stand along ``frame``, they are one number now: ``energy`` in keV, ``distance``
+        in m.
+
+    Raises
+    ------
+    InputError
+        A photon energy or a distance that changes from frame to frame.
+
+    Examples
+    --------
+    >>> frames = xr.Dataset(coords={"energy": ("frame", [8.0, 12.0])})
+    >>> of_one_set_up(frames, "the sample")
+    Traceback (most recent call last):
+        ...
+    wavedask.errors.InputError: energy changes from frame to frame, from 8 keV to 12 keV. Select ...
+    """
+    for name, long_name in ((PHOTON_ENERGY, "photon energy"), (DISTANCE, "distance")):
+        value = agreed_number(name, None, {words: frames})
+        each = [key for key in FACTS[name].stated_as if FRAME in frames.coords.get(key, NONE).dims]
+        if value is not None and each:
+            attrs = {UNITS: FACTS[name].units, LONG_NAME: long_name}
+            frames = frames.drop_vars(each).assign_coords({name: ((), value, attrs)})
+    return frames
 
 
 def _stating_all(

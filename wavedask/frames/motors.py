@@ -1,4 +1,4 @@
-"""Where the motors of a stack of frames stood, from its coordinates."""
+"""Positions of motors, read from the coordinates of frames."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -59,7 +59,7 @@ def positions(images: xr.DataArray | xr.Dataset, motors: Sequence[str], *, name:
     Raises
     ------
     MotorError
-        A motor that the images do not have, that is no number, or whose position is not finite in
+        A motor that the images do not have, that is not a number, or that has no finite position in
         some frame.
 
     Examples
@@ -109,7 +109,7 @@ def metres_per_unit(images: xr.DataArray, motor: str, *, name: str) -> float:
     Raises
     ------
     MotorError
-        A unit that is no length.
+        A unit that is not a length.
 
     Examples
     --------
@@ -155,7 +155,7 @@ def rounded(readings: Floats, *kinds: np.dtype[Any]) -> Floats:
 
 
 def listed(places: Any, motors: Sequence[str]) -> str:
-    """Write positions for a message, the first few of them.
+    """Format positions for a message; at most eight.
 
     Examples
     --------

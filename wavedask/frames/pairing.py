@@ -1,4 +1,4 @@
-"""Which frame is tracked in which: pairs by motor positions, references of a train of pulses."""
+"""Pairs of sample and reference frames: by motor positions, or within a train of pulses."""
 
 from collections.abc import Sequence
 from typing import Final, Literal
@@ -29,24 +29,24 @@ def paired_frames(
     tolerance: float | Sequence[float] | None = None,
     one_to_one: bool = False,
 ) -> xr.DataArray:
-    """Pick, for every frame of a sample, the reference frame at the same motor positions.
+    """Pick the reference frame at the same motor positions for every sample frame.
 
     Parameters
     ----------
     sample, reference : xarray.DataArray, dims ([frame], y, x)
         Frames in any order, each with a coordinate per motor.
     motors : str or sequence of str
-        Motors whose positions agree within a pair: those of the membrane.
+        Motors whose positions must agree within a pair, usually those of the membrane.
     tolerance : float or sequence of float, optional
         Largest difference within a pair, in the unit of the motors: one for all, or one for each.
         By default a quarter of the distance of the two nearest positions of the reference.
     one_to_one : bool, default False
-        Whether every reference frame must have exactly one sample frame, too.
+        Whether every reference frame must also have exactly one sample frame.
 
     Returns
     -------
     xarray.DataArray, dims (frame, y, x)
-        Frames of `reference`, as many as `sample` has, in its order. Lazy if `reference` is.
+        A frame of `reference` for each frame of `sample`, in its order. Lazy if `reference` is.
 
     Raises
     ------
@@ -129,7 +129,7 @@ def _mismatches(
     *,
     one_to_one: bool,
 ) -> list[str]:
-    """Say which positions do not pair, and how."""
+    """Describe the positions that do not pair."""
     partners, takers = close.sum(axis=1), close.sum(axis=0)
     cases = [
         ("the reference has no frame at", wanted[partners == 0]),
@@ -151,17 +151,17 @@ def train_pairs(
     Parameters
     ----------
     images : xarray.DataArray, dims (frame, y, x)
-        Pulses, in the order in which they came.
+        Pulses in their order of arrival.
     reference : "first", "mean" or "previous"
-        The first pulse, the mean of all, or for each pulse the one before it.
+        The first pulse, the mean of all pulses, or the pulse before each.
 
     Returns
     -------
     samples : xarray.DataArray, dims (frame, y, x)
-        Pulses that are tracked: without the first for ``first``, which would be tracked in itself,
-        and for ``previous``, for there is none before it.
+        Pulses to track. ``first`` and ``previous`` leave out the first pulse: it would be tracked
+        in itself, or has no pulse before it.
     references : xarray.DataArray, dims ([frame], y, x)
-        One for all, or one for each.
+        One reference for all pulses, or one for each.
 
     Raises
     ------
@@ -186,8 +186,8 @@ def train_pairs(
             "Give a train of two pulses or more.",
         )
     if reference == "mean":
-        # A pixel that is missing in one pulse is missing in the mean: what is left would be the
-        # mean of other pulses than that of its neighbours.
+        # A pixel that is missing in one pulse is missing in the mean. Otherwise neighbouring pixels
+        # would be means of different pulses.
         return images, images.mean(FRAME, skipna=False)
     late, early = images.isel({FRAME: slice(1, None)}), images.isel({FRAME: slice(None, -1)})
     return late, early if reference == "previous" else images.isel({FRAME: 0})

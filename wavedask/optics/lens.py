@@ -44,18 +44,18 @@ FloatArray = npt.NDArray[np.float64]
 DELTA: Final = "delta"
 """Attribute: refractive index decrement of the lens."""
 MATERIAL: Final = "material"
-"""Attribute: material of the lens; only where it was given."""
+"""Attribute: material of the lens, if it was given."""
 LENSES: Final = "lenses"
 """Attribute: number of lenses in the stack."""
 SURFACES: Final = "surfaces"
 """Attribute: number of parabolic surfaces of each lens."""
 
 PARAMETER: Final = "paraboloid"
-"""Dimension of the fitted parameters, on their way out of a block."""
+"""Dimension of the fitted parameters, inside `apply_ufunc`."""
 MIN_PIXELS: Final = 6
-"""Pixels with data that a fit of five parameters and its residual need."""
+"""Smallest number of pixels with data for a fit of five parameters with a residual."""
 MAX_CONDITION: Final = 1e12
-"""Normal equations worse than this come from pixels that do not span a plane."""
+"""Largest condition number of the normal equations: above, the pixels do not span a plane."""
 
 logger = logging.getLogger("wavedask")
 
@@ -96,13 +96,13 @@ def fit_lens(
     .. math:: k = 1 / (L + d) - 1 / q \quad\text{(differential)}, \qquad
               k = -1 / q \quad\text{(absolute)},
 
-    and so :math:`k / (1 - k d)` behind the lens, which adds -1/f to the 1/L that arrives there:
+    and :math:`k / (1 - k d)` directly behind the lens. The lens adds -1/f to the incident 1/L:
     :math:`1 / f = 1 / L - k / (1 - k d)`. A stack of N thin lenses, each with n parabolic
     surfaces of apex radius R, has f = R / (n N delta) (Lengeler et al., J. Synchrotron Rad. 6,
     1153, 1999, with n = 2); hence R.
 
-    A thickness t delays the phase by less than vacuum does: its path length is W = -delta t. What
-    the paraboloid leaves of W is therefore, divided by -delta, the excess of material.
+    Material of thickness t has the path length W = -delta t relative to vacuum. The residual of W
+    after the fit, divided by -delta, is therefore the excess of material.
 
     Parameters
     ----------
@@ -136,18 +136,18 @@ def fit_lens(
         Lazy if `wf` is. Per frame:
 
         * ``focal_length``: f in m; positive for a focusing lens,
-        * ``center_y``, ``center_x``: where the fitted wavefront has no slope, in m. A tilt of the
-          beam, or a shift between sample and reference image, moves it,
+        * ``center_y``, ``center_x``: position at which the fitted wavefront has no slope, in m. A
+          tilt of the beam, or a shift between sample and reference image, moves it,
         * ``residual``: wavefront without the fitted paraboloid, tilt and piston, in m,
         * ``residual_rms``: its root mean square over the pixels with data, in m.
 
-        And, with `material` or `delta`, without which they cannot be known:
+        And, if `material` or `delta` is given:
 
         * ``radius``: apex radius R of one surface in m, if all are alike,
-        * ``radius_y``, ``radius_x``: the same with an own curvature for each axis; they differ by
-          astigmatism,
+        * ``radius_y``, ``radius_x``: the same with a separate curvature for each axis; they differ
+          by astigmatism,
         * ``figure_error``: excess thickness in m along the beam, summed over all surfaces, at the
-          place where its ray meets the detector.
+          position where its ray meets the detector.
 
         A frame with fewer than six pixels with data, or with all in one line, is NaN, and a
         warning is logged.
@@ -259,7 +259,7 @@ def _checked(wf: xr.Dataset) -> tuple[xr.DataArray, float]:
 
 
 def _beam(wf: xr.Dataset, given: Any, distance: float, sure: Names) -> tuple[float, float]:
-    """Distance of the source, and the curvature at the detector that the wavefront lacks."""
+    """Return the source distance, and the curvature of the beam that the wavefront lacks."""
     mode = wf.attrs.get(MODE)
     stated = agreed_number(SOURCE_DISTANCE, given, {"wf": wf}, sure=sure)
     if mode == "absolute" and stated is None:
@@ -278,8 +278,8 @@ def _beam(wf: xr.Dataset, given: Any, distance: float, sure: Names) -> tuple[flo
 
 
 def _focal_length(radius: Any, *, distance: float, source: float, before: float) -> Any:
-    """Focal length of a lens from the radius q that it leaves at a distance."""
-    # A wavefront without curvature is that of a lens without power.
+    """Return the focal length of a lens from the radius q of its wavefront at a distance."""
+    # A wavefront without curvature belongs to a lens without power.
     with np.errstate(divide="ignore"):
         curvature = before - 1 / radius
         return 1 / (1 / source - curvature / (1 - curvature * distance))

@@ -31,7 +31,8 @@ from wavedask.conventions import (
     labelled,
 )
 from wavedask.errors import InputError, MotorError
-from wavedask.frames import listed, names_of, positions
+from wavedask.facts import STATING
+from wavedask.frames import listed, names_of, of_one_set_up, positions
 from wavedask.tracking.exposures import exposure_sums
 
 COMPONENTS: Final = (
@@ -91,7 +92,8 @@ def combine(
     ------
     InputError
         A tracking without frames, displacements or uncertainties; `by` without a tolerance; an
-        argument of the wrong kind.
+        argument of the wrong kind; exposures of one setting at different photon energies or
+        distances.
     MotorError
         A motor that the tracking does not have, or a position that is within the tolerance of two
         settings.
@@ -141,8 +143,10 @@ def combine(
         parts.append(mean.assign_coords(motors))
         label = labelled(np.full(chosen.size, setting), SETTING, dims=(FRAME,))
         drifts_of.append(drifts.assign_coords({SETTING.name: label}).rename({FRAME: EXPOSURE}))
+    # Each setting has its motors, and may have a photon energy or distance of its own.
+    own = [*names, *(name for name in parts[0].coords if name in STATING and name not in names)]
     combined = xr.concat(
-        parts, FRAME, data_vars="all", coords=list(names), compat="override", join="override"
+        parts, FRAME, data_vars="all", coords=own, compat="override", join="override"
     )
     return combined.assign(xr.concat(drifts_of, EXPOSURE)).assign_attrs(tracking.attrs)
 
@@ -204,6 +208,7 @@ def _settings(
 
 def _combined(tracking: xr.Dataset, *, remove_drift: bool) -> tuple[xr.Dataset, xr.Dataset]:
     """Combine exposures of one setting: maps (y, x), and the drifts along frame."""
+    tracking = of_one_set_up(tracking, "the tracking")
     tracking = tracking.transpose(FRAME, Y, X, ...)
     like = tracking[DISPLACEMENT_Y.name]
     others = [quantity for quantity in AVERAGED if quantity.name in tracking]

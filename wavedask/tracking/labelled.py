@@ -179,6 +179,7 @@ def track(
         targets,
         one_detector=registration is None,
         in_order=motors is None and not isinstance(reference, str),
+        joint=over is not None,
     )
     # A single reference is one for all, unless something else says that the two are a pair.
     paired = motors is not None or registration is not None or isinstance(reference, str)

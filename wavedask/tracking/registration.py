@@ -1,4 +1,4 @@
-"""Two detectors, one beam: where a pixel of the one lies on the other."""
+"""Registration of two detectors in one beam: the map from pixels of one to the other."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -33,7 +33,7 @@ REGISTRATION_OFFSET: Final = "registration_offset"
 """Attribute of a tracking: the offset of its registration along y and x, px."""
 
 ANY_SCALE: Final = (0.3, 3.3)
-"""Scales that are tried where nothing is known of the pixel sizes."""
+"""Scales that are tried if the pixel sizes are unknown."""
 BENT_BEAM: Final = 1.45
 """Factor by which a focusing or diverging beam may change the ratio of the pixel sizes."""
 
@@ -46,12 +46,12 @@ ORIENTATIONS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "turned by -90 degrees": lambda image: np.rot90(image, -1),
     "transposed and turned by 180 degrees": lambda image: image.T[::-1, ::-1],
 }
-"""Ways in which a mirror or a turned camera shows the same image."""
+"""Orientations in which a mirror or a rotated camera shows the same image."""
 
 
 @dataclass(frozen=True, eq=False)
 class Registration:
-    """Where the pixels of a sample lie on its reference: ``q = matrix @ p + offset``.
+    """Map from the pixels of a sample to those of its reference: ``q = matrix @ p + offset``.
 
     Attributes
     ----------
@@ -61,11 +61,11 @@ class Registration:
         Pixel (y, x) of the reference at which pixel (0, 0) of the sample lies.
     residual : float
         Rms distance of the matches from this map in pixels of the reference; NaN if unknown. It
-        holds what the beam bends beyond an affine map, and is no measure of success.
+        contains what the beam bends beyond an affine map, and does not measure success.
     correlation : float
         Median correlation of the matches; NaN if unknown.
     matches, points : int
-        Matches that are no outliers, and points in the field that both images share.
+        Number of matches without outliers, and of points in the common field.
     shape, reference_shape : (int, int) or None
         Pixels (y, x) of the images it was made from.
     pixel_size, reference_pixel_size : (float, float) or None
@@ -104,18 +104,18 @@ class Registration:
 
     @property
     def rotation(self) -> float:
-        """Turn of the reference's detector against the sample's, rad; positive from y toward x."""
+        """Rotation of the reference's detector against the sample's, rad; positive from y to x."""
         m = self.matrix
         return float(np.arctan2(m[0, 1] - m[1, 0], m[0, 0] + m[1, 1]))
 
     @property
     def magnification(self) -> float:
-        """Size of the pattern on the sample over that on the reference, in their own pixels."""
+        """Size of the pattern on the sample relative to the reference, each in its own pixels."""
         return float(1 / np.sqrt(np.linalg.det(self.matrix)))
 
     @property
     def attrs(self) -> dict[str, Any]:
-        """As attributes of a tracking."""
+        """Attributes of a tracking that hold the registration."""
         sizes = {PIXEL_SIZE: self.pixel_size, NEAR_PIXEL_SIZE: self.reference_pixel_size}
         return {
             REGISTRATION_MATRIX: self.matrix.ravel().tolist(),
@@ -125,7 +125,7 @@ class Registration:
         }
 
     def __str__(self) -> str:
-        """Say in words what it is."""
+        """Describe the registration in words."""
         return (
             f"offset ({self.offset[0]:.2f}, {self.offset[1]:.2f}) px, "
             f"rotation {math.degrees(self.rotation):.3f} deg, "
@@ -142,14 +142,14 @@ def register(
     pixel_size: tuple[Any, Any] | None = None,
     sure: Names = (),
 ) -> Registration:
-    """Find where the pixels of one detector lie on another that sees the same speckle.
+    """Find the map from the pixels of one detector to another that sees the same speckle.
 
-    The two may be shifted by any amount that leaves a common field, turned by 2 degrees, and differ
-    in scale by a factor of three. Patches of the sample are searched for in the whole reference, on
-    reduced images, at all scales and angles in question; then a grid of patches over the common
-    field is matched, down to the full images, and fitted by an affine map without outliers.
+    The two may be shifted by any amount that leaves a common field, rotated by 2 degrees, and
+    differ in scale by a factor of three. Patches of the sample are searched for in the whole
+    reference, on reduced images, at all possible scales and angles. Then a grid of patches over the
+    common field is matched up to full resolution, and an affine map is fitted without outliers.
 
-    The images are computed: this is where the offset must be known before anything can be tracked.
+    This function computes the images, because tracking needs the offset.
 
     Parameters
     ----------
@@ -168,13 +168,13 @@ def register(
     Returns
     -------
     Registration
-        From pixel numbers of the sample to those of the reference; `print` says it in words.
+        Map from pixel numbers of the sample to those of the reference; `print` describes it.
 
     Raises
     ------
     InputError
-        Two images that have nothing in common, or one of which is a mirror image or turned by a
-        right angle: the message says how. A pixel size that is unusual or that differs from that of
+        Two images that have nothing in common, or one that is mirrored or rotated by a right angle:
+        the message says how. A pixel size that is unusual or that differs from that of
         its image.
 
     See Also
@@ -302,7 +302,7 @@ def _nothing_in_common(arrays: list[NDArray[np.float32]], scales: Floats) -> Inp
     sample, reference = arrays
     for words, turned in ORIENTATIONS.items():
         other = np.ascontiguousarray(turned(reference))
-        # One patch is enough to guess by: this is for the message.
+        # One patch is enough for a hint in the message.
         if find_affine(sample, other, scales, centres=CENTRES[:1]) is not None:
             return InputError(
                 f"sample matches the reference only when that is {words}",
@@ -319,7 +319,7 @@ def _nothing_in_common(arrays: list[NDArray[np.float32]], scales: Floats) -> Inp
 
 
 def is_registered(tracking: xr.Dataset) -> bool:
-    """Whether a tracking is that of two registered detectors.
+    """Tell whether a tracking is of two registered detectors.
 
     Examples
     --------
@@ -335,7 +335,7 @@ def registration_of(tracking: xr.Dataset) -> Registration:
     Raises
     ------
     InputError
-        A tracking without one.
+        A tracking without registration.
 
     Examples
     --------
@@ -358,7 +358,7 @@ def registration_of(tracking: xr.Dataset) -> Registration:
 def registered(
     reference: xr.DataArray, sample: xr.DataArray, registration: Registration
 ) -> tuple[xr.DataArray, xr.DataArray]:
-    """Resample a reference onto the pixels of a sample, and number those.
+    """Resample a reference onto the pixels of a sample, and number the pixels.
 
     Parameters
     ----------
@@ -370,14 +370,15 @@ def registered(
     Returns
     -------
     sample : xarray.DataArray
-        The same, with pixel numbers as coordinates ``y`` and ``x``: a registration holds for them.
+        The same, with the coordinates ``y`` and ``x`` as pixel numbers, which the registration
+        refers to.
     reference : xarray.DataArray
-        On the pixels of the sample; lazy, with one block per frame, if it was.
+        On the pixels of the sample. Lazy if it was, with one block per frame.
 
     Raises
     ------
     InputError
-        Images of other shapes or pixel sizes than those that were registered.
+        Images that differ from the registered ones in shape or pixel size.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What each error of a set-up does to the radius of curvature and to the wavefront."""
+"""Error budget: the effect of each error of the set-up on radius of curvature and wavefront."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -40,12 +40,12 @@ Floats = NDArray[np.float64]
 NEEDED: Final = (WAVEFRONT.name, SLOPE_Y.name, SLOPE_X.name)
 """Maps without which there is no budget."""
 ASSUMED: Final = 1e-4
-"""Relative error that is looked at where none was given."""
+"""Relative error that is assumed where none was given."""
 ASSUMED_DISTORTION: Final = 0.05
-"""Error of undistorted positions that is looked at where none was given, px."""
+"""Error of undistorted positions that is assumed where none was given, px."""
 DETECTORS: Final = ("near", "far")
 LOW_PASS: Final = 2.2
-"""Windows in the shortest period that the tracker passes."""
+"""Shortest period that the tracker passes, in windows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +61,12 @@ class Contribution:
     unit : str
         ``m``, ``px`` or ``rad``.
     radius_y, radius_x : float
-        What it does to the radius of curvature, as a fraction of it.
+        Effect on the radius of curvature, as a fraction of it.
     wavefront : float
-        What it does to the wavefront, rms over the pixels with data, m.
+        Effect on the wavefront, rms over the pixels with data, m.
     given : bool
-        Whether the error is known. One that is not is shown for what an error of that size would
-        do, and does not count in the total.
+        Whether the error is known. An unknown error is shown with an assumed size, and does not
+        count in the total.
     """
 
     source: str
@@ -89,7 +89,7 @@ class Budget:
     wavefront_rms : float
         Root mean square of the wavefront, m.
     contributions : tuple of Contribution
-        The largest effect on the radius first, those of unknown size last.
+        Sorted by their effect on the radius, largest first; assumed errors last.
     """
 
     radius_of_curvature_y: float
@@ -99,7 +99,7 @@ class Budget:
 
     @property
     def total(self) -> Contribution:
-        """All errors of known size together, as if independent."""
+        """Sum of all known errors, taken as independent."""
         known = [part for part in self.contributions if part.given]
         return Contribution(
             "total",
@@ -111,7 +111,7 @@ class Budget:
         )
 
     def __str__(self) -> str:
-        """Draw the table."""
+        """Format the table."""
         cells: list[tuple[str, ...]] = [
             ("source of error", "size", "radius y [%]", "radius x [%]", "wavefront [nm]")
         ]
@@ -136,7 +136,7 @@ class Budget:
 
 
 def _cells(part: Contribution) -> tuple[str, ...]:
-    """Write the cells of one row."""
+    """Format the cells of one row."""
     size = ""
     if part.unit:
         scale, unit = (1.0, PIXEL) if part.unit == PIXEL else prefixed(part.size, part.unit)
@@ -150,7 +150,7 @@ def _cells(part: Contribution) -> tuple[str, ...]:
 
 
 class _Surface(NamedTuple):
-    """Wavefront over the pixels with data, and what its slopes say: m, rad."""
+    """Wavefront over the pixels with data, and the fit of its slopes: m, rad."""
 
     y: Floats
     x: Floats
@@ -161,29 +161,29 @@ class _Surface(NamedTuple):
 
     @property
     def bowl(self) -> tuple[float, float]:
-        """Rms of y^2 / 2 and x^2 / 2 without their means: what a curvature of one makes."""
+        """Rms of y^2 / 2 and x^2 / 2 without their means: the effect of a curvature of 1/m."""
         return float(np.std(self.y**2)) / 2, float(np.std(self.x**2)) / 2
 
 
 def budget(wf: xr.Dataset, *, window: float = 21) -> Budget:
-    r"""Tell what each error of the set-up does to the wavefront.
+    r"""Compute the effect of each error of the set-up on the wavefront.
 
-    An error of a pixel size, of a distance or of undistorted positions moves all pixels together:
-    no average takes it out. Where none was given to `wavefront`, the line shows what a relative
-    error of 1e-4 (0.05 px for positions) would do, marked by a star.
+    An error of a pixel size, of a distance or of undistorted positions changes all pixels together;
+    averaging does not reduce it. Where no error was given to `wavefront`, the line shows the effect
+    of a relative error of 1e-4 (0.05 px for positions), marked by a star.
 
     In absolute mode the radius of curvature R follows from how much smaller the pattern is on the
     near detector, ``1 - gap / R``: an error of a pixel size enters enlarged by ``|R / gap - 1|``.
     With the detectors 0.5 m apart, 1e-4 of a pixel size is 0.8 % of a radius of 40 m.
 
-    The wavefront is computed here.
+    This function computes the wavefront.
 
     Parameters
     ----------
     wf : xarray.Dataset
         Result of `wavefront`, of one frame.
     window : float, default 21
-        Side of the tracker's window in pixels, within which errors of matching are one.
+        Side of the tracker's window in pixels. Errors of matching are correlated within it.
 
     Returns
     -------
@@ -192,7 +192,7 @@ def budget(wf: xr.Dataset, *, window: float = 21) -> Budget:
     Raises
     ------
     InputError
-        Not one frame of a result of `wavefront`, or one without data.
+        Data that is not one frame of a result of `wavefront`, or that has no pixels with data.
 
     Notes
     -----
@@ -200,9 +200,9 @@ def budget(wf: xr.Dataset, *, window: float = 21) -> Budget:
     radius is then known to :math:`\sigma_k^2 = A \sigma^2 / \sum y^2`, and least-squares
     integration over a field of side D leaves the wavefront with
     :math:`\sigma_W^2 = A \sigma^2 \ln(D / 2.2 w) / 2 \pi` for a window of side w.
-    Distortion: how an error of the undistorted positions varies over the field is not known; taken
-    all as a change of scale, it does the most. In differential mode it cancels, but for its change
-    over the displacement, and is left out.
+    Distortion: how an error of the undistorted positions varies over the field is not known. The
+    worst case is a change of scale, which is assumed. In differential mode the error cancels,
+    except for its change over the displacement, and is left out.
 
     Examples
     --------
@@ -271,7 +271,7 @@ def _surface(wf: xr.Dataset) -> _Surface:
     with np.errstate(divide="ignore"):
         radius = 1 / np.diag(fit.matrix)
     spread = np.sqrt(np.diag(fit.moments) / weights.sum())
-    # Of the pixels that count: those at the border hardly do.
+    # Weighted, because pixels at the border hardly contribute.
     sigma = [
         math.nan if part is None else float(np.sqrt((weights * part).sum() / weights.sum()))
         for part in variance
@@ -287,7 +287,7 @@ def _surface(wf: xr.Dataset) -> _Surface:
 
 
 def _matching(surface: _Surface, wf: xr.Dataset, window: float) -> Iterator[Contribution]:
-    """Tell what the noise of the tracker does, where it is known."""
+    """Compute the effect of the tracker's noise, where it is known."""
     if not np.isfinite(surface.sigma).all():
         return
     pixels = surface.y.size
@@ -304,7 +304,7 @@ def _matching(surface: _Surface, wf: xr.Dataset, window: float) -> Iterator[Cont
 
 
 def _absolute(surface: _Surface, setup: Geometry, errors: Errors) -> Iterator[Contribution]:
-    """Tell what the errors of two detectors do, those not given of the size that is assumed."""
+    """Compute the effects of the errors of two detectors; errors not given are assumed."""
     pixels = (setup.pixel_near, setup.pixel_far)
     distances = errors.distance or (ASSUMED * setup.gap,) * 2
     sizes = errors.pixel_size or tuple((ASSUMED * y, ASSUMED * x) for y, x in pixels)
@@ -340,13 +340,13 @@ def _absolute(surface: _Surface, setup: Geometry, errors: Errors) -> Iterator[Co
 def _differential(
     surface: _Surface, attrs: Mapping[Any, Any], errors: Errors
 ) -> Iterator[Contribution]:
-    """Tell what the errors of one detector do, those not given of the size that is assumed."""
+    """Compute the effects of the errors of one detector; errors not given are assumed."""
     distance = float(attrs[DISTANCE])
     source = float(attrs.get(SOURCE_DISTANCE, math.inf))
     membrane = attrs.get(MEMBRANE_DISTANCE)
     rms = float(np.std(surface.height))
     error = errors.distance[0] if errors.distance else ASSUMED * distance
-    # An error of the distance moves the detector: the membrane is as much farther from it.
+    # An error of the distance moves the detector, and changes the membrane's distance by as much.
     low, high = (
         slope_per_length(
             distance + step,
@@ -363,7 +363,7 @@ def _differential(
     size_y, size_x = (
         errors.pixel_size[0] if errors.pixel_size else (ASSUMED * pixel_y, ASSUMED * pixel_x)
     )
-    # Angles and lengths grow together: the radius stays.
+    # Angles and lengths scale together, so the radius does not change.
     height = math.sqrt(2) * math.hypot(size_y / pixel_y, size_x / pixel_x) * rms
     size = math.hypot(size_y, size_x) / math.sqrt(2)
     yield Contribution("pixel size", size, METRE, 0.0, 0.0, height, errors.pixel_size is not None)

@@ -1,4 +1,4 @@
-"""Slopes -> surface: NumPy, Dask or labelled arrays, a map or a stack of maps."""
+"""Integrate slopes to a surface: NumPy, Dask or labelled arrays, one map or a stack."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -35,10 +35,10 @@ METHODS: Final[Mapping[str, Callable[..., Solution]]] = {
     "frankot_chellappa": frankot_chellappa,
     "grad2surf": grad2surf,
 }
-"""Methods of integration by name; the first is the default, and the only one with weights."""
+"""Integration methods by name; the first is the default and the only one with weights."""
 
 STEP_TOLERANCE: Final = 1e-4
-"""Steps of a coordinate may differ by this part of their mean."""
+"""Largest difference of the steps of a coordinate, as a fraction of their mean."""
 
 logger = logging.getLogger("wavedask")
 
@@ -78,7 +78,7 @@ def integrate(
     weights: xr.DataArray | Array | None = None,
     spacing: float | tuple[float, float] | None = None,
 ) -> xr.DataArray | Array:
-    """Integrate two slope maps to the surface that has them.
+    """Integrate two slope maps to a surface.
 
     Parameters
     ----------
@@ -275,7 +275,7 @@ def equal_step(array: xr.DataArray, dim: str) -> float:
 
 
 def _surface_unit(slope: xr.DataArray, *, explicit_spacing: bool) -> str:
-    """Name the unit of slope times spacing, where both are known."""
+    """Return the unit of slope times spacing, if both are known."""
     pixel = UNKNOWN_UNIT if explicit_spacing else PIXEL
     length, other = (
         str(slope.coords[dim].attrs.get(UNITS, UNKNOWN_UNIT)) if dim in slope.coords else pixel
@@ -350,7 +350,7 @@ def _integrate_block(
     dtype: np.dtype[Any],
     block_info: Mapping[Any, Any] | None = None,
 ) -> npt.NDArray[Any]:
-    """Integrate the maps of one block, and log what there is to say about each."""
+    """Integrate the maps of one block, and log the remarks of the solver."""
     slope_y, slope_x = filled(slope_y), filled(slope_x)
     weights = None if weights is None else filled(weights)
     maps = slope_y.shape[:-2]

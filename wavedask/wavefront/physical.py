@@ -1,4 +1,4 @@
-"""Displacements -> slopes, wavefront, phase and curvature, in physical units."""
+"""Convert displacements to slopes, wavefront, phase and curvature in physical units."""
 
 import math
 from collections.abc import Mapping
@@ -66,13 +66,13 @@ def wavefront(
     method: Method = "least_squares",
     sure: Names = (),
 ) -> xr.Dataset:
-    r"""Turn tracked displacements into the wavefront, in physical units.
+    r"""Convert tracked displacements to the wavefront, in physical units.
 
-    Rays are straight: what is tracked at a detector pixel is the slope of the wavefront *in the
+    Rays are straight: the displacement at a detector pixel gives the slope of the wavefront *in the
     plane of the detector*.
 
-    *Differential*: one detector, with and without the optic; what the optic adds to the beam. A ray
-    that it deflects by an angle a arrives ``a * distance`` off the place of its reference, so that
+    *Differential*: one detector, with and without the optic, shows what the optic adds to the beam.
+    A ray that is deflected by an angle a arrives ``a * distance`` away from its reference, so that
     ``slope = displacement * pixel_size / distance`` in a parallel beam. In a beam that diverges
     from a source, ``slope = displacement * pixel_size * (1/l - 1/t)``, with t the distance from
     source to detector, and l that to the detector from the optic, or from the membrane if it stands
@@ -80,11 +80,11 @@ def wavefront(
     at the detector a wavefront of radius f - d, that is :math:`W = -r^2 / 2 (f - d)`, and not
     :math:`-r^2 / 2 f`.
 
-    *Absolute*: two detectors at once, one behind the other; the whole beam. A grain that lies at p1
-    on the near detector and at p2 on the far one has travelled along the ray of slope ``(p2 s2 - p1
-    s1) / (z2 - z1)``. How the detectors are shifted and turned against each other is not known to
-    so small an angle: the tilt that a shift makes and the curl that a turn makes are taken out of
-    the slopes, and returned. Their difference in scale is the curvature of the beam, and stays.
+    *Absolute*: two detectors at once, one behind the other, show the whole beam. A grain at p1 on
+    the near detector and at p2 on the far one has travelled along the ray of slope ``(p2 s2 - p1
+    s1) / (z2 - z1)``. The shift and the rotation of the detectors against each other are not known
+    accurately enough: the tilt from a shift and the curl from a rotation are removed from the
+    slopes, and returned. The difference in scale is the curvature of the beam, and is kept.
 
     Parameters
     ----------
@@ -238,7 +238,7 @@ def wavefront(
 
 
 class _Measured(NamedTuple):
-    """What a mode gives: maps with the slopes first, numbers per frame, pixel sizes, attributes."""
+    """Result of a mode: maps with the slopes first, numbers per frame, pixel sizes, attributes."""
 
     maps: list[xr.DataArray]
     numbers: list[xr.DataArray]
@@ -290,7 +290,7 @@ def _absolute(
 
 
 def _refuse(mode: str, **arguments: object) -> None:
-    """Refuse an argument that has no meaning in a mode."""
+    """Refuse arguments that the mode does not use."""
     for name, value in arguments.items():
         if value is not None:
             raise InputError(
@@ -311,6 +311,6 @@ def _derivative(slope: xr.DataArray, quantity: Quantity, dim: str) -> xr.DataArr
         dask="parallelized",
         output_dtypes=[slope.dtype],
     )
-    # A central difference skips its own pixel: without a slope there, it has no curvature either.
+    # A central difference does not use its own pixel: without a slope there, it has no curvature.
     curvature = curvature.transpose(*slope.dims).where(np.isfinite(slope))
     return relabelled(curvature, quantity)

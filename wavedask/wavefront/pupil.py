@@ -1,4 +1,4 @@
-"""The part of a tracking that counts: a region of the detector, and a pupil within it."""
+"""Select a region of the detector and a pupil from a tracking."""
 
 from typing import Any, Final
 
@@ -34,7 +34,7 @@ COMPONENTS: Final = ((DISPLACEMENT_Y, UNCERTAINTY_Y), (DISPLACEMENT_X, UNCERTAIN
 def selected(
     tracking: xr.Dataset, *, roi: Roi | None = None, pupil: xr.DataArray | Circle | None = None
 ) -> xr.Dataset:
-    """Check a tracking, cut it to a region, and take out what has no match or lies off the pupil.
+    """Check a tracking, cut it to a region, and mask pixels without a match or outside the pupil.
 
     Parameters
     ----------
@@ -50,8 +50,8 @@ def selected(
     Returns
     -------
     xarray.Dataset
-        Displacements, in one chunk per map where they are lazy, NaN where they do not count; with
-        their uncertainties, the correlation and the window where `tracking` has them.
+        Displacements, with one chunk per map if they are lazy, NaN where masked; with their
+        uncertainties, the correlation and the window if `tracking` has them.
 
     Raises
     ------
@@ -79,7 +79,7 @@ def selected(
     for displacement, uncertainty in COMPONENTS:
         values = region[displacement.name]
         if uncertainty.name in region:
-            # The tracker marks a point that it could not match by an infinite uncertainty.
+            # The tracker marks a point without a match by an infinite uncertainty.
             values = values.where(~np.isinf(region[uncertainty.name]))
         variables[displacement.name] = values if mask is None else values.where(mask)
     return region.assign(variables).map(one_chunk_per_map, keep_attrs=True)
@@ -137,7 +137,7 @@ def _region(tracking: xr.Dataset, roi: Any) -> xr.Dataset:
 
 
 def _mask(whole: xr.Dataset, region: xr.Dataset, pupil: Any) -> xr.DataArray:
-    """Where the pupil is, with the dimensions and coordinates of the region."""
+    """Return the pupil as a mask on the region."""
     if isinstance(pupil, xr.DataArray):
         if set(pupil.dims) != {Y, X} or pupil.dtype != np.bool_:
             raise InputError(
@@ -208,5 +208,5 @@ def _disc(region: xr.Dataset, pupil: Any) -> xr.DataArray:
 
 
 def _maps_coords(region: xr.Dataset) -> dict[str, Any]:
-    """Coordinates along y and x, where there are any, so that a mask lines up."""
+    """Return the coordinates along y and x, if there are any, for a mask."""
     return {dim: region[dim] for dim in (Y, X) if dim in region.coords}

@@ -1,4 +1,4 @@
-"""What all ways of speckle scanning share: settings that are checked, maps that are labelled."""
+"""Checked settings and labelled maps that all ways of speckle scanning share."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -35,11 +35,11 @@ Pair = tuple[int, int]
 DISPLACEMENTS: Final = ((DISPLACEMENT_Y, UNCERTAINTY_Y), (DISPLACEMENT_X, UNCERTAINTY_X))
 """A displacement and its standard error, along y and x."""
 LONGEST_SEARCH: Final = 16
-"""Steps that are searched by default, at most."""
+"""Largest default search, in steps."""
 LEAST_SEARCH: Final = 2
-"""Steps or pixels that are searched at least: a match at the edge of the search is none."""
+"""Smallest search, in steps or pixels: a match at the edge of the search does not count."""
 ACROSS: Final = 4
-"""Pixels that are searched by default across a scan of one motor."""
+"""Default search across a scan of one motor, px."""
 
 
 def stack_of(images: Images, name: str) -> xr.DataArray:
@@ -48,7 +48,7 @@ def stack_of(images: Images, name: str) -> xr.DataArray:
     Raises
     ------
     InputError
-        A single image, or no images.
+        A single image, or something that is not an image.
     """
     frames = image_of(images, name)
     if FRAME not in frames.dims:
@@ -77,7 +77,7 @@ def scan_plan(
     centre: Pair = (0, 0),
     apart: Pair = (0, 0),
 ) -> ScanPlan:
-    """Settle how a scan is matched.
+    """Check the settings and plan the matching of a scan.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def scan_plan(
     window, search, least
         As of `track_scan`.
     centre : (int, int), default (0, 0)
-        Delay (y, x), in steps or pixels, around which is searched.
+        Centre of the search: a delay (y, x), in steps or pixels.
     apart : (int, int), default (0, 0)
         As of `ScanPlan`.
 
@@ -97,7 +97,7 @@ def scan_plan(
     Raises
     ------
     InputError
-        Settings that make no sense, or a search that leaves no overlap of the two scans.
+        Invalid settings, or a search that leaves no overlap of the two scans.
     """
     sides = _pair(WINDOW.name, window)
     for side in sides:
@@ -117,7 +117,7 @@ def scan_plan(
 
 
 def _reach(axes: ScanAxes, search: int | Pair | None, centre: Pair) -> Pair:
-    """Settle how far is searched along (y, x)."""
+    """Return the search along (y, x)."""
     reach = list((ACROSS, ACROSS) if search is None else _pair("search", search))
     for axis in axes.scanned:
         count = axes.shape[axis]
@@ -139,7 +139,7 @@ def _reach(axes: ScanAxes, search: int | Pair | None, centre: Pair) -> Pair:
     if min(reach) < LEAST_SEARCH:
         raise InputError(
             f"search is {search!r}",
-            f"Give {LEAST_SEARCH} or more: what lies at its edge is no match.",
+            f"Give {LEAST_SEARCH} or more: a match at the edge of the search does not count.",
         )
     return reach[0], reach[1]
 

@@ -1,4 +1,4 @@
-"""Self-reference: the curvature of a wavefront from images of one beam, without a second one."""
+"""Self-reference: the curvature of a wavefront from images of one beam."""
 
 from typing import Any, Final
 
@@ -39,9 +39,9 @@ from wavedask.units import (
 
 CURVATURES: Final = ((CURVATURE_Y, CURVATURE_UNCERTAINTY_Y), (CURVATURE_X, CURVATURE_UNCERTAINTY_X))
 SEPARATION: Final = 2
-"""Distance, in pixels, of the two that are compared by default."""
+"""Default distance of the two pixels that are compared, px."""
 CERTAIN: Final = 3
-"""Standard errors that a displacement has, at least, where a curvature is computed from it."""
+"""Smallest displacement from which a curvature is computed, in its standard errors."""
 
 
 def scan_curvatures(
@@ -59,9 +59,9 @@ def scan_curvatures(
 ) -> xr.Dataset:
     """Compare neighbouring pixels of one scan; the part of `track_scan` without a reference.
 
-    Two pixels at the distance n apart see the same grains with the delay of the step from the foot
-    of the one's ray on the membrane to that of the other: by how much it differs from n pixels is
-    how much the rays between membrane and detector diverge.
+    Two pixels at a distance of n pixels see the same grains with a delay: the distance between the
+    feet of their rays on the membrane. Its difference from n pixels shows how much the rays diverge
+    between membrane and detector.
 
     Parameters
     ----------
@@ -133,7 +133,7 @@ def self_reference(
     magnification: float = 1.0,
     sure: Names = (),
 ) -> xr.Dataset:
-    r"""Turn the displacement by a step of the membrane into the curvature of the wavefront.
+    r"""Convert the displacement by a step of the membrane to the curvature of the wavefront.
 
     Two images of one beam, between which the membrane has moved by a known step h, show the same
     grains a displacement u apart. Where rays diverge between membrane and detector, u is larger
@@ -142,7 +142,7 @@ def self_reference(
     Parameters
     ----------
     tracking : xarray.Dataset
-        As of `track`, with the image after the step as its sample, and that before as reference.
+        Result of `track`, with the image after the step as sample and the one before as reference.
     step : (float, float)
         Step of the membrane along (y, x), m, positive toward larger index; one of them is 0.
     pixel_size : float or (float, float), optional
@@ -150,9 +150,10 @@ def self_reference(
     distance : float, optional
         From the membrane to the detector, m; by default the tracking's ``membrane_distance``.
     magnification : float, default 1.0
-        As it stands, the curvature is that of the wavefront at the detector, the beam's own
-        included. With an optic between membrane and detector, and the magnification of the membrane
-        on the detector without it, and `distance` from the optic, it is that which the optic adds.
+        With the default, the result is the curvature of the wavefront at the detector, including
+        the beam's own. To get the curvature that an optic between membrane and detector adds, give
+        the magnification of the membrane on the detector without the optic, and the `distance` from
+        the optic.
     sure : str or sequence of str, optional
         ``"pixel_size"`` or ``"distance"`` confirms an unusual value, and that the given one counts
         although the tracking states another.
@@ -163,9 +164,9 @@ def self_reference(
         ``curvature_y`` or ``curvature_x`` (1/m) along the step with its standard error
         ``curvature_uncertainty_...``, and ``correlation``; lazy if `tracking` is. A beam from a
         point at the distance R has 1/R, a beam that converges to one -1/R. Coordinates y and x in
-        m: a value belongs to the middle of the two places of a grain, half the step away from the
-        pixel. NaN and infinite where there is no match, or a displacement below three standard
-        errors.
+        m: a value belongs to the middle between the two positions of a grain, half the step away
+        from the pixel. NaN and infinite where there is no match, or where the displacement is below
+        three standard errors.
 
     Raises
     ------
@@ -224,10 +225,10 @@ def self_reference(
 def _setup(
     tracking: xr.Dataset, pixel_size: Any, distance: Any, sure: Names
 ) -> tuple[tuple[float, float], float]:
-    """Pixel size, and the distance from the last of membrane and optic to the detector."""
+    """Return the pixel size, and the distance to the detector from membrane or optic."""
     data = {"the tracking": tracking}
     pixels = agreed_pixels(pixel_size, data, sure=sure)
-    # Of the optic, if it stands behind the membrane: then one of the two distances is meant.
+    # With an optic behind the membrane its distance is meant: one of the two must agree.
     stated = [agreed_number(name, None, data) for name in (MEMBRANE_DISTANCE, DISTANCE)]
     known = [value for value in stated if value is not None]
     length = agreed_number(DISTANCE, distance, sure=sure) if distance is not None else stated[0]
