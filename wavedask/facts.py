@@ -203,6 +203,7 @@ def agreed(
     if not statements:
         return None
     first = statements[0]
+    _check_possible(fact, label, first)
     for other in statements[1:]:
         _check_same(fact, label, first, other)
     for statement in statements:
@@ -543,19 +544,29 @@ def _in(place: str) -> str:
 
 
 def _check_range(fact: Fact, label: str, statement: _Stated, *, confirmed: bool) -> None:
-    known = statement.values[~np.isnan(statement.values)]
-    for value in np.unique([known.min(), known.max()]):
-        if np.isinf(value) and fact.argument == SOURCE_DISTANCE:
-            continue  # a parallel beam
-        low, high = fact.possible
-        in_range(label, value, low=low, high=high, unit=fact.units)
-        low, high = fact.usual
+    _check_possible(fact, label, statement)
+    low, high = fact.usual
+    for value in _extremes(fact, statement):
         if not confirmed and not low <= value <= high:
             raise InputError(
                 f"{label} is {value:.6g} {fact.units} {_in(statement.place)}, which is unusual",
                 f"Usual are {low:g} to {high:g} {fact.units}: is it in another unit? If it is"
                 f" right, add sure={fact.argument!r}.",
             )
+
+
+def _check_possible(fact: Fact, label: str, statement: _Stated) -> None:
+    for value in _extremes(fact, statement):
+        low, high = fact.possible
+        in_range(label, value, low=low, high=high, unit=fact.units)
+
+
+def _extremes(fact: Fact, statement: _Stated) -> list[float]:
+    """Return the smallest and the largest value; none of a source at infinity."""
+    known = statement.values[~np.isnan(statement.values)]
+    if fact.argument == SOURCE_DISTANCE:
+        known = known[np.isfinite(known)]
+    return np.unique([known.min(), known.max()]).tolist() if known.size else []
 
 
 def _merged(statements: Sequence[_Stated]) -> Floats:

@@ -77,7 +77,7 @@ def peak(number: int, average: Average) -> float:
 @pytest.mark.parametrize(("average", "more"), [("mean", 2.0), ("median", 6.0)])
 def test_many_frames_cost_what_two_do(average: Average, more: float) -> None:
     peak(2, average)  # what is imported by the way
-    assert peak(48, average) < peak(2, average) + more
+    assert peak(24, average) < peak(2, average) + more
 
 
 def test_frames_in_the_memory_of_a_cluster() -> None:

@@ -180,7 +180,7 @@ def test_exposures_of_each_frame() -> None:
         ),
     ],
 )
-def test_exposures_that_differ(parts: dict[str, xr.DataArray], message: str) -> None:
+def test_exposures_that_differ(parts: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         wd.correct(RAW, **parts)
 

@@ -329,3 +329,19 @@ def test_roles_of_a_detector_that_cannot_be(
     whole["near"] |= changes
     with pytest.raises(ExperimentError, match=said):
         load_experiment(write(tmp_path, whole))
+
+
+def test_the_set_up_comes_from_the_files_where_they_state_it(tmp_path: Path) -> None:
+    campaign(tmp_path)
+    whole = {**content(), "wavefront": {"distance": 1.0, "pixel_size": 0.65e-6}}
+    assert "phase" in staged(tmp_path, whole).result
+    other = {"distance": 1.0, "pixel_size": 0.65e-6, "energy": 12.0}
+    with pytest.raises(InputError, match="energy is 12 keV as given and 17 keV in coordinate"):
+        staged(tmp_path, {**whole, "wavefront": other})
+    confirmed = staged(tmp_path, {**whole, "wavefront": {**other, "sure": ["energy"]}}).result
+    assert confirmed.attrs["energy_keV"] == 12.0
+    assert confirmed.attrs["sure"] == ["energy"]
+    with pytest.raises(InputError, match="distance is not given, and the tracking does not state"):
+        staged(tmp_path, {**whole, "wavefront": {"pixel_size": 0.65e-6}})
+    with pytest.raises(InputError, match=r"sure is \('enrgy',\). Name some of: .*energy"):
+        staged(tmp_path, {**whole, "wavefront": {**other, "sure": ["enrgy"]}})

@@ -1,5 +1,7 @@
 """Codes of detectors in images of integers, and gaps of zeros."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -120,7 +122,7 @@ def test_masked_arrays_become_nan() -> None:
         assert not isinstance(plain, np.ma.MaskedArray)
         assert plain.dtype == expected
         np.testing.assert_array_equal(plain, [[3, np.nan]])
-    nothing = np.ma.array([[3, 9]], dtype="u2")
+    nothing: Any = np.ma.array([[3, 9]], dtype="u2")
     assert filled(nothing).dtype == "u2"
     image = np.ones((2, 2))
     assert filled(image) is image

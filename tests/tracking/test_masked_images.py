@@ -19,7 +19,7 @@ PAIR = displaced_pair(SHAPE, displacement_x=2.3, displacement_y=-1.4, seed=1)
 
 
 def with_codes(image: NDArray[Any], gap: NDArray[np.bool_] = GAP) -> NDArray[np.uint32]:
-    counts = (image / image.mean() * 5000).round().astype("u4")
+    counts: NDArray[np.uint32] = (image / image.mean() * 5000).round().astype("u4")
     counts[gap] = CODE
     return counts
 
@@ -121,7 +121,7 @@ def test_track_scan() -> None:
     xr.testing.assert_equal(found.drop_attrs(), expected.drop_attrs())
     assert found.attrs["masked"] == pytest.approx(gap.mean())
     assert float(found.delay_x.median()) == pytest.approx(0.3e-6, abs=0.02e-6)
-    curvature = {"pixel_size": 1e-6, "distance": 1.0}
+    curvature: dict[str, Any] = {"pixel_size": 1e-6, "distance": 1.0}
     for one, other in zip(coded, nan, strict=True):
         found, expected = (
             wd.track_scan(stack, motor="diffuser_x", **curvature) for stack in (one, other)
@@ -138,7 +138,12 @@ def test_detector_distortion() -> None:
         image=mesh.image.copy(data=np.stack([with_codes(f, gap) for f in mesh.image.values]))
     )
     nan = coded.assign(image=coded.image.copy(data=with_nan(coded.image.values)))
-    options = {"motor_y": "dety", "motor_x": "detx", "window": 15, "method": "gradient"}
+    options: dict[str, Any] = {
+        "motor_y": "dety",
+        "motor_x": "detx",
+        "window": 15,
+        "method": "gradient",
+    }
     found, expected = (wd.detector_distortion(scan, **options) for scan in (coded, nan))
     xr.testing.assert_equal(found.drop_attrs(), expected.drop_attrs())
     assert float(found.pixel_size_x) == pytest.approx(1e-6, rel=0.01)
@@ -164,7 +169,7 @@ def test_combine(dtype: str) -> None:
     assert float(expected.uncertainty_x.min()) == pytest.approx(0.003 / 2, rel=1e-3)
     assert 0.5 < float(expected.chi2.mean()) < 1.5
 
-    def lazy(part: Any) -> da.Array:
+    def lazy(part: Any) -> Any:
         if dtype == "f2":  # has no room for the value that NumPy fills masks with
             return da.from_array(np.where(hidden, np.nan, part))
         return da.from_array(np.ma.array(np.where(hidden, 60, part), mask=hidden))
