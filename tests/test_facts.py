@@ -134,7 +134,7 @@ def test_an_unusual_value_in_the_data_is_named_by_its_place() -> None:
     bare = stack().assign_attrs(wavelength="1.55")
     with pytest.raises(InputError, match="keV in attribute 'wavelength' of the scan, which cannot"):
         asked("energy", None, bare)
-    with pytest.raises(InputError, match="8 keV as given and .* keV in attribute 'wavelength'"):
+    with pytest.raises(InputError, match=r"8 keV as given and .* keV in attribute 'wavelength'"):
         asked("energy", 8.0, bare)
     assert float(asked("energy", 8.0, bare, sure="energy")) == 8.0
     with pytest.raises(InputError, match="250 keV in coordinate 'energy' of the scan, which is un"):
