@@ -130,6 +130,13 @@ def test_an_unusual_value_is_accepted_with_a_confirmation() -> None:
 def test_an_unusual_value_in_the_data_is_named_by_its_place() -> None:
     with pytest.raises(InputError, match=r"8000 keV.*another unit"):
         asked("energy", None, stack(energy=(8000.0, "unknown")))
+    # A wavelength in angstrom whose unit nobody wrote.
+    bare = stack().assign_attrs(wavelength="1.55")
+    with pytest.raises(InputError, match="keV in attribute 'wavelength' of the scan, which cannot"):
+        asked("energy", None, bare)
+    with pytest.raises(InputError, match=r"8 keV as given and .* keV in attribute 'wavelength'"):
+        asked("energy", 8.0, bare)
+    assert float(asked("energy", 8.0, bare, sure="energy")) == 8.0
     with pytest.raises(InputError, match="250 keV in coordinate 'energy' of the scan, which is un"):
         asked("energy", None, stack(energy=([250.0, 8.0], "keV")))
     with pytest.raises(InputError, match="'energy' of the scan is in 'kg', which does not convert"):
@@ -145,9 +152,11 @@ def test_pixel_sizes_are_read_by_axis() -> None:
     for data in (pair, apart, calibration):
         places: Any = {"the scan": data}
         assert agreed_pixels(None, places) == pytest.approx((1e-6, 2e-6))
-        assert agreed_pixels((1e-6, 2.001e-6), places) == pytest.approx((1e-6, 2.001e-6))
+        assert agreed_pixels((1e-6, 2.00001e-6), places) == pytest.approx((1e-6, 2.00001e-6))
         with pytest.raises(InputError, match="pixel_size is 1e-06 m as given and 2e-06 m in"):
             agreed_pixels(1e-6, places)
+        with pytest.raises(InputError, match=r"pixel_size is 2.0001e-06 m as given and 2e-06 m in"):
+            agreed_pixels((1e-6, 2.0001e-6), places)
     with pytest.raises(InputError, match="Give one size, or one along y and one along x"):
         agreed_pixels((1e-6, 1e-6, 1e-6))
     with pytest.raises(InputError, match="pixel_size is '1e-6'"):

@@ -76,6 +76,8 @@ class Fact:
         Range of values that need no confirmation.
     possible : (float, float)
         Range of values that are accepted with a confirmation.
+    tolerance : float
+        Relative difference up to which two values are the same.
     axis : int, optional
         Which of the two values along (y, x), if it is stated by pairs.
     """
@@ -85,13 +87,15 @@ class Fact:
     stated_as: Mapping[str, str] = field(repr=False)
     usual: tuple[float, float]
     possible: tuple[float, float]
+    tolerance: float
     axis: int | None = None
 
 
-_LENGTHS: Final = ((1e-4, 100.0), (1e-4, 1e4))
-_PIXELS: Final = ((1e-8, 1e-3), (1e-10, 1e-1))
-_NEAR: Final = ((-100.0, 100.0), (-1e4, 1e4))
-_ANY: Final = ((0.0, np.inf), (0.0, np.inf))
+_LENGTHS: Final = ((1e-4, 100.0), (1e-4, 1e4), 1e-4)
+_NEAR: Final = ((-100.0, 100.0), (-1e4, 1e4), 1e-4)
+# Absolute mode enlarges the difference of two pixel sizes a hundred times.
+_PIXELS: Final = ((1e-8, 1e-3), (1e-10, 1e-1), 1e-5)
+_ANY: Final = ((0.0, np.inf), (0.0, np.inf), 1e-3)
 
 FACTS: Final[Mapping[str, Fact]] = {
     PHOTON_ENERGY: Fact(
@@ -100,12 +104,13 @@ FACTS: Final[Mapping[str, Fact]] = {
         {ENERGY: KEV, PHOTON_ENERGY: KEV, "photon_energy": KEV, WAVELENGTH: METRE},
         (1.0, 200.0),
         (0.01, 1000.0),
+        1e-3,
     ),
     DISTANCE: Fact(DISTANCE, METRE, {DISTANCE: METRE, DETECTOR_DISTANCE: METRE}, *_LENGTHS),
     NEAR_DISTANCE: Fact(DISTANCE, METRE, {NEAR_DISTANCE: METRE}, *_NEAR),
     # Beamlines of free-electron lasers are a kilometre long.
     SOURCE_DISTANCE: Fact(
-        SOURCE_DISTANCE, METRE, {SOURCE_DISTANCE: METRE}, (1e-3, 2e3), (1e-3, 1e6)
+        SOURCE_DISTANCE, METRE, {SOURCE_DISTANCE: METRE}, (1e-3, 2e3), (1e-3, 1e6), 1e-4
     ),
     MEMBRANE_DISTANCE: Fact(MEMBRANE_DISTANCE, METRE, {MEMBRANE_DISTANCE: METRE}, *_LENGTHS),
     EXPOSURE_TIME: Fact(EXPOSURE_TIME, SECOND, {EXPOSURE_TIME: SECOND}, *_ANY),
@@ -132,8 +137,6 @@ FACTS: Final[Mapping[str, Fact]] = {
 
 GIVEN: Final = "as given"
 """Place of an argument, in a message."""
-TOLERANCE: Final = 1e-3
-"""Relative difference up to which two values are the same."""
 STATING: Final = frozenset({SURE, *(name for fact in FACTS.values() for name in fact.stated_as)})
 """Names of attributes that state facts."""
 
@@ -326,7 +329,7 @@ def agreed_number(
     if values is None:
         return None
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
-    if high > low and high - low > TOLERANCE * abs(high):
+    if high > low and high - low > FACTS[name].tolerance * abs(high):
         unit = FACTS[name].units
         raise InputError(
             f"{label or FACTS[name].argument} changes from frame to frame, from {low:g} {unit} to"
@@ -524,7 +527,7 @@ def _check_same(fact: Fact, label: str, one: _Stated, other: _Stated) -> None:
         )
     a, b = np.broadcast_arrays(np.atleast_1d(one.values), np.atleast_1d(other.values))
     # What is not known in a frame contradicts nothing; two infinite distances are the same.
-    differs = ~np.isclose(a, b, rtol=TOLERANCE, atol=0) & ~np.isnan(a) & ~np.isnan(b)
+    differs = ~np.isclose(a, b, rtol=fact.tolerance, atol=0) & ~np.isnan(a) & ~np.isnan(b)
     if not differs.any():
         return
     first = int(differs.argmax())
@@ -556,9 +559,16 @@ def _check_range(fact: Fact, label: str, statement: _Stated, *, confirmed: bool)
 
 
 def _check_possible(fact: Fact, label: str, statement: _Stated) -> None:
+    low, high = fact.possible
     for value in _extremes(fact, statement):
-        low, high = fact.possible
-        in_range(label, value, low=low, high=high, unit=fact.units)
+        if statement.place == GIVEN:
+            in_range(label, value, low=low, high=high, unit=fact.units)
+        elif not low < value < high:
+            raise InputError(
+                f"{label} is {value:.6g} {fact.units} {_in(statement.place)}, which cannot be",
+                "Is it in another unit? Correct it or drop it (assign_coords, assign_attrs,"
+                f" drop_vars); or give the right value, with sure={fact.argument!r}.",
+            )
 
 
 def _extremes(fact: Fact, statement: _Stated) -> list[float]:

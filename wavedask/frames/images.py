@@ -25,7 +25,6 @@ from wavedask.errors import InputError
 from wavedask.facts import (
     FACTS,
     STATING,
-    TOLERANCE,
     agreed,
     agreed_number,
     agreed_pixels,
@@ -242,7 +241,7 @@ def _compare_exposures(data: dict[str, xr.DataArray]) -> None:
     if times[0] is None or times[1] is None:
         return
     one, other = (float(np.nanmean(values)) for values in times if values is not None)
-    if abs(one - other) > TOLERANCE * max(one, other):
+    if abs(one - other) > FACTS[EXPOSURE_TIME].tolerance * max(one, other):
         _logger.warning(
             "the exposure time is %g s in the sample and %g s in the reference: the transmission"
             " is too large by their ratio, %.4g; displacements do not change",

@@ -17,7 +17,7 @@ from wavedask.conventions import (
     Y,
 )
 from wavedask.errors import InputError
-from wavedask.facts import TOLERANCE, Names, agreed_number, agreed_pixels, confirmed_facts
+from wavedask.facts import FACTS, Names, agreed_number, agreed_pixels, confirmed_facts
 from wavedask.tracking.xss.axes import ScanAxes
 from wavedask.tracking.xss.blocks import matched
 from wavedask.tracking.xss.plan import (
@@ -238,7 +238,7 @@ def _setup(
             " state it",
             "Give it, in m.",
         )
-    same = np.isclose(known, length, rtol=TOLERANCE, atol=0)
+    same = np.isclose(known, length, rtol=FACTS[DISTANCE].tolerance, atol=0)
     if known and not same.any() and DISTANCE not in confirmed_facts(sure, data):
         raise InputError(
             f"distance is {length:g} m as given, and the tracking states"
