@@ -45,6 +45,8 @@ REFERENCE_INDEX: Final = "reference_index"
 """Coordinate on `frame` of a tracking: `source_index` of the reference."""
 REFERENCE_DATASET: Final = "reference_dataset"
 """Coordinate on `frame` of a tracking: `source_dataset` of the reference."""
+COMMON_REFERENCE: Final = "common_reference"
+"""Attribute of a tracking: 1 where all its frames were tracked in one reference image."""
 STACK_FRAMES: Final = "stack_frames"
 """Coordinate on `frame` of stacks matched together: the raw frames of each, as JSON."""
 

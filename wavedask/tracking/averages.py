@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from wavedask.conventions import (
     CHI2,
+    COMMON_REFERENCE,
     CORRELATION,
     DARK_FIELD,
     DISPLACEMENT_X,
@@ -47,6 +48,7 @@ def combine(
     by: str | Sequence[str] | None = None,
     tolerance: float | Sequence[float] | None = None,
     remove_drift: bool = True,
+    common_reference: bool | None = None,
 ) -> xr.Dataset:
     r"""Combine exposures of one setting by their uncertainties.
 
@@ -66,6 +68,9 @@ def combine(
         for all or one for each.
     remove_drift : bool, default True
         Whether exposures are shifted onto each other; the drift is returned in either case.
+    common_reference : bool, optional
+        Whether all exposures were tracked in one reference image, whose noise no average takes
+        out; by default what `track` states in the attributes, and no otherwise.
 
     Returns
     -------
@@ -74,10 +79,14 @@ def combine(
         with the mean positions of the motors as coordinates.
 
         ``displacement_y``, ``displacement_x``, ``uncertainty_y``, ``uncertainty_x`` (px)
-            The mean and its standard error, ``1 / sqrt(sum(1 / uncertainty**2))``.
+            The mean and its standard error, ``1 / sqrt(sum(1 / uncertainty**2))`` for exposures
+            with a reference of their own. With a common one, the part of the variance that the
+            scatter does not show (one minus the mean of ``chi2``; half of it, if sample and
+            reference have equal counts) stays whole.
         ``chi2`` (1)
             Scatter of the exposures of a pixel, both components, over what their uncertainties
-            explain: 1 on average if these are right, and NaN of a single exposure.
+            explain: 1 on average if these are right, less with a common reference, whose noise does
+            not scatter, and NaN of a single exposure.
         ``exposures`` (1)
             How many know the pixel.
         ``correlation``, ``transmission``, ``dark_field``
@@ -99,9 +108,7 @@ def combine(
     -----
     A drift is the robust mean over the pixels of the difference to the field that up to eight
     exposures, spread over the train, have in common. So a train of any length passes exposure by
-    exposure, and only these eight are held. Its error counts pixels of one window as one. What all
-    exposures have in common, the noise of a common reference say, is in no way reduced, and not
-    seen by ``chi2``.
+    exposure, and only these eight are held. Its error counts pixels of one window as one.
 
     Examples
     --------
@@ -115,12 +122,14 @@ def combine(
     [-0.1  0.2 -0.1] 0.041 px
     """
     _check(tracking)
+    stated = tracking.attrs.get(COMMON_REFERENCE, False)
+    shared = bool(stated if common_reference is None else common_reference)
     if by is None:
         if tolerance is not None:
             raise InputError(
                 f"tolerance is {tolerance!r} without by", "Name the motors that it belongs to."
             )
-        mean, drifts = _combined(tracking, remove_drift=remove_drift)
+        mean, drifts = _combined(tracking, remove_drift=remove_drift, shared=shared)
         along = {name: coord for name, coord in tracking.coords.items() if coord.dims == (FRAME,)}
         # Maps have all other coordinates.
         return mean.assign(drifts.assign_coords(along)).assign_attrs(tracking.attrs)
@@ -130,7 +139,8 @@ def combine(
     parts, drifts_of = [], []
     for setting in range(int(settings.max()) + 1):
         chosen = np.flatnonzero(settings == setting)
-        mean, drifts = _combined(tracking.isel({FRAME: chosen}), remove_drift=remove_drift)
+        part = tracking.isel({FRAME: chosen})
+        mean, drifts = _combined(part, remove_drift=remove_drift, shared=shared)
         motors = {
             name: ((), places[chosen, k].mean(), tracking[name].attrs)
             for k, name in enumerate(names)
@@ -187,7 +197,9 @@ def _settings(
     return np.array(numbers, np.intp)
 
 
-def _combined(tracking: xr.Dataset, *, remove_drift: bool) -> tuple[xr.Dataset, xr.Dataset]:
+def _combined(
+    tracking: xr.Dataset, *, remove_drift: bool, shared: bool
+) -> tuple[xr.Dataset, xr.Dataset]:
     """Combine exposures of one setting: maps (y, x), and the drifts along frame."""
     tracking = tracking.transpose(FRAME, Y, X, ...)
     like = tracking[DISPLACEMENT_Y.name]
@@ -195,7 +207,9 @@ def _combined(tracking: xr.Dataset, *, remove_drift: bool) -> tuple[xr.Dataset, 
     window = tracking.get(WINDOW.name, xr.ones_like(like))
     parts = [tracking[c[k].name] for k in (0, 1) for c in COMPONENTS]
     parts += [window, *(tracking[quantity.name] for quantity in others)]
-    sums, shifts, errors = exposure_sums([part.data for part in parts], align=remove_drift)
+    sums, shifts, errors = exposure_sums(
+        [part.data for part in parts], align=remove_drift, shared=shared
+    )
     drifts = {}
     for k, (_, _, moved, spread) in enumerate(COMPONENTS):
         drifts[moved.name] = labelled(shifts[:, k], moved, dims=(FRAME,))

@@ -6,6 +6,7 @@ from typing import Final
 import xarray as xr
 
 from wavedask.conventions import (
+    COMMON_REFERENCE,
     CORRELATION,
     DARK_FIELD,
     DISPLACEMENT_X,
@@ -209,9 +210,21 @@ def track(
     }
     # A unit is that of the image, not of the tracking.
     attrs = {name: value for name, value in sample.attrs.items() if name not in (UNITS, LONG_NAME)}
+    attrs |= _shared(images, targets, reference)
     if registration is not None:
         attrs |= registration.attrs
     return xr.Dataset(variables, attrs=attrs)
+
+
+def _shared(images: xr.DataArray, targets: xr.DataArray, reference: object) -> dict[str, int]:
+    """State that frames share their reference, whose noise is then common to them."""
+    several = images.sizes.get(FRAME, 1) > 1
+    one = (
+        reference in ("first", "mean")
+        if isinstance(reference, str)
+        else (targets.sizes.get(FRAME, 1) == 1)
+    )
+    return {COMMON_REFERENCE: 1} if several and one else {}
 
 
 def _as_many(references: xr.DataArray, samples: xr.DataArray) -> bool:
