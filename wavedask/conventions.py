@@ -72,6 +72,8 @@ REFERENCE_INDEX: Final = "reference_index"
 """Coordinate on `frame` of a tracking: `source_index` of the reference."""
 REFERENCE_DATASET: Final = "reference_dataset"
 """Coordinate on `frame` of a tracking: `source_dataset` of the reference."""
+COMMON_REFERENCE: Final = "common_reference"
+"""Attribute of a tracking: 1 where all its frames were tracked in one reference image."""
 STACK_FRAMES: Final = "stack_frames"
 """Coordinate on `frame` of stacks that are matched together: raw frames of each, as JSON."""
 
@@ -236,7 +238,48 @@ CENTER_Y: Final = Quantity("center_y", METRE, "vertical position of the optical 
 CENTER_X: Final = Quantity("center_x", METRE, "horizontal position of the optical axis")
 RESIDUAL: Final = Quantity("residual", METRE, "wavefront without the fitted lens")
 RESIDUAL_RMS: Final = Quantity("residual_rms", METRE, "rms wavefront without the fitted lens")
+FOCAL_LENGTH_UNCERTAINTY: Final = Quantity(
+    "focal_length_uncertainty", METRE, "standard error of the focal length"
+)
+RADIUS_UNCERTAINTY: Final = Quantity(
+    "radius_uncertainty", METRE, "standard error of the apex radius of one lens surface"
+)
+RADIUS_UNCERTAINTY_Y: Final = Quantity(
+    "radius_uncertainty_y", METRE, "standard error of the vertical apex radius"
+)
+RADIUS_UNCERTAINTY_X: Final = Quantity(
+    "radius_uncertainty_x", METRE, "standard error of the horizontal apex radius"
+)
+CENTER_UNCERTAINTY_Y: Final = Quantity(
+    "center_uncertainty_y", METRE, "standard error of the vertical position of the optical axis"
+)
+CENTER_UNCERTAINTY_X: Final = Quantity(
+    "center_uncertainty_x", METRE, "standard error of the horizontal position of the optical axis"
+)
+RESIDUAL_NOISE: Final = Quantity(
+    "residual_noise", METRE, "rms noise of matching in the wavefront without the fitted lens"
+)
+RESIDUAL_RMS_UNCERTAINTY: Final = Quantity(
+    "residual_rms_uncertainty",
+    METRE,
+    "standard error of the rms wavefront without the fitted lens",
+)
 FIGURE_ERROR: Final = Quantity("figure_error", METRE, "excess thickness of the lens")
+COEFFICIENT: Final = Quantity("coefficient", METRE, "rms that a mode adds to the wavefront")
+COEFFICIENT_UNCERTAINTY: Final = Quantity(
+    "coefficient_uncertainty", METRE, "standard error of the coefficient of a mode"
+)
+COEFFICIENT_COVARIANCE: Final = Quantity(
+    "coefficient_covariance", "m2", "covariance of the coefficients of modes"
+)
+MODE_NUMBER: Final = Quantity("mode_number", DIMENSIONLESS, "number of a mode, piston is 0")
+OTHER_MODE: Final = Quantity("other_mode", DIMENSIONLESS, "number of the other mode")
+MODE_DEGREE: Final = Quantity(
+    "mode_degree", DIMENSIONLESS, "radial order, or degree in y, of a mode"
+)
+MODE_ORDER: Final = Quantity(
+    "mode_order", DIMENSIONLESS, "azimuthal frequency, or degree in x, of a mode"
+)
 DISTORTION_Y: Final = Quantity("distortion_y", PIXEL, "vertical distortion of the detector")
 DISTORTION_X: Final = Quantity("distortion_x", PIXEL, "horizontal distortion of the detector")
 DISTORTION_Y_ERROR: Final = Quantity(
@@ -342,7 +385,22 @@ QUANTITIES: Final[Mapping[str, Quantity]] = {
         CENTER_X,
         RESIDUAL,
         RESIDUAL_RMS,
+        FOCAL_LENGTH_UNCERTAINTY,
+        RADIUS_UNCERTAINTY,
+        RADIUS_UNCERTAINTY_Y,
+        RADIUS_UNCERTAINTY_X,
+        CENTER_UNCERTAINTY_Y,
+        CENTER_UNCERTAINTY_X,
+        RESIDUAL_NOISE,
+        RESIDUAL_RMS_UNCERTAINTY,
         FIGURE_ERROR,
+        COEFFICIENT,
+        COEFFICIENT_UNCERTAINTY,
+        COEFFICIENT_COVARIANCE,
+        MODE_NUMBER,
+        OTHER_MODE,
+        MODE_DEGREE,
+        MODE_ORDER,
         DISTORTION_Y,
         DISTORTION_X,
         DISTORTION_Y_ERROR,

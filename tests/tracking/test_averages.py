@@ -211,6 +211,52 @@ def test_a_tracked_train() -> None:
     assert physical.slope_x.shape == (96, 96)
 
 
+@pytest.mark.parametrize("reference_counts", [4000.0, 40_000.0])
+def test_the_noise_of_a_common_reference_stays(reference_counts: float) -> None:
+    """Twelve exposures in one reference: its noise, equal to theirs or less, is in all of them."""
+    rng = np.random.default_rng(1)
+    scores, naive = [], []
+    for seed in range(3):
+        clean = displaced_pair((160, 160), displacement_x=0.7, noise=False, counts=1.0, seed=seed)
+        images = xr.DataArray(
+            rng.poisson(4000 * np.stack([clean.sample] * 12)).astype(np.float32),
+            dims=("frame", "y", "x"),
+        )
+        reference = xr.DataArray(
+            rng.poisson(reference_counts * clean.reference).astype(np.float32), dims=("y", "x")
+        )
+        tracked = wd.track(images, reference, window=15, search=4)
+        inside = {"y": slice(20, -20), "x": slice(20, -20)}
+        for common, into in ((None, scores), (False, naive)):
+            mean = wd.combine(tracked, remove_drift=False, common_reference=common).isel(inside)
+            into += [
+                ((mean.displacement_x - 0.7) / mean.uncertainty_x).values,
+                (mean.displacement_y / mean.uncertainty_y).values,
+            ]
+    assert 0.75 < np.sqrt(np.mean(np.square(scores))) < 1.25
+    if reference_counts == 4000:
+        assert np.sqrt(np.mean(np.square(naive))) > 2
+
+
+def test_single_exposures_keep_their_error() -> None:
+    tracking = exposures([0.0, 0.0], lens_x=[1.0, 2.0])
+    mean = wd.combine(tracking, by="lens_x", tolerance=0.1, common_reference=True)
+    np.testing.assert_allclose(mean.uncertainty_x, tracking.uncertainty_x, rtol=1e-5)
+
+
+def test_a_common_reference_is_stated_and_lazy() -> None:
+    frames = xr.DataArray(np.ones((3, 40, 40)), dims=("frame", "y", "x")).chunk({"frame": 1})
+    with forbid_computing():
+        one = wd.track(frames, frames[0], window=9, search=2)
+        each = wd.track(frames, frames, window=9, search=2)
+        mean = wd.combine(one)
+    assert one.attrs["common_reference"] == 1
+    assert "common_reference" not in each.attrs
+    assert mean.uncertainty_x.chunks is not None
+    train = wd.track(frames, "first", window=9, search=2)
+    assert train.attrs["common_reference"] == 1
+
+
 def test_the_pointing_of_simulated_pulses() -> None:
     lens = Crl(20.0, radius=200e-6, delta=4e-6)
     beamline = differential_beamline(optic=lens, distance=0.6, shape=(128, 128), pixel_size=1e-6)

@@ -10,6 +10,7 @@ from wavedask.optics.modes import (
     gradient_modes,
     mode_orders,
 )
+from wavedask.optics.wavefront_modes import fit_wavefront
 
 __all__ = [
     "ModalSurface",
@@ -17,6 +18,7 @@ __all__ = [
     "evaluate_modes",
     "fit_lens",
     "fit_modes",
+    "fit_wavefront",
     "gradient_modes",
     "mode_orders",
     "refractive_decrement",

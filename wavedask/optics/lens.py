@@ -1,26 +1,37 @@
 """Refractive lens: focal length, radius and figure error from its wavefront."""
 
 import logging
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
 from wavedask.conventions import (
+    CENTER_UNCERTAINTY_X,
+    CENTER_UNCERTAINTY_Y,
     CENTER_X,
     CENTER_Y,
     DIMENSIONLESS,
     FIGURE_ERROR,
     FOCAL_LENGTH,
+    FOCAL_LENGTH_UNCERTAINTY,
     FRAME,
     LONG_NAME,
+    MATCHING_WINDOW,
     METRE,
     RADIUS,
+    RADIUS_UNCERTAINTY,
+    RADIUS_UNCERTAINTY_X,
+    RADIUS_UNCERTAINTY_Y,
     RADIUS_X,
     RADIUS_Y,
     RESIDUAL,
+    RESIDUAL_NOISE,
     RESIDUAL_RMS,
+    RESIDUAL_RMS_UNCERTAINTY,
+    SLOPE_UNCERTAINTY_X,
+    SLOPE_UNCERTAINTY_Y,
     SURE,
     UNITS,
     WAVEFRONT,
@@ -29,13 +40,22 @@ from wavedask.conventions import (
 )
 from wavedask.errors import InputError
 from wavedask.facts import Names, agreed_energy, agreed_number, confirmed_facts, with_energy
+from wavedask.geometry import Errors, Geometry, radius_effects
 from wavedask.optics.material import refractive_decrement
+from wavedask.optics.paraboloid import (
+    MIN_PIXELS,
+    Paraboloid,
+    fitted_paraboloid,
+    nothing,
+)
 from wavedask.units import (
     DISTANCE,
+    MEMBRANE_DISTANCE,
     MODE,
     SOURCE_DISTANCE,
     in_range,
     number_of,
+    one_chunk_per_map,
     relabelled,
 )
 
@@ -52,23 +72,18 @@ SURFACES: Final = "surfaces"
 
 PARAMETER: Final = "paraboloid"
 """Dimension of the fitted parameters, inside `apply_ufunc`."""
-MIN_PIXELS: Final = 6
-"""Smallest number of pixels with data for a fit of five parameters with a residual."""
-MAX_CONDITION: Final = 1e12
-"""Largest condition number of the normal equations: above, the pixels do not span a plane."""
+PLAIN: Final = (
+    CENTER_Y,
+    CENTER_UNCERTAINTY_Y,
+    CENTER_X,
+    CENTER_UNCERTAINTY_X,
+    RESIDUAL_RMS,
+    RESIDUAL_RMS_UNCERTAINTY,
+    RESIDUAL_NOISE,
+)
+"""Fields of a paraboloid that are given out as they are, by their names."""
 
 logger = logging.getLogger("wavedask")
-
-
-class _Paraboloid(NamedTuple):
-    """Fit of each frame, all in m."""
-
-    radius: xr.DataArray
-    radius_y: xr.DataArray
-    radius_x: xr.DataArray
-    center_y: xr.DataArray
-    center_x: xr.DataArray
-    residual_rms: xr.DataArray
 
 
 def fit_lens(
@@ -87,7 +102,9 @@ def fit_lens(
 
     The fit is linear least squares over the pixels with data,
 
-    .. math:: W = c_0 + c_y y + c_x x - (y^2 + x^2) / 2 q.
+    .. math:: W = c_0 + c_y y + c_x x - (y^2 + x^2) / 2 q,
+
+    with a level :math:`c_0` for each separate piece: their relative heights are not known.
 
     Rays are straight, so that a lens of focal length f at the distance d in a parallel beam makes
     at the detector a wavefront of radius q = f - d; hence f = q + d. In a beam from a source at the
@@ -139,15 +156,27 @@ def fit_lens(
         * ``center_y``, ``center_x``: position at which the fitted wavefront has no slope, in m. A
           tilt of the beam, or a shift between sample and reference image, moves it,
         * ``residual``: wavefront without the fitted paraboloid, tilt and piston, in m,
-        * ``residual_rms``: its root mean square over the pixels with data, in m.
+        * ``residual_rms``: its root mean square over the pixels with data, in m,
+        * ``residual_noise``: what noise of matching alone would make of it, in m,
+        * ``focal_length_uncertainty``, ``center_uncertainty_y``, ``center_uncertainty_x``,
+          ``residual_rms_uncertainty``: standard errors in m.
 
         And, if `material` or `delta` is given:
 
         * ``radius``: apex radius R of one surface in m, if all are alike,
         * ``radius_y``, ``radius_x``: the same with a separate curvature for each axis; they differ
           by astigmatism,
+        * ``radius_uncertainty``, ``radius_uncertainty_y``, ``radius_uncertainty_x``: standard
+          errors in m,
         * ``figure_error``: excess thickness in m along the beam, summed over all surfaces, at the
           position where its ray meets the detector.
+
+        Standard errors count the noise of matching, correlated as integration leaves it, and the
+        ``distance_error`` and ``pixel_size_error`` that were given to `wavefront`. Without standard
+        errors of the slopes in `wf`, the noise is estimated from the residual. The error of
+        ``residual_rms`` includes what noise adds to it: the figure of the lens is smaller, by about
+        ``residual_noise**2 / (2 residual_rms)``. `wavedask.budget` tells the radius of the mean
+        curvature, which is another one where there are aberrations.
 
         A frame with fewer than six pixels with data, or with all in one line, is NaN, and a
         warning is logged.
@@ -195,24 +224,38 @@ def fit_lens(
         )
         return focal
 
-    fit, residual = _fit(surface)
+    fit, residual = _fit(wf, surface)
+    relative = _radius_errors(wf, fit, distance, source)
+
+    def with_error(part: str) -> tuple[xr.DataArray, xr.DataArray]:
+        """Focal length of a curvature, and its standard error."""
+        curvature = fit[f"curvature{part}"]
+        error = np.hypot(fit[f"curvature{part}_error"], curvature * relative[part])
+        # A flat wavefront has an infinite radius.
+        focal, ahead, behind = (
+            focal_length(-1 / c) for c in (curvature, curvature + error / 2, curvature - error / 2)
+        )
+        return focal, abs(ahead - behind)
+
+    focal, focal_error = with_error("")
     variables = [
-        relabelled(focal_length(fit.radius), FOCAL_LENGTH),
-        relabelled(fit.center_y, CENTER_Y),
-        relabelled(fit.center_x, CENTER_X),
+        relabelled(focal, FOCAL_LENGTH),
+        relabelled(focal_error, FOCAL_LENGTH_UNCERTAINTY),
         relabelled(residual, RESIDUAL),
-        relabelled(fit.residual_rms, RESIDUAL_RMS),
     ]
+    variables += [relabelled(fit[quantity.name], quantity) for quantity in PLAIN]
     if confirmed := confirmed_facts(sure, {"wf": wf}):
         attrs[SURE] = confirmed
     if decrement is not None:
         power = surfaces * lenses * decrement
-        for radius, quantity in (
-            (fit.radius, RADIUS),
-            (fit.radius_y, RADIUS_Y),
-            (fit.radius_x, RADIUS_X),
+        for part, radius, uncertainty in (
+            ("", RADIUS, RADIUS_UNCERTAINTY),
+            ("_y", RADIUS_Y, RADIUS_UNCERTAINTY_Y),
+            ("_x", RADIUS_X, RADIUS_UNCERTAINTY_X),
         ):
-            variables.append(relabelled(focal_length(radius) * power, quantity))
+            focal, error = with_error(part)
+            variables.append(relabelled(focal * power, radius))
+            variables.append(relabelled(error * power, uncertainty))
         variables.append(relabelled(-residual / decrement, FIGURE_ERROR))
     result = xr.Dataset({v.name: v for v in variables}, attrs=attrs)
     return with_energy(_with_decrement(result, decrement), keV, sure=sure)
@@ -285,6 +328,34 @@ def _focal_length(radius: Any, *, distance: float, source: float, before: float)
         return 1 / (1 / source - curvature / (1 - curvature * distance))
 
 
+def _radius_errors(
+    wf: xr.Dataset, fit: dict[str, xr.DataArray], distance: float, source: float
+) -> dict[str, Any]:
+    """Relative error of the radius of the wavefront by the set-up: of both axes together, y and x.
+
+    As far as the errors were given to `wavefront`; an error of a pixel size does nothing to the
+    radius of a differential wavefront.
+    """
+    errors = Errors.from_attrs(wf.attrs)
+    if wf.attrs.get(MODE) == "absolute":
+        setup = Geometry.from_attrs(wf.attrs)
+        along = []
+        for axis, name in enumerate(("y", "x")):
+            with np.errstate(divide="ignore"):
+                radius = 1 / fit[f"curvature_{name}"]
+            effects = radius_effects(
+                radius, fit[f"spread_{name}"], axis=axis, setup=setup, errors=errors
+            )
+            along.append(np.sqrt(sum((effect**2 for effect in effects.values()), start=0.0)))
+        return {"": np.hypot(*along) / np.sqrt(2), "_y": along[0], "_x": along[1]}
+    change = 0.0
+    if errors.distance:
+        # The detector moves: its lever and its distance to the source change.
+        lever = min(distance, float(wf.attrs.get(MEMBRANE_DISTANCE, np.inf)))
+        change = errors.distance[0] * (1 / lever + 1 / (source + distance))
+    return {"": change, "_y": change, "_x": change}
+
+
 def _decrement(
     wf: xr.Dataset, material: Any, delta: Any, density: Any, energy: Any, sure: Names
 ) -> tuple[xr.DataArray | None, FloatArray | None]:
@@ -313,61 +384,43 @@ def _decrement(
     return xr.DataArray(np.reshape(found, keV.shape), dims=(FRAME,) if keV.ndim else ()), keV
 
 
-def _fit(surface: xr.DataArray) -> tuple[_Paraboloid, xr.DataArray]:
-    parameters, residual = xr.apply_ufunc(
+def _fit(wf: xr.Dataset, surface: xr.DataArray) -> tuple[dict[str, xr.DataArray], xr.DataArray]:
+    """Fit every map: numbers by the fields of `Paraboloid`, and the residual."""
+    stated = [SLOPE_UNCERTAINTY_Y.name, SLOPE_UNCERTAINTY_X.name, MATCHING_WINDOW.name]
+    arrays = [surface]
+    if all(name in wf for name in stated):
+        arrays += [wf[name] for name in stated]
+    numbers, residual = xr.apply_ufunc(
         _fit_map,
-        surface,
+        *map(one_chunk_per_map, arrays),
         kwargs={"y": surface[Y].to_numpy(), "x": surface[X].to_numpy()},
-        input_core_dims=[[Y, X]],
+        input_core_dims=[[Y, X] if {Y, X} <= set(array.dims) else [] for array in arrays],
         output_core_dims=[[PARAMETER], [Y, X]],
         vectorize=True,
         dask="parallelized",
         output_dtypes=[np.float64, surface.dtype],
-        dask_gufunc_kwargs={"output_sizes": {PARAMETER: len(_Paraboloid._fields)}},
+        dask_gufunc_kwargs={"output_sizes": {PARAMETER: len(Paraboloid._fields)}},
         keep_attrs="override",
     )
-    columns = (parameters.isel({PARAMETER: i}) for i in range(len(_Paraboloid._fields)))
-    return _Paraboloid(*columns), residual.assign_coords({Y: surface[Y], X: surface[X]})
+    fields = {
+        name: numbers.isel({PARAMETER: number}) for number, name in enumerate(Paraboloid._fields)
+    }
+    return fields, residual.assign_coords({Y: surface[Y], X: surface[X]})
 
 
 def _fit_map(
-    surface: npt.NDArray[Any], *, y: FloatArray, x: FloatArray
+    surface: npt.NDArray[Any], *others: Any, y: FloatArray, x: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """Fit one map; return the fields of `_Paraboloid` and the residual."""
-    valid = np.isfinite(surface)
-    dead = np.full(len(_Paraboloid._fields), np.nan), np.full(surface.shape, np.nan)
-    if np.count_nonzero(valid) < MIN_PIXELS:
+    """Fit one map; return the fields of `Paraboloid` and the residual."""
+    if np.count_nonzero(np.isfinite(surface)) < MIN_PIXELS:
         logger.warning("fit_lens: a frame has fewer than %d pixels with data", MIN_PIXELS)
-        return dead
-    scale = max(np.ptp(y), np.ptp(x)) / 2
-    middle_y, middle_x = (y.max() + y.min()) / 2, (x.max() + x.min()) / 2
-    powers_y = np.vander((y - middle_y) / scale, 5, increasing=True)
-    powers_x = np.vander((x - middle_x) / scale, 5, increasing=True)
-
-    # Moments of the pixels with data give the normal equations without a row per pixel.
-    moments = powers_y.T @ valid.astype(np.float64) @ powers_x
-    heights = np.where(valid, surface, 0.0).astype(np.float64)
-    projections = powers_y[:, :3].T @ heights @ powers_x[:, :3]
-    # Terms 1, y, x, y^2, x^2, as exponents.
-    i, j = np.array([0, 1, 0, 2, 0]), np.array([0, 0, 1, 0, 2])
-    normal, right = moments[np.add.outer(i, i), np.add.outer(j, j)], projections[i, j]
-    if np.linalg.cond(normal) > MAX_CONDITION:
+        return np.array(nothing()), np.full(surface.shape, np.nan)
+    heights, *maps = (np.asarray(part, np.float64) for part in (surface, *others))
+    sigma = (maps[0], maps[1]) if maps else None
+    window = float(maps[2]) if maps else np.nan
+    found = fitted_paraboloid(heights, y=y, x=x, sigma=sigma, window=window)
+    if found is None:
         logger.warning("fit_lens: the pixels with data of a frame do not span a plane")
-        return dead
-    _, _, _, astigmatic_y, astigmatic_x = np.linalg.solve(normal, right)
-    round_lens = np.eye(5, 4)
-    round_lens[4, 3] = 1.0
-    piston, tilt_y, tilt_x, curved = np.linalg.solve(
-        round_lens.T @ normal @ round_lens, round_lens.T @ right
-    )
-
-    paraboloid_y = powers_y[:, :3] @ [piston, tilt_y, curved]
-    paraboloid_x = powers_x[:, :3] @ [0.0, tilt_x, curved]
-    residual = surface - paraboloid_y[:, np.newaxis] - paraboloid_x
-    # A flat wavefront has an infinite radius and no axis.
-    with np.errstate(divide="ignore", invalid="ignore"):
-        radii = -(scale**2) / (2 * np.array([curved, astigmatic_y, astigmatic_x]))
-        center_y = middle_y - scale * tilt_y / (2 * curved)
-        center_x = middle_x - scale * tilt_x / (2 * curved)
-    rms = np.sqrt(np.mean(np.square(residual[valid])))
-    return np.array([*radii, center_y, center_x, rms]), residual
+        return np.array(nothing()), np.full(surface.shape, np.nan)
+    numbers, residual = found
+    return np.array(numbers), residual

@@ -11,6 +11,8 @@ from numpy.polynomial import legendre
 from wavedask.conventions import X, Y
 from wavedask.errors import InputError
 from wavedask.kernels.masking import filled
+from wavedask.optics.correlated import Noise, regular_grid, residual_noise
+from wavedask.optics.pieces import levels_left, numbered_pieces, solved
 
 Floats = npt.NDArray[np.float64]
 Basis = Literal["zernike", "legendre"]
@@ -30,15 +32,18 @@ class ModeFit(NamedTuple):
     coefficients : ndarray of float64, shape (count,)
         In the unit of the surface.
     errors : ndarray of float64, shape (count,)
-        Standard error of each. With weights (1/variance) it is propagated; without, it comes from
-        the scatter of the residual, assumed to be white noise.
+        Standard error of each; see `fit_modes`.
     residual : ndarray of float64
-        Surface without the modes, in the shape of the surface; NaN where that is.
+        Surface without the modes, in the shape of the surface; NaN where that is. With several
+        pieces, each without its own level.
+    covariance : ndarray of float64, shape (count, count)
+        Covariance of the coefficients.
     """
 
     coefficients: Floats
     errors: Floats
     residual: Floats
+    covariance: Floats
 
 
 def mode_orders(basis: Basis, count: int) -> list[tuple[int, int]]:
@@ -168,7 +173,14 @@ def fit_modes(
     """Fit modes to a surface by least squares.
 
     All modes are fitted together, because they are not orthogonal over a pupil that is cut or has
-    gaps.
+    gaps. If the points with data of a map form separate pieces, each piece has a level of its own,
+    which is fitted too: an integration does not know it.
+
+    The errors follow from what the fit leaves of a map on a regular grid. Noise of an integrated
+    wavefront is mostly in its large waves. The spectrum of the residual beyond the modes tells how
+    much of it the modes hold. Where the spectrum is flat, and for scattered points, the noise is
+    white, with the scatter of the residual. This takes a pupil several windows of the tracker wide,
+    and counts figure beyond the modes as noise: if slopes are available, use `fit_wavefront`.
 
     Parameters
     ----------
@@ -185,7 +197,8 @@ def fit_modes(
         Number of modes, in the order of `mode_orders`.
     weights : array_like, optional
         Weight of each point (1/variance), zero or more; by default all weights are equal. A weight
-        that `numpy.ma` masks is zero.
+        that `numpy.ma` masks is zero. Where the noise is white, the errors are those that the
+        weights say.
 
     Returns
     -------
@@ -222,31 +235,65 @@ def fit_modes(
             f"{count} modes for {points.size} points with data",
             "Ask for fewer modes, or scale y and x so that the pupil is the unit disc.",
         )
-    normal, right = np.zeros((count, count)), np.zeros(count)
-    for block in _blocks(points):
-        modes = np.stack(
+
+    def modes_at(block: npt.NDArray[np.intp]) -> Floats:
+        return np.stack(
             [
                 evaluate_modes(one, rows.flat[block], columns.flat[block], basis=basis)
                 for one in np.eye(count)
             ]
         )
+
+    pieces = numbered_pieces(used)
+    sums = np.zeros((int(pieces.max()) + 1, count + 2))
+    normal, right = np.zeros((count, count)), np.zeros(count)
+    for block in _blocks(points):
+        modes = modes_at(block)
         weighted = modes * wanted.flat[block]
         normal += weighted @ modes.T
         right += weighted @ heights.flat[block]
-    if np.linalg.cond(normal) > 1e12:
-        raise InputError(
-            f"{points.size} points with data do not determine {count} modes",
-            "Ask for fewer modes, or scale y and x so that the points fill the pupil.",
-        )
-    coefficients = np.linalg.solve(normal, right)
+        columns_of = (*weighted, wanted.flat[block] * heights.flat[block], wanted.flat[block])
+        for column, values in enumerate(columns_of):
+            sums[:, column] += np.bincount(pieces.flat[block], values, len(sums))
+    inverse, coefficients = solved(normal, right, sums)
     residual = np.full(heights.shape, np.nan)
     for block in _blocks(np.flatnonzero(np.isfinite(heights))):
         model = evaluate_modes(coefficients, rows.flat[block], columns.flat[block], basis=basis)
         residual.flat[block] = heights.flat[block] - model
-    squares = float(np.sum(wanted[used] * residual[used] ** 2))
-    scatter = squares / max(points.size - count, 1) if weights is None else 1.0
-    errors = np.sqrt(scatter * np.diag(np.linalg.inv(normal))).astype(np.float64)
-    return ModeFit(coefficients.astype(np.float64), errors, residual)
+    if len(sums) > 1:
+        residual[used] -= levels_left(sums, coefficients)[pieces[used]]
+    noise = _noise(residual, used, rows, columns, basis=basis, count=count, pieces=len(sums))
+    if noise.surface is None:
+        covariance = inverse * (noise.scatter if weights is None else 1.0)
+    else:
+        cells = np.zeros((count, noise.surface.pixels.size))
+        for block in _blocks(points):
+            weighted = modes_at(block) * wanted.flat[block]
+            for mode, values in zip(cells, weighted, strict=True):
+                mode += np.bincount(noise.surface.node.flat[block], values, mode.size)
+        moved = inverse @ cells @ noise.surface.factor
+        covariance = moved @ moved.T
+    return ModeFit(coefficients, np.sqrt(np.diag(covariance)), residual, covariance)
+
+
+def _noise(
+    residual: Floats,
+    used: npt.NDArray[np.bool_],
+    y: Floats,
+    x: Floats,
+    *,
+    basis: Basis,
+    count: int,
+    pieces: int,
+) -> Noise:
+    """Estimate the noise from the residual, which is white where the points are no map."""
+    freedom = max(int(np.count_nonzero(used)) - count - pieces + 1, 1)
+    grid = regular_grid(y, x)
+    if grid is None:
+        return Noise(float(np.square(residual[used]).sum()) / freedom, None)
+    degrees = mode_orders(basis, count)[-1]
+    degree = degrees[0] if basis == "zernike" else sum(degrees)
+    return residual_noise(residual, used, grid, degree=degree, freedom=freedom)
 
 
 @dataclass(frozen=True)

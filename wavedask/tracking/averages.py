@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from wavedask.conventions import (
     CHI2,
+    COMMON_REFERENCE,
     CORRELATION,
     DARK_FIELD,
     DISPLACEMENT_X,
@@ -49,6 +50,7 @@ def combine(
     by: str | Sequence[str] | None = None,
     tolerance: float | Sequence[float] | None = None,
     remove_drift: bool = True,
+    common_reference: bool | None = None,
 ) -> xr.Dataset:
     r"""Combine exposures of one setting, weighted by their uncertainties.
 
@@ -68,6 +70,9 @@ def combine(
         number for all motors or one for each.
     remove_drift : bool, default True
         Whether the drift is removed; it is returned in either case.
+    common_reference : bool, optional
+        Whether all exposures were tracked in one reference image, whose noise no average removes;
+        by default what `track` states in the attributes, and no otherwise.
 
     Returns
     -------
@@ -76,10 +81,14 @@ def combine(
         the dimensions (frame, y, x), and the mean positions of the motors as coordinates.
 
         ``displacement_y``, ``displacement_x``, ``uncertainty_y``, ``uncertainty_x`` (px)
-            The mean and its standard error, ``1 / sqrt(sum(1 / uncertainty**2))``.
+            The mean and its standard error, ``1 / sqrt(sum(1 / uncertainty**2))`` for exposures
+            with a reference of their own. With a common one, the part of the variance that the
+            scatter does not show (one minus the mean of ``chi2``; half of it, if sample and
+            reference have equal counts) stays whole.
         ``chi2`` (1)
             Scatter of the exposures of a pixel, both components, relative to their uncertainties:
-            1 on average if the uncertainties are right, NaN for a single exposure.
+            1 on average if the uncertainties are right, less with a common reference, whose noise
+            does not scatter, NaN for a single exposure.
         ``exposures`` (1)
             Number of exposures that have a value in the pixel.
         ``correlation``, ``transmission``, ``dark_field``
@@ -105,8 +114,7 @@ def combine(
     The drift of an exposure is measured against a field that up to eight exposures, spread over the
     train, have in common: it is the robust mean of the difference over all pixels. Only these eight
     are in memory at once; all others pass one by one, so a train may have any length. For the error
-    of the drift, the pixels of one window count as one. An error that all exposures share, such as
-    the noise of a common reference, is not reduced by the mean, and not seen by ``chi2``.
+    of the drift, the pixels of one window count as one.
 
     Examples
     --------
@@ -122,12 +130,14 @@ def combine(
     _check(tracking)
     if not isinstance(remove_drift, bool | np.bool_):
         raise InputError(f"remove_drift is {remove_drift!r}", "Give True or False.")
+    stated = tracking.attrs.get(COMMON_REFERENCE, False)
+    shared = bool(stated if common_reference is None else common_reference)
     if by is None:
         if tolerance is not None:
             raise InputError(
                 f"tolerance is {tolerance!r} without by", "Name the motors that it belongs to."
             )
-        mean, drifts = _combined(tracking, remove_drift=remove_drift)
+        mean, drifts = _combined(tracking, remove_drift=remove_drift, shared=shared)
         along = {name: coord for name, coord in tracking.coords.items() if coord.dims == (FRAME,)}
         # The maps have all other coordinates.
         return mean.assign(drifts.assign_coords(along)).assign_attrs(tracking.attrs)
@@ -137,7 +147,8 @@ def combine(
     parts, drifts_of = [], []
     for setting in range(int(settings.max()) + 1):
         chosen = np.flatnonzero(settings == setting)
-        mean, drifts = _combined(tracking.isel({FRAME: chosen}), remove_drift=remove_drift)
+        part = tracking.isel({FRAME: chosen})
+        mean, drifts = _combined(part, remove_drift=remove_drift, shared=shared)
         motors = {
             name: ((), places[chosen, k].mean(), tracking[name].attrs)
             for k, name in enumerate(names)
@@ -208,7 +219,9 @@ def _settings(
     return np.array(numbers, np.intp)
 
 
-def _combined(tracking: xr.Dataset, *, remove_drift: bool) -> tuple[xr.Dataset, xr.Dataset]:
+def _combined(
+    tracking: xr.Dataset, *, remove_drift: bool, shared: bool
+) -> tuple[xr.Dataset, xr.Dataset]:
     """Combine exposures of one setting: maps (y, x), and the drifts along frame."""
     tracking = of_one_set_up(tracking, "the tracking")
     tracking = tracking.transpose(FRAME, Y, X, ...)
@@ -217,7 +230,9 @@ def _combined(tracking: xr.Dataset, *, remove_drift: bool) -> tuple[xr.Dataset, 
     window = tracking.get(WINDOW.name, xr.ones_like(like))
     parts = [tracking[c[k].name] for k in (0, 1) for c in COMPONENTS]
     parts += [window, *(tracking[quantity.name] for quantity in others)]
-    sums, shifts, errors = exposure_sums([part.data for part in parts], align=remove_drift)
+    sums, shifts, errors = exposure_sums(
+        [part.data for part in parts], align=remove_drift, shared=shared
+    )
     drifts = {}
     for k, (_, _, moved, spread) in enumerate(COMPONENTS):
         drifts[moved.name] = labelled(shifts[:, k], moved, dims=(FRAME,))

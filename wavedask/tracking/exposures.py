@@ -56,7 +56,9 @@ class Combined(NamedTuple):
     window: Any
 
 
-def exposure_sums(parts: Sequence[Array], *, align: bool) -> tuple[Combined, Array, Array]:
+def exposure_sums(
+    parts: Sequence[Array], *, align: bool, shared: bool = False
+) -> tuple[Combined, Array, Array]:
     """Combine exposures of one field, each rigidly shifted.
 
     Parameters
@@ -65,6 +67,8 @@ def exposure_sums(parts: Sequence[Array], *, align: bool) -> tuple[Combined, Arr
         Two components, their standard errors, the side of the windows, and any others.
     align : bool
         Whether the shifts are removed.
+    shared : bool, default False
+        Whether the exposures share part of their noise, that of a common reference.
 
     Returns
     -------
@@ -85,10 +89,10 @@ def exposure_sums(parts: Sequence[Array], *, align: bool) -> tuple[Combined, Arr
     own = np.where(there, errors, 0) ** 2
     spread = np.maximum(own * (1 - 2 / number) + own.sum(axis=0) / number**2, 0)
     errors = np.where(there, np.sqrt(spread), np.inf)
-    return _finished(fields[0], total, middle * align), shifts - middle, errors
+    return _finished(fields[0], total, middle * align, shared=shared), shifts - middle, errors
 
 
-def _finished(fields: Any, total: Any, middle: Any) -> Combined:
+def _finished(fields: Any, total: Any, middle: Any, *, shared: bool) -> Combined:
     """Compute means, errors and chi-squared from sums."""
     count = total[0]
     means, errors, scatter = [], [], 0.0
@@ -101,6 +105,12 @@ def _finished(fields: Any, total: Any, middle: Any) -> Combined:
         scatter = scatter + square - moment * residual
     freedom = 2 * (count - 1)
     chi2 = np.where(freedom > 0, np.maximum(scatter, 0) / np.maximum(freedom, 1), np.nan)
+    if shared:
+        # What scatters averages out; what the exposures have in common does not.
+        seen = count > 1
+        scatter = np.where(seen, chi2, 0).sum() / np.maximum(seen.sum(), 1)
+        common = np.clip(1 - scatter, 0, 1)
+        errors = [error * np.sqrt(1 - common + common * np.maximum(count, 1)) for error in errors]
     others = tuple(
         np.where(count > 0, total[row] / np.maximum(count, 1), np.nan)
         for row in range(OTHERS, total.shape[0] - 1)

@@ -6,6 +6,7 @@ from typing import Final
 import xarray as xr
 
 from wavedask.conventions import (
+    COMMON_REFERENCE,
     CORRELATION,
     DARK_FIELD,
     DISPLACEMENT_X,
@@ -233,12 +234,24 @@ def track(
     others = (UNITS, LONG_NAME, *DECLARED)
     stated = {**sample.attrs, **images.attrs}
     attrs = {name: value for name, value in stated.items() if name not in others}
+    attrs |= _shared(images, targets, reference)
     if registration is not None:
         attrs |= registration.attrs
     tracked = xr.Dataset(variables, attrs=attrs)
     if not is_lazy(tracked):
         why_missing(tracked).log("track")
     return tracked
+
+
+def _shared(images: xr.DataArray, targets: xr.DataArray, reference: object) -> dict[str, int]:
+    """State that frames share their reference, whose noise is then common to them."""
+    several = images.sizes.get(FRAME, 1) > 1
+    one = (
+        reference in ("first", "mean")
+        if isinstance(reference, str)
+        else (targets.sizes.get(FRAME, 1) == 1)
+    )
+    return {COMMON_REFERENCE: 1} if several and one else {}
 
 
 def _as_many(references: xr.DataArray, samples: xr.DataArray) -> bool:

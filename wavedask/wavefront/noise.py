@@ -1,6 +1,6 @@
 """Standard error of an integrated surface, from those of its slopes."""
 
-from typing import Any
+from typing import Any, overload
 
 import dask.array as da
 import numpy as np
@@ -16,6 +16,33 @@ from wavedask.wavefront.integration import checked_spacing, surface_unit
 Array = npt.NDArray[Any] | da.Array
 
 
+@overload
+def surface_uncertainty(
+    uncertainty_y: xr.DataArray,
+    uncertainty_x: xr.DataArray,
+    *,
+    window: float | xr.DataArray,
+    weights: xr.DataArray | Array | None = ...,
+    spacing: float | tuple[float, float] | None = ...,
+) -> xr.DataArray: ...
+@overload
+def surface_uncertainty(
+    uncertainty_y: npt.NDArray[Any],
+    uncertainty_x: npt.NDArray[Any],
+    *,
+    window: float,
+    weights: npt.NDArray[Any] | None = ...,
+    spacing: float | tuple[float, float] | None = ...,
+) -> npt.NDArray[Any]: ...
+@overload
+def surface_uncertainty(
+    uncertainty_y: da.Array,
+    uncertainty_x: Array,
+    *,
+    window: float,
+    weights: Array | None = ...,
+    spacing: float | tuple[float, float] | None = ...,
+) -> da.Array: ...
 def surface_uncertainty(
     uncertainty_y: xr.DataArray | Array,
     uncertainty_x: xr.DataArray | Array,
@@ -75,9 +102,10 @@ def surface_uncertainty(
     if isinstance(uncertainty_y, xr.DataArray) and isinstance(uncertainty_x, xr.DataArray):
         return _labelled_uncertainty(uncertainty_y, uncertainty_x, window, weights, spacing)
     dims = (*(f"axis_{k}" for k in range(np.ndim(uncertainty_y) - 2)), Y, X)
-    parts = [xr.DataArray(part, dims=dims) for part in (uncertainty_y, uncertainty_x)]
+    first, second = (xr.DataArray(part, dims=dims) for part in (uncertainty_y, uncertainty_x))
     extra = None if weights is None else xr.DataArray(weights, dims=dims[-np.ndim(weights) :])
-    return _labelled_uncertainty(*parts, window, extra, spacing).data  # type: ignore[no-any-return] # DataArray.data is Any
+    array: Array = _labelled_uncertainty(first, second, window, extra, spacing).data
+    return array
 
 
 def _check(uncertainty_y: Any, uncertainty_x: Any, window: Any) -> None:

@@ -231,7 +231,8 @@ def wavefront(
     variables = [*measured.maps, surface]
     if len(measured.maps) > 2 and WINDOW.name in kept:
         window = kept[WINDOW.name].where(np.isfinite(slope_y.data)).mean((Y, X))
-        variables.append(surface_uncertainty(*measured.maps[2:], window=window))
+        sigma_y, sigma_x = measured.maps[2:4]
+        variables.append(surface_uncertainty(sigma_y, sigma_x, window=window))
         variables.append(relabelled(window, MATCHING_WINDOW))
     if keV is not None:
         # In the order of the surface's own dimensions, whatever those of the energy are.

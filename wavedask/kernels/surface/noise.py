@@ -108,7 +108,7 @@ def surface_noise(
     pixels = int(np.count_nonzero(valid))
     if pixels < 2:
         return None
-    correlated = max(AREA * window**2, 1.0)
+    correlated = AREA * window**2 if window > 1 else 1.0
     least = max(math.sqrt(correlated), math.sqrt(pixels / MOST_CELLS), math.sqrt(PIXELS_PER_CELL))
     rows, columns = (max(1, round(size / least)) for size in valid.shape)
     rows, columns = min(rows, valid.shape[0]), min(columns, valid.shape[1])
@@ -121,7 +121,7 @@ def surface_noise(
     inside = valid.astype(np.float64).ravel()
 
     def summed(values: FloatArray) -> FloatArray:
-        return np.bincount(flat, weights=values.ravel(), minlength=count)
+        return np.asarray(np.bincount(flat, values.ravel(), count), np.float64)
 
     filled = summed(inside)
     full = valid.size / (rows * columns)
@@ -141,8 +141,11 @@ def surface_noise(
     ]
     weight = share if weights is None else share * mean(weights)
     y, x = (
-        np.asarray(summed(np.broadcast_to(line, valid.shape) * valid)[kept] / here)
-        for line in (np.arange(valid.shape[0])[:, None], np.arange(valid.shape[1])[None])
+        np.asarray(summed(valid * line)[kept] / here)
+        for line in (
+            np.arange(valid.shape[0], dtype=np.float64)[:, None],
+            np.arange(valid.shape[1], dtype=np.float64),
+        )
     )
     height, width = valid.shape[0] / rows * spacing[0], valid.shape[1] / columns * spacing[1]
     # Independent noise of a cell: its density over the pixels with data.
