@@ -171,7 +171,7 @@ def test_one_value_for_each_frame_or_one_for_all() -> None:
         9.0,
     ]
     for data, values in ((stack(), [8.0] * 3), (stack()[0], [8.0, 9.0])):
-        with pytest.raises(InputError, match="energy has . values as given, and the scan has . fr"):
+        with pytest.raises(InputError, match=r"has . values as given, and the scan has . frames"):
             asked("energy", np.array(values), data)
 
 
