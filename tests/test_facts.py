@@ -89,7 +89,7 @@ def test_frames_fill_each_other_where_one_place_does_not_know() -> None:
         asked("energy", 12.0, data)
     with pytest.raises(InputError, match=r"9 keV as given and 8 keV .*\(frame 0\)"):
         asked("energy", np.array([9.0, 12.0]), data)
-    with pytest.raises(InputError, match="energy has 3 values as given and 2 in coordinate"):
+    with pytest.raises(InputError, match="energy has 3 values as given, and the scan has 2 frames"):
         asked("energy", np.array([8.0, 8.0, 8.0]), data)
 
 
@@ -147,9 +147,10 @@ def test_an_unusual_value_in_the_data_is_named_by_its_place() -> None:
 
 def test_pixel_sizes_are_read_by_axis() -> None:
     pair = stack().assign_attrs(pixel_size=[1e-6, 2e-6])
+    text = stack().assign_attrs(pixel_size="1e-6 x 2e-6")
     apart = stack(pixel_size_y=(1.0, "µm"), pixel_size_x=(2.0, "micron"))
     calibration = xr.Dataset({"pixel_size_y": 1e-6, "pixel_size_x": 2e-6})
-    for data in (pair, apart, calibration):
+    for data in (pair, text, apart, calibration):
         places: Any = {"the scan": data}
         assert agreed_pixels(None, places) == pytest.approx((1e-6, 2e-6))
         assert agreed_pixels((1e-6, 2.00001e-6), places) == pytest.approx((1e-6, 2.00001e-6))
@@ -161,6 +162,17 @@ def test_pixel_sizes_are_read_by_axis() -> None:
         agreed_pixels((1e-6, 1e-6, 1e-6))
     with pytest.raises(InputError, match="pixel_size is '1e-6'"):
         agreed_pixels("1e-6")
+
+
+def test_one_value_for_each_frame_or_one_for_all() -> None:
+    assert asked("energy", np.array([8.0]), stack()).shape == ()
+    assert asked("energy", xr.DataArray([8e3, 9e3], attrs={"units": "eV"}), stack()).tolist() == [
+        8.0,
+        9.0,
+    ]
+    for data, values in ((stack(), [8.0] * 3), (stack()[0], [8.0, 9.0])):
+        with pytest.raises(InputError, match=r"has . values as given, and the scan has . frames"):
+            asked("energy", np.array(values), data)
 
 
 def test_a_distance_that_changes_is_not_one_distance() -> None:

@@ -1,151 +1,36 @@
-"""Facts: what the data and the user state about the set-up, compared before it is used.
+"""Facts about the set-up that data and user state, compared before they are used.
 
 A fact that is stated twice must be the same within a tolerance, a fact that only the data state is
 taken from there, and an unusual value must be confirmed. All steps ask `agreed`.
 """
 
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias, TypeVar
 
-import dask
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from wavedask.conventions import (
-    BINNING,
-    DETECTOR_DISTANCE,
-    DIMENSIONLESS,
-    EXPOSURE_TIME,
-    FRAME,
-    LONG_NAME,
-    METRE,
-    PHOTON_ENERGY,
-    PIXEL_SIZE_X,
-    PIXEL_SIZE_Y,
-    SURE,
-    UNITS,
-    UNKNOWN_UNIT,
-)
+from wavedask.conventions import FRAME, LONG_NAME, METRE, PHOTON_ENERGY, SURE, UNITS
 from wavedask.errors import InputError
+from wavedask.statements import FACTS, GIVEN, KEV, Fact, Labelled, Stated, given_value, stated_in
 from wavedask.units import (
-    DISTANCE,
     ENERGY,
     HC_KEV_M,
-    MEMBRANE_DISTANCE,
-    NEAR_DISTANCE,
     NEAR_PIXEL_SIZE,
     PIXEL_SIZE,
     SOURCE_DISTANCE,
     WAVELENGTH,
-    conversion,
     in_range,
     number_of,
 )
 
 Floats = NDArray[np.float64]
-Labelled: TypeAlias = xr.Dataset | xr.DataArray
 AnyLabelled = TypeVar("AnyLabelled", xr.Dataset, xr.DataArray)
 Data: TypeAlias = (
     Mapping[str, xr.Dataset] | Mapping[str, xr.DataArray] | Mapping[str, Labelled] | None
 )
 Names: TypeAlias = str | Sequence[str]
-
-KEV: Final = "keV"
-SECOND: Final = "s"
-NUMBER: Final = re.compile(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(\S*)\s*")
-"""A number, and its unit if there is one, as headers hold them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fact:
-    """A property of the set-up that several places may state.
-
-    Attributes
-    ----------
-    argument : str
-        Argument by which the user states it.
-    units : str
-        Unit in which values are compared and returned.
-    stated_as : mapping of str to str
-        Names of coordinates, attributes or variables that state it, with the unit of a value that
-        names none. The first name is the one that results of this package use.
-    usual : (float, float)
-        Range of values that need no confirmation.
-    possible : (float, float)
-        Range of values that are accepted with a confirmation.
-    tolerance : float
-        Relative difference up to which two values are the same.
-    axis : int, optional
-        Which of the two values along (y, x), if it is stated by pairs.
-    """
-
-    argument: str
-    units: str
-    stated_as: Mapping[str, str] = field(repr=False)
-    usual: tuple[float, float]
-    possible: tuple[float, float]
-    tolerance: float
-    axis: int | None = None
-
-
-_LENGTHS: Final = ((1e-4, 100.0), (1e-4, 1e4), 1e-4)
-_NEAR: Final = ((-100.0, 100.0), (-1e4, 1e4), 1e-4)
-# Absolute mode enlarges the difference of two pixel sizes a hundred times.
-_PIXELS: Final = ((1e-8, 1e-3), (1e-10, 1e-1), 1e-5)
-_ANY: Final = ((0.0, np.inf), (0.0, np.inf), 1e-3)
-
-FACTS: Final[Mapping[str, Fact]] = {
-    PHOTON_ENERGY: Fact(
-        PHOTON_ENERGY,
-        KEV,
-        {ENERGY: KEV, PHOTON_ENERGY: KEV, "photon_energy": KEV, WAVELENGTH: METRE},
-        (1.0, 200.0),
-        (0.01, 1000.0),
-        1e-3,
-    ),
-    DISTANCE: Fact(DISTANCE, METRE, {DISTANCE: METRE, DETECTOR_DISTANCE: METRE}, *_LENGTHS),
-    NEAR_DISTANCE: Fact(DISTANCE, METRE, {NEAR_DISTANCE: METRE}, *_NEAR),
-    # Beamlines of free-electron lasers are a kilometre long.
-    SOURCE_DISTANCE: Fact(
-        SOURCE_DISTANCE, METRE, {SOURCE_DISTANCE: METRE}, (1e-3, 2e3), (1e-3, 1e6), 1e-4
-    ),
-    MEMBRANE_DISTANCE: Fact(MEMBRANE_DISTANCE, METRE, {MEMBRANE_DISTANCE: METRE}, *_LENGTHS),
-    EXPOSURE_TIME: Fact(EXPOSURE_TIME, SECOND, {EXPOSURE_TIME: SECOND}, *_ANY),
-    **{
-        f"{PIXEL_SIZE}_{axis}": Fact(
-            PIXEL_SIZE, METRE, {PIXEL_SIZE: METRE, quantity.name: METRE}, *_PIXELS, axis
-        )
-        for axis, quantity in enumerate((PIXEL_SIZE_Y, PIXEL_SIZE_X))
-    },
-    **{
-        f"{NEAR_PIXEL_SIZE}_{axis}": Fact(
-            PIXEL_SIZE, METRE, {NEAR_PIXEL_SIZE: METRE}, *_PIXELS, axis
-        )
-        for axis in (0, 1)
-    },
-    **{
-        f"{BINNING}_{axis}": Fact(
-            BINNING, DIMENSIONLESS, {BINNING: DIMENSIONLESS}, *_ANY, axis
-        )
-        for axis in (0, 1)
-    },
-}  # fmt: skip
-"""The facts that are compared, by name; those of pairs by axis: ``pixel_size_0`` is along y."""
-
-GIVEN: Final = "as given"
-"""Place of an argument, in a message."""
-STATING: Final = frozenset({SURE, *(name for fact in FACTS.values() for name in fact.stated_as)})
-"""Names of attributes that state facts."""
-
-
-class _Stated(NamedTuple):
-    """One statement: values in the unit of the fact, one or one for each frame, and its place."""
-
-    values: Floats
-    place: str
 
 
 def agreed(
@@ -198,10 +83,12 @@ def agreed(
     fact, data = FACTS[name], data or {}
     label = fact.argument if label is None else label
     confirmed = fact.argument in _confirmed(sure, data)
-    statements = [] if given is None else [_Stated(_given(fact, given, label), GIVEN)]
+    statements = [] if given is None else [Stated(given_value(fact, given, label), GIVEN)]
+    for words, part in data.items() if statements else ():
+        _check_frames(label, statements[0].values, part, words)
     if not (statements and fact.argument in _names(sure)):
         statements += [
-            found for words, part in data.items() for found in _stated(fact, part, words)
+            found for words, part in data.items() for found in stated_in(fact, part, words)
         ]
     if not statements:
         return None
@@ -245,8 +132,8 @@ def agreed_energy(
             in_range(WAVELENGTH, value, low=1e-12, high=1.3e-7, unit=METRE)
         as_energy = HC_KEV_M / np.asarray(wavelength, np.float64)
         if energy is not None:
-            one = _Stated(_given(FACTS[PHOTON_ENERGY], energy, PHOTON_ENERGY), GIVEN)
-            other = _Stated(as_energy, "by the wavelength as given")
+            one = Stated(given_value(FACTS[PHOTON_ENERGY], energy, PHOTON_ENERGY), GIVEN)
+            other = Stated(as_energy, "by the wavelength as given")
             _check_same(FACTS[PHOTON_ENERGY], PHOTON_ENERGY, one, other)
         else:
             energy = as_energy
@@ -339,20 +226,6 @@ def agreed_number(
     return float(values.ravel()[np.argmin(np.isnan(values.ravel()))])
 
 
-def read_labels(labels: xr.Variable | xr.DataArray) -> NDArray[Any]:
-    """Read the values of a coordinate, which `chunk` may have made lazy.
-
-    Labels are read, pixels never: this is by no scheduler of the user's.
-
-    Examples
-    --------
-    >>> read_labels(xr.Variable("frame", [1.0, 2.0]).chunk(1))
-    array([1., 2.])
-    """
-    with dask.config.set(scheduler="synchronous"):
-        return np.asarray(labels.to_numpy())
-
-
 def with_energy(data: AnyLabelled, energy: Floats | None, *, sure: Names = ()) -> AnyLabelled:
     """State the photon energy in a result.
 
@@ -423,101 +296,16 @@ def _confirmed(sure: Names, data: Data) -> set[str]:
     return _names(sure) | earlier
 
 
-def _given(fact: Fact, given: Any, label: str) -> Floats:
-    """Check what the user gave: a number, or one for each frame."""
-    if isinstance(given, xr.DataArray):
-        given = _converted(fact, given.to_numpy(), str(given.attrs.get(UNITS, fact.units)), label)
-    if np.ndim(given) == 0:
-        number = number_of(label, given, unit=fact.units)
-        if np.isnan(number):
-            raise InputError(f"{label} is nan {fact.units}", "Give a number, or leave it out.")
-        return np.asarray(number)
-    values = np.asarray(given)
-    if values.dtype.kind not in "iuf" or values.ndim != 1 or not values.size:
-        raise InputError(f"{label} is {given!r}", f"Give a number in {fact.units}.")
-    return values.astype(np.float64)
-
-
-def _stated(fact: Fact, data: Labelled, words: str) -> Iterator[_Stated]:
-    """Find all that data state about a fact."""
-    canonical, *_ = fact.stated_as
-    names: Iterable[str] = fact.stated_as
-    if fact.argument in np.atleast_1d(data.attrs.get(SURE, [])):
-        # What the user confirmed in an earlier step stands against what the files say.
-        own = (canonical, PHOTON_ENERGY) if fact.argument == PHOTON_ENERGY else (canonical,)
-        names = [name for name in own if name in data.attrs or name in data.coords][:1]
-    for name in names:
-        assumed = fact.stated_as[name]
-        if name in data.attrs:
-            found = _parsed(fact, data.attrs[name], assumed, f"attribute {name!r} of {words}")
-            if found is not None:
-                yield found
-        variable = _variable(data, name)
-        if variable is None or variable.dtype.kind not in "iuf":
-            continue
-        kind = "coordinate" if name in data.coords else "variable"
-        place = f"{kind} {name!r} of {words}"
-        unit = str(variable.attrs.get(UNITS, UNKNOWN_UNIT))
-        values = read_labels(variable).astype(np.float64)
-        found = _known(fact, values, assumed if unit == UNKNOWN_UNIT else unit, place)
-        if found is not None:
-            yield found
-
-
-def _variable(data: Labelled, name: str) -> xr.Variable | None:
-    """Return a coordinate of the frames; or a single number of a dataset, as calibrations hold."""
-    if name in data.coords:
-        variable = data.coords[name].variable
-        if set(variable.dims) - {FRAME}:
-            raise InputError(
-                f"coordinate {name!r} lies along {variable.dims}, and not along {FRAME!r}",
-                "Give one value, or one for each frame; a mesh of frames is made afterwards.",
-            )
-        return variable
-    if isinstance(data, xr.Dataset) and name in data and not data[name].ndim:
-        return data[name].variable
-    return None
-
-
-def _parsed(fact: Fact, raw: Any, assumed: str, place: str) -> _Stated | None:
-    """Read an attribute: a number, a pair along (y, x), or a text that starts with a number."""
-    parts = np.atleast_1d(np.asarray(raw, dtype=object)).ravel().tolist()
-    if not parts or len(parts) > (1 if fact.axis is None else 2):
-        return None
-    part = parts[0] if fact.axis is None else parts[min(fact.axis, len(parts) - 1)]
-    unit = assumed
-    if isinstance(part, str):
-        match = NUMBER.fullmatch(part)
-        if match is None:
-            return None
-        part, unit = float(match[1]), match[2] or assumed
-    if isinstance(part, bool) or not isinstance(part, int | float | np.number):
-        return None
-    return _known(fact, np.asarray(part, np.float64), unit, place)
-
-
-def _known(fact: Fact, values: Floats, unit: str, place: str) -> _Stated | None:
-    """Leave out what states nothing, and bring the rest to the unit of the fact."""
-    known = np.isfinite(values) & (values > 0)
-    if not known.any():
-        return None
-    return _Stated(_converted(fact, np.where(known, values, np.nan), unit, place), place)
-
-
-def _converted(fact: Fact, values: Any, unit: str, place: str) -> Any:
-    factor = conversion(unit, fact.units)
-    if factor is not None:
-        return values * factor
-    length = conversion(unit, METRE) if fact.argument == PHOTON_ENERGY else None
-    if length is None:
+def _check_frames(label: str, values: Floats, data: Labelled, words: str) -> None:
+    frames = data.sizes.get(FRAME, 1)
+    if values.ndim and values.size != frames:
         raise InputError(
-            f"{place} is in {unit!r}, which does not convert to {fact.units}",
-            "Correct its unit, or rename it if it is something else.",
+            f"{label} has {values.size} values {GIVEN}, and {words} has {frames} frames",
+            "Give one value, or one for each frame.",
         )
-    return HC_KEV_M / (values * length)
 
 
-def _check_same(fact: Fact, label: str, one: _Stated, other: _Stated) -> None:
+def _check_same(fact: Fact, label: str, one: Stated, other: Stated) -> None:
     sizes = {one.values.size, other.values.size} - {1}
     if len(sizes) > 1:
         raise InputError(
@@ -546,7 +334,7 @@ def _in(place: str) -> str:
     return place if place.startswith(("as ", "by ")) else f"in {place}"
 
 
-def _check_range(fact: Fact, label: str, statement: _Stated, *, confirmed: bool) -> None:
+def _check_range(fact: Fact, label: str, statement: Stated, *, confirmed: bool) -> None:
     _check_possible(fact, label, statement)
     low, high = fact.usual
     for value in _extremes(fact, statement):
@@ -558,7 +346,7 @@ def _check_range(fact: Fact, label: str, statement: _Stated, *, confirmed: bool)
             )
 
 
-def _check_possible(fact: Fact, label: str, statement: _Stated) -> None:
+def _check_possible(fact: Fact, label: str, statement: Stated) -> None:
     low, high = fact.possible
     for value in _extremes(fact, statement):
         if statement.place == GIVEN:
@@ -571,7 +359,7 @@ def _check_possible(fact: Fact, label: str, statement: _Stated) -> None:
             )
 
 
-def _extremes(fact: Fact, statement: _Stated) -> list[float]:
+def _extremes(fact: Fact, statement: Stated) -> list[float]:
     """Return the smallest and the largest value; none of a source at infinity."""
     known = statement.values[~np.isnan(statement.values)]
     if fact.argument == SOURCE_DISTANCE:
@@ -579,7 +367,7 @@ def _extremes(fact: Fact, statement: _Stated) -> list[float]:
     return np.unique([known.min(), known.max()]).tolist() if known.size else []
 
 
-def _merged(statements: Sequence[_Stated]) -> Floats:
+def _merged(statements: Sequence[Stated]) -> Floats:
     """Take the first value; for each frame, and from other places, where it is not known."""
     merged = statements[0].values
     for other in statements[1:]:

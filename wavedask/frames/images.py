@@ -23,8 +23,6 @@ from wavedask.conventions import (
 )
 from wavedask.errors import InputError
 from wavedask.facts import (
-    FACTS,
-    STATING,
     agreed,
     agreed_number,
     agreed_pixels,
@@ -32,6 +30,7 @@ from wavedask.facts import (
 )
 from wavedask.frames.labels import aligned, covering
 from wavedask.frames.order import in_the_same_order
+from wavedask.statements import FACTS, STATING
 from wavedask.units import DISTANCE, MEMBRANE_DISTANCE, PIXEL_SIZE, SOURCE_DISTANCE
 
 NOMINAL: Final = 0.05

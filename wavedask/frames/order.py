@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from wavedask.conventions import FRAME, MOTOR, RESERVED_NAMES, ROLE
 from wavedask.errors import MotorError
-from wavedask.facts import STATING, read_labels
+from wavedask.statements import STATING, read_labels
 
 Floats = NDArray[np.float64]
 

@@ -33,8 +33,8 @@ from wavedask.conventions import (
     labelled,
 )
 from wavedask.errors import InputError, MotorError
-from wavedask.facts import STATING
 from wavedask.frames import listed, names_of, of_one_set_up, positions
+from wavedask.statements import STATING
 from wavedask.tracking.exposures import exposure_sums
 
 COMPONENTS: Final = (

@@ -17,7 +17,8 @@ from wavedask.conventions import (
     Y,
 )
 from wavedask.errors import InputError
-from wavedask.facts import FACTS, Names, agreed_number, agreed_pixels, confirmed_facts
+from wavedask.facts import Names, agreed_number, agreed_pixels, confirmed_facts
+from wavedask.statements import FACTS
 from wavedask.tracking.xss.axes import ScanAxes
 from wavedask.tracking.xss.blocks import matched
 from wavedask.tracking.xss.plan import (
