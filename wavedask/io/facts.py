@@ -143,8 +143,6 @@ def joined_facts(stated: Iterable[tuple[Path, Facts]]) -> Facts:
     """
     (first_path, joined), *others = stated
     for path, facts in others:
-        if facts == joined or facts is joined:
-            continue
         for name in ("pixel_size", "binning"):
             one, other = getattr(joined, name), getattr(facts, name)
             if one and other and not np.allclose(one, other, rtol=1e-6, atol=0):

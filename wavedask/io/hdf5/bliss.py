@@ -169,8 +169,10 @@ def detector_cameras(entry: Entry) -> list[Camera]:
 
 def is_grey(entry: Entry, item: h5py.Dataset, full: str, *nearby: Any) -> bool:
     """Whether frames are grey; if they are not, the entry keeps why."""
+    # The file writer of areaDetector puts its attributes beside the detector, too.
+    around = (*nearby, entry.get("instrument"), entry.group)
     try:
-        check_grey(item, full, entry.path, nearby)
+        check_grey(item, full, entry.path, around)
     except FileError as error:
         entry.obstacles[f"/{full}"] = error
         return False

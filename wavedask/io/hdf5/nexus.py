@@ -59,7 +59,7 @@ class NexusEntry(Entry):
                 if _kind(group) == kind:
                     for key, item in self._frames(group):
                         full = f"{name}/{key}".lstrip("/")
-                        if address(item) not in found and self._is_grey(item, full, group):
+                        if address(item) not in found and is_grey(self, item, full, group):
                             found[address(item)] = self.camera(full, item)
         stacks = [camera for camera in found.values() if camera.lead]
         # Beside frames, a single image is a flat field or a mask.
@@ -80,21 +80,26 @@ class NexusEntry(Entry):
         """
         columns: dict[str, Column] = {}
         for candidate in self._candidates(camera):
-            if candidate.item.size > max(1, camera.frames) and not candidate.certain:
+            planned = self.planned(camera)
+            if candidate.item.size > planned and not candidate.certain:
                 continue
             column = self.column(candidate.name, candidate.role, candidate.item)
             if column is None:
                 continue
-            values = per_frame(column.values, camera.lead, candidate.axis)
+            stated = column.values
+            if stated.shape == (planned,):
+                # Of an acquisition that was stopped, positions of frames that never came.
+                stated = stated[: camera.frames]
+            values = per_frame(stated, camera.lead, candidate.axis)
             if values is None and candidate.certain:
                 values = column.values.reshape(-1)
             if values is not None and (values.ndim or candidate.role == MOTOR):
                 columns.setdefault(candidate.name, replace(column, values=values))
         return list(columns.values()), {}
 
-    def _is_grey(self, item: h5py.Dataset, full: str, group: h5py.Group) -> bool:
-        # The file writer of areaDetector puts the attributes beside the detector, too.
-        return is_grey(self, item, full, group, self.get("instrument"), self.group)
+    def planned(self, camera: Camera) -> int:
+        """Count the frames that were asked for; those that there are, where nothing says more."""
+        return camera.frames
 
     def _plain_data(self) -> list[Camera]:
         """Frames of a data file of DECTRIS, which are in a group without a class."""
