@@ -76,9 +76,9 @@ def test_what_is_no_grey_image_is_refused(
         plot = group(file, "entry/data", "NXdata", signal="data")
         plot["data"] = np.repeat(FRAMES[..., np.newaxis], 3, axis=-1)
         plot["data"].attrs.update(attributes)
-    for options in ({}, {"scan": "entry"}, {"image": "entry/data/data"}):
+    for scan, image in ((None, None), ("entry", None), (None, "entry/data/data")):
         with pytest.raises(FileError, match=said):
-            open_scan(path, **options)
+            open_scan(path, scan=scan, image=image)
     (listed,) = list_scans(path)
     assert not listed.cameras
     assert said.split(":")[0] in listed.broken

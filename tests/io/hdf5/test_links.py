@@ -128,7 +128,7 @@ def test_frames_behind_that_are_open_in_two_ways_are_never_zeros(tmp_path: Path)
     with (
         h5py.File(tmp_path / "run" / "raw" / "frames.h5", "r", locking=True),
         h5py.File(path, "r", locking=False),
-        pytest.raises(FileError, match="open in this process with another file locking"),
+        pytest.raises(FileError, match=r"this process has them open with another file locking"),
     ):
         scan.image.compute(scheduler="sync")
 
