@@ -662,3 +662,26 @@ def test_control_c_in_a_terminal_reaches_the_workers_and_makes_no_noise(folder: 
     assert (process.returncode, output) == (1, "")
     assert message == "Stopped. What was written is kept; run it again to resume.\n"
     assert succeeded("run", file, *THREADS)["frames"].startswith(f"{FRAMES} (")
+
+
+def test_info_names_what_is_in_the_way_and_what_opens_the_rest(tmp_path: Path) -> None:
+    path = tmp_path / "scan.nxs"
+    steps = np.arange(3.0)
+    with h5py.File(path, "w") as file:
+        file["entry/instrument/pco/data"] = np.zeros((3, 8, 9), "u2")
+        file["entry/instrument/pco"].attrs["NX_class"] = "NXdetector"
+        file["entry/instrument/pco/pixel_mask"] = np.eye(8, 9, dtype="u4")
+        file["entry/basler"] = h5py.ExternalLink("gone.h5", "/data")
+        file["entry/somewhere/th"] = steps
+        file["other/pictures/frame_1"] = np.zeros((8, 9), "u2")
+        file["other/pictures/frame_2"] = np.zeros((8, 9), "u2")
+    output = invoke("info", path).stdout
+    told = rows(output)
+    assert told["entry/instrument/pco/data"] == "3 frames of 8 x 9 px, uint16"
+    assert "gone.h5" in told["in the way"]
+    assert "--motor NAME=/entry/somewhere/th" in told["not taken"]
+    assert "--image '/other/pictures/*'" in told["could be frames"]
+    assert told["pixel mask"] == "8 bad pixels"
+    taken = succeeded("info", path, "--motor", "th=/entry/somewhere/th")
+    assert taken["th"].startswith("0 … 2")
+    assert succeeded("info", path, "--image", "/other/pictures/*")["frames"] == "2"
