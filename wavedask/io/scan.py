@@ -106,7 +106,7 @@ def open_scan(
     ``trainId``, ``pulseIndex`` and what else the detector keeps of a pulse.
 
     ``image_key`` says what the frames of NXtomo and Data Exchange files are: 0 sample, 1 flat,
-    2 dark, 3 invalid. A position that a file does not know is NaN, and never guessed.
+    2 dark, 3 invalid. An unknown position is NaN, and never guessed.
 
     A file is checked against its header when it is opened; if it changes afterwards, the
     computation raises a `FileError` that names it.
@@ -179,8 +179,8 @@ def refresh(scan: xr.Dataset, *, progress: bool | None = None) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        The whole scan as the files have it now, opened with the same arguments and held as dask
-        arrays; `scan` itself stays as it is.
+        The whole scan as the files have it now, opened with the same arguments, as dask
+        arrays; `scan` itself does not change.
 
     Raises
     ------

@@ -105,6 +105,19 @@ def test_what_is_not_taken_is_named_with_its_path(tmp_path: Path) -> None:
     np.testing.assert_allclose(taken.th, STEPS)
 
 
+def test_the_offset_of_a_transformation_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "scan.nxs"
+    with nexus(path) as file:
+        axes = group(file, "entry/sample/transformations", "NXtransformations")
+        axes["th"] = STEPS
+        axes["th"].attrs["offset"] = [0.0, 0.0, 0.5]
+    scan = open_scan(path)
+    np.testing.assert_allclose(scan.th, STEPS)
+    assert (
+        "the offset [0.0, 0.0, 0.5] of /entry/sample/transformations/th" in scan.attrs["not_read"]
+    )
+
+
 def bliss(path: Path, images: int, positions: int, **texts: str) -> None:
     with h5py.File(path, "w") as file:
         scan = group(file, "1.1", "NXentry")

@@ -70,7 +70,7 @@ class BlissEntry(Entry):
         """Motors and counters, and the positioners that are text.
 
         A motor that was recorded another number of times than there are frames is given as it is:
-        who opens the scan refuses it, unless its positions are given otherwise.
+        the caller raises an error, unless `motors` gives its positions.
         """
         frames = self.recorded(camera)
         columns = []

@@ -116,7 +116,7 @@ class _Handles:
             kept.users -= 1
             kept.idle_since = time.monotonic()
             if self.files.get(path) is not kept and not kept.users:
-                # The file has changed in the meantime: who comes next has another one.
+                # The file has changed in the meantime: the next user opens it again.
                 kept.file.close()
             elif not self.waiting:
                 self._wait()

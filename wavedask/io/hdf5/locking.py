@@ -44,7 +44,7 @@ def open_file(path: Path, *, through: Sequence[Path] = ()) -> h5py.File:
     CorruptFileError
         If the file ends before what it announces.
     FileError
-        If one of them is no HDF5 file, or is held by a writer that lets nobody read, or is open in
+        If one of them is no HDF5 file, or is locked by a writer against reading, or is open in
         this process in another way than the others.
     """
     for one in (path, *through):
@@ -99,7 +99,7 @@ def _refused(path: Path, error: OSError, through: Sequence[Path]) -> FileError:
         return CorruptFileError(f"{path} is truncated: {error}", "Copy it again from its source.")
     if "already open for" in str(error):
         return FileError(
-            f"{path} is being written by a program that lets nobody read: {error}",
+            f"{path} is being written by a program that locks it against reading: {error}",
             "Wait until it has closed the file, or make it write in SWMR mode. If it has"
             " crashed, 'h5clear -s' on a copy of the file lets it open again.",
         )

@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 
 from wavedask.conventions import COUNTER, HEADER, MOTOR
+from wavedask.errors import FileError
 from wavedask.io.columns import Column
 from wavedask.io.hdf5.access import class_of, holds_frames, is_numeric, text_of
 from wavedask.io.hdf5.axes import SEPARATORS, declared_names, pixel_axes
@@ -75,8 +76,8 @@ class NexusEntry(Entry):
         """Positions, monitors and keys that have one value per frame, or a single one.
 
         Of a mesh that keeps its frames as an array, steps along an axis are spread over it. A
-        position of another number of values is given as it is: who opens the scan refuses it,
-        unless its positions are given otherwise.
+        position of another number of values is returned unchanged: the caller raises an error,
+        unless `motors` gives its positions.
         """
         columns: dict[str, Column] = {}
         for candidate in self._candidates(camera):
@@ -96,6 +97,16 @@ class NexusEntry(Entry):
             if values is not None and (values.ndim or candidate.role == MOTOR):
                 columns.setdefault(candidate.name, replace(column, values=values))
         return list(columns.values()), {}
+
+    def _note_offset(self, item: h5py.Dataset) -> None:
+        """Say of a transformation with an offset that its position is read without it."""
+        offset = item.attrs.get("offset")
+        if offset is not None and np.any(np.asarray(offset, dtype=np.float64)):
+            self.obstacles[f"{item.name}@offset"] = FileError(
+                f"{self.path}: the offset {np.ravel(offset).tolist()} of {item.name} is not added"
+                " to its positions",
+                "Add it, if the absolute position matters.",
+            )
 
     def planned(self, camera: Camera) -> int:
         """Count the frames that were asked for; those that there are, where nothing says more."""
@@ -156,6 +167,7 @@ class NexusEntry(Entry):
             if class_of(group) in POSITIONS:
                 for name, item in self.datasets(group).items():
                     if is_numeric(item) and item.ndim <= len(camera.lead):
+                        self._note_offset(item)
                         yield _Candidate(name, MOTOR, item, certain=name in TOMO_MOTORS)
         for name, group in groups:
             if name.rpartition("/")[2] == ATTRIBUTES:
