@@ -157,11 +157,10 @@ def open_source(
         **facts.coords,
         **coordinates(columns, n_frames=stack.shape[0], units=units or {}, where=files[0]),
     }
-    # An HDF5 file holds many scans: without its name, dask would take them for one.
     attrs = constants | {name: facts.attrs[name] for name in SIZES if name in facts.attrs}
-    return Opened(
-        stack, coords, attrs, facts.attrs, (stamps, scan, image), partial(again, known=headers)
-    )
+    # An HDF5 file holds many scans: without their names, dask would take them for one.
+    stamp = (stamps, scan, image)
+    return Opened(stack, coords, attrs, facts.attrs, stamp, partial(again, known=headers))
 
 
 def _absolute(given: Any) -> Any:
