@@ -467,8 +467,32 @@ def test_a_result_without_a_displacement_ends_with_exit_code_1(tmp_path: Path) -
         tmp_path / "nothing.zarr",
         *("--search", "4", *THREADS),
     )
+
     assert result.exit_code == 1
     table = rows(result.stdout)
     assert table["pixels with a displacement"] == "0 (0.0 %)"
     assert "uncorrelated" in table["pixels without one"]
     assert "no pixel has a displacement" in result.stderr
+
+
+def test_info_names_what_is_in_the_way_and_what_opens_the_rest(tmp_path: Path) -> None:
+    path = tmp_path / "scan.nxs"
+    steps = np.arange(3.0)
+    with h5py.File(path, "w") as file:
+        file["entry/instrument/pco/data"] = np.zeros((3, 8, 9), "u2")
+        file["entry/instrument/pco"].attrs["NX_class"] = "NXdetector"
+        file["entry/instrument/pco/pixel_mask"] = np.eye(8, 9, dtype="u4")
+        file["entry/basler"] = h5py.ExternalLink("gone.h5", "/data")
+        file["entry/somewhere/th"] = steps
+        file["other/pictures/frame_1"] = np.zeros((8, 9), "u2")
+        file["other/pictures/frame_2"] = np.zeros((8, 9), "u2")
+    output = invoke("info", path).stdout
+    told = rows(output)
+    assert told["entry/instrument/pco/data"] == "3 frames of 8 x 9 px, uint16"
+    assert "gone.h5" in told["in the way"]
+    assert "--motor NAME=/entry/somewhere/th" in told["not taken"]
+    assert "--image '/other/pictures/*'" in told["could be frames"]
+    assert told["pixel mask"] == "8 bad pixels"
+    taken = succeeded("info", path, "--motor", "th=/entry/somewhere/th")
+    assert taken["th"].startswith("0 … 2")
+    assert succeeded("info", path, "--image", "/other/pictures/*")["frames"] == "2"

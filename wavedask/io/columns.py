@@ -1,4 +1,4 @@
-"""What is known of each frame beside its pixels, turned into coordinates of a scan."""
+"""Metadata of each frame, converted to coordinates of a scan."""
 
 import re
 import warnings
@@ -111,7 +111,7 @@ def _unread(records: Sequence[FrameRecord], replaced: Collection[str]) -> str:
     for record in records:
         for place, reason in record.unread.items():
             first.setdefault(place, (record, reason))
-    # Who gives positions knows that those of the header do not count.
+    # Given positions replace those of the header.
     words = [
         f"{role} {name or 'list'} ({reason})"
         for (role, name), (_, reason) in first.items()
@@ -229,7 +229,7 @@ def coordinates(
     for column in sorted(
         latest_columns(columns).values(), key=lambda column: order.index(column.role)
     ):
-        # A slash would be a folder in a Zarr store; a space nobody could write into a condition.
+        # A slash would be a folder in a Zarr store; a space cannot be written into a condition.
         name = re.sub(r"[/\s]", "_", column.name)
         while name in RESERVED_NAMES or name in variables:
             name = f"{column.role}_{name}"

@@ -49,7 +49,7 @@ class CompressedEdfFrame(RawFrame):
         return np.frombuffer(content, self.dtype).reshape(-1, width)[:, cols]
 
     def read_into(self, pixels: Pixels, rows: slice, cols: slice) -> None:
-        """Decompress a contiguous region to where it is to be."""
+        """Decompress a contiguous region into an array."""
         pixels[...] = self.read(rows, cols)
 
 

@@ -143,8 +143,6 @@ def joined_facts(stated: Iterable[tuple[Path, Facts]]) -> Facts:
     """
     (first_path, joined), *others = stated
     for path, facts in others:
-        if facts == joined or facts is joined:
-            continue
         for name in ("pixel_size", "binning"):
             one, other = getattr(joined, name), getattr(facts, name)
             if one and other and not np.allclose(one, other, rtol=1e-6, atol=0):
@@ -224,7 +222,7 @@ def header_facts(header: Mapping[str, str], dtype: np.dtype[Any]) -> Facts:
     """
     text = f"{header.get('Model', '')} {header.get('ImageDescription', '')}"
     codes = [_number(header.get(name)) for name in ("GDAL_NODATA", "Dummy")]
-    # Programs write a dummy of zero where nobody set one.
+    # Programs write a dummy of zero where none was set.
     stated = [code for code, unset in zip(codes, (None, 0.0), strict=True) if code != unset]
     cutoff = None
     if any(maker in text.lower() for maker in DECTRIS):
@@ -238,7 +236,7 @@ def header_facts(header: Mapping[str, str], dtype: np.dtype[Any]) -> Facts:
     return Facts(
         tuple(dict.fromkeys(code for code in stated if code is not None)),
         saturation=cutoff,
-        # Where nobody set it, programs write a size of one pixel.
+        # Where none was set, programs write a size of one pixel.
         pixel_size=(sizes[0], sizes[1]) if all(1e-9 < size < 1e-3 for size in sizes) else None,
         binning=(int(bins[0]), int(bins[1])) if all(size >= 1 for size in bins) else None,
     )

@@ -78,7 +78,7 @@ def find_files(source: Source) -> tuple[list[Path], Format]:
 
 
 def checked_source(source: Any) -> Source:
-    """Refuse what can be no source, and make a list of what can be gone through only once.
+    """Check a source, and make a list of an iterator.
 
     Parameters
     ----------
@@ -173,7 +173,7 @@ def check_regular(path: Path) -> None:
     try:
         mode = path.stat().st_mode
     except OSError:
-        # Who opens it says why.
+        # The error is raised where the file is opened.
         return
     if not stat.S_ISREG(mode):
         kinds = {"d": "folder", "p": "pipe (FIFO)", "s": "socket"}
@@ -209,7 +209,7 @@ def _files_at(path: Path) -> list[Path]:
     pattern = os.path.join(glob.escape(str(folder)), path.relative_to(folder))  # noqa: PTH118
     # Path.glob() takes no absolute patterns, and would find hidden files.
     hits = [Path(hit).absolute() for hit in glob.glob(pattern, recursive=True)]  # noqa: PTH207
-    # A link that leads nowhere counts: a frame that is missing is to be noticed.
+    # A broken link counts, so that a missing frame is noticed.
     files = sorted((hit for hit in hits if not hit.is_dir()), key=natural_key)
     if not files:
         raise FileError(

@@ -1,4 +1,4 @@
-"""Descriptors of frames on disk, and the lazy array that is made of them."""
+"""Descriptors of frames on disk, and the lazy array made from them."""
 
 import struct
 import zlib
@@ -109,7 +109,7 @@ class RawFrame:
             return pixels[rows, cols]
 
     def read_into(self, pixels: Pixels, rows: slice, cols: slice) -> None:
-        """Read a contiguous region to where it is to be, without a copy if it is whole rows."""
+        """Read a contiguous region into an array, without a copy if it is whole rows."""
         if cols == slice(0, self.shape[1]) and pixels.dtype == self.dtype:
             self._fill(pixels, rows)
         else:
@@ -161,7 +161,7 @@ class FrameRecord:
 
 
 class Stack(ABC):
-    """Frames on disk in the guise of an array (frame, y, x), as dask wants its sources.
+    """Frames on disk with the interface of an array (frame, y, x) that dask expects of a source.
 
     It holds no open file, so that it can be pickled and used from several threads.
 

@@ -1,4 +1,4 @@
-"""Headers that have been read, kept small, so that no file is read twice while it is the same."""
+"""A compact cache of headers, so that an unchanged file is not read twice."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ class _Packed:
 
 
 class Headers:
-    """Headers of files by their stamps; it does not change.
+    """Headers of files by their stamps; immutable.
 
     A frame of 140 motors takes a kilobyte and a half, a tenth of what its records do. It is neither
     copied nor pickled with the dataset that it belongs to: a copy shares it, and a pickle is

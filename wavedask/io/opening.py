@@ -1,4 +1,4 @@
-"""What a source holds, found once and without a pixel: open_scan() and the engine begin here."""
+"""Find the frames and headers of a source without reading a pixel."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
@@ -65,7 +65,7 @@ Found = tuple[Stack, list[Column], dict[str, str], Facts]
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A scan before anybody has said how its pixels shall be held.
+    """A scan before it is decided whether its pixels are a dask array or a lazy array of xarray.
 
     Attributes
     ----------
@@ -157,15 +157,14 @@ def open_source(
         **facts.coords,
         **coordinates(columns, n_frames=stack.shape[0], units=units or {}, where=files[0]),
     }
-    # An HDF5 file holds many scans: without its name, dask would take them for one.
     attrs = constants | {name: facts.attrs[name] for name in SIZES if name in facts.attrs}
-    return Opened(
-        stack, coords, attrs, facts.attrs, (stamps, scan, image), partial(again, known=headers)
-    )
+    # An HDF5 file holds many scans: without their names, dask would take them for one.
+    stamp = (stamps, scan, image)
+    return Opened(stack, coords, attrs, facts.attrs, stamp, partial(again, known=headers))
 
 
 def _absolute(given: Any) -> Any:
-    """Paths that mean the same when the working directory is another; what is none as it is."""
+    """Make paths absolute, so that the working directory may change; leave the rest unchanged."""
     if isinstance(given, list):
         return [_absolute(item) for item in given]
     is_path = isinstance(given, str | os.PathLike)
@@ -173,7 +172,7 @@ def _absolute(given: Any) -> Any:
 
 
 def _checked_scans(scans: Any) -> Scans | None:
-    """Names of scans, several as a list, which can be gone through again."""
+    """Names of scans, several as a list, as a list that can be iterated again."""
     several = isinstance(scans, Iterable) and not isinstance(scans, str | bytes | Mapping | Set)
     names: list[Any] = list(scans) if several else [scans]
     if not names:

@@ -48,7 +48,7 @@ def opened(path: Path) -> Iterator[h5py.File]:
     CorruptFileError
         If the file ends before what it announces.
     FileError
-        If it is no HDF5 file, or is held by a writer that lets nobody read.
+        If it is no HDF5 file, or is locked by a writer against reading.
     """
     with reading_hdf5(path), linked_files(), open_file(path) as file:
         yield file
@@ -97,7 +97,7 @@ def text_of(item: Any) -> str:
         # Some writers keep every text in an array of one.
         content = content.reshape(-1)[0]
     if isinstance(content, str):
-        # What is no UTF-8, h5py gives in surrogates, which nobody can write.
+        # h5py returns text that is not UTF-8 with surrogates, which cannot be encoded.
         content = content.encode(errors="surrogateescape")
     if isinstance(content, bytes):
         try:

@@ -70,7 +70,7 @@ class BlissEntry(Entry):
         """Motors and counters, and the positioners that are text.
 
         A motor that was recorded another number of times than there are frames is given as it is:
-        who opens the scan refuses it, unless its positions are given otherwise.
+        the caller raises an error, unless `motors` gives its positions.
         """
         frames = self.recorded(camera)
         columns = []
@@ -169,8 +169,10 @@ def detector_cameras(entry: Entry) -> list[Camera]:
 
 def is_grey(entry: Entry, item: h5py.Dataset, full: str, *nearby: Any) -> bool:
     """Whether frames are grey; if they are not, the entry keeps why."""
+    # The file writer of areaDetector puts its attributes beside the detector, too.
+    around = (*nearby, entry.get("instrument"), entry.group)
     try:
-        check_grey(item, full, entry.path, nearby)
+        check_grey(item, full, entry.path, around)
     except FileError as error:
         entry.obstacles[f"/{full}"] = error
         return False

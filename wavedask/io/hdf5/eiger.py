@@ -1,7 +1,6 @@
 """Masters of DECTRIS detectors (Eiger, Pilatus4): one scan whose frames are in files beside it."""
 
 import re
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -9,7 +8,6 @@ from typing import Final
 import h5py
 
 from wavedask.errors import FileError
-from wavedask.io.columns import Column
 from wavedask.io.hdf5.access import holds_frames, is_numeric
 from wavedask.io.hdf5.layout import Camera
 from wavedask.io.hdf5.links import follow
@@ -66,18 +64,10 @@ class EigerEntry(NexusEntry):
             self.obstacles[missing[0]] = missing[1]
         return []
 
-    def columns(self, camera: Camera) -> tuple[list[Column], dict[str, str]]:
-        """As of other NeXus files; positions of frames that never came are left out."""
-        columns, texts = super().columns(camera)
-        if not self.unfinished(camera):
-            return columns, texts
-        frames = camera.frames
-        return [
-            replace(column, values=column.values[:frames])
-            if column.values.ndim and column.values.size > frames
-            else column
-            for column in columns
-        ], texts
+    def planned(self, camera: Camera) -> int:
+        """Count the frames that the detector was told to take."""
+        whole = camera.name == self._camera
+        return max(camera.frames, (self._asked or 0) if whole else 0)
 
     def unfinished(self, camera: Camera) -> str:
         """Say how many of the frames that were asked for there are, where some are not."""

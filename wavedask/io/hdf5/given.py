@@ -161,7 +161,7 @@ def find_all_frames(
         if isinstance(item, h5py.Dataset) and fnmatch.fnmatchcase(member, pattern)
     ]
     for error in obstacles.values():
-        # A frame that is missing is to be noticed.
+        # A missing frame must be noticed.
         raise error
     if not names:
         raise InputError(

@@ -9,16 +9,16 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import h5py
 
 from wavedask.io.frames import reading
 from wavedask.io.hdf5.access import reading_hdf5
-from wavedask.io.hdf5.locking import open_file, open_files
+from wavedask.io.hdf5.locking import open_file, opens_as
 
 IDLE: Final = 1.0
 """Seconds after its last use at which a file is closed."""
@@ -53,38 +53,33 @@ def held(path: Path, *, beside: Sequence[Path] = ()) -> Iterator[h5py.File]:
     FileError
         As of `opened`.
     """
-    paths = (path, *beside)
-    stamps = [_stamp(file) for file in paths]
-    settled = time.time() - max(changed for _, _, changed in stamps) / 1e9 > SETTLED
-    if multiprocessing.parent_process() is None or not settled:
-        with reading_hdf5(path), ExitStack() as files:
-            first, *_ = [files.enter_context(file) for file in open_files(paths)]
-            yield first
-        return
-    with ExitStack() as users:
-        kept = []
-        for file, stamp in zip(paths, stamps, strict=True):
-            kept.append(_HANDLES.take(file, stamp))
-            users.callback(_HANDLES.give_back, file, kept[-1])
-        with reading_hdf5(path):
-            if len({_way_of(one.file) for one in kept}) == 1:
-                yield kept[0].file
-                return
-            # This process has one of them open otherwise: HDF5 would not read through.
-            with ExitStack() as files:
-                first, *_ = [files.enter_context(file) for file in open_files(paths)]
-                yield first
-
-
-def _stamp(path: Path) -> Stamp:
     with reading(path):
         status = path.stat()
-    return status.st_ino, status.st_size, status.st_mtime_ns
+    settled = time.time() - status.st_mtime > SETTLED
+    if multiprocessing.parent_process() is None or not settled:
+        with reading_hdf5(path), open_file(path, through=beside) as file:
+            yield file
+        return
+    kept = _HANDLES.take(path, (status.st_ino, status.st_size, status.st_mtime_ns))
+    try:
+        with reading_hdf5(path):
+            if _opens_through(kept.file, beside):
+                yield kept.file
+            else:
+                with open_file(path, through=beside) as file:
+                    yield file
+    finally:
+        _HANDLES.give_back(path, kept)
 
 
-def _way_of(file: h5py.File) -> tuple[Any, ...]:
-    """Tell how a file was opened: with which locking, and whether in SWMR mode."""
-    return (*file.id.get_access_plist().get_file_locking(), file.swmr_mode)
+def _opens_through(file: h5py.File, beside: Sequence[Path]) -> bool:
+    """Whether files open as another one is open: this process may have them open otherwise."""
+    try:
+        for path in beside:
+            opens_as(path, file)
+    except OSError:
+        return False
+    return True
 
 
 @dataclass(slots=True)
@@ -121,7 +116,7 @@ class _Handles:
             kept.users -= 1
             kept.idle_since = time.monotonic()
             if self.files.get(path) is not kept and not kept.users:
-                # The file has changed in the meantime: who comes next has another one.
+                # The file has changed in the meantime: the next user opens it again.
                 kept.file.close()
             elif not self.waiting:
                 self._wait()

@@ -1,6 +1,8 @@
 """HDF5 files opened so that no writer is disturbed, and as this process has them open already."""
 
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -17,28 +19,8 @@ BEING_WRITTEN: Final = "already open for write"
 """What HDF5 says of a file that is being written, perhaps in SWMR mode."""
 
 
-def open_file(path: Path) -> h5py.File:
-    """Open a file as `opened` does; the caller closes it.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file.
-
-    Returns
-    -------
-    h5py.File
-
-    Raises
-    ------
-    CorruptFileError, FileError
-        As of `opened`.
-    """
-    return open_files([path])[0]
-
-
-def open_files(paths: Sequence[Path]) -> list[h5py.File]:
-    """Open files in one way, so that HDF5 reads through the first one from the others.
+def open_file(path: Path, *, through: Sequence[Path] = ()) -> h5py.File:
+    """Open a file for reading in a way that disturbs no writer; the caller closes it.
 
     HDF5 allows a process one way of locking per file, so the user's own open file decides; and a
     file that is written in SWMR mode opens only in that mode. A virtual dataset opens its sources
@@ -47,64 +29,79 @@ def open_files(paths: Sequence[Path]) -> list[h5py.File]:
 
     Parameters
     ----------
-    paths : sequence of pathlib.Path
-        The files.
+    path : pathlib.Path
+        The file.
+    through : sequence of pathlib.Path
+        Files that HDF5 will open through this one: the sources of a virtual dataset.
 
     Returns
     -------
-    list of h5py.File
-        In the order of `paths`; the caller closes them.
+    h5py.File
+        Opened so that all of `through` open in the same way.
 
     Raises
     ------
-    CorruptFileError, FileError
-        As of `opened`.
+    CorruptFileError
+        If the file ends before what it announces.
+    FileError
+        If one of them is no HDF5 file, or is locked by a writer against reading, or is open in
+        this process in another way than the others.
     """
-    for path in paths:
-        check_regular(path)
+    for one in (path, *through):
+        check_regular(one)
     for locking in LOCKING:
-        files, failed = _opened_so(paths, locking, swmr=False)
-        if failed and BEING_WRITTEN in str(failed[1]):
-            in_swmr_mode, _ = _opened_so(paths, locking, swmr=True)
-            files = in_swmr_mode
-        if files or failed is None:
-            return files
-        if OPEN_OTHERWISE not in str(failed[1]):
+        try:
+            return _opened_so(path, through, locking, swmr=False)
+        except OSError as error:
+            failed = error
+        if BEING_WRITTEN in str(failed):
+            with suppress(OSError):
+                return _opened_so(path, through, locking, swmr=True)
+        if OPEN_OTHERWISE not in str(failed):
             break
-    assert failed is not None
-    raise _refused(*failed, together=len(paths) > 1) from failed[1]
+    raise _refused(path, failed, through) from failed
+
+
+def opens_as(path: Path, file: h5py.File) -> None:
+    """Open a file as another one is open, and close it: HDF5 does so for a virtual dataset.
+
+    Raises
+    ------
+    OSError
+        If it does not open in that way.
+    """
+    flags = h5py.h5f.ACC_RDONLY | (h5py.h5f.ACC_SWMR_READ if file.swmr_mode else 0)
+    h5py.h5f.open(os.fsencode(path), flags, fapl=file.id.get_access_plist()).close()
 
 
 def _opened_so(
-    paths: Sequence[Path], locking: bool | None, *, swmr: bool
-) -> tuple[list[h5py.File], tuple[Path, OSError] | None]:
-    """Open all files in one way; or none, and say of the first one that cannot be, why."""
-    files: list[h5py.File] = []
-    for path in paths:
-        try:
-            files.append(h5py.File(path, "r", swmr=swmr, locking=locking))
-        except OSError as error:
-            for file in files:
-                file.close()
-            return [], (path, error)
-    return files, None
+    path: Path, through: Sequence[Path], locking: bool | None, *, swmr: bool
+) -> h5py.File:
+    file = h5py.File(path, "r", swmr=swmr, locking=locking)
+    try:
+        for source in through:
+            opens_as(source, file)
+    except BaseException:
+        file.close()
+        raise
+    return file
 
 
-def _refused(path: Path, error: OSError, *, together: bool) -> FileError:
-    """Say why a file cannot be opened."""
+def _refused(path: Path, error: OSError, through: Sequence[Path]) -> FileError:
+    """Say why a file cannot be opened, or not together with those behind it."""
+    if OPEN_OTHERWISE in str(error) and through:
+        return FileError(
+            f"{path} cannot be read together with {', '.join(map(str, through[:3]))}: this process"
+            f" has them open with another file locking ({error})",
+            "Close them, or open all of them with the same locking=.",
+        )
     if "truncated file" in str(error):
         return CorruptFileError(f"{path} is truncated: {error}", "Copy it again from its source.")
     if "already open for" in str(error):
         return FileError(
-            f"{path} is being written by a program that lets nobody read: {error}",
+            f"{path} is being written by a program that locks it against reading: {error}",
             "Wait until it has closed the file, or make it write in SWMR mode. If it has"
             " crashed, 'h5clear -s' on a copy of the file lets it open again.",
-        )
-    if "flag values don't match" in str(error) and together:
-        return FileError(
-            f"{path} is open in this process with another file locking than the files that are"
-            f" read together with it: {error}",
-            "Close it, or open all of them with the same locking=.",
         )
     if path.is_file() and h5py.is_hdf5(path):
         return CorruptFileError(f"{path} is damaged: {error}", "Copy it again from its source.")

@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 
 from wavedask.conventions import COUNTER, HEADER, MOTOR
+from wavedask.errors import FileError
 from wavedask.io.columns import Column
 from wavedask.io.hdf5.access import class_of, holds_frames, is_numeric, text_of
 from wavedask.io.hdf5.axes import SEPARATORS, declared_names, pixel_axes
@@ -59,7 +60,7 @@ class NexusEntry(Entry):
                 if _kind(group) == kind:
                     for key, item in self._frames(group):
                         full = f"{name}/{key}".lstrip("/")
-                        if address(item) not in found and self._is_grey(item, full, group):
+                        if address(item) not in found and is_grey(self, item, full, group):
                             found[address(item)] = self.camera(full, item)
         stacks = [camera for camera in found.values() if camera.lead]
         # Beside frames, a single image is a flat field or a mask.
@@ -75,26 +76,41 @@ class NexusEntry(Entry):
         """Positions, monitors and keys that have one value per frame, or a single one.
 
         Of a mesh that keeps its frames as an array, steps along an axis are spread over it. A
-        position of another number of values is given as it is: who opens the scan refuses it,
-        unless its positions are given otherwise.
+        position of another number of values is returned unchanged: the caller raises an error,
+        unless `motors` gives its positions.
         """
         columns: dict[str, Column] = {}
         for candidate in self._candidates(camera):
-            if candidate.item.size > max(1, camera.frames) and not candidate.certain:
+            planned = self.planned(camera)
+            if candidate.item.size > planned and not candidate.certain:
                 continue
             column = self.column(candidate.name, candidate.role, candidate.item)
             if column is None:
                 continue
-            values = per_frame(column.values, camera.lead, candidate.axis)
+            stated = column.values
+            if stated.shape == (planned,):
+                # Of an acquisition that was stopped, positions of frames that never came.
+                stated = stated[: camera.frames]
+            values = per_frame(stated, camera.lead, candidate.axis)
             if values is None and candidate.certain:
                 values = column.values.reshape(-1)
             if values is not None and (values.ndim or candidate.role == MOTOR):
                 columns.setdefault(candidate.name, replace(column, values=values))
         return list(columns.values()), {}
 
-    def _is_grey(self, item: h5py.Dataset, full: str, group: h5py.Group) -> bool:
-        # The file writer of areaDetector puts the attributes beside the detector, too.
-        return is_grey(self, item, full, group, self.get("instrument"), self.group)
+    def _note_offset(self, item: h5py.Dataset) -> None:
+        """Say of a transformation with an offset that its position is read without it."""
+        offset = item.attrs.get("offset")
+        if offset is not None and np.any(np.asarray(offset, dtype=np.float64)):
+            self.obstacles[f"{item.name}@offset"] = FileError(
+                f"{self.path}: the offset {np.ravel(offset).tolist()} of {item.name} is not added"
+                " to its positions",
+                "Add it, if the absolute position matters.",
+            )
+
+    def planned(self, camera: Camera) -> int:
+        """Count the frames that were asked for; those that there are, where nothing says more."""
+        return camera.frames
 
     def _plain_data(self) -> list[Camera]:
         """Frames of a data file of DECTRIS, which are in a group without a class."""
@@ -151,6 +167,7 @@ class NexusEntry(Entry):
             if class_of(group) in POSITIONS:
                 for name, item in self.datasets(group).items():
                     if is_numeric(item) and item.ndim <= len(camera.lead):
+                        self._note_offset(item)
                         yield _Candidate(name, MOTOR, item, certain=name in TOMO_MOTORS)
         for name, group in groups:
             if name.rpartition("/")[2] == ATTRIBUTES:
