@@ -41,6 +41,15 @@ BINNING: Final = "binning"
 SURE: Final = "sure"
 """Attribute of a result: facts whose values the user confirmed (see `wavedask.facts`)."""
 
+PIXEL_MASK: Final = "pixel_mask"
+"""Coordinate of a scan on `y` and `x`: True where its files declare a pixel bad."""
+BAD_VALUES: Final = "bad_values"
+"""Attribute of raw frames: list of the values that their files declare to be no counts."""
+SATURATION_VALUE: Final = "saturation_value"
+"""Attribute of raw frames: largest valid count that their files declare."""
+UNDERLOAD_VALUE: Final = "underload_value"
+"""Attribute of raw frames: smallest valid count that their files declare."""
+
 SOURCE_FILE: Final = "source_file"
 """Coordinate on `frame`: path of the file that holds the frame."""
 SOURCE_INDEX: Final = "source_index"
@@ -68,6 +77,19 @@ LONG_NAME: Final = "long_name"
 """Attribute that says in words what a variable is."""
 ROLE: Final = "role"
 """Attribute of a coordinate of a scan: where its values come from (one of the roles below)."""
+
+MASKED_BY: Final = "masked_by"
+"""Attribute of images: by what their masked pixels were found, in words."""
+MASKED: Final = "masked"
+"""Attribute of images: fraction of the pixels that are masked; only where it is known."""
+DARK_SUBTRACTED: Final = "dark_subtracted"
+"""Attribute of images from which a dark was subtracted: which one, in words."""
+FLAT_DIVIDED: Final = "flat_divided"
+"""Attribute of images that were divided by a flat field: by which one, in words."""
+HOT_PIXELS_REPLACED: Final = "hot_pixels_replaced"
+"""Attribute of images whose hot pixels were replaced: the fraction beyond which a pixel is hot."""
+UNDISTORTED: Final = "undistorted"
+"""Attribute of images on undistorted pixels: how they were resampled, in words."""
 
 MOTOR: Final = "motor"
 """Role of a coordinate that is the position of a motor."""
@@ -327,7 +349,7 @@ QUANTITIES: Final[Mapping[str, Quantity]] = {
 RESERVED_NAMES: Final = frozenset(
     {
         *(FRAME, EXPOSURE, Y, X, PAIR, PIXEL_AXIS, MOTOR_AXIS),
-        *(SOURCE_FILE, SOURCE_INDEX, SOURCE_DATASET),
+        *(SOURCE_FILE, SOURCE_INDEX, SOURCE_DATASET, PIXEL_MASK),
         *(REFERENCE_FILE, REFERENCE_INDEX, REFERENCE_DATASET, STACK_FRAMES),
         *QUANTITIES,
     }

@@ -1,5 +1,7 @@
 """Zernike and Legendre modes: known polynomials, orthonormal, exact gradients, fitted truly."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -151,6 +153,25 @@ def test_a_surface_goes_on_beyond_its_rim(basis: Basis) -> None:
 def test_a_surface_without_size_is_refused() -> None:
     with pytest.raises(InputError, match=r"half_width is 0"):
         ModalSurface((1.0,), 0.0)
+
+
+def test_masked_arrays_are_gaps() -> None:
+    y, x = np.mgrid[-1:1:30j, -1:1:30j]
+    hidden = np.zeros(y.shape, bool)
+    hidden[3:9, 12:20] = True
+    surface = np.where(hidden, 1e6, 3 * (x**2 + y**2))
+    expected = fit_modes(np.where(hidden, np.nan, surface), y, x, basis="zernike", count=6)
+    assert expected.coefficients[4] == pytest.approx(3 / np.sqrt(12), rel=1e-6)
+
+    def masked(values: Any) -> Any:
+        return np.ma.array(values, mask=hidden)
+
+    for found in (
+        fit_modes(masked(surface), y, x, basis="zernike", count=6),
+        fit_modes(surface, masked(y), x, basis="zernike", count=6),
+        fit_modes(surface, y, x, basis="zernike", count=6, weights=masked(np.ones(y.shape))),
+    ):
+        np.testing.assert_allclose(found.coefficients, expected.coefficients, atol=1e-9)
 
 
 def test_labelled_maps_are_fitted_by_their_labels() -> None:

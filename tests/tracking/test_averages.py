@@ -255,6 +255,19 @@ def test_bad_input() -> None:
         wd.combine(tracking.drop_vars("uncertainty_x"))
     with pytest.raises(InputError, match="several exposures"):
         wd.combine(tracking.isel(frame=0))
+    for wrong in ("0.1", ["0.1"], True, np.nan, np.inf, -1.0, [1.0, 2.0]):
+        with pytest.raises(InputError, match="tolerance is"):
+            wd.combine(tracking, by="lens_x", tolerance=wrong)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="by is 5"):
+        wd.combine(tracking, by=5, tolerance=0.1)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="remove_drift is 'no'"):
+        wd.combine(tracking, remove_drift="no")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="tracking is a DataArray"):
+        wd.combine(tracking.displacement_x)
+    with pytest.raises(InputError, match="tracking has no frames"):
+        wd.combine(tracking.isel(frame=slice(0, 0)))
+    with pytest.raises(InputError, match="uncertainty_x of the tracking has the dimensions"):
+        wd.combine(tracking.assign(uncertainty_x=tracking.uncertainty_x.isel(frame=0)))
     with pytest.raises(InputError, match="tolerance is None"):
         wd.combine(tracking, by="lens_x")
     with pytest.raises(InputError, match="tolerance is 1 without by"):

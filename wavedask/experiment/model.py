@@ -26,7 +26,7 @@ from wavedask.frames import TrainReference
 from wavedask.paths import expanded
 from wavedask.store import URL
 
-PARTS = ("sample", "reference", "dark", "flat")
+PARTS = ("sample", "reference", "dark", "flat", "flat_dark")
 """Parts of an experiment with one detector that are frames."""
 
 
@@ -49,6 +49,10 @@ class Experiment(Section):
     )
     flat: Frames | None = Field(
         default=None, description="files, or a section: frames without membrane"
+    )
+    flat_dark: Frames | None = Field(
+        default=None,
+        description="files, or a section: frames without beam, of the exposure of the flat",
     )
     distortion: str | None = Field(
         default=None, description="the path of the detector's calibration"
@@ -89,6 +93,8 @@ class Experiment(Section):
             for name in other
             if self._has(name)
         ]
+        if absolute and self.correct.mask is not None:
+            mistakes.append("correct.mask: not in absolute mode; give near.mask and far.mask")
         mistakes += self._role_mistakes()
         if mistakes:
             raise ValueError("\n  ".join(mistakes))

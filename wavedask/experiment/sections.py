@@ -36,6 +36,11 @@ CONDITION = (
     "and ?) by the name of a header item, a motor, image_key, files, or where for a condition"
 )
 
+MASK_FILE = (
+    "the path of an image of the bad pixels, which are not zero in it (TIFF, EDF, HDF5, .npy); "
+    "in an HDF5 file with several, mask.h5::/path"
+)
+
 
 def one_of(choice: Any) -> str:
     """Say in words what a literal type allows.
@@ -102,6 +107,10 @@ class Roles(Section):
     )
     dark: Role | None = Field(default=None, description=f"{CONDITION}; for frames without beam")
     flat: Role | None = Field(default=None, description=f"{CONDITION}; for frames without membrane")
+    flat_dark: Role | None = Field(
+        default=None,
+        description=f"{CONDITION}; for frames without beam of the exposure of the flat",
+    )
 
     @property
     def given(self) -> dict[str, Role]:
@@ -151,6 +160,12 @@ class Detector(Frames):
     flat: Frames | None = Field(
         default=None, description="files, or a section: frames of this detector without membrane"
     )
+    flat_dark: Frames | None = Field(
+        default=None,
+        description="files, or a section: frames of this detector without beam, of the exposure of "
+        "the flat",
+    )
+    mask: str | None = Field(default=None, description=MASK_FILE)
     distortion: str | None = Field(
         default=None, description="the path of this detector's calibration"
     )
@@ -165,7 +180,7 @@ class Detector(Frames):
             raise ValueError("roles.sample: missing; give conditions for the frames to track")
         if "reference" in given:
             raise ValueError("roles.reference: the reference is the near detector; remove it")
-        for name in ("dark", "flat"):
+        for name in ("dark", "flat", "flat_dark"):
             if name in given and getattr(self, name) is not None:
                 raise ValueError(f"{name}: given twice, as a section and in roles; remove one")
         return self
@@ -177,6 +192,15 @@ class Correct(Section):
     average: Average = Field(default="mean", description=one_of(Average))
     hot_pixels: Number | None = Field(
         default=None, gt=0, description="a positive fraction of the local median, 0.5 say"
+    )
+    mask: str | None = Field(default=None, description=MASK_FILE)
+    saturation: Positive | None = Field(
+        default=None, description="the count from which a pixel is saturated, above 0"
+    )
+    bad: list[Number] | Literal[False] | None = Field(
+        default=None,
+        description="a list of counts that mark a masked pixel, such as [-1, 4294967295]; or "
+        "false, to search for none",
     )
 
 

@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from wavedask.conventions import FRAME, POSITION_X, POSITION_Y, REFERENCE_FILE, X, Y
 from wavedask.detector import blind_pixels, correct
@@ -13,12 +15,14 @@ from wavedask.errors import FrameMismatchError, InputError
 from wavedask.experiment.model import PARTS, Experiment
 from wavedask.experiment.sections import Frames
 from wavedask.frames import Sources, select_roles, sources_of, stack_coordinates
-from wavedask.io import input_files, open_scan
+from wavedask.io import input_files, open_scan, read_mask, split_mask
 from wavedask.store import METADATA, open_store
 from wavedask.tracking import register, track
 from wavedask.units import pixel_numbers
 from wavedask.wavefront import wavefront
 
+CORRECTIONS = ("dark", "flat", "flat_dark")
+"""Roles of the frames by which others are corrected."""
 REGISTRATION = "registration"
 """Attribute of a result of absolute mode: how its two detectors lie, in words."""
 MEAN_OF_ALL = "each pulse is tracked in the mean of all, which another pulse would change"
@@ -137,8 +141,9 @@ def _one(experiment: Experiment, progress: bool | None) -> _Recorded:
         scans |= select_roles(common, experiment.roles.given)
     _check_shapes(scans)
     calibration, files = _calibration(experiment, experiment.distortion)
+    mask, mask_files = _mask(experiment, experiment.correct.mask)
     images = {
-        role: _corrected(experiment, scans[role], scans, calibration)
+        role: _corrected(experiment, scans[role], scans, calibration, mask)
         for role in ("sample", "reference")
         if role in scans
     }
@@ -147,7 +152,7 @@ def _one(experiment: Experiment, progress: bool | None) -> _Recorded:
         images["sample"],
         images.get("reference", experiment.train),
         dict(experiment.track),
-        (*_files(scans), *files),
+        (*_files(scans), *files, *mask_files),
         _blind(experiment, scans),
         _corrections(scans),
         # The reference of a train is its first pulse, or for each the one before it.
@@ -168,12 +173,13 @@ def _both_detectors(experiment: Experiment, progress: bool | None) -> _Recorded:
         if detector.roles is not None:
             opened = select_roles(opened[name], detector.roles.given)
             opened = {name: opened.pop("sample"), **opened}
-        opened |= _scans(experiment, detector, ("dark", "flat"), progress)
+        opened |= _scans(experiment, detector, CORRECTIONS, progress)
         _check_shapes(opened)
         calibration, files = _calibration(experiment, detector.distortion)
-        images.append(_corrected(experiment, opened[name], opened, calibration))
+        mask, mask_files = _mask(experiment, detector.mask)
+        images.append(_corrected(experiment, opened[name], opened, calibration, mask))
         scans.append(opened[name])
-        inputs += [*_files(opened), *files]
+        inputs += [*_files(opened), *files, *mask_files]
         blind += _blind(experiment, opened)
         first = sources_of(opened[name].isel({FRAME: [0]}))
         shared[name] = {**_corrections(opened), REGISTRATION: first}
@@ -188,7 +194,7 @@ def _both_detectors(experiment: Experiment, progress: bool | None) -> _Recorded:
 
 def _corrections(scans: Mapping[str, xr.Dataset]) -> Sources:
     """Frames by which all others are corrected, by their role."""
-    return {role: sources_of(scans[role]) for role in ("dark", "flat") if role in scans}
+    return {role: sources_of(scans[role]) for role in CORRECTIONS if role in scans}
 
 
 def _far_first(sizes: Any) -> tuple[Any, Any] | None:
@@ -221,18 +227,34 @@ def _calibration(
     return open_store(path), (path / METADATA,)
 
 
+def _mask(
+    experiment: Experiment, name: str | None
+) -> tuple[NDArray[np.bool_] | None, tuple[Path, ...]]:
+    """Read a mask, and name its file."""
+    if name is None:
+        return None, ()
+    path = experiment.path(name)
+    return read_mask(path), (split_mask(path)[0],)
+
+
 def _corrected(
     experiment: Experiment,
     scan: xr.Dataset,
     scans: Mapping[str, xr.Dataset],
     calibration: xr.Dataset | None,
+    mask: NDArray[np.bool_] | None,
 ) -> xr.DataArray:
+    settings = experiment.correct
     return correct(
         scan,
         dark=scans.get("dark"),
         flat=scans.get("flat"),
-        average=experiment.correct.average,
-        hot_pixels=experiment.correct.hot_pixels,
+        flat_dark=scans.get("flat_dark"),
+        average=settings.average,
+        mask=mask,
+        saturation=settings.saturation,
+        bad=settings.bad,
+        hot_pixels=settings.hot_pixels,
         distortion=calibration,
     )
 
@@ -240,8 +262,8 @@ def _corrected(
 def _blind(experiment: Experiment, scans: Mapping[str, xr.Dataset]) -> tuple[xr.DataArray, ...]:
     if "flat" not in scans:
         return ()
-    average = experiment.correct.average
-    return (blind_pixels(scans["flat"], dark=scans.get("dark"), average=average),)
+    dark = scans.get("flat_dark", scans.get("dark"))
+    return (blind_pixels(scans["flat"], dark=dark, average=experiment.correct.average),)
 
 
 def _kept(result: xr.Dataset, names: list[str] | None) -> xr.Dataset:

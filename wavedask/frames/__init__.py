@@ -2,6 +2,14 @@
 
 from wavedask.frames.images import dataset_of, for_correction, image_of, matched_pair, of_one_set_up
 from wavedask.frames.labels import aligned, common_pixels, covering
+from wavedask.frames.masks import (
+    DECLARED,
+    BadValues,
+    GivenMask,
+    MaskRule,
+    masked_array,
+    masked_images,
+)
 from wavedask.frames.motors import listed, metres_per_unit, names_of, positions
 from wavedask.frames.pairing import TrainReference, paired_frames, train_pairs
 from wavedask.frames.picking import pick_frames
@@ -23,7 +31,11 @@ from wavedask.frames.sources import (
 )
 
 __all__ = [
+    "DECLARED",
     "ORIGIN",
+    "BadValues",
+    "GivenMask",
+    "MaskRule",
     "ScanGrid",
     "Sources",
     "TrainReference",
@@ -37,6 +49,8 @@ __all__ = [
     "grid",
     "image_of",
     "listed",
+    "masked_array",
+    "masked_images",
     "matched_pair",
     "metres_per_unit",
     "names_of",

@@ -30,7 +30,10 @@ def names_of(motors: str | Sequence[str], *, argument: str) -> tuple[str, ...]:
     >>> names_of("detx", argument="motors"), names_of(("dety", "detx"), argument="motors")
     (('detx',), ('dety', 'detx'))
     """
-    names = (motors,) if isinstance(motors, str) else tuple(motors)
+    try:
+        names = (motors,) if isinstance(motors, str) else tuple(motors)
+    except TypeError:
+        names = ()
     if not names or len(set(names)) < len(names):
         raise InputError(f"{argument} is {motors!r}", "Name one motor, or several different ones.")
     return names

@@ -10,6 +10,7 @@ from numpy.polynomial import legendre
 
 from wavedask.conventions import X, Y
 from wavedask.errors import InputError
+from wavedask.kernels.masking import filled
 
 Floats = npt.NDArray[np.float64]
 Basis = Literal["zernike", "legendre"]
@@ -170,7 +171,8 @@ def fit_modes(
     Parameters
     ----------
     surface : array_like or xarray.DataArray
-        Values; NaN where there are none. A labelled map is taken in the order (y, x).
+        Values; NaN, or masked by `numpy.ma`, where there are none. A labelled map is taken in the
+        order (y, x).
     y, x : array_like or xarray.DataArray
         Positions in units of the radius or half the side; they broadcast with the surface, by their
         labels ``y`` and ``x`` where they have some. With Zernike modes, points outside the unit
@@ -180,7 +182,8 @@ def fit_modes(
     count : int
         How many, in the order of `mode_orders`.
     weights : array_like, optional
-        Weight of each point, 1/variance, zero or more; by default all are alike.
+        Weight of each point, 1/variance, zero or more; by default all are alike. A weight that
+        `numpy.ma` masks is zero.
 
     Returns
     -------
@@ -202,12 +205,13 @@ def fit_modes(
     heights, rows, columns, wanted = (
         np.asarray(array, np.float64)
         for array in np.broadcast_arrays(
-            *map(_in_order, (surface, y, x, 1.0 if weights is None else weights))
+            *(filled(_in_order(part)) for part in (surface, y, x)),
+            1.0 if weights is None else np.ma.filled(_in_order(weights), 0),
         )
     )
     if not np.all(wanted >= 0):
         raise InputError("weights are negative or NaN", "Give 1/variance, zero where unknown.")
-    used = np.isfinite(heights) & (wanted > 0)
+    used = np.isfinite(heights) & np.isfinite(rows) & np.isfinite(columns) & (wanted > 0)
     if basis == "zernike":
         used &= rows**2 + columns**2 <= 1
     points = np.flatnonzero(used)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from wavedask.conventions import DIMENSIONLESS, WINDOW
 from wavedask.errors import InputError
+from wavedask.frames import masked_array
 from wavedask.geometry import each
 from wavedask.kernels.dense import Dense
 from wavedask.kernels.fields import Fields
@@ -82,7 +83,8 @@ def cross_spot(
     Parameters
     ----------
     sample : ndarray or dask.array.Array, shape (y, x) or (frame, y, x)
-        Images with the optic. NaN marks missing pixels.
+        Images with the optic. NaN marks missing pixels, as does a `numpy.ma` mask, and, in
+        integers, what detectors write into masked pixels.
     reference : ndarray or dask.array.Array, shape (y, x) or (frame, y, x)
         Images without: one for all samples, or one for each.
     engine : "dense" or "opencv", default "dense"
@@ -153,6 +155,7 @@ def cross_spot(
         raise InputError(f"joint matching with engine {engine!r}", 'Use engine="dense" for stacks.')
     matching = Matching(tracker, _checked_rigid(rigid), joint)
     _check_pair(sample, reference, matching)
+    sample, reference = masked_array(sample, "sample"), masked_array(reference, "reference")
     if isinstance(sample, da.Array) or isinstance(reference, da.Array):
         return _track_lazy(da.asarray(sample), da.asarray(reference), matching)
     return _track_arrays(np.asarray(sample), np.asarray(reference), matching)

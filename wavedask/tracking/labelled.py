@@ -21,8 +21,10 @@ from wavedask.conventions import (
 )
 from wavedask.errors import InputError
 from wavedask.frames import (
+    DECLARED,
     TrainReference,
     image_of,
+    masked_images,
     matched_pair,
     paired_frames,
     reference_coordinates,
@@ -148,7 +150,7 @@ def track(
     >>> print(f"{tracked.displacement_x[48, 48]:.1f} {tracked.displacement_x.units}")
     2.3 px
     """
-    images = image_of(sample, "sample")
+    images = masked_images(image_of(sample, "sample"), "sample")
     if isinstance(reference, str):
         if over is not None or motors is not None:
             raise InputError(
@@ -158,7 +160,7 @@ def track(
             )
         images, targets = train_pairs(images, reference)
     else:
-        targets = image_of(reference, "reference")
+        targets = masked_images(image_of(reference, "reference"), "reference")
     if over is not None and (over != FRAME or over not in images.dims):
         raise InputError(
             f"over is {over!r}, the sample has dimensions {images.dims}",
@@ -217,8 +219,9 @@ def track(
         for quantity, field in zip(FIELDS, fields, strict=True)
     }
     # A unit is that of the image, not of the tracking.
+    others = (UNITS, LONG_NAME, *DECLARED)
     stated = {**sample.attrs, **images.attrs}
-    attrs = {name: value for name, value in stated.items() if name not in (UNITS, LONG_NAME)}
+    attrs = {name: value for name, value in stated.items() if name not in others}
     if registration is not None:
         attrs |= registration.attrs
     return xr.Dataset(variables, attrs=attrs)

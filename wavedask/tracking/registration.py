@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from wavedask.conventions import FRAME, LONG_NAME, PIXEL, SURE, UNITS, X, Y
 from wavedask.errors import InputError
 from wavedask.facts import Names, agreed_number, agreed_pixels, confirmed_facts
-from wavedask.frames import image_of
+from wavedask.frames import image_of, masked_images
 from wavedask.geometry import Sizes, each
 from wavedask.kernels.start import CENTRES, find_affine, onto_sample, scale_steps
 from wavedask.units import (
@@ -288,7 +288,7 @@ def _first(images: xr.DataArray | xr.Dataset, name: str) -> xr.DataArray:
     array = image_of(images, name)
     if FRAME in array.dims:
         array = array.isel({FRAME: 0}, drop=True)
-    array = array.compute()
+    array = masked_images(array, name).compute()
     if min(array.shape) < 64:
         raise InputError(
             f"{name} is {array.shape} pixels (y, x)", "A registration needs 64 along each axis."

@@ -24,6 +24,7 @@ from wavedask.conventions import (
 )
 from wavedask.errors import InputError
 from wavedask.frames import aligned
+from wavedask.kernels.masking import filled
 from wavedask.kernels.surface import Solution, frankot_chellappa, grad2surf, least_squares
 
 Method = Literal["least_squares", "frankot_chellappa", "grad2surf"]
@@ -83,7 +84,7 @@ def integrate(
     ----------
     slope_y, slope_x : numpy.ndarray, dask.array.Array or xarray.DataArray, shape (..., y, x)
         Derivatives of the surface along y and x at the pixels: one map or a stack. Pixels that
-        are not finite in either have no data.
+        are not finite in either have no data, nor have those that a `numpy.ma` array masks.
     method : {"least_squares", "frankot_chellappa", "grad2surf"}, default "least_squares"
         * ``least_squares``: the differences between neighbours fit the slopes best, with a free
           boundary; by cosine transform [1]_. Gaps and weights: conjugate gradients with that as
@@ -298,7 +299,7 @@ def _integrate_arrays(
     dtype = _checked_dtype(*arrays)
     solve = partial(_integrate_block, spacing=spacing, method=method, dtype=dtype)
     if not any(isinstance(array, da.Array) for array in arrays):
-        return solve(*(np.asarray(array) for array in arrays))
+        return solve(*(filled(array) for array in arrays))
     surface: da.Array = da.map_blocks(
         solve,
         *(_one_map_per_block(da.asarray(array)) for array in arrays),
@@ -350,6 +351,8 @@ def _integrate_block(
     block_info: Mapping[Any, Any] | None = None,
 ) -> npt.NDArray[Any]:
     """Integrate the maps of one block, and log the remarks of the solver."""
+    slope_y, slope_x = filled(slope_y), filled(slope_x)
+    weights = None if weights is None else filled(weights)
     maps = slope_y.shape[:-2]
     first = [0] * len(maps)
     if block_info is not None:

@@ -21,7 +21,7 @@ from wavedask.conventions import (
     labelled,
 )
 from wavedask.errors import InputError
-from wavedask.frames import image_of
+from wavedask.frames import DECLARED, image_of, masked_images
 from wavedask.geometry import each
 from wavedask.kernels.fields import Fields
 from wavedask.kernels.scan import LEAST_OVERLAP, ScanMatch
@@ -55,7 +55,7 @@ def stack_of(images: Images, name: str) -> xr.DataArray:
         raise InputError(
             f"{name} is a single image", "Give the frames of a scan, with a motor that moves."
         )
-    return frames
+    return masked_images(frames, name)
 
 
 def checked_magnification(magnification: float) -> float:
@@ -165,10 +165,11 @@ def maps(
 ) -> xr.Dataset:
     """Label maps (y, x) by their names, with the coordinates of a stack that do not change."""
     kept = like.isel({FRAME: 0}, drop=True)
+    others = (UNITS, LONG_NAME, *DECLARED)
     return xr.Dataset(
         {
             name: labelled(values, QUANTITIES[name], dims=(Y, X), coords=kept.coords)
             for name, values in variables.items()
         },
-        attrs={name: value for name, value in attrs.items() if name not in (UNITS, LONG_NAME)},
+        attrs={name: value for name, value in attrs.items() if name not in others},
     )
