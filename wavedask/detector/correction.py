@@ -363,7 +363,7 @@ def _corrected_block(
     out /= gain
     if scale is not None:
         out *= scale
-    return out.astype(np.float32, copy=False)
+    return np.asarray(out, np.float32)
 
 
 def _against(field: da.Array, frames: da.Array) -> da.Array:
