@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import wavedask as wd
@@ -63,6 +63,7 @@ STEPS: dict[str, Callable[[xr.DataArray], xr.DataArray]] = {
 }
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.lists(st.sampled_from(sorted(STEPS)), min_size=1, max_size=4))
 def test_no_order_of_steps_gives_another_intensity(names: list[str]) -> None:
     """What is not refused is right: relative intensities are those of the object."""
@@ -193,3 +194,30 @@ def test_exposures_that_are_not_known_are_not_compared() -> None:
         )
     with pytest.raises(InputError, match=r"dark is 0\.5 s"):
         wd.blind_pixels(FLAT, dark=recorded(0.0, 0.5))
+
+
+def test_a_pair_is_corrected_alike(caplog: pytest.LogCaptureFixture) -> None:
+    speckle = wd.simulate.displaced_pair((64, 64), displacement_x=1.0, seed=1)
+    sample, reference = (
+        xr.DataArray(100 + image, dims=("y", "x"), attrs={"units": "counts"})
+        for image in (speckle.sample, speckle.reference)
+    )
+    dark, flat = xr.full_like(sample, 100), xr.full_like(sample, 5000)
+    options: dict[str, Any] = {"window": 15, "search": 4}
+    subtracted = wd.correct(sample, dark=dark)
+    for one, other, words in (
+        (subtracted, reference, "subtracted from the sample"),
+        (sample, wd.correct(reference, dark=dark), "subtracted from the reference"),
+        (
+            wd.correct(sample, dark=dark, flat=flat),
+            wd.correct(reference, flat=flat),
+            "subtracted from the sample",
+        ),
+    ):
+        with pytest.raises(InputError, match=words):
+            wd.track(one, other, **options)
+    wd.track(subtracted, wd.correct(reference, dark=dark), **options)
+    assert not caplog.records
+    maps = {name: (("y", "x"), np.zeros((64, 64))) for name in CALIBRATION}
+    wd.track(wd.correct(sample, distortion=xr.Dataset(maps)), reference, **options)
+    assert "the sample is on undistorted pixels (undistorted: quintic B-spline)" in caplog.text

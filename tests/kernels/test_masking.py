@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -87,6 +87,7 @@ def test_a_weak_image_has_no_gaps(mean: float) -> None:
         assert zero_gaps(counts(mean, seed=seed)) is None
 
 
+@settings(deadline=None)
 @given(
     mean=st.sampled_from([0.5, 5.0, 500.0]),
     first=st.integers(0, 80),

@@ -356,10 +356,14 @@ def _corrected(
 
 
 def _corrected_block(
-    raw: NDArray[Any], level: NDArray[Any], gain: NDArray[Any], scale: Any = 1.0
+    raw: NDArray[Any], level: NDArray[Any], gain: NDArray[Any], scale: NDArray[Any] | None = None
 ) -> NDArray[np.float32]:
     counts = raw.astype(np.result_type(raw.dtype, np.float32), copy=False)
-    return np.asarray((counts - level) / gain * scale, np.float32)
+    out = counts - level
+    out /= gain
+    if scale is not None:
+        out *= scale
+    return np.asarray(out, np.float32)
 
 
 def _against(field: da.Array, frames: da.Array) -> da.Array:

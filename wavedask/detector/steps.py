@@ -16,7 +16,8 @@ from wavedask.conventions import (
     UNITS,
 )
 from wavedask.errors import InputError
-from wavedask.facts import FACTS, agreed
+from wavedask.facts import agreed
+from wavedask.statements import FACTS
 
 
 def is_relative(images: xr.DataArray) -> bool:
@@ -237,7 +238,9 @@ def _exposures(images: xr.DataArray | None, name: str) -> NDArray[np.float64] | 
 
 
 def _same(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
-    return bool(np.all(np.abs(one - other) <= FACTS[EXPOSURE_TIME].tolerance * np.maximum(one, other)))
+    return bool(
+        np.all(np.abs(one - other) <= FACTS[EXPOSURE_TIME].tolerance * np.maximum(one, other))
+    )
 
 
 def _compare(

@@ -10,13 +10,17 @@ import xarray as xr
 from wavedask.conventions import (
     BINNING,
     COUNTS,
+    DARK_SUBTRACTED,
+    DIMENSIONLESS,
     EXPOSURE_TIME,
+    FLAT_DIVIDED,
     FRAME,
     IMAGE,
     LONG_NAME,
     PHOTON_ENERGY,
     PIXEL_SIZE_X,
     PIXEL_SIZE_Y,
+    UNDISTORTED,
     UNITS,
     X,
     Y,
@@ -156,6 +160,8 @@ def matched_pair(
             f"sample is in {units[0]!r}, reference in {units[1]!r}",
             "Correct both alike for dark and flat field.",
         )
+    _check_corrections(sample, reference, ("sample", "reference"))
+    _check_corrections(reference, sample, ("reference", "sample"))
     if in_order:
         reference = in_the_same_order(sample, reference)
     sample = _stating_all(sample, reference, one_detector=one_detector)
@@ -202,6 +208,25 @@ def of_one_set_up(frames: Labelled, words: str) -> Labelled:
             attrs = {UNITS: FACTS[name].units, LONG_NAME: long_name}
             frames = frames.drop_vars(each).assign_coords({name: ((), value, attrs)})
     return frames
+
+
+def _check_corrections(one: xr.DataArray, other: xr.DataArray, names: tuple[str, str]) -> None:
+    """Compare what was done to one image of a pair with what was done to the other."""
+    if UNITS not in one.attrs or UNITS not in other.attrs:
+        return  # bare numbers, of which nothing is known
+    known = FLAT_DIVIDED in other.attrs or other.attrs[UNITS] != DIMENSIONLESS
+    if DARK_SUBTRACTED in one.attrs and DARK_SUBTRACTED not in other.attrs and known:
+        raise InputError(
+            f"a dark was subtracted from the {names[0]} ({DARK_SUBTRACTED}:"
+            f" {one.attrs[DARK_SUBTRACTED]}), and none from the {names[1]}",
+            "Correct both alike: the transmission is the ratio of their intensities.",
+        )
+    if UNDISTORTED in one.attrs and UNDISTORTED not in other.attrs:
+        _logger.warning(
+            "the %s is on undistorted pixels (%s: %s), the %s is not said to be: if it is not, the"
+            " displacement contains the distortion of the detector",
+            *(names[0], UNDISTORTED, one.attrs[UNDISTORTED], names[1]),
+        )
 
 
 def _stating_all(
