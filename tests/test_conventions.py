@@ -175,6 +175,7 @@ UNLABELLED = {
     "input_files",
     "mesh",
     "open_scan",
+    "plot",
     "refresh",
     "simulate",
     "write_store",

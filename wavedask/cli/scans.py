@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from wavedask.cli.words import SEVERAL, Rows, file_size, unit_suffix, value_range
+from wavedask.cli.words import SEVERAL, file_size, unit_suffix, value_range
 from wavedask.conventions import (
     COUNTER,
     FRAME,
@@ -17,6 +17,7 @@ from wavedask.conventions import (
     Y,
 )
 from wavedask.io import UNFINISHED, Format, ScanSummary, format_of, is_run_file
+from wavedask.tables import Rows
 
 
 def describe_scan(scan: xr.Dataset, *, everything: bool = False) -> Rows:

@@ -148,8 +148,7 @@ class Experiment(Section):
             told = "missing; a scan without reference needs it"
         else:
             if self.wavefront is None:
-                description = type(self).model_fields["wavefront"].description
-                mistakes.append(f"wavefront: missing; give {description}")
+                mistakes.append("wavefront: missing; give a section: keys and values")
             wanted = ["pixel_size", "distance", "separation"]
             told = "only without a reference; wavefront has the set-up"
         if self.track_scan is not None:

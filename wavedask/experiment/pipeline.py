@@ -15,6 +15,7 @@ from wavedask.experiment.model import Experiment
 from wavedask.experiment.stages import Stages, stages_of
 from wavedask.frames import behind_inputs
 from wavedask.store import StoreReport, open_store, write_store
+from wavedask.tables import Rows, Tabular
 
 BLIND_PIXELS = "blind_pixels"
 """Attribute of a result: number of pixels whose flat is not above their dark."""
@@ -58,8 +59,8 @@ class Plan:
     bytes_per_task: int
 
 
-@dataclass(frozen=True, slots=True)
-class RunReport:
+@dataclass(frozen=True, slots=True, repr=False)
+class RunReport(Tabular):
     """The result of a run.
 
     Attributes
@@ -75,6 +76,17 @@ class RunReport:
     store: StoreReport
     blind_pixels: int
     seconds: float
+
+    @property
+    def rows(self) -> Rows:
+        """Rows of the last table of a run."""
+        frames, path = self.store.rows
+        return [
+            frames,
+            ("flat pixels without beam", f"{self.blind_pixels}"),
+            ("time", f"{self.seconds:.1f} s"),
+            path,
+        ]
 
 
 def plan(prepared: Stages) -> Plan:

@@ -16,6 +16,7 @@ from wavedask.errors import InputError
 from wavedask.frames import image_of
 from wavedask.geometry import each
 from wavedask.kernels.start import CENTRES, find_affine, onto_sample, scale_steps
+from wavedask.tables import Rows, Tabular
 from wavedask.units import pixel_numbers, pixel_sizes
 
 Floats = NDArray[np.float64]
@@ -42,8 +43,8 @@ ORIENTATIONS: Final[Mapping[str, Callable[[Any], Any]]] = {
 """Ways in which a mirror or a turned camera shows the same image."""
 
 
-@dataclass(frozen=True, eq=False)
-class Registration:
+@dataclass(frozen=True, eq=False, repr=False)
+class Registration(Tabular):
     """Where the pixels of a sample lie on its reference: ``q = matrix @ p + offset``.
 
     Attributes
@@ -107,8 +108,20 @@ class Registration:
             REGISTRATION_OFFSET: self.offset.tolist(),
         }
 
+    @property
+    def rows(self) -> Rows:
+        """Rows of the table that a notebook shows."""
+        return [
+            ("offset (y, x)", f"({self.offset[0]:.2f}, {self.offset[1]:.2f}) px"),
+            ("rotation angle", f"{math.degrees(self.rotation):.3f} deg"),
+            ("magnification", f"{self.magnification:.5f}"),
+            ("matches", f"{self.matches} of {self.points} points"),
+            ("residual, rms", f"{self.residual:.3f} px"),
+            ("median correlation", f"{self.correlation:.2f}"),
+        ]
+
     def __str__(self) -> str:
-        """Say in words what it is."""
+        """Describe the registration in one line."""
         return (
             f"offset ({self.offset[0]:.2f}, {self.offset[1]:.2f}) px, "
             f"rotation {math.degrees(self.rotation):.3f} deg, "
