@@ -55,8 +55,7 @@ def test_a_frame_is_chosen_and_named() -> None:
     assert isinstance(figure, Figure)
     assert figure.get_suptitle() == "frame 2 of 3"
     assert titles(figure) == ["wavefront", "slope_y", "slope_x"]
-    drawn = figure.axes[0].images[0].get_array()
-    shown = np.ma.getdata(drawn)
+    shown = np.ma.getdata(np.asarray(figure.axes[0].images[0].get_array()))
     ratio = shown / dataset.wavefront.values[2]
     np.testing.assert_allclose(ratio, ratio[0, 0])
     assert titles(dataset.wave.plot(kind="quality")) == ["correlation"]

@@ -4,7 +4,16 @@ from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from wavedask.conventions import FRAME, X, Y
 from wavedask.detector import Average
@@ -133,6 +142,16 @@ class Frames(Section):
     @classmethod
     def _files_alone(cls, value: Any) -> Any:
         return {"files": value} if isinstance(value, str | list) else value
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Allow the short form, files alone, in the JSON schema."""
+        section = handler(schema)
+        whole = handler.resolve_ref_schema(section)
+        files = whole["properties"]["files"]["anyOf"]
+        return {"anyOf": [*files, section]}
 
     @model_validator(mode="after")
     def _one_kind_of_motors(self) -> "Frames":
