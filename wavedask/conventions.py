@@ -31,7 +31,7 @@ EXPOSURE: Final = "exposure"
 """Dimension of exposures that were combined to fewer frames."""
 
 PHOTON_ENERGY: Final = "energy"
-"""Coordinate of a scan: photon energy, if the files or the caller give one."""
+"""Coordinate of a scan: photon energy, where its files or who opens it give one."""
 
 SOURCE_FILE: Final = "source_file"
 """Coordinate on `frame`: path of the file that holds the frame."""

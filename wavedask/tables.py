@@ -61,6 +61,20 @@ def html_table(rows: Sequence[Sequence[str]], *, title: str = "", header: bool =
     return f"<table>{caption}{head}<tbody>{''.join(lines)}</tbody></table>"
 
 
+def titled_table(title: str, rows: Rows) -> str:
+    """Write names and values as text under a title.
+
+    Examples
+    --------
+    >>> print(titled_table("Report", [("frames", "3"), ("time", "1.5 s")]))
+    Report
+      frames  3
+      time    1.5 s
+    """
+    width = max(len(name) for name, _ in rows)
+    return "\n".join((title, *(f"  {name.ljust(width)}  {value}".rstrip() for name, value in rows)))
+
+
 class Tabular:
     """A result that shows itself as a table: in a terminal, by `print`, and in a notebook.
 
@@ -76,9 +90,7 @@ class Tabular:
 
     def __repr__(self) -> str:
         """Write the table as text, under the name of the class."""
-        width = max(len(name) for name, _ in self.rows)
-        lines = (f"  {name.ljust(width)}  {value}".rstrip() for name, value in self.rows)
-        return "\n".join((type(self).__name__, *lines))
+        return titled_table(type(self).__name__, self.rows)
 
     def _repr_html_(self) -> str:
         """Write the table for a notebook."""

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, PrivateAttr, ValidationError, model_valid
 
 from wavedask.errors import ExperimentError
 from wavedask.experiment.sections import (
+    METHODS,
     Cluster,
     Combine,
     Correct,
@@ -30,9 +31,7 @@ from wavedask.paths import expanded
 from wavedask.store import URL
 
 PARTS = ("sample", "reference", "dark", "flat")
-"""Sections of frames in an experiment with one detector."""
-METHODS = ("track_scan", "self_reference", "combine")
-"""Sections of methods that an experiment may use."""
+"""Parts of an experiment with one detector that are frames."""
 
 
 class Experiment(Section):
@@ -106,7 +105,8 @@ class Experiment(Section):
             for name in other
             if self._has(name)
         ]
-        mistakes += [*self._role_mistakes(), *self._method_mistakes()]
+        mistakes += self._role_mistakes()
+        mistakes += self._method_mistakes()
         if mistakes:
             raise ValueError("\n  ".join(mistakes))
         return self

@@ -44,8 +44,7 @@ class Plan:
     bytes_output : int
         Size of the result before compression.
     bytes_per_task : int
-        Memory of one block during its computation: its variables, and the same for
-        intermediate arrays.
+        Memory of one block at work: its variables, and as much again for intermediates.
     """
 
     frames: int
@@ -70,7 +69,7 @@ class RunReport(Tabular):
     blind_pixels : int
         Number of pixels whose flat is not above their dark.
     seconds : float
-        Duration of the run, from opening the files to the last write.
+        Time of the run, from open to the last byte.
     """
 
     store: StoreReport

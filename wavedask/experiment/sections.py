@@ -1,6 +1,6 @@
 """The sections of an experiment file: their keys and the allowed values."""
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -367,3 +367,7 @@ class Cluster(Section):
         default=None, description="the address of a Dask scheduler (tcp://host:8786), or threads"
     )
     workers: Whole | None = Field(default=None, ge=1, description="a number of at least 1")
+
+
+METHODS: Final = ("track_scan", "self_reference", "combine")
+"""Sections of methods that an experiment may use."""

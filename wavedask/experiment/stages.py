@@ -221,7 +221,7 @@ def _both_detectors(experiment: Experiment, progress: bool | None) -> _Recorded:
 
 
 def _corrections(scans: Mapping[str, xr.Dataset]) -> Sources:
-    """Frames that correct all others, by role."""
+    """Frames by which all others are corrected, by their role."""
     return {role: sources_of(scans[role]) for role in ("dark", "flat") if role in scans}
 
 

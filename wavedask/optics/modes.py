@@ -27,8 +27,8 @@ class ModeFit(NamedTuple):
     coefficients : ndarray of float64, shape (count,)
         In the unit of the surface.
     errors : ndarray of float64, shape (count,)
-        Standard error of each. With weights (1/variance) it is propagated; without, it comes from
-        the scatter of the residual, assumed to be white noise.
+        Standard error of each: with weights 1/variance the propagated one, else from the scatter
+        of the residual, taken as white.
     residual : ndarray of float64
         Surface without the modes, in the shape of the surface; NaN where that is.
     """
@@ -95,9 +95,9 @@ def evaluate_modes(
     Parameters
     ----------
     coefficients : array_like, shape (count,)
-        Coefficients in the order of `mode_orders`.
+        In the order of `mode_orders`.
     y, x : array_like
-        Positions in units of the radius or of half the side; they broadcast.
+        Positions in units of the radius or half the side; they broadcast.
     basis : "zernike" or "legendre"
         Kind of the modes.
 
@@ -163,13 +163,12 @@ def fit_modes(
 ) -> ModeFit:
     """Fit modes to a surface by least squares.
 
-    All modes are fitted together, because they are not orthogonal over a pupil that is cut or has
-    gaps.
+    Over a pupil that is cut or has gaps the modes are not orthogonal: they are fitted together.
 
     Parameters
     ----------
     surface : array_like
-        Values; NaN where there are no data.
+        Values; NaN where there are none.
     y, x : array_like
         Positions in units of the radius or half the side; they broadcast with the surface. With
         Zernike modes, points outside the unit disc are not used.
@@ -178,7 +177,7 @@ def fit_modes(
     count : int
         Number of modes, in the order of `mode_orders`.
     weights : array_like, optional
-        Weight of each point (1/variance), zero or more; by default all weights are equal.
+        Weight of each point, 1/variance, zero or more; by default all are alike.
 
     Returns
     -------
@@ -225,7 +224,7 @@ def fit_modes(
         right += weighted @ heights.flat[block]
     if np.linalg.cond(normal) > 1e12:
         raise InputError(
-            f"{points.size} points with data do not determine {count} modes",
+            f"{points.size} points with data do not tell {count} modes apart",
             "Ask for fewer modes, or scale y and x so that the points fill the pupil.",
         )
     coefficients = np.linalg.solve(normal, right)

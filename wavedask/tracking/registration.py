@@ -16,7 +16,7 @@ from wavedask.errors import InputError
 from wavedask.frames import image_of
 from wavedask.geometry import each
 from wavedask.kernels.start import CENTRES, find_affine, onto_sample, scale_steps
-from wavedask.tables import Rows, Tabular
+from wavedask.tables import Rows, html_table, titled_table
 from wavedask.units import pixel_numbers, pixel_sizes
 
 Floats = NDArray[np.float64]
@@ -43,8 +43,8 @@ ORIENTATIONS: Final[Mapping[str, Callable[[Any], Any]]] = {
 """Ways in which a mirror or a turned camera shows the same image."""
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Registration(Tabular):
+@dataclass(frozen=True, eq=False)
+class Registration:
     """Where the pixels of a sample lie on its reference: ``q = matrix @ p + offset``.
 
     Attributes
@@ -90,6 +90,26 @@ class Registration(Tabular):
         object.__setattr__(self, "offset", offset)
 
     @property
+    def rows(self) -> Rows:
+        """Rows of the table that a notebook shows."""
+        return [
+            ("offset (y, x)", f"({self.offset[0]:.2f}, {self.offset[1]:.2f}) px"),
+            ("rotation angle", f"{math.degrees(self.rotation):.3f} deg"),
+            ("magnification", f"{self.magnification:.5f}"),
+            ("matches", f"{self.matches} of {self.points} points"),
+            ("residual, rms", f"{self.residual:.3f} px"),
+            ("median correlation", f"{self.correlation:.2f}"),
+        ]
+
+    def __repr__(self) -> str:
+        """Write the table as text."""
+        return titled_table(type(self).__name__, self.rows)
+
+    def _repr_html_(self) -> str:
+        """Write the table for a notebook."""
+        return html_table(self.rows, title=type(self).__name__)
+
+    @property
     def rotation(self) -> float:
         """Turn of the reference's detector against the sample's, rad; positive from y toward x."""
         m = self.matrix
@@ -108,20 +128,8 @@ class Registration(Tabular):
             REGISTRATION_OFFSET: self.offset.tolist(),
         }
 
-    @property
-    def rows(self) -> Rows:
-        """Rows of the table that a notebook shows."""
-        return [
-            ("offset (y, x)", f"({self.offset[0]:.2f}, {self.offset[1]:.2f}) px"),
-            ("rotation angle", f"{math.degrees(self.rotation):.3f} deg"),
-            ("magnification", f"{self.magnification:.5f}"),
-            ("matches", f"{self.matches} of {self.points} points"),
-            ("residual, rms", f"{self.residual:.3f} px"),
-            ("median correlation", f"{self.correlation:.2f}"),
-        ]
-
     def __str__(self) -> str:
-        """Describe the registration in one line."""
+        """Say in words what it is."""
         return (
             f"offset ({self.offset[0]:.2f}, {self.offset[1]:.2f}) px, "
             f"rotation {math.degrees(self.rotation):.3f} deg, "
