@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import tifffile
@@ -84,6 +85,22 @@ def test_scans_of_an_hdf5_file_have_the_roles_of_their_titles(tmp_path: Path) ->
     given = {role: getattr(experiment, role) for role in ("dark", "flat", "reference", "sample")}
     assert [frames.scan for frames in given.values()] == ["1.1", "2.1", "3.1", "4.1"]
     assert stages_of(experiment).result.sizes["frame"] == 2
+
+
+def test_a_tomography_file_tells_its_roles_by_a_key(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "tomo.nx", "w") as file:
+        detector = file.create_group("entry/instrument/detector")
+        file["entry"].attrs["NX_class"] = "NXentry"
+        file["entry/definition"] = "NXtomo"
+        file["entry/instrument"].attrs["NX_class"] = "NXinstrument"
+        detector.attrs["NX_class"] = "NXdetector"
+        detector["data"] = np.full((5, 24, 24), 9, np.uint16)
+        detector["image_key"] = [2, 1, 0, 0, 0]
+    tifffile.imwrite(tmp_path / "reference.tif", np.full((24, 24), 9, "u2"))
+    rows = succeeded("init", tmp_path, *SETUP)
+    assert rows["flat"] == "frames with image_key 1"
+    result = stages_of(load_experiment(tmp_path / "experiment.yaml")).result
+    assert result.sizes["frame"] == 3
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,10 @@ MEANINGS: Final = {
 }
 """Meaning of each role, in the order of the file."""
 OPTIONAL: Final = ("dark", "flat")
+IMAGE_KEY: Final = "image_key"
+"""Coordinate of NXtomo and Data Exchange files with the role of each frame."""
+KEYS: Final = {"sample": 0, "flat": 1, "dark": 2}
+"""Image key of each role."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +100,20 @@ def draft_experiment(
         raise FileError(f"{place} holds no frames", "Give the folder that holds the raw frames.")
     start = place if beside is None else Path(beside)
     chosen = {role: _largest(groups, role) for role in MEANINGS}
+    used = [chosen["sample"]]
     scan = _opened(place, chosen["sample"])
     parts, rows = [_head()], []
     missing = [role for role, group in chosen.items() if group is None and role not in OPTIONAL]
+    keyed = _keyed(scan)
+    if keyed and chosen["sample"] is not None:
+        parts.append(_one_scan(chosen["sample"], keyed, place, start))
+        rows += [(role, f"frames with {IMAGE_KEY} {key}") for role, key in keyed.items()]
+        chosen = {role: group for role, group in chosen.items() if role not in keyed}
     for role, group in chosen.items():
         parts.append(_section(role, group, place, start, scan if role == "sample" else None))
         found = "not found" if group is None else f"{group.label}, {_files(group)}: {group.why}"
         rows.append((role, found))
+        used.append(group)
     calibration = calibration_in(place)
     if calibration is not None:
         path = _relative(calibration, place, start)
@@ -113,7 +124,6 @@ def draft_experiment(
         setup["energy"] = _energy(scan)
     parts.append(_settings(setup))
     missing += [f"wavefront.{key}" for key in ("distance", "pixel_size") if setup[key] is None]
-    used = [group for group in chosen.values() if group is not None]
     left = [group for group in groups if group not in used]
     if left:
         lines = [f"#   {group.label}: {_reason(group)}" for group in left]
@@ -132,7 +142,7 @@ def _files(group: Group) -> str:
 
 
 def _reason(group: Group) -> str:
-    return f"another group of {group.role} frames is larger" if group.role else group.why
+    return f"there are other {group.role} frames" if group.role else group.why
 
 
 def _opened(folder: Path, group: Group | None) -> xr.Dataset | None:
@@ -176,6 +186,29 @@ def _section(
         given = ", ".join(f"{_scalar(name)}: mm" for name in units)
         lines.append(f"  # units: {{{given}}}  # the files hold no unit of these motors")
     return "\n".join([*lines, ""])
+
+
+def _keyed(scan: xr.Dataset | None) -> dict[str, int]:
+    """Roles that a scan tells apart by its image key; empty unless there are several."""
+    if scan is None or IMAGE_KEY not in scan.coords or scan[IMAGE_KEY].dims != (FRAME,):
+        return {}
+    present = set(scan[IMAGE_KEY].values.tolist())
+    found = {role: key for role, key in KEYS.items() if key in present}
+    return found if "sample" in found and len(found) > 1 else {}
+
+
+def _one_scan(group: Group, keyed: dict[str, int], folder: Path, start: Path) -> str:
+    """Write the sections of a scan that holds frames of several roles."""
+    lines = [
+        f"# Frames of several roles, told apart by {IMAGE_KEY}.",
+        "scan:",
+        f"  files: {_scalar(_relative(group.files, folder, start))}",
+        *([f"  scan: {_scalar(group.scan)}"] if group.scan else []),
+        "roles:",
+        *(f"  {role}: {{{IMAGE_KEY}: {key}}}" for role, key in keyed.items()),
+        "",
+    ]
+    return "\n".join(lines)
 
 
 def _unknown_units(scan: xr.Dataset | None) -> list[str]:
