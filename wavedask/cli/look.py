@@ -119,8 +119,7 @@ def init(
         folder, beside=file.parent, distance=distance, pixel_size=pixel_size, energy=energy
     )
     try:
-        with file.open("x", encoding="utf-8") as text:
-            text.write(draft.text)
+        file.write_text(draft.text, encoding="utf-8")
     except OSError as error:
         raise FileError(
             f"{file} cannot be written: {error.strerror}", "Check the folder and its permissions."
