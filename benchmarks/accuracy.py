@@ -2,8 +2,8 @@
 
 Run ``python benchmarks/accuracy.py``. The limit is the Cramer-Rao bound for a window with a
 constant displacement and unknown gain and offset, from the gradients and the photon noise of the
-same images. A tracker that averages over more than its window can be slightly below it. Every case uses
-several patterns; none of them was used to choose settings.
+same images. A tracker that averages over more than its window can be slightly below it. Every case
+uses several patterns; none of them was used to choose settings.
 """
 
 import argparse

@@ -11,7 +11,8 @@ import xarray as xr
 
 import wavedask as wd
 
-# Without this, a failed assertion in a helper shows no values. It must come before their import.
+# Without this, a failed assertion in a support module shows no values. It must come before the
+# import of these modules.
 pytest.register_assert_rewrite("support")
 
 from support.experiments import campaign  # noqa: E402

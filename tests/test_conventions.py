@@ -179,6 +179,7 @@ UNLABELLED = {
     "input_files",
     "mesh",
     "open_scan",
+    "plot",
     "refresh",
     "simulate",
     "why_missing",

@@ -2,7 +2,7 @@
 
 from importlib.metadata import version
 
-from wavedask import errors, optics, simulate
+from wavedask import errors, optics, plot, simulate
 from wavedask.accessor import Wave
 from wavedask.detector import blind_pixels, correct, detector_distortion
 from wavedask.export import to_csv, to_nexus, to_tiff
@@ -43,6 +43,7 @@ __all__ = [
     "open_scan",
     "open_store",
     "optics",
+    "plot",
     "refresh",
     "register",
     "select",
@@ -59,3 +60,8 @@ __all__ = [
     "why_missing",
     "write_store",
 ]
+
+
+def __dir__() -> list[str]:
+    """List the public names only."""
+    return [*__all__, "__version__"]

@@ -1,5 +1,6 @@
 """The accessor ``ds.wave``: functions whose first argument is a dataset, as methods."""
 
+import inspect
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -11,6 +12,8 @@ from wavedask.export import to_csv, to_nexus, to_tiff
 from wavedask.frames import grid, nearest, select, where_motors
 from wavedask.io import refresh
 from wavedask.optics import fit_lens
+from wavedask.plot import plot_dataset
+from wavedask.tables import Rows, html_table
 from wavedask.tracking import combine, self_reference, track, track_scan, why_missing
 from wavedask.wavefront import budget, wavefront
 
@@ -32,7 +35,8 @@ def _method(function: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[
 class Wave:
     """Functions of wavedask as methods of a dataset, which is their first argument.
 
-    Each method is the function of the same name; `query` is `select`.
+    Each method is the function of the same name; `query` is `select`, and `plot` is
+    `wavedask.plot.plot_dataset`.
 
     Examples
     --------
@@ -43,6 +47,15 @@ class Wave:
 
     def __init__(self, dataset: xr.Dataset) -> None:
         self._dataset = dataset
+
+    def __repr__(self) -> str:
+        """List the methods, with the first line of their documentation."""
+        lines = [f"  {name.ljust(20)} {summary}" for name, summary in _methods()]
+        return "\n".join(("wavedask functions of this dataset: ds.wave.NAME(...)", *lines))
+
+    def _repr_html_(self) -> str:
+        """List the methods for a notebook."""
+        return html_table(_methods(), title="wavedask functions of this dataset: ds.wave.NAME(...)")
 
     refresh = _method(refresh)
     query = _method(select)
@@ -60,6 +73,16 @@ class Wave:
     wavefront = _method(wavefront)
     budget = _method(budget)
     fit_lens = _method(fit_lens)
+    plot = _method(plot_dataset)
     to_nexus = _method(to_nexus)
     to_tiff = _method(to_tiff)
     to_csv = _method(to_csv)
+
+
+def _methods() -> Rows:
+    """Name the methods of the accessor, each with its summary."""
+    return [
+        (name, (inspect.getdoc(method) or "").partition("\n")[0])
+        for name, method in vars(Wave).items()
+        if inspect.isfunction(method) and not name.startswith("_")
+    ]

@@ -11,10 +11,12 @@ import h5py
 import numpy as np
 import pytest
 import tifffile
+from click.shell_completion import BashComplete
 from support.commands import THREADS, invoke, refused, rows, succeeded
 from support.experiments import FRAMES, SIDE, copied, tree, write
 
 import wavedask as wd
+from wavedask.cli import main
 
 # Help.
 
@@ -51,6 +53,14 @@ def test_the_experiment_in_the_help_can_be_run(tmp_path: Path) -> None:
     assert wd.__version__ in invoke("--version").stdout
     assert "does not exist" not in refused("run", tmp_path / "experiment.yaml")
     assert "raw/sample_*.edf" in refused("run", tmp_path / "experiment.yaml")
+
+
+def test_a_shell_completes_commands_and_options() -> None:
+    complete = BashComplete(main, {}, "wavedask", "_WAVEDASK_COMPLETE")
+    assert {item.value for item in complete.get_completions([], "in")} == {"info", "init"}
+    options = {item.value for item in complete.get_completions(["init"], "--p")}
+    assert options == {"--pixel-size"}
+    assert "_WAVEDASK_COMPLETE=bash_complete" in complete.source()
 
 
 # A run.

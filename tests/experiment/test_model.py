@@ -8,8 +8,8 @@ import yaml
 from support.experiments import content, load, write
 
 from wavedask.errors import ExperimentError
-from wavedask.experiment.model import METHODS, Experiment, load_experiment
-from wavedask.experiment.sections import Frames, Mesh
+from wavedask.experiment.model import Experiment, load_experiment
+from wavedask.experiment.sections import METHODS, Frames, Mesh
 
 
 def refused(folder: Path, **changes: Any) -> str:

@@ -123,7 +123,7 @@ def test_fits_that_cannot_be_done() -> None:
         fit_modes(y, y, x, basis="zernike", count=3, weights=-np.ones_like(y))
     with pytest.raises(InputError, match="6 modes for 0 points"):
         fit_modes(y, 5 + y, x, basis="zernike", count=6)
-    with pytest.raises(InputError, match="do not determine 6 modes"):
+    with pytest.raises(InputError, match="do not tell 6 modes apart"):
         fit_modes(x, 0 * y, x, basis="legendre", count=6)
 
 

@@ -10,7 +10,7 @@ from rich.logging import RichHandler
 
 from wavedask.cli.common import Commands
 from wavedask.cli.compute import demo, distortion, run, track
-from wavedask.cli.look import export, history, info
+from wavedask.cli.look import export, history, info, init
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -24,6 +24,7 @@ def main(context: click.Context, debug: bool) -> None:
     Start here:
       wavedask demo                 simulate a campaign, analyse it, compare with the truth
       wavedask info FOLDER          show what the files contain
+      wavedask init FOLDER          draft an experiment file from the files
       wavedask run --plan EXP.yaml  show the size of a run, without running it
       wavedask run EXP.yaml         from raw frames to a wavefront; run again to resume
       wavedask history STORE        show how a result was made
@@ -49,5 +50,5 @@ def main(context: click.Context, debug: bool) -> None:
     context.call_on_close(lambda: logger.setLevel(before))
 
 
-for command in (demo, info, run, history, export, track, distortion):
+for command in (demo, info, init, run, history, export, track, distortion):
     main.add_command(command)

@@ -49,15 +49,15 @@ def demo(output: Path, side: int, positions: int, address: str | None, workers: 
     A second run with the same folder resumes; it overwrites nothing.
     """
     from wavedask.cli.demo import EXPERIMENT, run_demo
-    from wavedask.cli.runs import store_rows
     from wavedask.compute import connect
 
     with connect(address, workers=workers):
         report = run_demo(output, side=side, positions=positions)
     store = report.run.store
     rate = report.points * store.written / report.run.seconds
-    rows = store_rows(
-        store,
+    frames, path = store.rows
+    rows = [
+        frames,
         ("pixels per frame", f"{report.shape[0]} x {report.shape[1]} px"),
         ("points matched", f"{report.points * store.frames:,} ({report.points:,} per frame)"),
         ("points per second", f"{rate:,.0f}" if store.written else "- (nothing left to compute)"),
@@ -78,8 +78,10 @@ def demo(output: Path, side: int, positions: int, address: str | None, workers: 
             f"{report.error_rms * 1e9:.5f} nm of {report.wavefront_range * 1e9:.2f} nm",
         ),
         ("experiment file", str(output / EXPERIMENT)),
-    )
-    print_rows("wavedask demo", [*rows, ("picture", str(report.picture))])
+        path,
+        ("picture", str(report.picture)),
+    ]
+    print_rows("wavedask demo", rows)
 
 
 @click.command()
@@ -158,16 +160,9 @@ def run(
 
 def _print_run(title: str, asked: "Experiment", prepared: "Stages", report: "RunReport") -> None:
     """Print the last table of a run."""
-    from wavedask.cli.runs import store_rows
-
     print_rows(
         title,
-        store_rows(
-            report.store,
-            *(() if report.missing is None else report.missing.rows),
-            ("flat pixels without beam", f"{report.blind_pixels}"),
-            ("time", f"{report.seconds:.1f} s"),
-        ),
+        report.rows,
     )
     if report.missing is not None and not report.missing.matched:
         raise click.exceptions.Exit(FAILED)  # the warning has been logged
@@ -227,7 +222,6 @@ def track(
     """
     from wavedask import correct, input_files, open_scan, write_store
     from wavedask import track as track_frames
-    from wavedask.cli.runs import store_rows
     from wavedask.compute import connect
     from wavedask.experiment import Track
     from wavedask.frames import sources_of
@@ -261,9 +255,10 @@ def track(
         )
     missing = why_missing(open_store(output))
     missing.log(str(report.path))
+    frames, path = report.rows
     print_rows(
         "wavedask track",
-        store_rows(report, *missing.rows),
+        [frames, *missing.rows, path],
     )
     if not missing.matched:
         raise click.exceptions.Exit(FAILED)
@@ -320,16 +315,11 @@ def distortion(
     as 'distortion' in an experiment file or in wavedask.correct.
     """
     from wavedask.compute import connect
-    from wavedask.experiment import calibrate, describe_calibration
+    from wavedask.experiment import calibrate
 
     with connect(address, workers=workers):
         report = calibrate(scan, output, **settings)
     print_rows(
         "wavedask distortion",
-        [
-            *describe_calibration(report.calibration),
-            ("time", f"{report.seconds:.1f} s"),
-            ("result store", str(report.store.path)),
-            ("picture", str(report.picture)),
-        ],
+        report.rows,
     )

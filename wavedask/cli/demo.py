@@ -26,6 +26,7 @@ from wavedask.conventions import (
 )
 from wavedask.errors import FileError
 from wavedask.experiment import (
+    SCHEMA,
     Experiment,
     Frames,
     RunReport,
@@ -187,6 +188,7 @@ def write_experiment(folder: Path) -> Path:
         # Leave out keys with their default value.
         content = experiment.model_dump(mode="json", exclude_unset=True)
         file.write_text(
+            f"# yaml-language-server: $schema={SCHEMA.as_uri()}\n"
             "# From raw frames to a wavefront: wavedask run experiment.yaml\n"
             "# Lengths in m, energy in keV, window and search in px.\n"
             + yaml.safe_dump(content, sort_keys=False)

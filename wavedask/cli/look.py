@@ -1,4 +1,4 @@
-"""Commands that read files and results: info, history, export."""
+"""Commands that read files and results: info, init, history, export."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from wavedask.cli.common import FAILED, print_rows
+from wavedask.errors import FileError
 
 if TYPE_CHECKING:
     from wavedask.io import Motors
@@ -84,6 +85,49 @@ def _motors(table: Path | None, places: tuple[str, ...]) -> "Motors | None":
         if not name or not where:
             raise click.UsageError("--motor is NAME=PLACE, such as lens_x=/run/stage/x")
     return {name: where for name, _, where in pairs} or table
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Experiment file to write; by default experiment.yaml in FOLDER.",
+)
+@click.option("--distance", type=float, help="Distance from optic to detector, m.")
+@click.option("--pixel-size", type=float, help="Pixel size, m.")
+@click.option("--energy", type=float, help="Photon energy, keV; by default from the files.")
+def init(
+    folder: Path,
+    output: Path | None,
+    distance: float | None,
+    pixel_size: float | None,
+    energy: float | None,
+) -> None:
+    """Draft a commented experiment file from the files in FOLDER.
+
+    Roles are guessed from the names of files, folders and scans: dark, flat, reference, sample. The
+    guesses are printed and stand as comments in the file. Nothing is overwritten.
+    """
+    from wavedask.experiment import draft_experiment
+
+    file = folder / "experiment.yaml" if output is None else output
+    if file.exists():
+        raise FileError(f"{file} exists", "Nothing was changed. Give another --output.")
+    draft = draft_experiment(
+        folder, beside=file.parent, distance=distance, pixel_size=pixel_size, energy=energy
+    )
+    try:
+        file.write_text(draft.text, encoding="utf-8")
+    except OSError as error:
+        raise FileError(
+            f"{file} cannot be written: {error.strerror}", "Check the folder and its permissions."
+        ) from error
+    rows = [*draft.rows, ("experiment file", str(file))]
+    if draft.missing:
+        rows.append(("to fill in", ", ".join(draft.missing)))
+    print_rows(f"experiment of {folder}", rows)
 
 
 @click.command()

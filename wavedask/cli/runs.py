@@ -1,8 +1,8 @@
-"""Runs as tables: the plan before a run, and its report."""
+"""Runs as tables: the plan before a run."""
 
-from wavedask.cli.words import Rows, counted, file_size
+from wavedask.cli.words import counted, file_size
 from wavedask.experiment import Stages, plan
-from wavedask.store import StoreReport
+from wavedask.tables import Rows
 
 
 def describe_plan(prepared: Stages) -> Rows:
@@ -30,14 +30,4 @@ def describe_plan(prepared: Stages) -> Rows:
         ),
         ("output", f"{file_size(asked.bytes_output)} before compression"),
         ("variables", ", ".join(map(str, prepared.result.data_vars))),
-    ]
-
-
-def store_rows(report: StoreReport, *middle: tuple[str, str]) -> Rows:
-    """Describe a written store: frames first, path last, other rows between them."""
-    computed = f"{report.written} computed now, {report.kept} kept"
-    return [
-        ("frames", f"{report.frames} ({computed})"),
-        *middle,
-        ("result store", str(report.path)),
     ]

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from wavedask.cli.words import SEVERAL, Rows, counted, file_size, setting, unit_suffix, value_range
+from wavedask.cli.words import SEVERAL, counted, file_size, setting, unit_suffix, value_range
 from wavedask.conventions import (
     BAD_VALUES,
     BINNING,
@@ -31,6 +31,7 @@ from wavedask.conventions import (
 )
 from wavedask.io import UNFINISHED, Format, ScanSummary, format_of, is_run_file
 from wavedask.prefixes import prefixed
+from wavedask.tables import Rows
 
 
 def describe_scan(scan: xr.Dataset, *, everything: bool = False) -> Rows:

@@ -10,7 +10,6 @@ import xarray as xr
 from wavedask.cli.words import (
     BARE,
     SEVERAL,
-    Rows,
     axis_range,
     counted,
     file_size,
@@ -47,6 +46,7 @@ from wavedask.store import (
     open_store,
     place_of,
 )
+from wavedask.tables import Rows
 
 
 def is_store(path: str | Path) -> bool:

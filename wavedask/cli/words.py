@@ -9,9 +9,6 @@ import xarray as xr
 from wavedask.conventions import DIMENSIONLESS, PIXEL, UNITS, UNKNOWN_UNIT
 from wavedask.prefixes import prefixed
 
-Rows = list[tuple[str, str]]
-"""Rows of a table: a name and a value."""
-
 SEVERAL: Final = 8
 """Names in a row, where there are many: a line of a terminal or two."""
 BARE: Final = frozenset({UNKNOWN_UNIT, DIMENSIONLESS})

@@ -1,6 +1,7 @@
 """The experiment file, its stages and the run: from raw files to a result store."""
 
 from wavedask.experiment.calibration import calibrate, describe_calibration
+from wavedask.experiment.draft import SCHEMA, Draft, draft_experiment
 from wavedask.experiment.model import Experiment, load_experiment
 from wavedask.experiment.pipeline import BLIND_PIXELS, RunReport, plan, run
 from wavedask.experiment.reproduce import check_inputs, experiments_of, recorded
@@ -18,8 +19,10 @@ from wavedask.experiment.stages import REGISTRATION, Stages, stages_of
 __all__ = [
     "BLIND_PIXELS",
     "REGISTRATION",
+    "SCHEMA",
     "Cluster",
     "Combine",
+    "Draft",
     "Experiment",
     "Frames",
     "RunReport",
@@ -31,6 +34,7 @@ __all__ = [
     "calibrate",
     "check_inputs",
     "describe_calibration",
+    "draft_experiment",
     "experiments_of",
     "load_experiment",
     "plan",

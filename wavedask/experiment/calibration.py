@@ -26,10 +26,11 @@ from wavedask.frames import sources_of
 from wavedask.io import input_files, open_scan
 from wavedask.plot import plot_calibration
 from wavedask.store import StoreReport, write_store
+from wavedask.tables import Rows, Tabular
 
 
-@dataclass(frozen=True, slots=True)
-class CalibrationReport:
+@dataclass(frozen=True, slots=True, repr=False)
+class CalibrationReport(Tabular):
     """The result of a calibration.
 
     Attributes
@@ -48,6 +49,16 @@ class CalibrationReport:
     store: StoreReport
     picture: Path
     seconds: float
+
+    @property
+    def rows(self) -> Rows:
+        """Rows of the table of the command."""
+        return [
+            *describe_calibration(self.calibration),
+            ("time", f"{self.seconds:.1f} s"),
+            ("result store", str(self.store.path)),
+            ("picture", str(self.picture)),
+        ]
 
 
 def calibrate(
@@ -125,7 +136,7 @@ def calibrate(
     return CalibrationReport(calibration, store, picture, time.perf_counter() - started)
 
 
-def describe_calibration(calibration: xr.Dataset) -> list[tuple[str, str]]:
+def describe_calibration(calibration: xr.Dataset) -> Rows:
     """Describe a calibration as rows of a name and a value.
 
     Examples

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, PrivateAttr, ValidationError, model_valid
 
 from wavedask.errors import ExperimentError
 from wavedask.experiment.sections import (
+    METHODS,
     Cluster,
     Combine,
     Correct,
@@ -31,8 +32,6 @@ from wavedask.store import URL
 
 PARTS = ("sample", "reference", "dark", "flat", "flat_dark")
 """Sections of frames in an experiment with one detector."""
-METHODS = ("track_scan", "self_reference", "combine")
-"""Sections of methods that an experiment may use."""
 
 
 class Experiment(Section):
@@ -154,8 +153,7 @@ class Experiment(Section):
             told = "missing; a scan without reference needs it"
         else:
             if self.wavefront is None:
-                description = type(self).model_fields["wavefront"].description
-                mistakes.append(f"wavefront: missing; give {description}")
+                mistakes.append("wavefront: missing; give a section: keys and values")
             wanted = ["pixel_size", "distance", "separation"]
             told = "only without a reference; wavefront has the set-up"
         if self.track_scan is not None:

@@ -16,6 +16,7 @@ from wavedask.experiment.model import Experiment
 from wavedask.experiment.stages import Stages, stages_of
 from wavedask.frames import behind_inputs
 from wavedask.store import StoreReport, open_store, write_store
+from wavedask.tables import Rows, Tabular
 from wavedask.tracking import MissingReport, why_missing
 
 LIBRARIES: Final = 300 * 2**20
@@ -73,8 +74,8 @@ class Plan:
     bytes_libraries: int
 
 
-@dataclass(frozen=True, slots=True)
-class RunReport:
+@dataclass(frozen=True, slots=True, repr=False)
+class RunReport(Tabular):
     """The result of a run.
 
     Attributes
@@ -94,6 +95,18 @@ class RunReport:
     blind_pixels: int
     seconds: float
     missing: MissingReport | None = None
+
+    @property
+    def rows(self) -> Rows:
+        """Rows of the last table of a run."""
+        frames, path = self.store.rows
+        return [
+            frames,
+            *(() if self.missing is None else self.missing.rows),
+            ("flat pixels without beam", f"{self.blind_pixels}"),
+            ("time", f"{self.seconds:.1f} s"),
+            path,
+        ]
 
 
 def plan(prepared: Stages) -> Plan:

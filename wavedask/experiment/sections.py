@@ -1,10 +1,19 @@
 """The sections of an experiment file: their keys and the allowed values."""
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from wavedask.conventions import FRAME, X, Y
 from wavedask.detector import Average
@@ -142,6 +151,16 @@ class Frames(Section):
     @classmethod
     def _files_alone(cls, value: Any) -> Any:
         return {"files": value} if isinstance(value, str | list) else value
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Allow the short form, files alone, in the JSON schema."""
+        section = handler(schema)
+        whole = handler.resolve_ref_schema(section)
+        files = whole["properties"]["files"]["anyOf"]
+        return {"anyOf": [*files, section]}
 
     @model_validator(mode="after")
     def _one_kind_of_motors(self) -> "Frames":
@@ -382,3 +401,7 @@ class Cluster(Section):
         default=None, description="the address of a Dask scheduler (tcp://host:8786), or threads"
     )
     workers: Whole | None = Field(default=None, ge=1, description="a number of at least 1")
+
+
+METHODS: Final = ("track_scan", "self_reference", "combine")
+"""Sections of methods that an experiment may use."""

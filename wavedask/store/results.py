@@ -44,6 +44,7 @@ from wavedask.store.places import Place, place_of
 from wavedask.store.provenance import as_json, fingerprints, versions
 from wavedask.store.storable import lazy_variables, storable
 from wavedask.store.writer import Ledger, os_errors, write_missing
+from wavedask.tables import Rows, Tabular
 
 OWN: Final = (FORMAT, SETTINGS, INPUTS, SHARED, RUNS, VERSION, VERSIONS, CREATED)
 """Attributes that the store adds to those of the dataset."""
@@ -51,8 +52,8 @@ OWN: Final = (FORMAT, SETTINGS, INPUTS, SHARED, RUNS, VERSION, VERSIONS, CREATED
 _logger = logging.getLogger("wavedask")
 
 
-@dataclass(frozen=True, slots=True)
-class StoreReport:
+@dataclass(frozen=True, slots=True, repr=False)
+class StoreReport(Tabular):
     """What :func:`write_store` did.
 
     Attributes
@@ -73,6 +74,14 @@ class StoreReport:
     def kept(self) -> int:
         """Frames that an earlier run wrote."""
         return self.frames - self.written
+
+    @property
+    def rows(self) -> Rows:
+        """Rows of the table that a notebook shows."""
+        return [
+            ("frames", f"{self.frames} ({self.written} computed now, {self.kept} kept)"),
+            ("result store", str(self.path)),
+        ]
 
 
 def write_store(

@@ -17,6 +17,7 @@ from wavedask.facts import Names, agreed_number, agreed_pixels, confirmed_facts
 from wavedask.frames import image_of, masked_images
 from wavedask.geometry import Sizes, each
 from wavedask.kernels.start import CENTRES, find_affine, onto_sample, scale_steps
+from wavedask.tables import Rows, html_table, titled_table
 from wavedask.units import (
     DISTANCE,
     NEAR_DISTANCE,
@@ -101,6 +102,26 @@ class Registration:
             )
         object.__setattr__(self, "matrix", matrix)
         object.__setattr__(self, "offset", offset)
+
+    @property
+    def rows(self) -> Rows:
+        """Rows of the table that a notebook shows."""
+        return [
+            ("offset (y, x)", f"({self.offset[0]:.2f}, {self.offset[1]:.2f}) px"),
+            ("rotation angle", f"{math.degrees(self.rotation):.3f} deg"),
+            ("magnification", f"{self.magnification:.5f}"),
+            ("matches", f"{self.matches} of {self.points} points"),
+            ("residual, rms", f"{self.residual:.3f} px"),
+            ("median correlation", f"{self.correlation:.2f}"),
+        ]
+
+    def __repr__(self) -> str:
+        """Write the table as text."""
+        return titled_table(type(self).__name__, self.rows)
+
+    def _repr_html_(self) -> str:
+        """Write the table for a notebook."""
+        return html_table(self.rows, title=type(self).__name__)
 
     @property
     def rotation(self) -> float:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from html import escape
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -28,6 +29,7 @@ from wavedask.geometry import Errors, Geometry, radius_effects
 from wavedask.kernels.affine import affine_fit
 from wavedask.kernels.surface import AREA, surface_noise
 from wavedask.prefixes import prefixed
+from wavedask.tables import html_table, text_table
 from wavedask.units import (
     DISTANCE,
     MEMBRANE_DISTANCE,
@@ -110,29 +112,37 @@ class Budget:
             math.hypot(*(part.wavefront for part in known)),
         )
 
-    def __str__(self) -> str:
-        """Format the table."""
-        cells: list[tuple[str, ...]] = [
-            ("source of error", "size", "radius y [%]", "radius x [%]", "wavefront [nm]")
-        ]
-        cells += [_cells(part) for part in (*self.contributions, self.total)]
-        widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
-        lines = [
+    @property
+    def _headline(self) -> str:
+        return (
             f"radius of curvature {self.radius_of_curvature_y:.5g} m (y), "
             f"{self.radius_of_curvature_x:.5g} m (x); wavefront {1e9 * self.wavefront_rms:.4g} nm"
             " rms"
+        )
+
+    @property
+    def _table(self) -> list[tuple[str, ...]]:
+        return [
+            ("source of error", "size", "radius y [%]", "radius x [%]", "wavefront [nm]"),
+            *(_cells(part) for part in (*self.contributions, self.total)),
         ]
-        for row in cells:
-            first, *others = (
-                text.ljust(width) if column == 0 else text.rjust(width)
-                for column, (text, width) in enumerate(zip(row, widths, strict=True))
-            )
-            lines.append("  ".join((first, *others)).rstrip())
-        if not all(part.given for part in self.contributions):
-            lines.append("* not given: what an error of this size would do; not in the total")
-        return "\n".join(lines)
+
+    @property
+    def _remarks(self) -> list[str]:
+        if all(part.given for part in self.contributions):
+            return []
+        return ["* not given: the effect of an error of this size; not in the total"]
+
+    def __str__(self) -> str:
+        """Write the table as text."""
+        return "\n".join((self._headline, text_table(self._table), *self._remarks))
 
     __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        """Write the table for a notebook."""
+        below = "".join(f"<p>{escape(remark)}</p>" for remark in self._remarks)
+        return html_table(self._table, title=self._headline, header=True) + below
 
 
 def _cells(part: Contribution) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Pictures of maps, with physical axes, units, and a colour bar."""
+"""Maps with physical axes, units, and a colour bar."""
 
 import io
 import math
