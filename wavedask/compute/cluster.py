@@ -175,8 +175,8 @@ def local_client(
 
     Scheduler and workers listen on free ports of the loopback interface only. They talk by TLS with
     a temporary certificate, so that no other user of the machine can connect; there is no web page.
-    They are stopped when the body ends, also by an exception. The workers are spawned: a script that calls this needs the
-    guard ``if __name__ == "__main__":``.
+    They are stopped when the body ends, also by an exception. The workers are spawned: a script
+    that calls this needs the guard ``if __name__ == "__main__":``.
 
     Parameters
     ----------
