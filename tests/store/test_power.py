@@ -24,8 +24,8 @@ CUTS = 20
 SIZE = 64 * 2**20
 EXT4_IOC_SHUTDOWN = 0x8004587D
 """Request of ext4 to stop at once, as if the machine had lost its power."""
-WITHOUT_JOURNAL = struct.pack("I", 2)
-"""The journal is not flushed before."""
+FLAGS = {"journal written": 1, "journal lost": 2}
+"""Whether names and sizes of the last seconds are on the disk, the contents not being there."""
 AT_MOST = 30.0
 
 
@@ -54,11 +54,11 @@ class Disk:
                     raise
                 time.sleep(0.05)
 
-    def cut(self) -> None:
+    def cut(self, flag: int) -> None:
         """Lose everything that is not on the disk."""
         descriptor = os.open(self.folder, os.O_RDONLY)
         try:
-            fcntl.ioctl(descriptor, EXT4_IOC_SHUTDOWN, WITHOUT_JOURNAL)
+            fcntl.ioctl(descriptor, EXT4_IOC_SHUTDOWN, struct.pack("I", flag))
         finally:
             os.close(descriptor)
 
@@ -100,7 +100,7 @@ def test_what_is_complete_survives_a_power_cut(
         # Some runs create the store, others lengthen or finish it.
         driver = processes.run(path, frames=max(before, moments.choice((FRAMES // 2, FRAMES))))
         wait(driver, moment)
-        disk.cut()
+        disk.cut(moments.choice(list(FLAGS.values())))
         processes.kill(driver)
         disk.unmount()
         disk.mount()

@@ -42,7 +42,7 @@ class CheckedStore(WrapperStore[Store]):
     layouts : mapping of str to ArrayLayout
         Its arrays, as `wavedask.store.metadata.layouts_of` returns them.
     complete : ndarray of bool, optional
-        Which frames are complete; without it, missing chunks along ``frame`` are not an error.
+        Which frames are complete; chunks of other frames may be missing, and read as NaN.
     """
 
     def __init__(
@@ -84,13 +84,17 @@ class CheckedStore(WrapperStore[Store]):
         name, index = chunk
         layout = self._layouts[name]
         if content is None:
-            if self._required(name, layout, index):
+            # Older versions did not write chunks that hold only the fill value.
+            if layout.summed and not self._unfinished(name, layout, index):
                 raise self._error(name, layout, index, "is missing", REPAIR)
             return None
         problem = problem_of(content.to_bytes(), layout)
-        if problem:
-            raise self._error(name, layout, index, f"is damaged: {problem}", REPAIR)
-        return content
+        if not problem:
+            return content
+        if self._unfinished(name, layout, index):
+            # A power cut may leave an empty file. No run has promised more.
+            return None
+        raise self._error(name, layout, index, f"is damaged: {problem}", REPAIR)
 
     async def get_partial_values(
         self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
@@ -108,16 +112,11 @@ class CheckedStore(WrapperStore[Store]):
         """List all keys."""
         return self._store.list()
 
-    def _required(self, name: str, layout: ArrayLayout, index: tuple[int, ...]) -> bool:
-        """Whether a chunk must exist."""
-        if not layout.summed:
-            # Older versions did not write chunks that hold only the fill value.
+    def _unfinished(self, name: str, layout: ArrayLayout, index: tuple[int, ...]) -> bool:
+        """Whether a chunk holds no complete frame."""
+        if FRAME not in layout.dims or self._complete is None or name == COMPLETE.name:
             return False
-        if FRAME not in layout.dims or name == COMPLETE.name:
-            return True
-        if self._complete is None:
-            return False
-        return bool(self._complete[frames_of(layout, index)].any())
+        return not self._complete[frames_of(layout, index)].any()
 
     def _error(
         self, name: str, layout: ArrayLayout, index: tuple[int, ...], what: str, remedy: str
