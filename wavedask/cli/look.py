@@ -96,19 +96,26 @@ def _motors(table: Path | None, places: tuple[str, ...]) -> "Motors | None":
 @click.option(
     "--verify",
     is_flag=True,
-    help="Look whether the inputs are still the same, and the results still there.",
+    help="Check that the inputs have not changed, and read all results to check their checksums.",
+)
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="With --verify: threads that read; one per core."
 )
 @click.pass_context
-def history(context: click.Context, store: str, verify: bool) -> None:
+def history(context: click.Context, store: str, verify: bool, workers: int | None) -> None:
     """Show how the result STORE came about: runs, settings, versions, inputs.
 
     With --verify, exit code 1 says that something has changed or is missing.
     """
     from wavedask.cli.summary import describe_history, describe_soundness
+    from wavedask.compute import connect
     from wavedask.store import verify as verify_store
 
     rows = describe_history(store)
-    found = verify_store(store) if verify else None
+    found = None
+    if verify:
+        with connect("threads", workers=workers):
+            found = verify_store(store)
     print_rows(f"history of {store}", rows + (describe_soundness(found) if found else []))
     if found is not None and not found.sound:
         context.exit(FAILED)
