@@ -89,7 +89,14 @@ def check_software(client: "Client", workers: Iterable[str] | None = None) -> No
     found = _answers(client, chosen)
     if chosen is None:
         try:
-            found["the scheduler"] = client.run_on_scheduler(software)
+            found["the scheduler"] = client.run_on_scheduler(
+                software, callback_timeout=ANSWER_SECONDS
+            )
+        except TimeoutError as error:
+            raise ClusterError(
+                f"the scheduler does not answer within {ANSWER_SECONDS:g} s",
+                "It is suspended, or its machine is gone: resume or restart it.",
+            ) from error
         except Exception as error:
             found["the scheduler"] = error
     other = [line for where, answer in found.items() if (line := _difference(where, answer))]

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 from dask.highlevelgraph import HighLevelGraph
 
+from wavedask.compute import LIBRARIES
 from wavedask.conventions import FRAME, STACK_FRAMES, X, Y
 from wavedask.errors import InputError, StoreError
 from wavedask.experiment.model import Experiment
@@ -17,8 +18,6 @@ from wavedask.experiment.stages import Stages, stages_of
 from wavedask.frames import behind_inputs
 from wavedask.store import StoreReport, open_store, write_store
 
-LIBRARIES: Final = 300 * 2**20
-"""Bytes of a process that has imported the package and runs nothing."""
 KERNELS: Final = 80 * 2**20
 """Bytes of the compiled kernels, with what loads them."""
 WORK_ARRAYS: Final = 40
