@@ -20,7 +20,7 @@ from dask.utils import format_bytes, parse_bytes
 from distributed import Client, LocalCluster, Security, Worker, WorkerPlugin
 from tornado.ioloop import PeriodicCallback
 
-from wavedask.compute.environment import check_software
+from wavedask.compute.environment import check_cache, check_software
 from wavedask.compute.memory import LIBRARIES, give_back_freed_memory, keep_freed_memory
 from wavedask.compute.outage import AGAIN
 from wavedask.errors import ClusterError, InputError, WavedaskError
@@ -279,6 +279,7 @@ def connect(
     ...     print(client, dask.config.get("num_workers"))
     None 2
     """
+    check_cache()
     if address is None:
         with local_client(workers) as client:
             yield client

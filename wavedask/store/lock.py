@@ -162,7 +162,8 @@ def _beside(place: Place) -> tuple[Place, str]:
 def _locked(file: Path, right: Right) -> int | None:
     """Lock a file; None if the file system has no locks."""
     while True:
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        # Not through a link: in a folder that others may write, it could lead to any file.
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

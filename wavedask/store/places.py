@@ -25,12 +25,23 @@ METADATA: Final = "zarr.json"
 """Name of the metadata file of every Zarr group and array."""
 COORDINATES: Final = "coordinates"
 URL: Final = re.compile(r"[a-z][a-z0-9+.-]+://")
+SECRET_URL: Final = re.compile(r"[a-z][a-z0-9+.-]+://[^/]*:[^/]*@")
+"""A URL with a user and a password."""
 BROKEN_URL: Final = re.compile(r"[a-z][a-z0-9+.-]+:/[^/]")
 """A URL after `pathlib` has removed one of its slashes."""
 OBSTORE: Final = ("s3", "s3a", "gs", "az", "abfs", "abfss", "azure")
 """Schemes of object stores that go through obstore, which is several times faster than fsspec."""
-RETRIES: Final = {"max_retries": 5, "retry_timeout": timedelta(seconds=30)}
-"""A server that is restarted is waited for; one that is gone is an error within half a minute."""
+RETRIES: Final = {
+    "retry_timeout": timedelta(seconds=60),
+    # So many that the time is the bound: refused connections fail in milliseconds.
+    "max_retries": 600,
+    "backoff": {
+        "init_backoff": timedelta(seconds=0.1),
+        "max_backoff": timedelta(seconds=2),
+        "base": 2,
+    },
+}
+"""Each request is repeated for up to a minute: a server may be restarted meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -300,7 +311,7 @@ def place_of(path: str | Path, options: Mapping[str, Any] | None = None) -> Plac
     Raises
     ------
     InputError
-        Options for a folder, or a URL that is not a text.
+        Options for a folder, a URL that is not a text, or one that holds a password.
 
     Examples
     --------
@@ -308,6 +319,13 @@ def place_of(path: str | Path, options: Mapping[str, Any] | None = None) -> Plac
     ('results.zarr', False)
     """
     if isinstance(path, str) and URL.match(path):
+        if SECRET_URL.match(path):
+            scheme, _, rest = path.partition("://")
+            raise InputError(
+                f"the URL {scheme}://***@{rest.rpartition('@')[2]} holds a password",
+                "URLs are stored with results and printed: give credentials as environment "
+                "variables or storage_options.",
+            )
         return Place(path.rstrip("/"), dict(options or {}))
     if options:
         raise InputError(f"storage_options with the folder {path}", "They belong to a URL.")
