@@ -319,6 +319,7 @@ PAIR_MATCHED: Final = Quantity(
 PAIR_RESIDUAL: Final = Quantity("pair_residual", PIXEL, "rms misfit of the pair")
 PAIR_STATUS: Final = Quantity("pair_status", DIMENSIONLESS, "whether the pair was used")
 COMPLETE: Final = Quantity("complete", DIMENSIONLESS, "frame has been written whole")
+DIGEST: Final = Quantity("digest", DIMENSIONLESS, "checksum of all chunks of the frame")
 FRAME_NUMBER: Final = Quantity("frame_number", DIMENSIONLESS, "frame at a position of a mesh")
 FRAME_COUNT: Final = Quantity("frame_count", DIMENSIONLESS, "frames at a position of a mesh")
 
@@ -418,6 +419,7 @@ QUANTITIES: Final[Mapping[str, Quantity]] = {
         PAIR_RESIDUAL,
         PAIR_STATUS,
         COMPLETE,
+        DIGEST,
         FRAME_NUMBER,
         FRAME_COUNT,
     )

@@ -16,8 +16,8 @@ from distributed import Client, LocalCluster
 import wavedask
 from wavedask.compute import environment
 from wavedask.compute.cluster import connect
-from wavedask.compute.environment import SOURCE, check_here, check_software, software
-from wavedask.errors import ClusterError
+from wavedask.compute.environment import SOURCE, check_cache, check_here, check_software, software
+from wavedask.errors import ClusterError, InputError
 from wavedask.store.results import write_store
 
 AT_MOST = 60.0
@@ -158,3 +158,18 @@ def test_the_software_of_a_local_cluster_is_its_own() -> None:
         Client(cluster) as client,
     ):
         check_software(client)
+
+
+def test_a_cache_that_others_may_write_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    tmp_path.chmod(0o777)
+    with pytest.raises(InputError, match=r"may be written by others \(mode 777\)"):
+        check_cache()
+    tmp_path.chmod(0o700)
+    check_cache()
+    if os.geteuid() == 0:
+        os.chown(tmp_path, 65534, -1)
+        with pytest.raises(InputError, match="belongs to user 65534"):
+            check_cache()

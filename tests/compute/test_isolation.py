@@ -42,7 +42,7 @@ def listening_ports(processes: list[int]) -> list[int]:
     for process in processes:
         for descriptor in Path(f"/proc/{process}/fd").iterdir():
             try:
-                target = os.readlink(descriptor)
+                target = str(descriptor.readlink())
             except OSError:
                 continue
             if target.startswith("socket:["):

@@ -75,13 +75,27 @@ def result(frames: int, seconds: float, together: int = 1, gate: str = "") -> xr
     )
 
 
-def write(path: str, where: str, patience: float, error_file: str, **of_result: Any) -> int:
+def write(
+    path: str,
+    where: str,
+    patience: float,
+    error_file: str,
+    durable: bool = True,
+    **of_result: Any,
+) -> int:
     """Write or continue a store; return what a command would."""
     # How long nothing happens before it is looked into, so that a test need not wait as long.
     outage.CHECK_SECONDS = outage.PATIENCE_SECONDS = patience  # type: ignore[misc]
     try:
         with connect(where, workers=2 if where == "threads" else None, timeout=5):
-            write_store(path, result(**of_result), settings={}, grow=["sample"], progress=False)
+            write_store(
+                path,
+                result(**of_result),
+                settings={},
+                grow=["sample"],
+                durable=durable,
+                progress=False,
+            )
     except WavedaskError as error:
         return _end(error_file, str(error), TOLD)
     except BaseException:

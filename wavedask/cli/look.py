@@ -135,19 +135,26 @@ def init(
 @click.option(
     "--verify",
     is_flag=True,
-    help="Check that the inputs are unchanged and the results complete.",
+    help="Check that the inputs are unchanged, and read all results to check their checksums.",
+)
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="With --verify: threads that read; one per core."
 )
 @click.pass_context
-def history(context: click.Context, store: str, verify: bool) -> None:
+def history(context: click.Context, store: str, verify: bool, workers: int | None) -> None:
     """Show how the result STORE was made: runs, settings, versions, inputs.
 
     With --verify, exit code 1 means that something has changed or is missing.
     """
     from wavedask.cli.stores import describe_history, describe_soundness
+    from wavedask.compute import connect
     from wavedask.store import verify as verify_store
 
     rows = describe_history(store)
-    found = verify_store(store) if verify else None
+    found = None
+    if verify:
+        with connect("threads", workers=workers):
+            found = verify_store(store)
     print_rows(f"history of {store}", rows + (describe_soundness(found) if found else []))
     if found is not None and not found.sound:
         context.exit(FAILED)

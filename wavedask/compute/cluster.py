@@ -16,11 +16,12 @@ import cv2
 import dask
 import zarr
 from dask.system import cpu_count
+from dask.utils import format_bytes, parse_bytes
 from distributed import Client, LocalCluster, Security, Worker, WorkerPlugin
 from tornado.ioloop import PeriodicCallback
 
-from wavedask.compute.environment import check_software
-from wavedask.compute.memory import give_back_freed_memory, keep_freed_memory
+from wavedask.compute.environment import check_cache, check_software
+from wavedask.compute.memory import LIBRARIES, give_back_freed_memory, keep_freed_memory
 from wavedask.compute.outage import AGAIN
 from wavedask.errors import ClusterError, InputError, WavedaskError
 from wavedask.kernels.warm import warm
@@ -175,8 +176,8 @@ def local_client(
 
     Scheduler and workers listen on free ports of the loopback interface only. They talk by TLS with
     a temporary certificate, so that no other user of the machine can connect; there is no web page.
-    They are stopped when the body ends, also by an exception. The workers are spawned: a script that calls this needs the
-    guard ``if __name__ == "__main__":``.
+    They are stopped when the body ends, also by an exception. The workers are spawned: a script
+    that calls this needs the guard ``if __name__ == "__main__":``.
 
     Parameters
     ----------
@@ -196,7 +197,8 @@ def local_client(
     Raises
     ------
     InputError
-        A number of workers or threads below one, or a scratch folder of Dask that cannot be used.
+        A number of workers or threads below one, too little memory for a worker, or a scratch
+        folder of Dask that cannot be used.
 
     Examples
     --------
@@ -211,6 +213,7 @@ def local_client(
     if workers is None:
         workers = max(1, cores() // threads_per_worker)
     _check_workers(workers)
+    _check_memory(memory_limit)
     _check_scratch()
     warm()  # compile once, here: the workers load it from the disk
     with (
@@ -276,6 +279,7 @@ def connect(
     ...     print(client, dask.config.get("num_workers"))
     None 2
     """
+    check_cache()
     if address is None:
         with local_client(workers) as client:
             yield client
@@ -347,6 +351,23 @@ def _without(logger: logging.Logger, beginning: str = "") -> Iterator[None]:
 def _check_workers(workers: int) -> None:
     if workers < 1:
         raise InputError(f"workers is {workers}", "Give a number of at least 1.")
+
+
+def _check_memory(limit: str | int) -> None:
+    """Check that a worker has more memory than its libraries need: Dask would restart it for ever.
+
+    Zero means no limit.
+    """
+    if limit == "auto" or not limit:
+        return
+    given = parse_bytes(limit)
+    least = LIBRARIES * 5 // 4
+    if given < least:
+        raise InputError(
+            f"memory_limit is {format_bytes(given)}",
+            f"Give a worker at least {format_bytes(least)} for its libraries, and in addition what "
+            "'wavedask run --plan' says for a block.",
+        )
 
 
 def _check_scratch() -> None:

@@ -2,14 +2,16 @@
 
 import hashlib
 import importlib.metadata
+import os
 import platform
 import re
+import stat
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from wavedask.errors import ClusterError
+from wavedask.errors import ClusterError, InputError
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -21,6 +23,8 @@ SOURCE: Final = "source code of wavedask"
 ANSWER_SECONDS: Final = 30.0
 """How long a worker may take to say what it has."""
 MISSING: Final = re.compile(r"No module named '([\w.]+)'")
+CACHE_DIR: Final = "NUMBA_CACHE_DIR"
+"""Environment variable: the folder of the compiled kernels."""
 SHOWN: Final = 3
 """Workers that a message names; of the others it gives the number."""
 REMEDY: Final = (
@@ -89,7 +93,14 @@ def check_software(client: "Client", workers: Iterable[str] | None = None) -> No
     found = _answers(client, chosen)
     if chosen is None:
         try:
-            found["the scheduler"] = client.run_on_scheduler(software)
+            found["the scheduler"] = client.run_on_scheduler(
+                software, callback_timeout=ANSWER_SECONDS
+            )
+        except TimeoutError as error:
+            raise ClusterError(
+                f"the scheduler does not answer within {ANSWER_SECONDS:g} s",
+                "It is suspended, or its machine is gone: resume or restart it.",
+            ) from error
         except Exception as error:
             found["the scheduler"] = error
     other = [line for where, answer in found.items() if (line := _difference(where, answer))]
@@ -99,6 +110,51 @@ def check_software(client: "Client", workers: Iterable[str] | None = None) -> No
             "the cluster has other software than this process: " + "; ".join(other[:SHOWN]) + more,
             REMEDY.format(version=software()["wavedask"]) + ".",
         )
+
+
+def check_cache() -> None:
+    """Check that only this user can write the folder of compiled kernels, if one is set.
+
+    Numba loads what lies there as code.
+
+    Raises
+    ------
+    InputError
+        The folder of ``NUMBA_CACHE_DIR`` belongs to another user, or others may write it.
+
+    Examples
+    --------
+    >>> check_cache()
+    """
+    given = os.environ.get(CACHE_DIR)
+    folder = Path(given) if given else None
+    if folder is None or not hasattr(os, "geteuid") or not folder.exists():
+        return
+    status = folder.stat()
+    if status.st_uid not in (os.geteuid(), 0):
+        problem = f"belongs to user {status.st_uid}"
+    elif status.st_mode & stat.S_IWOTH or (
+        status.st_mode & stat.S_IWGRP and not _is_private(status.st_gid)
+    ):
+        problem = f"may be written by others (mode {stat.S_IMODE(status.st_mode):o})"
+    else:
+        return
+    raise InputError(
+        f"{CACHE_DIR} is {folder}, which {problem}: they could run code as you",
+        f"Take the rights from others (chmod go-w {folder}), or give another folder.",
+    )
+
+
+def _is_private(group: int) -> bool:
+    """Whether a group is the own one of this user, without other members."""
+    import grp
+    import pwd
+
+    try:
+        members = set(grp.getgrgid(group).gr_mem)
+        return group == os.getegid() and members <= {pwd.getpwuid(os.geteuid()).pw_name}
+    except KeyError:
+        return False
 
 
 def check_here(expected: Mapping[str, str]) -> None:

@@ -9,6 +9,9 @@ M_MMAP_THRESHOLD: Final = -3
 M_ARENA_MAX: Final = -8
 """Parameters of ``mallopt(3)``, as in ``malloc.h`` of the GNU C library."""
 
+LIBRARIES: Final = 300 * 2**20
+"""Bytes of a process that has imported the package and runs nothing."""
+
 KEPT: Final = 2**28
 """Bytes at the top of the heap that are not given back to the system."""
 LARGEST: Final = (2**30, 2**25)

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import dask
@@ -269,10 +269,7 @@ def _run_on_cluster(
                     completed.add(future)
             submit()
     except BaseException:
-        # The call would wait for a lost scheduler.
-        if client.status == "running":
-            with suppress(OSError):
-                client.cancel([*in_flight.values(), *shared.values()])
+        watch.cancel([*in_flight.values(), *shared.values()])
         raise
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 from dask.highlevelgraph import HighLevelGraph
 
+from wavedask.compute import LIBRARIES
 from wavedask.conventions import FRAME, REASON, STACK_FRAMES, X, Y
 from wavedask.errors import InputError, StoreError
 from wavedask.experiment.model import Experiment
@@ -19,8 +20,6 @@ from wavedask.store import StoreReport, open_store, write_store
 from wavedask.tables import Rows, Tabular
 from wavedask.tracking import MissingReport, why_missing
 
-LIBRARIES: Final = 300 * 2**20
-"""Bytes of a process that has imported the package and runs nothing."""
 KERNELS: Final = 80 * 2**20
 """Bytes of the compiled kernels, with what loads them."""
 WORK_ARRAYS: Final = 40

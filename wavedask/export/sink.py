@@ -19,7 +19,7 @@ class HDF5Sink(io.RawIOBase):
     Parameters
     ----------
     path : Path
-        The file, which is truncated.
+        The file; it must not exist.
 
     Examples
     --------
@@ -33,7 +33,9 @@ class HDF5Sink(io.RawIOBase):
     """
 
     def __init__(self, path: Path) -> None:
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
+        # New, and not through a link: others may write the folder, too.
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        self._descriptor = os.open(path, flags, 0o666)
         self._position = 0
         self._size = 0
         self.failure: OSError | None = None

@@ -11,7 +11,7 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import MemoryStore
 
-from wavedask.conventions import COMPLETE, FRAME, SCAN, SOURCE_FILE, SOURCE_INDEX
+from wavedask.conventions import COMPLETE, DIGEST, FRAME, SCAN, SOURCE_FILE, SOURCE_INDEX
 from wavedask.errors import InputError
 from wavedask.frames import ORIGIN, frame_files, origins_of, positions_of
 from wavedask.store.comparison import (
@@ -24,6 +24,7 @@ from wavedask.store.comparison import (
     refuse,
     stamp,
 )
+from wavedask.store.durable import barrier
 from wavedask.store.layout import (
     BLANK_NAME,
     INPUTS,
@@ -32,14 +33,13 @@ from wavedask.store.layout import (
     SHARED,
     STILL,
     along_frames,
-    array,
     encodings,
     has_blank,
     settled,
 )
 from wavedask.store.places import Place
 from wavedask.store.provenance import as_json, differences
-from wavedask.store.writer import os_errors
+from wavedask.store.writer import open_array, os_errors
 
 Attributes = Mapping[str, Any]
 
@@ -148,6 +148,7 @@ def grow_store(
     attributes: Attributes,
     *,
     lazy: Set[str],
+    durable: bool = True,
 ) -> None:
     """Append the new frames to a store; frames with lazy variables are marked as incomplete.
 
@@ -163,6 +164,8 @@ def grow_store(
         New attributes of the store; the last of its runs gives the coordinate ``scan``.
     lazy : set of str
         Variables that are written block by block afterwards.
+    durable : bool, default True
+        Whether all of it must be on the disk before it becomes visible.
     """
     before = stored.sizes[FRAME]
     total = before + found.gained
@@ -187,7 +190,7 @@ def grow_store(
         group = place.group()
         for name, variable in stored.variables.items():
             if FRAME in variable.dims:
-                own = array(group, str(name))
+                own = open_array(group, str(name))
                 own.resize(
                     tuple(
                         total if dim == FRAME else size
@@ -198,15 +201,26 @@ def grow_store(
             {name: (variable.dims, variable.values) for name, variable in written.items()}
         )
         part.to_zarr(
-            place.open(), mode="r+", region={FRAME: slice(before, total)}, consolidated=False
+            place.open(),
+            mode="r+",
+            region={FRAME: slice(before, total)},
+            consolidated=False,
+            write_empty_chunks=True,
         )
         # Without lazy variables the new frames are complete.
-        array(group, COMPLETE.name)[before:total] = np.full(found.gained, not lazy)
+        known = place.array_names()
+        if DIGEST.name in known:
+            digests = open_array(group, DIGEST.name)
+            digests.resize((total,))
+            digests[before:total] = np.zeros(found.gained, np.uint32)
+        open_array(group, COMPLETE.name)[before:total] = np.full(found.gained, not lazy)
         _add_arrays(place, xr.Dataset(unknown))
         added_names = list(map(str, unknown))
+        if durable and not place.remote:
+            barrier(place.path, place.files)
         place.commit(
             attributes,
-            [*map(str, stored.variables), *added_names],
+            [*known, *added_names],
             coordinates=[name for name in added_names if not has_blank(name)],
         )
 
@@ -258,7 +272,13 @@ def _add_arrays(place: Place, dataset: xr.Dataset) -> None:
         if has_blank(str(name)):
             variable.attrs[BLANK_NAME] = True
     memory = MemoryStore()
-    dataset.to_zarr(memory, zarr_format=3, consolidated=False, encoding=encodings(dataset))
+    dataset.to_zarr(
+        memory,
+        zarr_format=3,
+        consolidated=False,
+        encoding=encodings(dataset),
+        write_empty_chunks=True,
+    )
 
     async def copied() -> dict[str, bytes]:
         found = {}

@@ -2,21 +2,32 @@
 
 import uuid
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 import dask
 import numpy as np
 import xarray as xr
 import zarr
-from zarr.codecs import BloscCodec
+from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 from zarr.errors import ZarrUserWarning
 
-from wavedask.conventions import COMPLETE, FRAME
-from wavedask.errors import StoreError
-from wavedask.store.places import Place
+from wavedask.conventions import COMPLETE, DIGEST, FRAME
+from wavedask.errors import StoreError, WavedaskError
+from wavedask.store.checked import CheckedStore
+from wavedask.store.durable import barrier, sync_folder
+from wavedask.store.metadata import (
+    CHECKSUM,
+    CONSOLIDATED,
+    DAMAGED,
+    check_document,
+    layouts_of,
+    names_of,
+)
+from wavedask.store.places import METADATA, Place
 from wavedask.store.provenance import as_json
-from wavedask.store.writer import os_errors
+from wavedask.store.writer import is_object_error, open_array, os_errors
 
 FORMAT: Final = "wavedask_store"
 """Attribute that identifies a result store; its value is the version of the format."""
@@ -30,6 +41,8 @@ In a store that can grow it has a value for every frame: the next scan may have 
 """
 BLANK_NAME: Final = "coordinate_with_blank"
 """Attribute of a coordinate whose name holds a blank; blanks separate the names in the list."""
+COVERED: Final = "covered"
+"""Attribute of the digests of the frames: the arrays whose chunks they cover."""
 SETTINGS: Final = "settings"
 INPUTS: Final = "inputs"
 SHARED: Final = "shared"
@@ -65,7 +78,8 @@ def attributes_of(place: Place) -> dict[str, Any] | None:
             f"store {place} has format {version}, and this wavedask reads up to {FORMAT_VERSION}",
             f"Update wavedask; the store was written by {attributes.get(VERSION)}.",
         )
-    return dict(attributes)
+    check_document(document or {}, place)
+    return {name: value for name, value in attributes.items() if name != CHECKSUM}
 
 
 def is_draft(place: Place) -> bool:
@@ -75,11 +89,13 @@ def is_draft(place: Place) -> bool:
 
 def read_arrays(place: Place) -> xr.Dataset:
     """Open the arrays of a store without further changes; coordinates are in memory."""
-    with os_errors(f"store {place} cannot be read"):
-        consolidated = "consolidated_metadata" in (place.document() or {})
+    with os_errors(f"store {place} cannot be read"), _readable(place):
+        store = checked_store(place)
         dataset: xr.Dataset = xr.open_zarr(
-            place.open(read_only=True), consolidated=consolidated, chunks={}
+            store, consolidated=CONSOLIDATED in (place.document() or {}), chunks={}
         )
+        dataset.attrs.pop(CHECKSUM, None)
+        dataset = dataset.drop_vars(DIGEST.name, errors="ignore")
         apart = [name for name, v in dataset.variables.items() if v.attrs.pop(BLANK_NAME, False)]
         dataset = dataset.set_coords([COMPLETE.name, *apart])
         # They are small and needed in this process: do not send the tasks to a cluster.
@@ -87,6 +103,52 @@ def read_arrays(place: Place) -> xr.Dataset:
             for coordinate in dataset.coords.values():
                 coordinate.load()
     return dataset
+
+
+def checked_store(place: Place) -> CheckedStore:
+    """Open a store for reading: its metadata is checked now, and each chunk when it is read.
+
+    Parameters
+    ----------
+    place : Place
+        The store.
+
+    Returns
+    -------
+    CheckedStore
+
+    Raises
+    ------
+    StoreError
+        Metadata that this package does not write, or a ledger that is damaged.
+    """
+    document = place.document() or {}
+    check_document(document, place)
+    store = place.open(read_only=True)
+    if CONSOLIDATED in document:
+        consolidated = document[CONSOLIDATED]
+        documents = consolidated.get("metadata") if isinstance(consolidated, dict) else None
+    else:
+        names = names_of(place.objects(), METADATA)
+        documents = {name: place.metadata_of(name) for name in names}
+    layouts = layouts_of(documents if isinstance(documents, dict) else {}, place)
+    known = CheckedStore(store, place.text, {COMPLETE.name: layouts[COMPLETE.name]})
+    complete = np.asarray(zarr.open_array(known, path=COMPLETE.name, mode="r")[:], dtype=bool)
+    return CheckedStore(store, place.text, layouts, complete)
+
+
+@contextmanager
+def _readable(place: Place) -> Iterator[None]:
+    """Convert what Zarr and xarray raise of damaged metadata into a StoreError."""
+    try:
+        yield
+    except (WavedaskError, OSError, ImportError):
+        raise
+    except Exception as error:
+        if is_object_error(error):
+            raise
+        said = f"{type(error).__name__}: {error}".strip().split("\n", maxsplit=1)[0][:200]
+        raise StoreError(f"store {place} is damaged: {said}", DAMAGED) from error
 
 
 def settled(stored: xr.Dataset) -> xr.Dataset:
@@ -136,6 +198,7 @@ def create(
     attributes: Mapping[str, Any],
     *,
     frames: int,
+    durable: bool = True,
 ) -> None:
     """Create a store whose frames are all incomplete, completely or not at all.
 
@@ -151,6 +214,8 @@ def create(
         Attributes of the store.
     frames : int
         Number of frames.
+    durable : bool, default True
+        Whether all of it must be on the disk before the store gets its name.
     """
     eager = eager.copy()
     eager.attrs = {DRAFT: uuid.uuid4().hex}
@@ -178,18 +243,32 @@ def create(
                     zarr_format=3,
                     consolidated=False,
                     encoding=encodings(eager),
+                    # A chunk that is not there is one that was lost.
+                    write_empty_chunks=True,
                 )
             group = draft.group()
             for name, variable in lazy.items():
                 allocate(group, name, variable)
             # Without lazy variables all frames are complete. The ledger is one chunk, so that one
             # atomic rename replaces all of it.
-            ledger = xr.Variable((FRAME,), np.full(frames, not lazy), COMPLETE.attrs)
             chunk = max(frames, SMALL_CHUNK)
-            allocate(group, COMPLETE.name, ledger, chunks=(chunk,))[:] = ledger.values
-            draft.commit(attributes, [*map(str, eager.variables), *lazy, COMPLETE.name])
+            for quantity, values in (
+                (COMPLETE, np.full(frames, not lazy)),
+                (DIGEST, np.zeros(frames, np.uint32)),
+            ):
+                covered = {COVERED: list(lazy)} if quantity is DIGEST else {}
+                ledger = xr.Variable((FRAME,), values, {**quantity.attrs, **covered})
+                allocate(group, quantity.name, ledger, chunks=(chunk,))
+                open_array(group, quantity.name)[:] = values
+            draft.commit(
+                attributes, [*map(str, eager.variables), *lazy, COMPLETE.name, DIGEST.name]
+            )
             if draft is not place:
+                if durable:
+                    barrier(draft.path, draft.files)
                 draft.path.rename(place.path)
+                if durable:
+                    sync_folder(place.path.parent)
         except BaseException:
             draft.clear()
             raise
@@ -203,6 +282,7 @@ def encodings(eager: xr.Dataset) -> dict[Any, dict[str, Any]]:
     """
     chosen: dict[Any, dict[str, Any]] = {}
     for name, variable in eager.variables.items():
+        chosen[name] = {"compressors": (ZstdCodec(), Crc32cCodec())}
         if variable.dims == (FRAME,):
             chosen.setdefault(name, {})["chunks"] = (max(variable.size, SMALL_CHUNK),)
         if variable.dtype.kind == "M":
@@ -227,14 +307,7 @@ def allocate(
         chunks=chunks or blocks,
         dtype=variable.dtype,
         fill_value=np.nan if variable.dtype.kind in "fc" else 0,
-        compressors=COMPRESSOR,
+        compressors=(COMPRESSOR, Crc32cCodec()),
         dimension_names=[str(dim) for dim in variable.dims],
         attributes=as_json(variable.attrs, where=f"attributes of {name}"),
     )
-
-
-def array(group: zarr.Group, name: str) -> zarr.Array[Any]:
-    """Open an array for writing; a block that holds only the fill value is stored, too."""
-    # open_array() takes a `config` too, and ignores it where the array exists.
-    with zarr.config.set({"array.write_empty_chunks": True}):
-        return zarr.open_array(group.store, path=name, mode="r+")

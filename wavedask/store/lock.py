@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from wavedask.compute import software
 from wavedask.errors import StoreError
+from wavedask.store.durable import machine
 from wavedask.store.places import Place
 
 try:
@@ -50,11 +51,17 @@ class Right:
         Content of the lock while the run holds it.
     software : mapping of str to str
         Versions of the driver, which all workers must have.
+    machine : str
+        The machine of the driver: workers on another one flush what they write by themselves.
+    durable : bool, default True
+        Whether frames must be on the disk before they are complete.
     """
 
     place: Place
     token: str
     software: Mapping[str, str] = field(default_factory=software, repr=False)
+    machine: str = field(default_factory=machine, repr=False)
+    durable: bool = True
 
     def check(self) -> None:
         """Raise an error unless the lock beside the store still belongs to the run.
@@ -77,7 +84,7 @@ class Right:
 
 
 @contextmanager
-def writing(place: Place) -> Iterator[Right]:
+def writing(place: Place, *, durable: bool = True) -> Iterator[Right]:
     """Hold the right to write a store while the body runs.
 
     In a folder this is a lock of the operating system (``flock``) on a file beside the store,
@@ -96,6 +103,8 @@ def writing(place: Place) -> Iterator[Right]:
     ----------
     place : Place
         The store. It need not exist yet.
+    durable : bool, default True
+        Passed on to the right.
 
     Yields
     ------
@@ -120,7 +129,7 @@ def writing(place: Place) -> Iterator[Right]:
     ['.results.zarr.lock']
     []
     """
-    right = Right(place, uuid.uuid4().hex)
+    right = Right(place, uuid.uuid4().hex, durable=durable)
     folder, key = _beside(place)
     if not folder.remote and fcntl is not None:
         folder.path.mkdir(parents=True, exist_ok=True)
@@ -153,7 +162,8 @@ def _beside(place: Place) -> tuple[Place, str]:
 def _locked(file: Path, right: Right) -> int | None:
     """Lock a file; None if the file system has no locks."""
     while True:
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        # Not through a link: in a folder that others may write, it could lead to any file.
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -1,6 +1,7 @@
 """The place of a store: a folder that all workers see, or the URL of an object store."""
 
 import errno
+import glob
 import json
 import re
 import shutil
@@ -17,17 +18,30 @@ from zarr.storage import FsspecStore, LocalStore
 
 from wavedask.errors import InputError, StoreError
 from wavedask.paths import NOT_THERE, expanded
+from wavedask.store.durable import DurableStore, write_durably
+from wavedask.store.metadata import CHECKSUM, CONSOLIDATED, DAMAGED, checksum_of
 
 METADATA: Final = "zarr.json"
 """Name of the metadata file of every Zarr group and array."""
 COORDINATES: Final = "coordinates"
 URL: Final = re.compile(r"[a-z][a-z0-9+.-]+://")
+SECRET_URL: Final = re.compile(r"[a-z][a-z0-9+.-]+://[^/]*:[^/]*@")
+"""A URL with a user and a password."""
 BROKEN_URL: Final = re.compile(r"[a-z][a-z0-9+.-]+:/[^/]")
 """A URL after `pathlib` has removed one of its slashes."""
 OBSTORE: Final = ("s3", "s3a", "gs", "az", "abfs", "abfss", "azure")
 """Schemes of object stores that go through obstore, which is several times faster than fsspec."""
-RETRIES: Final = {"max_retries": 5, "retry_timeout": timedelta(seconds=30)}
-"""A server that is restarted is waited for; one that is gone is an error within half a minute."""
+RETRIES: Final = {
+    "retry_timeout": timedelta(seconds=60),
+    # So many that the time is the bound: refused connections fail in milliseconds.
+    "max_retries": 600,
+    "backoff": {
+        "init_backoff": timedelta(seconds=0.1),
+        "max_backoff": timedelta(seconds=2),
+        "base": 2,
+    },
+}
+"""Each request is repeated for up to a minute: a server may be restarted meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +131,9 @@ class Place:
 
     def write(self, key: str, content: bytes, *, new: bool = False) -> None:
         """Write an object below it in one step; with `new` only if it does not exist."""
+        if not self.remote and not new:
+            write_durably(self.path / key, content)
+            return
         store = self.open()
         buffer = default_buffer_prototype().buffer.from_bytes(content)
         sync((store.set_if_not_exists if new else store.set)(key, buffer))
@@ -186,10 +203,10 @@ class Place:
         try:
             content = self.read(METADATA)
             found = None if content is None else json.loads(content)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
         is_group = isinstance(found, dict) and found.get("node_type") == "group"
-        return found if is_group else None
+        return found if is_group and isinstance(found.get("attributes", {}), dict) else None
 
     def commit(
         self,
@@ -209,11 +226,12 @@ class Place:
         document["attributes"] = dict(attributes)
         if known or coordinates:
             document["attributes"][COORDINATES] = " ".join(dict.fromkeys([*known, *coordinates]))
-        document["consolidated_metadata"] = {
+        document[CONSOLIDATED] = {
             "kind": "inline",
             "must_understand": False,
-            "metadata": {name: self._metadata(name) for name in arrays},
+            "metadata": {name: self.metadata_of(name) for name in arrays},
         }
+        document["attributes"][CHECKSUM] = checksum_of(document)
         self.write(METADATA, json.dumps(document, indent=2).encode())
 
     def roll_back(self) -> None:
@@ -222,21 +240,57 @@ class Place:
         They differ after a growth that was killed before its commit. Another commit would show
         frames that have no coordinates yet.
         """
-        consolidated = (self.document() or {}).get("consolidated_metadata", {})
+        consolidated = (self.document() or {}).get(CONSOLIDATED, {})
         for name, metadata in consolidated.get("metadata", {}).items():
-            if self._metadata(name) != metadata:
+            if self.metadata_of(name) != metadata:
                 self.write(f"{name}/{METADATA}", json.dumps(metadata, indent=2).encode())
 
-    def _metadata(self, name: str) -> Any:
+    def array_names(self) -> list[str]:
+        """List the arrays in the consolidated metadata of the group."""
+        consolidated = (self.document() or {}).get(CONSOLIDATED, {})
+        return list(consolidated.get("metadata", {}))
+
+    def objects(self) -> list[str]:
+        """List the keys of all objects below it."""
+
+        async def listed() -> list[str]:
+            return [key async for key in self.open(read_only=True).list_prefix("")]
+
+        return list(sync(listed()))
+
+    def files(self) -> list[Path]:
+        """List all files of a folder."""
+        return [self.path / key for key in self.objects()]
+
+    def remove_drafts(self) -> None:
+        """Remove what killed runs have left beside a folder while they created it.
+
+        Only for the holder of the lock: a draft of another run may be in use.
+        """
+        if not self.remote:
+            pattern = f".{glob.escape(self.name)}.{'[0-9a-f]' * 32}.draft"
+            for draft in self.path.parent.glob(pattern):
+                shutil.rmtree(draft, ignore_errors=True)
+
+    def metadata_of(self, name: str) -> Any:
         """Read the metadata of one array."""
         content = self.read(f"{name}/{METADATA}")
         if content is None:
             raise StoreError(f"store {self} has lost its array {name!r}", "Compute it anew.")
-        return json.loads(content)
+        try:
+            return json.loads(content)
+        except (ValueError, RecursionError) as error:
+            raise StoreError(
+                f"store {self} has damaged metadata of the array {name!r}: {error}", DAMAGED
+            ) from error
 
-    def group(self) -> zarr.Group:
-        """Open the group for writing, with the metadata of each array."""
-        return zarr.open_group(self.open(), mode="r+", use_consolidated=False)
+    def group(self, *, durable: bool = False) -> zarr.Group:
+        """Open the group for writing, with the metadata of each array.
+
+        With `durable` each object in a folder is on the disk when it is written.
+        """
+        store = DurableStore(self.path) if durable and not self.remote else self.open()
+        return zarr.open_group(store, mode="r+", use_consolidated=False)
 
 
 def place_of(path: str | Path, options: Mapping[str, Any] | None = None) -> Place:
@@ -257,7 +311,7 @@ def place_of(path: str | Path, options: Mapping[str, Any] | None = None) -> Plac
     Raises
     ------
     InputError
-        Options for a folder, or a URL that is not a text.
+        Options for a folder, a URL that is not a text, or one that holds a password.
 
     Examples
     --------
@@ -265,6 +319,13 @@ def place_of(path: str | Path, options: Mapping[str, Any] | None = None) -> Plac
     ('results.zarr', False)
     """
     if isinstance(path, str) and URL.match(path):
+        if SECRET_URL.match(path):
+            scheme, _, rest = path.partition("://")
+            raise InputError(
+                f"the URL {scheme}://***@{rest.rpartition('@')[2]} holds a password",
+                "URLs are stored with results and printed: give credentials as environment "
+                "variables or storage_options.",
+            )
         return Place(path.rstrip("/"), dict(options or {}))
     if options:
         raise InputError(f"storage_options with the folder {path}", "They belong to a URL.")

@@ -32,18 +32,17 @@ from wavedask.store.layout import (
     VERSION,
     VERSIONS,
     along_frames,
-    array,
     attributes_of,
     create,
     is_draft,
     read_arrays,
     settled,
 )
-from wavedask.store.lock import writing
+from wavedask.store.lock import Right, writing
 from wavedask.store.places import Place, place_of
 from wavedask.store.provenance import as_json, fingerprints, versions
 from wavedask.store.storable import lazy_variables, storable
-from wavedask.store.writer import Ledger, os_errors, write_missing
+from wavedask.store.writer import Ledger, files_of, open_array, os_errors, write_missing
 from wavedask.tables import Rows, Tabular
 
 OWN: Final = (FORMAT, SETTINGS, INPUTS, SHARED, RUNS, VERSION, VERSIONS, CREATED)
@@ -96,6 +95,7 @@ def write_store(
     record: Mapping[str, Any] | None = None,
     hashed: bool = False,
     repair: bool = False,
+    durable: bool = True,
     storage_options: Mapping[str, Any] | None = None,
     progress: bool | None = None,
 ) -> StoreReport:
@@ -142,6 +142,10 @@ def write_store(
     repair : bool, default False
         Whether to look for lost or damaged frames, see `wavedask.store.integrity.lost_frames`, and
         to compute them again.
+    durable : bool, default True
+        Whether frames must be on the disk before they are marked as complete, so that a power cut
+        loses none of them. It costs a flush of the disk every half second. Only for folders: an
+        object store is durable by itself.
     storage_options : mapping, optional
         Options of a URL: credentials, endpoint. Environment variables serve as well.
     progress : bool, optional
@@ -199,21 +203,23 @@ def write_store(
         SHARED: as_json(shared or {}, where=SHARED),
     }
     run = _run(provenance, as_json(record or {}, where="record"))
-    with os_errors(f"store {place} cannot be written"), writing(place) as right:
+    with os_errors(f"store {place} cannot be written"), writing(place, durable=durable) as right:
+        place.remove_drafts()
         if place.occupied() and not (place.remote and is_draft(place)):
             if repair and attributes_of(place) is not None:
-                forget_lost(place)
-            found = _continued(place, dataset, lazy, provenance, run, grow, joined)
+                forget_lost(place, progress)
+            found = _continued(right, dataset, lazy, provenance, run, grow, joined)
         else:
             found = Match(np.arange(dataset.sizes[FRAME]), dataset.sizes[FRAME])
-            _begun(place, dataset, lazy, provenance, run, grow)
+            _begun(right, dataset, lazy, provenance, run, grow)
         group = place.group()
-        ledger = Ledger(array(group, COMPLETE.name), right)
+        arrays = {name: open_array(group, name) for name in lazy}
+        axes = {name: variable.dims.index(FRAME) for name, variable in lazy.items()}
+        ledger = Ledger(right, files_of(place, arrays, axes))
         missing = int((~ledger.complete[found.positions]).sum())
         # If nothing is lazy, the frames were written when they were added.
         written = missing if lazy else found.gained
         if missing:
-            arrays = {name: array(group, name) for name in lazy}
             write_missing(right, lazy, arrays, ledger, found.positions, progress)
     frames = ledger.complete.size
     # Frames that an earlier scan left incomplete are not part of this run.
@@ -260,6 +266,11 @@ def open_store(path: str | Path, *, storage_options: Mapping[str, Any] | None = 
         if not place.occupied():
             raise StoreError(f"there is no store at {place}", "Check the path.")
     if attributes_of(place) is None:
+        if place.remote and is_draft(place):
+            raise StoreError(
+                f"there is no store at {place}: a run was killed while it created it",
+                "Run the same command again.",
+            )
         raise StoreError(
             f"{place} is not a wavedask result store",
             "Give the folder that was written as a result; open other Zarr data with xarray.",
@@ -285,7 +296,7 @@ def _run(provenance: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, 
 
 
 def _begun(
-    place: Place,
+    right: Right,
     dataset: xr.Dataset,
     lazy: Mapping[str, xr.Variable],
     provenance: Mapping[str, Any],
@@ -307,11 +318,11 @@ def _begun(
         CREATED: run["started"],
         RUNS: [{**run, "frames": frames, SCAN: 0}],
     }
-    create(place, eager, lazy, attributes, frames=frames)
+    create(right.place, eager, lazy, attributes, frames=frames, durable=right.durable)
 
 
 def _continued(
-    place: Place,
+    right: Right,
     dataset: xr.Dataset,
     lazy: Mapping[str, xr.Variable],
     provenance: Mapping[str, Any],
@@ -320,6 +331,7 @@ def _continued(
     joined: str,
 ) -> Match:
     """Find the frames of a dataset in an existing store, and add the missing ones."""
+    place = right.place
     attributes = attributes_of(place)
     if attributes is None:
         raise StoreExistsError(
@@ -352,10 +364,10 @@ def _continued(
         RUNS: [*runs, entry],
     }
     if found.gained:
-        grow_store(place, stored, eager, found, changed, lazy=set(lazy))
+        grow_store(place, stored, eager, found, changed, lazy=set(lazy), durable=right.durable)
     else:
         with os_errors(f"store {place} cannot be written"):
-            place.commit(changed, [str(name) for name in stored.variables])
+            place.commit(changed, place.array_names())
     return found
 
 

@@ -4,9 +4,10 @@ import platform
 import sys
 import threading
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import product
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -19,9 +20,11 @@ from dask.highlevelgraph import HighLevelGraph
 from numpy.typing import NDArray
 
 from wavedask.compute import check_here, run_each
-from wavedask.conventions import FRAME
+from wavedask.conventions import COMPLETE, DIGEST, FRAME
 from wavedask.errors import StoreError, WavedaskError
 from wavedask.frames import pick_frames
+from wavedask.store.checked import RecordingStore
+from wavedask.store.durable import barrier, machine, sync_files
 from wavedask.store.lock import Right
 from wavedask.store.places import METADATA, Place
 
@@ -71,15 +74,40 @@ def write_missing(
                 _remove_unfinished(place, array, _frame_axis(lazy[name]), rows)
     tasks, block_of = _write_tasks(right, _picked(lazy, wanted), arrays, blocks)
     outstanding = np.bincount(block_of)
+    digests = np.zeros(len(blocks), np.uint32)
 
-    def landed(index: int, _: Any) -> None:
+    def landed(index: int, digest: NDArray[np.uint32]) -> None:
         block = block_of[index]
+        digests[block] ^= digest.flat[0]
         outstanding[block] -= 1
         if outstanding[block] == 0:
-            ledger.mark(blocks[block])
+            ledger.mark(blocks[block], int(digests[block]), int(together))
 
     with os_errors(f"writing {place} was interrupted"), ledger:
         run_each(tasks, label=f"writing {place.name}", on_done=landed, show=progress)
+
+
+def files_of(
+    place: Place, arrays: Mapping[str, zarr.Array[Any]], axes: Mapping[str, int]
+) -> Callable[[NDArray[np.intp]], list[Path]]:
+    """Return a function that lists the files of given frames of a store in a folder."""
+
+    def files(frames: NDArray[np.intp]) -> list[Path]:
+        return [
+            place.path / array.path / key
+            for name, array in arrays.items()
+            for block in np.unique(frames // unit_of(array)[axes[name]]).tolist()
+            for key in chunk_keys(array, axes[name], block)
+        ]
+
+    return files
+
+
+def open_array(group: zarr.Group, name: str) -> zarr.Array[Any]:
+    """Open an array for writing; a block that holds only the fill value is stored, too."""
+    # open_array() has an argument `config`, and ignores it if the array exists.
+    with zarr.config.set({"array.write_empty_chunks": True}):
+        return zarr.open_array(RecordingStore(group.store), path=name, mode="r+")
 
 
 def unit_of(array: zarr.Array[Any]) -> tuple[int, ...]:
@@ -147,9 +175,9 @@ def _write_tasks(
             right=right,
             axis=axis,
             name=f"write-{number}-{run}",
-            dtype=bool,
+            dtype=np.uint32,
             chunks=tuple((1,) * count for count in blocks[0].numblocks),
-            meta=np.empty((0,) * blocks[0].ndim, dtype=bool),
+            meta=np.empty((0,) * blocks[0].ndim, dtype=np.uint32),
         )
         written.append(acknowledged)
         for position in range(len(frames)):
@@ -195,8 +223,8 @@ def _write_blocks(
     right: Right,
     axis: int,
     block_id: tuple[int, ...],
-) -> NDArray[np.bool_]:
-    """Write blocks to the store, in the process that computed them.
+) -> NDArray[np.uint32]:
+    """Write blocks to the store, in the process that computed them; return a digest of them.
 
     The last block holds the frame numbers in the store. No other task writes to the same chunks.
     """
@@ -212,6 +240,7 @@ def _write_blocks(
     check_here(right.software)
     with os_errors(f"the lock of {place} cannot be read"):
         right.check()
+    digest = 0
     for block, target in zip(values, targets, strict=True):
         where: list[Any] = [
             slice(index * size, min(length, (index + 1) * size))
@@ -232,20 +261,43 @@ def _write_blocks(
             else:
                 where[axis] = frames
                 target.oindex[tuple(where)] = block
-    return np.ones((1,) * len(block_id), dtype=bool)
+            keys = _keys_of(target, axis, block_id, frames)
+            digest ^= target.store.digest(keys)
+            if right.durable and not place.remote and machine() != right.machine:
+                # The barrier of the driver does not reach the memory of this machine.
+                sync_files(place.path / key for key in keys)
+    return np.full((1,) * len(block_id), digest, dtype=np.uint32)
+
+
+def _keys_of(
+    target: zarr.Array[Any], axis: int, block_id: tuple[int, ...], frames: NDArray[np.intp]
+) -> list[str]:
+    """List the keys of the chunks that hold frames of one block."""
+    keys = []
+    for number in np.unique(frames // unit_of(target)[axis]).tolist():
+        index = (*block_id[:axis], number, *block_id[axis + 1 :])
+        keys.append(f"{target.path}/{target.metadata.encode_chunk_key(index)}")
+    return keys
 
 
 class Ledger:
-    """The ledger of a store, its variable ``complete``, while frames are being written.
+    """The ledger of a store, its variables ``complete`` and ``digest``, while frames are written.
 
     A thread writes it every half second. So the cost does not grow with the number of frames, and a
     mark does not wait for the next frame.
     """
 
-    def __init__(self, array: zarr.Array[Any], right: Right) -> None:
-        self.array = array
+    def __init__(self, right: Right, files_of: Callable[[NDArray[np.intp]], list[Path]]) -> None:
+        group = right.place.group(durable=right.durable)
+        self.array = open_array(group, COMPLETE.name)
+        # Stores of older versions have no digests.
+        self._digest_array = open_array(group, DIGEST.name) if DIGEST.name in group else None
         self._right = right
-        self.complete: NDArray[np.bool_] = np.asarray(array[:], dtype=bool)
+        self._files_of = files_of
+        self.complete: NDArray[np.bool_] = np.asarray(self.array[:], dtype=bool)
+        digests = np.zeros(self.complete.size) if self._digest_array is None else self._digest_array
+        self._digests: NDArray[np.uint32] = np.array(digests[:], dtype=np.uint32)
+        self._written: list[NDArray[np.intp]] = []
         self._changed = False
         self._failure: WavedaskError | None = None
         self._lock = threading.Lock()
@@ -264,14 +316,35 @@ class Ledger:
     ) -> None:
         self._stop.set()
         self._thread.join()
-        self._flush()
+        try:
+            self._flush()
+        except WavedaskError:
+            if error is None:
+                raise
+            # The first error says more.
 
-    def mark(self, frames: NDArray[np.intp]) -> None:
-        """Mark frames as complete; raise an error of the thread that writes the ledger."""
+    def mark(self, frames: NDArray[np.intp], digest: int, together: int) -> None:
+        """Mark frames as complete; raise an error of the thread that writes the ledger.
+
+        Parameters
+        ----------
+        frames : ndarray of int
+            Frames that share their chunks.
+        digest : int
+            Digest of what was written for them.
+        together : int
+            Number of frames that share chunks, and have one digest.
+        """
         if self._failure is not None:
             raise self._failure
+        first = int(frames[0]) // together * together
+        group = slice(first, min(first + together, self.complete.size))
         with self._lock:
             self.complete[frames] = True
+            # Of chunks that were not written whole, the digest is not known.
+            whole = frames.size == group.stop - group.start
+            self._digests[group] = digest if whole else 0
+            self._written.append(frames)
             self._changed = True
 
     def _flush_regularly(self) -> None:
@@ -286,10 +359,20 @@ class Ledger:
         with self._lock:
             if not self._changed:
                 return
-            marks = self.complete.copy()
+            marks, digests = self.complete.copy(), self._digests.copy()
+            written, self._written = self._written, []
             self._changed = False
         with os_errors(f"the ledger of store {self._right.place} cannot be written"):
             self._right.check()
+            place = self._right.place
+            if self._right.durable and not place.remote:
+                # Before the marks: of a frame that is complete, a power cut must lose nothing.
+                barrier(
+                    place.path,
+                    lambda: [file for frames in written for file in self._files_of(frames)],
+                )
+            if self._digest_array is not None:
+                self._digest_array[:] = digests
             # Zarr writes the chunk under another name and renames it: a reader never sees a part.
             self.array[:] = marks
 
@@ -300,7 +383,9 @@ def os_errors(problem: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if isinstance(error, WavedaskError) or not isinstance(error, (OSError, _object_error())):
+        if isinstance(error, WavedaskError) or not (
+            isinstance(error, OSError) or is_object_error(error)
+        ):
             raise
         said = str(error).strip().split("\n", maxsplit=1)[0]
         raise StoreError(
@@ -310,8 +395,7 @@ def os_errors(problem: str) -> Iterator[None]:
         ) from error
 
 
-def _object_error() -> type[Exception]:
-    """Return the exception class of obstore, if obstore is in use."""
+def is_object_error(error: Exception) -> bool:
+    """Whether obstore raised an error, if obstore is in use."""
     module = sys.modules.get("obstore.exceptions")
-    found: type[Exception] = OSError if module is None else module.BaseError
-    return found
+    return module is not None and isinstance(error, module.BaseError)
