@@ -4,6 +4,7 @@ from wavedask.tracking.averages import combine
 from wavedask.tracking.crossspot import ENGINES, Engine, Rigid, checked_settings, cross_spot
 from wavedask.tracking.labelled import track
 from wavedask.tracking.registration import Registration, is_registered, register, registration_of
+from wavedask.tracking.speckle import SpeckleReport, describe_speckle
 from wavedask.tracking.xss import self_reference, track_scan
 
 __all__ = [
@@ -11,9 +12,11 @@ __all__ = [
     "Engine",
     "Registration",
     "Rigid",
+    "SpeckleReport",
     "checked_settings",
     "combine",
     "cross_spot",
+    "describe_speckle",
     "is_registered",
     "register",
     "registration_of",
