@@ -32,6 +32,7 @@ from wavedask.kernels.gaps import centred
 from wavedask.kernels.spline import Order, SplineFilters, coefficients, gradient
 from wavedask.kernels.start import start_field, start_reach, start_step
 from wavedask.kernels.tile import Tile
+from wavedask.kernels.visibility import noise_share, visibility_gain
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -208,7 +209,9 @@ def _tolerance(statistics: Floats, rho: Floats) -> Floats:
     return np.asarray(np.maximum(rf.NEGLIGIBLE * error, rf.CONVERGED), np.float32)
 
 
-def dense_fields(level: Level, used: Floats, grid: NodeGrid, pair: Prepared, known: Mask) -> Fields:
+def dense_fields(
+    level: Level, used: Floats, grid: NodeGrid, pair: Prepared, known: Mask, *, window: int
+) -> Fields:
     """Interpolate a solution from the nodes to the pixels, and mark what is no measurement."""
     weights = keys_weights(grid.step)
     phase = np.arange(grid.step, dtype=np.float32) / np.float32(grid.step)
@@ -224,7 +227,18 @@ def dense_fields(level: Level, used: Floats, grid: NodeGrid, pair: Prepared, kno
     mean_w = pair.offset_r + pair.scale_r * level.mean
     with np.errstate(divide="ignore", invalid="ignore"):
         transmission = np.where(mean_w != 0, mean_s / mean_w, np.nan)
-        dark_field = level.gain * (pair.scale_s / pair.scale_r) / transmission
+        share = noise_share(pair.s, pair.m, window=window)[
+            np.ix_(grid.coordinates(0), grid.coordinates(1))
+        ]
+        gain = visibility_gain(
+            level.gain * np.float32(pair.scale_s / pair.scale_r),
+            level.correlation,
+            share,
+            (mean_s, mean_w),
+            (level.u_y, level.u_x),
+            order=pair.order,
+        )
+        dark_field = gain / transmission
     fields = Fields(
         pixels(level.u_y, weights),
         pixels(level.u_x, weights),
@@ -320,5 +334,5 @@ class Dense:
         # of a gap or of the frame, and a strong match tells that it led right.
         far = ndimage.distance_transform_edt(~core) if core.any() else np.inf
         known = core | (level.valid & strong & (far <= NEAR_STARTS * spacing))
-        fields = dense_fields(level, used, grid, pair, known)
+        fields = dense_fields(level, used, grid, pair, known, window=self.windows[0])
         return np.stack([field[tile.inner] for field in fields])
