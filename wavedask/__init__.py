@@ -11,8 +11,10 @@ from wavedask.io import input_files, mesh, open_scan, refresh
 from wavedask.store import StoreReport, open_store, write_store
 from wavedask.tracking import (
     Registration,
+    SpeckleReport,
     combine,
     cross_spot,
+    describe_speckle,
     register,
     self_reference,
     track,
@@ -26,6 +28,7 @@ __version__ = version("wavedask")
 __all__ = [
     "Budget",
     "Registration",
+    "SpeckleReport",
     "StoreReport",
     "Wave",
     "blind_pixels",
@@ -33,6 +36,7 @@ __all__ = [
     "combine",
     "correct",
     "cross_spot",
+    "describe_speckle",
     "detector_distortion",
     "errors",
     "grid",

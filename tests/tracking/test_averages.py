@@ -215,7 +215,8 @@ def test_a_tracked_train() -> None:
 def test_the_noise_of_a_common_reference_stays(reference_counts: float) -> None:
     """Twelve exposures in one reference: its noise, equal to theirs or less, is in all of them."""
     rng = np.random.default_rng(1)
-    scores, naive = [], []
+    scores: list[Any] = []
+    naive: list[Any] = []
     for seed in range(3):
         clean = displaced_pair((160, 160), displacement_x=0.7, noise=False, counts=1.0, seed=seed)
         images = xr.DataArray(

@@ -35,6 +35,12 @@ if TYPE_CHECKING:
     help="A motor and the location of its positions, as for --image; can be repeated.",
 )
 @click.option("--all", "everything", is_flag=True, help="Also list fixed motors and all counters.")
+@click.option(
+    "--speckle",
+    is_flag=True,
+    help="Measure the speckle of the first frame: grains, visibility, noise, and the settings"
+    " that suit them.",
+)
 def info(
     paths: tuple[str, ...],
     scans: tuple[str, ...],
@@ -42,6 +48,7 @@ def info(
     motors: Path | None,
     places: tuple[str, ...],
     everything: bool,
+    speckle: bool,
 ) -> None:
     """Show what is in raw files, folders or result stores.
 
@@ -56,6 +63,8 @@ def info(
 
     # A URL is always a store; raw frames are files.
     if len(paths) == 1 and (URL.match(paths[0]) or is_store(paths[0])):
+        if speckle:
+            raise click.UsageError("--speckle needs raw frames, and this is a result store")
         print_rows(paths[0], describe_store(paths[0]))
         return
     if len(paths) == 1 and scan is None and image is None and hdf5_file(paths[0]):
@@ -74,6 +83,10 @@ def info(
     opened = open_scan(source, scan=scan, image=image, motors=given)
     title = paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
     print_rows(title, describe_scan(opened, everything=everything))
+    if speckle:
+        from wavedask.tracking import describe_speckle
+
+        print_rows("speckle of the first frame", describe_speckle(opened).rows)
 
 
 def _motors(table: Path | None, places: tuple[str, ...]) -> "Motors | None":

@@ -11,6 +11,7 @@ from wavedask.tracking.registration import (
     register,
     registration_of,
 )
+from wavedask.tracking.speckle import SpeckleReport, describe_speckle
 from wavedask.tracking.xss import self_reference, track_scan
 
 __all__ = [
@@ -19,10 +20,12 @@ __all__ = [
     "MissingReport",
     "Registration",
     "Rigid",
+    "SpeckleReport",
     "check_scale",
     "checked_settings",
     "combine",
     "cross_spot",
+    "describe_speckle",
     "is_registered",
     "register",
     "registration_of",

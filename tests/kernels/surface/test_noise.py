@@ -94,3 +94,37 @@ def test_pixels_without_a_height_have_no_error() -> None:
     assert np.isfinite(stated[10:50, 5:25]).all()
     assert np.isfinite(stated[3, 40:44]).all()
     assert np.isinf(stated[30, 30])
+
+
+def test_rough_weights_reach_generalised_least_squares() -> None:
+    """Against the best use of the mean slopes between neighbours, with the noise they share."""
+    side, rng = 28, np.random.default_rng(0)
+    sigma = rng.uniform(1, 10, (side, side))
+    pairs = [np.diff(np.eye(side), axis=0), (np.eye(side)[1:] + np.eye(side)[:-1]) / 2]
+    differences, means = ([np.kron(one, np.eye(side)), np.kron(np.eye(side), one)] for one in pairs)
+    normal, right = np.zeros((side**2, side**2)), []
+    for difference, mean in zip(differences, means, strict=True):
+        weighted = np.linalg.solve(mean * sigma.ravel() ** 2 @ mean.T, difference).T
+        normal += weighted @ difference
+        right.append(weighted @ mean)
+    best = np.linalg.pinv(normal) @ np.hstack(right)
+    ours, others = [], []
+    for _ in range(60):
+        slopes = sigma * rng.standard_normal((2, side, side))
+        ours.append(least_squares(*slopes, weights=1 / sigma**2).surface.ravel())
+        surface = best @ slopes.ravel()
+        others.append(surface - surface.mean())
+    assert np.std(ours) < 1.02 * np.std(others)
+
+
+def test_rough_weights_leave_a_smooth_surface_as_it_is() -> None:
+    y, x = np.mgrid[:120, :120].astype(float)
+    k = 2 * np.pi / 60
+    true = 30 * np.sin(k * y) * np.cos(k * x)
+    slopes = 30 * k * np.cos(k * y) * np.cos(k * x), -30 * k * np.sin(k * y) * np.sin(k * x)
+    weights = 1 / np.random.default_rng(0).uniform(1, 10, y.shape) ** 2
+    weights[50:60, 20:90] = 0
+    found = least_squares(*slopes, weights=weights).surface
+    known = np.isfinite(found)
+    error = (found - true)[known]
+    assert np.std(error) < 2e-4 * 30

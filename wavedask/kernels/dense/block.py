@@ -34,6 +34,7 @@ from wavedask.kernels.spline import Order, SplineFilters, coefficients, gradient
 from wavedask.kernels.start import start_field, start_reach, start_step
 from wavedask.kernels.threads import one_opencv_thread
 from wavedask.kernels.tile import Tile
+from wavedask.kernels.visibility import noise_share, visibility_gain
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -213,7 +214,7 @@ def _tolerance(statistics: Floats, rho: Floats) -> Floats:
 
 
 def dense_fields(
-    level: Level, used: Floats, grid: NodeGrid, pair: Prepared, reason: Codes
+    level: Level, used: Floats, grid: NodeGrid, pair: Prepared, reason: Codes, *, window: int
 ) -> Fields:
     """Interpolate a solution from the nodes to the pixels, and mark what is no measurement.
 
@@ -229,6 +230,8 @@ def dense_fields(
         The stack of pairs.
     reason : ndarray of uint8, shape (node rows, node columns)
         Why a node is no measurement; 0 where it is one.
+    window : int
+        Side of the window in which the noise of the sample is measured, in pixels.
 
     Returns
     -------
@@ -256,7 +259,18 @@ def dense_fields(
     mean_w = pair.offset_r + pair.scale_r * level.mean
     with np.errstate(divide="ignore", invalid="ignore"):
         transmission = np.where(mean_w != 0, mean_s / mean_w, np.nan)
-        dark_field = level.gain * (pair.scale_s / pair.scale_r) / transmission
+        share = noise_share(pair.s, pair.m, window=window)[
+            np.ix_(grid.coordinates(0), grid.coordinates(1))
+        ]
+        gain = visibility_gain(
+            level.gain * np.float32(pair.scale_s / pair.scale_r),
+            level.correlation,
+            share,
+            (mean_s, mean_w),
+            (level.u_y, level.u_x),
+            order=pair.order,
+        )
+        dark_field = gain / transmission
     # Next to a node without a ratio a pixel is marked; it must not spoil those beyond.
     ratios = [
         pixels(np.nan_to_num(ratio, posinf=0, neginf=0).astype(np.float32), linear)
@@ -444,5 +458,5 @@ class Dense:
                 images, targets, grid, (level.u_y, level.u_x), window=max(self.windows)
             )
             reason[borders & (reason == Reason.MASKED)] = Reason.BORDER
-        fields = dense_fields(level, used, grid, pair, reason)
+        fields = dense_fields(level, used, grid, pair, reason, window=self.windows[0])
         return np.stack([field[tile.inner] for field in fields])

@@ -20,6 +20,7 @@ from wavedask.kernels.surface.poisson import (
     edge_means,
     solve_rectangle,
     solve_weighted,
+    weighted_edges,
 )
 
 
@@ -89,15 +90,21 @@ def least_squares(
     if box is None:
         return _no_data(slope_y.shape)
     inside = valid[box]
-    gradient_y = edge_means(np.where(inside, slope_y[box], 0.0), inside, axis=0)
-    gradient_x = edge_means(np.where(inside, slope_x[box], 0.0), inside, axis=1)
-    if weights is None and inside.all():
-        solution = Solution(solve_rectangle(gradient_y, gradient_x, spacing=spacing))
-    else:
-        weight = inside if weights is None else np.where(inside, weights[box], 0.0)
-        solution = _solve_pieces(
-            gradient_y, gradient_x, spacing, weight / weight.max(), uniform=weights is None
+    slopes = [np.where(inside, slope[box], 0.0) for slope in (slope_y, slope_x)]
+    if weights is not None:
+        weight = np.where(inside, weights[box], 0.0)
+        weight /= weight.max()
+        means, edges = zip(
+            *(weighted_edges(slope, weight, axis=axis) for axis, slope in enumerate(slopes)),
+            strict=True,
         )
+        solution = _solve_pieces(means, spacing, weight, edges=edges)
+    else:
+        means = tuple(edge_means(slope, inside, axis=axis) for axis, slope in enumerate(slopes))
+        if inside.all():
+            solution = Solution(solve_rectangle(*means, spacing=spacing))
+        else:
+            solution = _solve_pieces(means, spacing, inside.astype(np.float64), edges=None)
     return solution._replace(surface=_uncropped(solution.surface, box, slope_y.shape))
 
 
@@ -228,14 +235,13 @@ def _on_rectangle(
 
 
 def _solve_pieces(
-    gradient_y: FloatArray,
-    gradient_x: FloatArray,
+    means: tuple[FloatArray, ...],
     spacing: tuple[float, float],
     weight: FloatArray,
     *,
-    uniform: bool,
+    edges: tuple[FloatArray, ...] | None,
 ) -> Solution:
-    """Weighted least squares on the pixels of positive weight."""
+    """Fit by least squares on the pixels of positive weight; without weights of edges all alike."""
     pieces, count = scipy.ndimage.label(weight > 0)
     sizes = np.bincount(pieces.ravel(), minlength=count + 1)
     # A pixel without neighbours has a slope but no difference to fit: its height is unknown.
@@ -244,7 +250,12 @@ def _solve_pieces(
     if not count:
         return _no_data(weight.shape)
     surface, iterations, missed = solve_weighted(
-        gradient_y, gradient_x, spacing=spacing, weight=weight, uniform=uniform
+        means[0],
+        means[1],
+        spacing=spacing,
+        weight=weight,
+        uniform=edges is None,
+        edges=None if edges is None else (edges[0], edges[1]),
     )
     remarks = []
     if missed > RELATIVE_TOLERANCE:

@@ -15,6 +15,10 @@ RELATIVE_TOLERANCE: Final = 1e-9
 """Conjugate gradients stop where the slopes still missed are this part of the slopes, rms."""
 MAX_ITERATIONS: Final = 500
 """Conjugate gradients give up after this many iterations."""
+ROUGH: Final = 2.0
+"""Standard deviation in pixels of the Gaussian that tells noise of the slopes from the slopes."""
+FULL: Final = 0.999
+"""Share of the neighbours of this Gaussian that must have data."""
 SCALE_SIGMA: Final = 8.0
 """Width in pixels of the mean over the weights that scales the preconditioner."""
 
@@ -34,6 +38,57 @@ def edge_means(slope: FloatArray, valid: BoolArray, *, axis: int) -> FloatArray:
         _extrapolate_first(bend[::-1], inner[::-1])
     mean = 0.5 * (g[:-1] + g[1:]) - (bend[:-1] + bend[1:]) / 24
     return np.moveaxis(mean, 0, axis)
+
+
+def weighted_edges(
+    slope: FloatArray, weight: FloatArray, *, axis: int
+) -> tuple[FloatArray, FloatArray]:
+    """Mean slope between neighbours along an axis, and its weight, for weights that are rough.
+
+    The mean of two slopes by their weights a and b has the weight a + b, and the plain one no more
+    than 4ab / (a + b). But it is the slope off the middle, by a part of the difference of the two.
+    So only that part of the difference counts which is noise: what is left of it by a smooth one.
+
+    Parameters
+    ----------
+    slope, weight : numpy.ndarray of float64, shape (y, x)
+        Zero weight where there are no data.
+    axis : int
+        Along which neighbours lie.
+
+    Returns
+    -------
+    mean, weight : numpy.ndarray of float64
+        One shorter along `axis`.
+    """
+    valid = weight > 0
+    plain = edge_means(np.where(valid, slope, 0.0), valid, axis=axis)
+    g, w = np.moveaxis(np.where(valid, slope, 0.0), axis, 0), np.moveaxis(weight, axis, 0)
+    a, b = w[:-1], w[1:]
+    both = (a > 0) & (b > 0)
+    total = np.where(both, a + b, 1.0)
+    product = np.where(both, 4 * a * b / total, 0.0)
+    change = np.where(both, g[1:] - g[:-1], 0.0)
+    share = scipy.ndimage.gaussian_filter(both.astype(np.float64), ROUGH, mode="constant")
+    # Where all neighbours have data, the smooth part is that of a cubic and better.
+    whole = both & (share > FULL)
+    rough = change - _smooth(change, product)
+    mean = np.moveaxis(plain, axis, 0) + np.where(whole, (b - a) / (2 * total) * rough, 0.0)
+    return np.moveaxis(mean, 0, axis), np.moveaxis(np.where(whole, total, product), 0, axis)
+
+
+def _smooth(values: FloatArray, weight: FloatArray) -> FloatArray:
+    """Smooth by a Gaussian, twice, so that curvature is kept; values count by their weight."""
+
+    def once(part: FloatArray) -> FloatArray:
+        total, share = (
+            scipy.ndimage.gaussian_filter(array, ROUGH, mode="constant")
+            for array in (weight * part, weight)
+        )
+        return np.divide(total, share, out=np.zeros_like(total), where=share > 0)
+
+    first = once(values)
+    return first + once(values - first)
 
 
 def _extrapolate_first(bend: FloatArray, inner: BoolArray) -> None:
@@ -73,6 +128,7 @@ def solve_weighted(
     spacing: tuple[float, float],
     weight: FloatArray,
     uniform: bool,
+    edges: tuple[FloatArray, FloatArray] | None = None,
 ) -> tuple[FloatArray, int, float]:
     """Surface whose differences fit the slopes best where each pixel has its weight.
 
@@ -86,6 +142,8 @@ def solve_weighted(
         Inverse variances, at most 1; 0 where there are no data.
     uniform : bool
         Whether the weights are 0 and 1 only.
+    edges : (numpy.ndarray, numpy.ndarray), optional
+        Weights of the mean slopes; by default those of plain means of two slopes.
 
     Returns
     -------
@@ -96,8 +154,11 @@ def solve_weighted(
     missed : float
         Part of the slopes that the surface still misses, rms.
     """
-    edge_y = _harmonic_mean(weight[:-1], weight[1:])
-    edge_x = _harmonic_mean(weight[:, :-1], weight[:, 1:])
+    if edges is None:
+        edge_y = _harmonic_mean(weight[:-1], weight[1:])
+        edge_x = _harmonic_mean(weight[:, :-1], weight[:, 1:])
+    else:
+        edge_y, edge_x = edges[0] / 2, edges[1] / 2
     size = float(np.vdot(edge_y, gradient_y**2) + np.vdot(edge_x, gradient_x**2))
     right = _divergence(edge_y * gradient_y / spacing[0], edge_x * gradient_x / spacing[1])
     edge_y /= spacing[0] ** 2
