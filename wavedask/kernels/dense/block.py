@@ -22,12 +22,14 @@ from wavedask.kernels.dense.lowpass import SIGMA, bridged, low_pass, smoothed
 from wavedask.kernels.dense.nodes import (
     NodeGrid,
     keys_weights,
+    linear_weights,
     node_step,
     padded,
     pixels_from_nodes,
     weigh,
 )
-from wavedask.kernels.dense.noise import Noise, linear_weights, measured_noise, residual_image
+from wavedask.kernels.dense.noise import Noise
+from wavedask.kernels.dense.spectra import Cells, measured_noise, residual_rows
 from wavedask.kernels.fields import NO_MATCH, Fields, Reason
 from wavedask.kernels.gaps import centred
 from wavedask.kernels.grids import largest_around
@@ -228,9 +230,11 @@ def _noise_at(
     gain = out[rf.GAIN]
     offset = statistics[rf.MEAN_S] - gain * out[rf.MEAN_W]
     nodes = [padded(values) for values in (*u, gain, offset)]
-    residuals = np.empty_like(pair.s)
+    cells = Cells.along(grid.shape[0], origin[0]), Cells.along(grid.shape[1], origin[1])
+    rows = cells[0].pixels.ravel()
+    residuals = np.empty((len(pair.s), rows.size, grid.shape[1]), np.float32)
     for n in range(len(pair.s)):
-        residual_image(
+        residual_rows(
             pair.splines[n],
             pair.margin,
             pair.order,
@@ -241,17 +245,18 @@ def _noise_at(
             keys_weights(grid.step),
             linear_weights(grid.step),
             *grid.first,
+            rows,
             residuals[n],
         )
     return measured_noise(
         residuals,
-        pair.s,
-        pair.m,
+        pair.s[:, rows],
+        pair.m[:, rows],
         (u[0], u[1]),
         grid,
+        cells,
         order=pair.order,
         window=window,
-        origin=origin,
     )
 
 

@@ -22,7 +22,7 @@ LEAST_COVER: Final = 0.25
 LEAST_CORRELATION: Final = 0.15
 """Correlation below which a window and its match have nothing in common."""
 FARTHEST: Final = 0.25
-"""A node whose last step is longer than this, in pixels, has not settled."""
+"""A node whose last step is longer than this, in pixels, and than its error has not settled."""
 LOBE: Final = 0.4
 """Standard deviation of the main lobe of the low-pass over that of its Gaussian."""
 INTERPOLATION: Final = np.float32(4e-4)
@@ -126,7 +126,9 @@ def judged(
         np.sqrt((NOISE * _shared(error, reliable, lobe)) ** 2 + still**2 + INTERPOLATION**2)
         for error, still in zip((spread.error_y, spread.error_x), change, strict=True)
     )
-    settled = np.maximum(np.abs(out[rf.STEP_Y]), np.abs(out[rf.STEP_X])) < FARTHEST
+    # Where the noise is large, so is what the low-pass holds back of each step.
+    farthest = np.maximum(FARTHEST, np.maximum(error_y, error_x))
+    settled = np.maximum(np.abs(out[rf.STEP_Y]), np.abs(out[rf.STEP_X])) < farthest
     return Level(
         u[0],
         u[1],
