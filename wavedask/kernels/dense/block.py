@@ -22,11 +22,14 @@ from wavedask.kernels.dense.lowpass import SIGMA, bridged, low_pass, smoothed
 from wavedask.kernels.dense.nodes import (
     NodeGrid,
     keys_weights,
+    linear_weights,
     node_step,
     padded,
     pixels_from_nodes,
     weigh,
 )
+from wavedask.kernels.dense.noise import Noise
+from wavedask.kernels.dense.spectra import Cells, measured_noise, residual_rows
 from wavedask.kernels.fields import NO_MATCH, Fields, Reason
 from wavedask.kernels.gaps import centred
 from wavedask.kernels.grids import largest_around
@@ -112,7 +115,15 @@ def prepare(
     return Prepared(m, s, g_y, g_x, splines, margin, order, offset_s, scale_s, offset_r, scale_r)
 
 
-def refined(pair: Prepared, grid: NodeGrid, start: Floats, *, window: int) -> Level:
+def refined(
+    pair: Prepared,
+    grid: NodeGrid,
+    start: Floats,
+    *,
+    window: int,
+    origin: tuple[int, int],
+    noise: Noise | None = None,
+) -> tuple[Level, Noise]:
     """Refine the displacement at the nodes with one window.
 
     Parameters
@@ -125,10 +136,17 @@ def refined(pair: Prepared, grid: NodeGrid, start: Floats, *, window: int) -> Le
         Displacement (y, x) to start from, in pixels.
     window : int
         Side of the window in pixels, odd.
+    origin : (int, int)
+        Frame coordinates (y, x) of the first pixel.
+    noise : Noise, optional
+        What the noise does to a match, where it is known from another window.
 
     Returns
     -------
     Level
+        The solution.
+    Noise
+        As given, or measured at the solution.
     """
     half, step = window // 2, grid.step
     rows, columns = grid.nodes
@@ -193,15 +211,53 @@ def refined(pair: Prepared, grid: NodeGrid, start: Floats, *, window: int) -> Le
         active = cv2.dilate(restless.astype(np.uint8), reach) > 0
         if not active.any():
             break
-    return judged(
-        u,
-        change,
-        out,
-        statistics,
-        unusable,
+    if noise is None:
+        noise = _noise_at(pair, grid, u, out, statistics, window=window, origin=origin)
+    lobe = LOBE * SIGMA * half / step
+    return judged(u, change, out, statistics, unusable, noise=noise, lobe=lobe), noise
+
+
+def _noise_at(
+    pair: Prepared,
+    grid: NodeGrid,
+    u: Floats,
+    out: Floats,
+    statistics: Floats,
+    *,
+    window: int,
+    origin: tuple[int, int],
+) -> Noise:
+    """Measure the noise in what a solution leaves unexplained."""
+    gain = out[rf.GAIN]
+    offset = statistics[rf.MEAN_S] - gain * out[rf.MEAN_W]
+    nodes = [padded(values) for values in (*u, gain, offset)]
+    cells = Cells.along(grid.shape[0], origin[0]), Cells.along(grid.shape[1], origin[1])
+    rows = cells[0].pixels.ravel()
+    residuals = np.empty((len(pair.s), rows.size, grid.shape[1]), np.float32)
+    for n in range(len(pair.s)):
+        residual_rows(
+            pair.splines[n],
+            pair.margin,
+            pair.order,
+            pair.m[n],
+            pair.s[n],
+            *nodes,
+            grid.step,
+            keys_weights(grid.step),
+            linear_weights(grid.step),
+            *grid.first,
+            rows,
+            residuals[n],
+        )
+    return measured_noise(
+        residuals,
+        pair.s[:, rows],
+        pair.m[:, rows],
+        (u[0], u[1]),
+        grid,
+        cells,
         order=pair.order,
-        blur=max(1, round(window / step)),
-        lobe=LOBE * SIGMA * half / step,
+        window=window,
     )
 
 
@@ -239,8 +295,7 @@ def dense_fields(
         Of the whole block.
     """
     weights = keys_weights(grid.step)
-    phase = np.arange(grid.step, dtype=np.float32) / np.float32(grid.step)
-    linear = np.stack([0 * phase, 1 - phase, phase, 0 * phase], axis=1)
+    linear = linear_weights(grid.step)
 
     def pixels(values: Floats, kernel: Floats) -> Floats:
         out = np.empty(grid.shape, np.float32)
@@ -441,8 +496,12 @@ class Dense:
         start = np.stack([bridged(np.nan_to_num(u), started, reach) for u in start])
         pair = prepare(images, targets, grid, start, order=self.order)
         levels: list[Level] = []
+        noise: Noise | None = None
         for window in reversed(self.windows):
-            levels.insert(0, refined(pair, grid, start, window=window))
+            level, noise = refined(
+                pair, grid, start, window=window, origin=(tile.top, tile.left), noise=noise
+            )
+            levels.insert(0, level)
             start = np.stack([levels[0].u_y, levels[0].u_x])
         level, used = blended(levels, list(self.windows), good=self.good, step=step)
         spacing = start_step(max(self.windows)) // step

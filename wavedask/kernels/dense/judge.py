@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from wavedask.kernels.dense import refine as rf
 from wavedask.kernels.dense.lowpass import NOISE
+from wavedask.kernels.dense.noise import Noise, spread_of
 from wavedask.kernels.fields import Reason
-from wavedask.kernels.spline import Order
-from wavedask.kernels.uncertainty import FREE_PARAMETERS, refined_uncertainty
+from wavedask.kernels.uncertainty import FREE_PARAMETERS
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -22,7 +22,7 @@ LEAST_COVER: Final = 0.25
 LEAST_CORRELATION: Final = 0.15
 """Correlation below which a window and its match have nothing in common."""
 FARTHEST: Final = 0.25
-"""A node whose last step is longer than this, in pixels, has not settled."""
+"""A node whose last step is longer than this, in pixels, and than its error has not settled."""
 LOBE: Final = 0.4
 """Standard deviation of the main lobe of the low-pass over that of its Gaussian."""
 INTERPOLATION: Final = np.float32(4e-4)
@@ -107,31 +107,28 @@ def judged(
     statistics: Floats,
     unusable: Codes,
     *,
-    order: Order,
-    blur: int,
+    noise: Noise,
     lobe: float,
 ) -> Level:
     """Attach uncertainty and validity to a solution."""
     reliable = unusable == Reason.MATCHED
     count = np.maximum(statistics[rf.COUNT], FREE_PARAMETERS + 1)
     rho = out[rf.RHO]
-    # The variance of the residual, with the degrees of freedom that the fit has taken.
-    freedom = count / (count - FREE_PARAMETERS)
-    residual = np.maximum(statistics[rf.VAR_S] * (1 - rho**2), 0) * freedom
-    *errors, drowned = refined_uncertainty(
-        residual,
+    spread = spread_of(
+        rho,
+        statistics[rf.VAR_S],
         count,
         (statistics[rf.H_YY], statistics[rf.H_YX], statistics[rf.H_XX]),
-        (u[0], u[1]),
-        order=order,
-        blur=blur,
+        noise,
     )
     # Where the last iteration still moved a node, it is not known better than that.
     error_y, error_x = (
         np.sqrt((NOISE * _shared(error, reliable, lobe)) ** 2 + still**2 + INTERPOLATION**2)
-        for error, still in zip(errors, change, strict=True)
+        for error, still in zip((spread.error_y, spread.error_x), change, strict=True)
     )
-    settled = np.maximum(np.abs(out[rf.STEP_Y]), np.abs(out[rf.STEP_X])) < FARTHEST
+    # Where the noise is large, so is what the low-pass holds back of each step.
+    farthest = np.maximum(FARTHEST, np.maximum(error_y, error_x))
+    settled = np.maximum(np.abs(out[rf.STEP_Y]), np.abs(out[rf.STEP_X])) < farthest
     return Level(
         u[0],
         u[1],
@@ -150,7 +147,7 @@ def judged(
             ),
             unusable,
         ).astype(np.uint8),
-        drowned,
+        spread.drowned,
     )
 
 

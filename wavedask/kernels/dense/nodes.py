@@ -70,6 +70,12 @@ def keys_weights(step: int) -> Floats:
     return np.stack(weights, axis=1).astype(np.float32)
 
 
+def linear_weights(step: int) -> Floats:
+    """Weights of a linear interpolation at each of the `step` phases between two nodes."""
+    phase = np.arange(step, dtype=np.float32) / np.float32(step)
+    return np.stack([0 * phase, 1 - phase, phase, 0 * phase], axis=1)
+
+
 @njit(**INLINED)  # type: ignore[untyped-decorator]
 def _spread_row(nodes: Floats, step: int, weights: Floats, first: int, out: Floats) -> None:
     """Interpolate a padded row of nodes to pixels, the first of them `first` from node 0."""
