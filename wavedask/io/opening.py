@@ -159,8 +159,8 @@ def open_source(
     }
     attrs = constants | {name: facts.attrs[name] for name in SIZES if name in facts.attrs}
     # An HDF5 file holds many scans: without their names, dask would take them for one.
-    stamp = (stamps, scan, image)
-    return Opened(stack, coords, attrs, facts.attrs, stamp, partial(again, known=headers))
+    named = (stamps, scan, image)
+    return Opened(stack, coords, attrs, facts.attrs, named, partial(again, known=headers))
 
 
 def _absolute(given: Any) -> Any:
