@@ -31,7 +31,7 @@ from wavedask.kernels.dense.nodes import (
 from wavedask.kernels.dense.noise import Noise
 from wavedask.kernels.dense.spectra import Cells, measured_noise, residual_rows
 from wavedask.kernels.fields import NO_MATCH, Fields, Reason
-from wavedask.kernels.gaps import centred
+from wavedask.kernels.gaps import centred, without_spikes
 from wavedask.kernels.grids import largest_around
 from wavedask.kernels.spline import Order, SplineFilters, coefficients, gradient
 from wavedask.kernels.start import start_field, start_reach, start_step
@@ -465,6 +465,9 @@ class Dense:
     ) -> NDArray[np.float32]:
         images = np.ascontiguousarray(samples, np.float32)
         targets = np.ascontiguousarray(references, np.float32)
+        images, targets = (
+            np.stack([without_spikes(image) for image in stack]) for stack in (images, targets)
+        )
         step = node_step(self.windows[0])
         first = (-tile.top % step, -tile.left % step)
         grid = NodeGrid((images.shape[1], images.shape[2]), step, first)
