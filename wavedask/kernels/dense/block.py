@@ -18,7 +18,7 @@ from wavedask.kernels.dense.judge import (
     unusable_nodes,
     without_islands,
 )
-from wavedask.kernels.dense.lowpass import SIGMA, bridged, low_pass, smoothed
+from wavedask.kernels.dense.lowpass import SIGMA, bridged, smoothed
 from wavedask.kernels.dense.nodes import (
     NodeGrid,
     keys_weights,
@@ -44,6 +44,8 @@ Codes = NDArray[np.uint8]
 
 HALO_WINDOWS: Final = 4
 """Windows beyond which what happens at the border of a block is not felt."""
+LEAST_REACH: Final = 2.0
+"""Nodes over which the misfit of a match is averaged, at least."""
 NEAR_STARTS: Final = 1.5
 """Steps of the start's grid that a field leads on beyond the last start."""
 
@@ -167,9 +169,9 @@ def refined(
         )
     unusable = unusable_nodes(statistics, images=len(pair.s), window=window)
     reliable = unusable == Reason.MATCHED
-    response = low_pass(grid.nodes, SIGMA * half / step)
+    sigma = SIGMA * half / step
     weights = keys_weights(step)
-    u = np.stack([smoothed(component, response) for component in start])
+    u = np.stack([smoothed(component, sigma) for component in start])
     v = u.copy()
     change = np.zeros_like(u)
     out = np.zeros((5, rows, columns), np.float32)
@@ -201,7 +203,7 @@ def refined(
                 out,
             )
         moved = [
-            smoothed(bridged(new, reliable, window / step, now=old), response)
+            smoothed(bridged(new, reliable, window / step, now=old), sigma)
             for new, old in zip(v, u, strict=True)
         ]
         change = np.abs(np.stack(moved) - u)
@@ -212,8 +214,17 @@ def refined(
             break
     if noise is None:
         noise = _noise_at(pair, grid, u, out, statistics, window=window, origin=origin)
-    lobe = LOBE * SIGMA * half / step
-    return judged(u, change, out, statistics, unusable, noise=noise, lobe=lobe), noise
+    level = judged(
+        u,
+        change,
+        out,
+        statistics,
+        unusable,
+        noise=noise,
+        lobe=LOBE * sigma,
+        reach=max(half / step, LEAST_REACH),
+    )
+    return level, noise
 
 
 def _noise_at(
