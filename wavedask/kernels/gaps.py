@@ -1,7 +1,8 @@
-"""Images of zero mean and unit deviation, with their gaps filled from around."""
+"""Images of zero mean and unit deviation, without single wrong pixels, their gaps filled."""
 
 from typing import Final
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,6 +11,14 @@ from wavedask.kernels.jit import JIT, njit
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
+SPIKE: Final = 7.0
+"""Distance of a pixel from the median around it that makes a spike, over the rms distance..."""
+SURROUNDINGS: Final = 31
+"""... within so many pixels along each axis."""
+LEAST_USUAL: Final = 0.1
+"""Mean distance around a pixel over that of the image, at least."""
+SAMPLED: Final = 4
+"""One pixel in so many, along each axis, gives the mean over the image."""
 RELAXATIONS: Final = 12
 """Sweeps that fill the gaps of an image."""
 
@@ -31,6 +40,51 @@ def centred(images: Floats, known: Mask) -> tuple[Floats, float, float]:
         if rows.size:
             fill_gaps(image, rows, columns, RELAXATIONS)
     return out, offset, scale
+
+
+def without_spikes(image: Floats) -> Floats:
+    """Mark single pixels that stand out of their surroundings: hot, dead or hit by a cosmic ray.
+
+    A pixel is compared with the median of the three by three around it, in units of how far the
+    pixels around are from theirs. Speckle is smooth over a pixel, and its grains do not stand out.
+
+    Parameters
+    ----------
+    image : ndarray of float32, shape (rows, columns)
+        Intensities; what is not finite is a gap.
+
+    Returns
+    -------
+    ndarray of float32, shape (rows, columns)
+        The same with NaN there; the same array where nothing stands out.
+
+    Examples
+    --------
+    >>> image = np.random.default_rng(0).poisson(100, (64, 64)).astype(np.float32)
+    >>> image[20, 30] = 1000
+    >>> np.argwhere(np.isnan(without_spikes(image))).tolist()
+    [[20, 30]]
+    """
+    known = np.isfinite(image)
+    if not known.any():
+        return image
+    values = image
+    if not known.all():
+        values = np.where(known, image, np.float32(image[known].mean(dtype=np.float64)))
+    away = np.abs(values - cv2.medianBlur(values, 3))
+    if not known.all():
+        away[~known] = 0
+    usual = np.float32(away[::SAMPLED, ::SAMPLED].mean())
+    if not usual > 0:
+        return image
+    away /= usual
+    # A spike must not hide its neighbours: it counts no more than others do.
+    square = np.square(np.minimum(away, SPIKE))
+    around = cv2.blur(square, (SURROUNDINGS, SURROUNDINGS))
+    spikes = np.square(away) > SPIKE**2 * np.maximum(around, LEAST_USUAL**2)
+    if not spikes.any():
+        return image
+    return np.where(spikes, np.float32(np.nan), image)
 
 
 @njit(**JIT)  # type: ignore[untyped-decorator]

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from wavedask.kernels.dense.lowpass import SHARPNESS, SIGMA, low_pass, smoothed
+from wavedask.kernels.dense.lowpass import SHARPNESS, SIGMA, smoothed
 
 
 @pytest.mark.parametrize("sigma", [1.5, 2.7])
 def test_the_low_pass_is_that_of_its_formula(sigma: float) -> None:
     impulse = np.zeros((120, 130), np.float32)
     impulse[60, 65] = 1
-    found = smoothed(impulse, low_pass(impulse.shape, sigma))
+    found = smoothed(impulse, sigma)
     # Far from the border the mirror image is as good as a period.
     spectrum = np.fft.fft2(impulse)
     rest = spectrum.copy()
@@ -23,13 +23,13 @@ def test_the_low_pass_is_that_of_its_formula(sigma: float) -> None:
 
 def test_the_low_pass_keeps_what_is_wide_and_drops_what_is_narrow() -> None:
     half, step = 7, 3
-    response = low_pass((200, 200), SIGMA * half / step)
+    sigma = SIGMA * half / step
     nodes = np.arange(200) * step
     passed = {}
     for windows in (1.0, 6.0):
         wave = np.sin(2 * np.pi * nodes / (windows * 15))
         image = np.broadcast_to(wave, (200, 200)).astype(np.float32)
-        found = smoothed(np.ascontiguousarray(image), response)
+        found = smoothed(np.ascontiguousarray(image), sigma)
         passed[windows] = float((found[100, 50:150] @ wave[50:150]) / (wave[50:150] @ wave[50:150]))
     assert passed[6.0] == pytest.approx(1, abs=1e-3)
     assert passed[1.0] < 0.05
@@ -39,5 +39,5 @@ def test_the_low_pass_keeps_what_is_wide_and_drops_what_is_narrow() -> None:
 def test_a_field_with_a_trend_stays_as_it_is(gradient: float) -> None:
     y, x = np.mgrid[:90, :110].astype(np.float32)
     field = 3 + gradient * y - gradient * x + 1e-3 * (y - 45) ** 2
-    found = smoothed(field, low_pass((90, 110), 2.6))
+    found = smoothed(field, 2.6)
     assert np.abs(found - field).max() < 1e-3

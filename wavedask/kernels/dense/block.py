@@ -18,7 +18,7 @@ from wavedask.kernels.dense.judge import (
     unusable_nodes,
     without_islands,
 )
-from wavedask.kernels.dense.lowpass import SIGMA, bridged, low_pass, smoothed
+from wavedask.kernels.dense.lowpass import SIGMA, bridged, smoothed
 from wavedask.kernels.dense.nodes import (
     NodeGrid,
     keys_weights,
@@ -30,8 +30,9 @@ from wavedask.kernels.dense.nodes import (
 )
 from wavedask.kernels.dense.noise import Noise
 from wavedask.kernels.dense.spectra import Cells, measured_noise, residual_rows
+from wavedask.kernels.dense.transmission import local_transmission, near_edges
 from wavedask.kernels.fields import NO_MATCH, Fields, Reason
-from wavedask.kernels.gaps import centred
+from wavedask.kernels.gaps import centred, without_spikes
 from wavedask.kernels.grids import largest_around
 from wavedask.kernels.spline import Order, SplineFilters, coefficients, gradient
 from wavedask.kernels.start import start_field, start_reach, start_step
@@ -45,6 +46,10 @@ Codes = NDArray[np.uint8]
 
 HALO_WINDOWS: Final = 4
 """Windows beyond which what happens at the border of a block is not felt."""
+LEAST_EDGES: Final = 2e-3
+"""Part of the nodes beside an edge of the transmission below which it is not divided out."""
+LEAST_REACH: Final = 2.0
+"""Nodes over which the misfit of a match is averaged, at least."""
 NEAR_STARTS: Final = 1.5
 """Steps of the start's grid that a field leads on beyond the last start."""
 
@@ -168,9 +173,9 @@ def refined(
         )
     unusable = unusable_nodes(statistics, images=len(pair.s), window=window)
     reliable = unusable == Reason.MATCHED
-    response = low_pass(grid.nodes, SIGMA * half / step)
+    sigma = SIGMA * half / step
     weights = keys_weights(step)
-    u = np.stack([smoothed(component, response) for component in start])
+    u = np.stack([smoothed(component, sigma) for component in start])
     v = u.copy()
     change = np.zeros_like(u)
     out = np.zeros((5, rows, columns), np.float32)
@@ -202,7 +207,7 @@ def refined(
                 out,
             )
         moved = [
-            smoothed(bridged(new, reliable, window / step, now=old), response)
+            smoothed(bridged(new, reliable, window / step, now=old), sigma)
             for new, old in zip(v, u, strict=True)
         ]
         change = np.abs(np.stack(moved) - u)
@@ -213,8 +218,66 @@ def refined(
             break
     if noise is None:
         noise = _noise_at(pair, grid, u, out, statistics, window=window, origin=origin)
-    lobe = LOBE * SIGMA * half / step
-    return judged(u, change, out, statistics, unusable, noise=noise, lobe=lobe), noise
+    level = judged(
+        u,
+        change,
+        out,
+        statistics,
+        unusable,
+        noise=noise,
+        lobe=LOBE * sigma,
+        reach=max(half / step, LEAST_REACH),
+    )
+    return level, noise
+
+
+def pixel_transmission(pair: Prepared, grid: NodeGrid, u: Floats) -> Floats:
+    """Estimate the transmission of every pixel.
+
+    Parameters
+    ----------
+    pair : Prepared
+        The stack of pairs.
+    grid : NodeGrid
+        The nodes.
+    u : ndarray of float32, shape (2, node rows, node columns)
+        Displacement (y, x) in pixels.
+
+    Returns
+    -------
+    ndarray of float32, shape (rows, columns)
+    """
+    one = np.ones(grid.nodes, np.float32)
+    nodes = [padded(values) for values in (*u, one, 0 * one)]
+    displaced = _residuals(pair, grid, nodes, np.arange(grid.shape[0]))
+    known = pair.m.sum(axis=0) > 0
+    sample = (pair.m * pair.offset_s + pair.scale_s * pair.s).sum(axis=0)
+    reference = (pair.m * pair.offset_r + pair.scale_r * (pair.s - displaced)).sum(axis=0)
+    known &= reference > 0
+    return local_transmission(np.where(known, sample / np.where(known, reference, 1), 1), known)
+
+
+def _residuals(
+    pair: Prepared, grid: NodeGrid, nodes: list[Floats], rows: NDArray[np.intp]
+) -> Floats:
+    """Take a match (displacement, gain and offset at padded nodes) out of rows of the samples."""
+    residuals = np.empty((len(pair.s), rows.size, grid.shape[1]), np.float32)
+    for n in range(len(pair.s)):
+        residual_rows(
+            pair.splines[n],
+            pair.margin,
+            pair.order,
+            pair.m[n],
+            pair.s[n],
+            *nodes,
+            grid.step,
+            keys_weights(grid.step),
+            linear_weights(grid.step),
+            *grid.first,
+            rows,
+            residuals[n],
+        )
+    return residuals
 
 
 def _noise_at(
@@ -233,22 +296,7 @@ def _noise_at(
     nodes = [padded(values) for values in (*u, gain, offset)]
     cells = Cells.along(grid.shape[0], origin[0]), Cells.along(grid.shape[1], origin[1])
     rows = cells[0].pixels.ravel()
-    residuals = np.empty((len(pair.s), rows.size, grid.shape[1]), np.float32)
-    for n in range(len(pair.s)):
-        residual_rows(
-            pair.splines[n],
-            pair.margin,
-            pair.order,
-            pair.m[n],
-            pair.s[n],
-            *nodes,
-            grid.step,
-            keys_weights(grid.step),
-            linear_weights(grid.step),
-            *grid.first,
-            rows,
-            residuals[n],
-        )
+    residuals = _residuals(pair, grid, nodes, rows)
     return measured_noise(
         residuals,
         pair.s[:, rows],
@@ -270,7 +318,14 @@ def _tolerance(statistics: Floats, rho: Floats) -> Floats:
 
 
 def dense_fields(
-    level: Level, used: Floats, grid: NodeGrid, pair: Prepared, reason: Codes, *, window: int
+    level: Level,
+    used: Floats,
+    grid: NodeGrid,
+    pair: Prepared,
+    reason: Codes,
+    mean_sample: Floats,
+    *,
+    window: int,
 ) -> Fields:
     """Interpolate a solution from the nodes to the pixels, and mark what is no measurement.
 
@@ -286,6 +341,8 @@ def dense_fields(
         The stack of pairs.
     reason : ndarray of uint8, shape (node rows, node columns)
         Why a node is no measurement; 0 where it is one.
+    mean_sample : ndarray of float32, shape (node rows, node columns)
+        Mean of the samples in the windows, in counts, before a transmission was divided out.
     window : int
         Side of the window in which the noise of the sample is measured, in pixels.
 
@@ -313,7 +370,8 @@ def dense_fields(
     mean_s = pair.offset_s + pair.scale_s * level.mean_s
     mean_w = pair.offset_r + pair.scale_r * level.mean
     with np.errstate(divide="ignore", invalid="ignore"):
-        transmission = np.where(mean_w != 0, mean_s / mean_w, np.nan)
+        transmission = np.where(mean_w != 0, mean_sample / mean_w, np.nan)
+        ratio = np.where(mean_w != 0, mean_s / mean_w, np.nan)
         share = noise_share(pair.s, pair.m, window=window)[
             np.ix_(grid.coordinates(0), grid.coordinates(1))
         ]
@@ -321,15 +379,16 @@ def dense_fields(
             level.gain * np.float32(pair.scale_s / pair.scale_r),
             level.correlation,
             share,
-            (mean_s, mean_w),
+            # Division by a transmission T makes the photon noise of n counts that of T n.
+            (mean_s**2 / mean_sample, mean_w),
             (level.u_y, level.u_x),
             order=pair.order,
         )
-        dark_field = gain / transmission
+        dark_field = gain / ratio
     # Next to a node without a ratio a pixel is marked; it must not spoil those beyond.
     ratios = [
-        pixels(np.nan_to_num(ratio, posinf=0, neginf=0).astype(np.float32), linear)
-        for ratio in (transmission, dark_field)
+        pixels(np.nan_to_num(part, posinf=0, neginf=0).astype(np.float32), linear)
+        for part in (transmission, dark_field)
     ]
     fields = Fields(
         pixels(level.u_y, weights),
@@ -479,6 +538,9 @@ class Dense:
     ) -> NDArray[np.float32]:
         images = np.ascontiguousarray(samples, np.float32)
         targets = np.ascontiguousarray(references, np.float32)
+        images, targets = (
+            np.stack([without_spikes(image) for image in stack]) for stack in (images, targets)
+        )
         step = node_step(self.windows[0])
         first = (-tile.top % step, -tile.left % step)
         grid = NodeGrid((images.shape[1], images.shape[2]), step, first)
@@ -495,15 +557,17 @@ class Dense:
         reach = max(self.windows) / step
         start = np.stack([bridged(np.nan_to_num(u), started, reach) for u in start])
         pair = prepare(images, targets, grid, start, order=self.order)
-        levels: list[Level] = []
-        noise: Noise | None = None
-        for window in reversed(self.windows):
-            level, noise = refined(
-                pair, grid, start, window=window, origin=(tile.top, tile.left), noise=noise
-            )
-            levels.insert(0, level)
-            start = np.stack([levels[0].u_y, levels[0].u_x])
-        level, used = blended(levels, list(self.windows), good=self.good, step=step)
+        origin = (tile.top, tile.left)
+        level, used = self._refined(pair, grid, start, origin)
+        mean_s = pair.offset_s + pair.scale_s * level.mean_s
+        window = max(self.windows) // step
+        edges = near_edges(mean_s, pair.offset_r + pair.scale_r * level.mean, window)
+        if np.count_nonzero(edges) > LEAST_EDGES * edges.size:
+            # Beside an edge the first solution is wrong: that of its surroundings leads on.
+            u = np.stack([bridged(part, ~edges, 2 * window) for part in (level.u_y, level.u_x)])
+            divided = images / pixel_transmission(pair, grid, u)
+            pair = prepare(divided, targets, grid, u, order=self.order)
+            level, used = self._refined(pair, grid, u, origin)
         spacing = start_step(max(self.windows)) // step
         strong = ~level.drowned & (level.correlation >= self.good)
         core = without_islands(level.valid & started, weak=~strong, side=2 * spacing)
@@ -517,5 +581,17 @@ class Dense:
                 images, targets, grid, (level.u_y, level.u_x), window=max(self.windows)
             )
             reason[borders & (reason == Reason.MASKED)] = Reason.BORDER
-        fields = dense_fields(level, used, grid, pair, reason, window=self.windows[0])
+        fields = dense_fields(level, used, grid, pair, reason, mean_s, window=self.windows[0])
         return np.stack([field[tile.inner] for field in fields])
+
+    def _refined(
+        self, pair: Prepared, grid: NodeGrid, start: Floats, origin: tuple[int, int]
+    ) -> tuple[Level, Floats]:
+        """Refine with all windows, the largest first; which one was used where, in pixels."""
+        levels: list[Level] = []
+        noise: Noise | None = None
+        for window in reversed(self.windows):
+            level, noise = refined(pair, grid, start, window=window, origin=origin, noise=noise)
+            levels.insert(0, level)
+            start = np.stack([level.u_y, level.u_x])
+        return blended(levels, list(self.windows), good=self.good, step=grid.step)

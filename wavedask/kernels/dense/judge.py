@@ -23,6 +23,11 @@ LEAST_CORRELATION: Final = 0.15
 """Correlation below which a window and its match have nothing in common."""
 FARTHEST: Final = 0.25
 """A node whose last step is longer than this, in pixels, and than its error has not settled."""
+NOISE_STEPS: Final = 0.75
+"""Mean square of the steps that noise makes over the square of its standard error: 0.4, and up to
+0.75 by chance..."""
+MISFIT: Final = 3.5
+"""... and square of the error over what goes beyond that: 2 for waves, 5 beside a jump."""
 LOBE: Final = 0.4
 """Standard deviation of the main lobe of the low-pass over that of its Gaussian."""
 INTERPOLATION: Final = np.float32(4e-4)
@@ -100,6 +105,17 @@ def _shared(errors: Floats, reliable: Mask, sigma: float) -> Floats:
     return np.where(reliable, total / np.maximum(share, np.float32(1e-6)), errors)
 
 
+def _with_misfit(error: Floats, step: Floats, reliable: Mask, reach: float) -> Floats:
+    """Count steps that are longer than those of noise into the uncertainty."""
+    weight = reliable.astype(np.float32)
+    steps, noise, share = (
+        cv2.GaussianBlur(values, (0, 0), reach, borderType=cv2.BORDER_REFLECT)
+        for values in (weight * step**2, weight * error**2, weight)
+    )
+    excess = np.maximum(steps - NOISE_STEPS * noise, 0) / np.maximum(share, np.float32(1e-6))
+    return np.sqrt(error**2 + MISFIT * excess)
+
+
 def judged(
     u: Floats,
     change: Floats,
@@ -109,8 +125,15 @@ def judged(
     *,
     noise: Noise,
     lobe: float,
+    reach: float,
 ) -> Level:
-    """Attach uncertainty and validity to a solution."""
+    """Attach uncertainty and validity to a solution.
+
+    Where the field has detail that the window and the low-pass cannot follow (a wave of few
+    windows, a jump, an edge of the transmission), Gauss-Newton asks for steps that the low-pass
+    holds back again and again. Their mean square around a node, beyond what noise makes, measures
+    the misfit, and is counted into the uncertainty.
+    """
     reliable = unusable == Reason.MATCHED
     count = np.maximum(statistics[rf.COUNT], FREE_PARAMETERS + 1)
     rho = out[rf.RHO]
@@ -125,6 +148,10 @@ def judged(
     error_y, error_x = (
         np.sqrt((NOISE * _shared(error, reliable, lobe)) ** 2 + still**2 + INTERPOLATION**2)
         for error, still in zip((spread.error_y, spread.error_x), change, strict=True)
+    )
+    error_y, error_x = (
+        _with_misfit(error, step, reliable, reach)
+        for error, step in ((error_y, out[rf.STEP_Y]), (error_x, out[rf.STEP_X]))
     )
     # Where the noise is large, so is what the low-pass holds back of each step.
     farthest = np.maximum(FARTHEST, np.maximum(error_y, error_x))

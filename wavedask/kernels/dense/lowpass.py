@@ -25,6 +25,8 @@ SIGMA: Final = 1.68
 """Standard deviation of the low-pass's Gaussian, in half windows."""
 NOISE: Final = 0.95
 """Standard deviation of the low-passed solution over that of the window alone."""
+LEAST_NODES: Final = 3
+"""Nodes by which a field is extended at its border, at least."""
 TREND_NODES: Final = 4096
 """Nodes, about, from which the trend of a field is found."""
 
@@ -78,19 +80,20 @@ def quadratic_surface(values: Floats, rows: NDArray[np.intp], columns: NDArray[n
     return np.asarray(down[:, None] + across[None] + c[4] * np.outer(y, x), np.float32)
 
 
-def smoothed(values: Floats, response: Floats) -> Floats:
-    """Low-pass a field that may have a trend, by cosine transform.
+def smoothed(values: Floats, sigma: float) -> Floats:
+    """Low-pass a field that may be curved at the border, by cosine transform.
 
-    A quadratic surface is taken out and put back: the low-pass would keep it anyway, but for the
-    border, where the mirror image that the transform implies has no gradient (and where a point
-    reflection, which has one, doubles the noise and keeps the iteration from settling).
+    The mirror image that the transform implies has no gradient at the border, and the low-pass
+    would spread the kink. So a quadratic surface is taken out and put back, and what is left is
+    extended by a window on every side, along the lines that fit it best in the last window. (A
+    point reflection would double the noise and keep the iteration from settling.)
 
     Parameters
     ----------
     values : ndarray of float32, shape (rows, columns)
         The field at the nodes.
-    response : ndarray of float32, shape (rows, columns)
-        As of `low_pass`.
+    sigma : float
+        Standard deviation of the Gaussian of the low-pass in nodes.
 
     Returns
     -------
@@ -100,9 +103,52 @@ def smoothed(values: Floats, response: Floats) -> Floats:
     lines = (np.arange(0, size, max(1, size // side)) for size in values.shape)
     rows, columns = (line.ravel() for line in np.meshgrid(*lines, indexing="ij"))
     trend = quadratic_surface(values, rows, columns)
-    spectrum = fft.dctn(np.asarray(values - trend, np.float32), workers=1, overwrite_x=True)
-    spectrum *= response
-    return np.asarray(trend + fft.idctn(spectrum, workers=1, overwrite_x=True), np.float32)
+    reach = max(LEAST_NODES, round(2 * sigma / SIGMA))
+    wide = np.asarray(values - trend, np.float32)
+    for axis in (0, 1):
+        wide = _extended(wide, axis, reach)
+    spectrum = fft.dctn(wide, workers=1, overwrite_x=True)
+    spectrum *= low_pass(wide.shape, sigma)
+    passed = fft.idctn(spectrum, workers=1, overwrite_x=True)
+    return np.asarray(trend + passed[reach:-reach, reach:-reach], np.float32)
+
+
+@lru_cache(maxsize=16)
+def _continuation(nodes: int, reach: int) -> Floats:
+    """Matrix that leads the first nodes of a line on to those before it, by a straight line.
+
+    Nodes count the more, the nearer they are to the end.
+
+    Returns
+    -------
+    ndarray of float32, shape (reach, nodes)
+        The first row belongs to the node next to the end.
+    """
+    inside = (np.arange(nodes) + 0.5) / nodes
+    outside = -(np.arange(reach) + 0.5) / nodes
+    weight = np.cos(np.pi * inside / 2) ** 2
+    moments = [np.sum(weight * inside**k) for k in range(3)]
+    determinant = moments[0] * moments[2] - moments[1] ** 2
+    level = weight * (moments[2] - moments[1] * inside) / determinant
+    slope = weight * (moments[0] * inside - moments[1]) / determinant
+    return (level + outside[:, None] * slope).astype(np.float32)
+
+
+def _extended(values: Floats, axis: int, reach: int) -> Floats:
+    """Extend a field along an axis on both sides, by the straight lines that fit its ends."""
+    lines = np.moveaxis(values, axis, 0)
+    nodes = min(reach, len(lines))
+    if nodes < 2:
+        parts = [np.repeat(lines[:1], reach, 0), lines, np.repeat(lines[-1:], reach, 0)]
+    else:
+        matrix = _continuation(nodes, reach)
+        # Sums without a BLAS, whose threads would change the last bit from process to process.
+        before, after = (
+            np.einsum("kn,nc->kc", matrix, ends)
+            for ends in (lines[:nodes], lines[: -nodes - 1 : -1])
+        )
+        parts = [before[::-1], lines, after]
+    return np.ascontiguousarray(np.moveaxis(np.concatenate(parts), 0, axis), np.float32)
 
 
 def bridged(values: Floats, reliable: Mask, reach: float, *, now: Floats | None = None) -> Floats:
