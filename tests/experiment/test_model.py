@@ -91,7 +91,7 @@ def test_where_it_is_computed_and_written_is_no_setting(tmp_path: Path) -> None:
     assert other.settings == settings
     assert load(tmp_path, track={"window": 17}).settings != settings
     assert load(tmp_path, wavefront={"distance": 1.5}).settings != settings
-    assert set(settings) == set(Experiment.model_fields) - {"output", "cluster"}
+    assert set(settings) == set(Experiment.model_fields) - {"output", "cluster", "durable"}
 
 
 def test_numbers_as_yaml_writes_them(tmp_path: Path) -> None:

@@ -210,6 +210,7 @@ def run(
         record={"command": "run", "folder": experiment.folder},
         hashed=hashed,
         repair=repair,
+        durable=experiment.durable,
         progress=progress,
     )
     return RunReport(report, blind, time.perf_counter() - begin)
