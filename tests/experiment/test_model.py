@@ -92,7 +92,8 @@ def test_where_it_is_computed_and_written_is_no_setting(tmp_path: Path) -> None:
     assert other.settings == settings
     assert load(tmp_path, track={"window": 17}).settings != settings
     assert load(tmp_path, wavefront={"distance": 1.5}).settings != settings
-    assert set(settings) == set(Experiment.model_fields) - {"output", "cluster", *METHODS}
+    elsewhere = {"output", "cluster", "durable"}
+    assert set(settings) == set(Experiment.model_fields) - {*elsewhere, *METHODS}
     assert load(tmp_path, combine={}).settings["combine"]["remove_drift"] is True
 
 

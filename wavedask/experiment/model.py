@@ -83,6 +83,12 @@ class Experiment(Section):
         default=None, description="a list of maps to keep, such as [slope_y, slope_x]"
     )
     output: str = Field(description="the path of the result store, such as results.zarr")
+    durable: bool = Field(
+        default=True,
+        # Not a setting of the result.
+        exclude=True,
+        description="false to mark frames before they are on the disk",
+    )
     cluster: Cluster = Field(default=Cluster(), description="a section: keys and values")
 
     @model_validator(mode="after")

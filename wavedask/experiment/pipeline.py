@@ -228,6 +228,7 @@ def run(
         record={"command": "run", "folder": experiment.folder},
         hashed=hashed,
         repair=repair,
+        durable=experiment.durable,
         progress=progress,
     )
     missing = None

@@ -24,6 +24,8 @@ LARGEST_TEXT: Final = 2**26
 CRC_BYTES: Final = 4
 BLOSC_HEADER: Final = struct.Struct("<4B3I")
 """Version, version of the format, flags, size of a value; bytes decoded, of a block, encoded."""
+LARGEST_HEADER: Final = 32
+"""Bytes that the header of a compressed chunk has at most."""
 REPAIR: Final = "Compute it again: wavedask run EXPERIMENT --repair. Or copy the store again."
 
 
@@ -89,7 +91,7 @@ class CheckedStore(WrapperStore[Store]):
             if layout.summed and not self._unfinished(name, layout, index):
                 raise self._error(name, layout, index, "is missing", REPAIR)
             return None
-        problem = problem_of(content.to_bytes(), layout)
+        problem = problem_of(content.as_numpy_array(), layout)
         if not problem:
             return content
         if self._unfinished(name, layout, index):
@@ -152,7 +154,7 @@ class RecordingStore(WrapperStore[Store]):
     async def set(self, key: str, value: Buffer) -> None:
         """Write an object, and keep its checksum."""
         await self._store.set(key, value)
-        self._written[key] = value.to_bytes()[-CRC_BYTES:]
+        self._written[key] = bytes(memoryview(value.as_buffer_like())[-CRC_BYTES:])
 
     def digest(self, keys: Iterable[str]) -> int:
         """Combine the checksums of chunks that this process has written, and forget them."""
@@ -227,12 +229,12 @@ def chunks_of(layout: ArrayLayout, block: int) -> list[tuple[int, ...]]:
     return list(itertools.product(*grid))
 
 
-def problem_of(content: bytes, layout: ArrayLayout) -> str:
+def problem_of(content: bytes | NDArray[np.uint8], layout: ArrayLayout) -> str:
     """Say what is wrong with an encoded chunk; nothing is decoded but texts.
 
     Parameters
     ----------
-    content : bytes
+    content : bytes or ndarray of uint8
         The chunk.
     layout : ArrayLayout
         Its array.
@@ -243,12 +245,15 @@ def problem_of(content: bytes, layout: ArrayLayout) -> str:
         Empty for a chunk that can be decoded.
     """
     codecs = list(layout.codecs)
+    # Views: a chunk may have megabytes.
+    data = np.frombuffer(content, np.uint8)
     if codecs[-1] == CRC:
         codecs.pop()
-        content, stored = content[:-CRC_BYTES], content[-CRC_BYTES:]
-        if google_crc32c.value(content).to_bytes(CRC_BYTES, "little") != stored:
+        data, stored = data[:-CRC_BYTES], data[-CRC_BYTES:].tobytes()
+        if google_crc32c.value(data).to_bytes(CRC_BYTES, "little") != stored:
             return "its checksum does not match"
-    size = decoded_size(content, codecs[1] if len(codecs) > 1 else "")
+    compressor = codecs[1] if len(codecs) > 1 else ""
+    size = decoded_size(data[:LARGEST_HEADER].tobytes(), data.size, compressor)
     if size is None:
         return "its header is not valid"
     if codecs[0] != TEXT:
@@ -257,22 +262,32 @@ def problem_of(content: bytes, layout: ArrayLayout) -> str:
     if size > LARGEST_TEXT or codecs[1:] not in ([], [ZSTD]):
         return f"it holds {size} bytes of text"
     try:
-        texts = bytes(Zstd().decode(content)) if codecs[1:] else content
+        texts = bytes(Zstd().decode(data)) if codecs[1:] else data.tobytes()
     except RuntimeError as error:
         return str(error)
     return "" if _are_texts(texts, math.prod(layout.chunks)) else "its texts are not valid"
 
 
-def decoded_size(content: bytes, compressor: str) -> int | None:
-    """Read from the header of a compressed chunk how large it becomes; None if it is not valid."""
+def decoded_size(head: bytes, length: int, compressor: str) -> int | None:
+    """Read from the beginning of a compressed chunk how large it becomes; None if it is not valid.
+
+    Parameters
+    ----------
+    head : bytes
+        Its first bytes, with the header.
+    length : int
+        Bytes of all of it.
+    compressor : str
+        Name of the codec; empty for none.
+    """
     if compressor == BLOSC:
-        if len(content) < BLOSC_HEADER.size:
+        if len(head) < BLOSC_HEADER.size:
             return None
-        *_, decoded, _, encoded = BLOSC_HEADER.unpack_from(content)
-        return int(decoded) if encoded == len(content) else None
+        *_, decoded, _, encoded = BLOSC_HEADER.unpack_from(head)
+        return int(decoded) if encoded == length else None
     if compressor == ZSTD:
-        return _zstd_size(content)
-    return len(content)
+        return _zstd_size(head)
+    return length
 
 
 def _zstd_size(content: bytes) -> int | None:

@@ -1,5 +1,7 @@
 """Check that a dataset can be stored, and convert it to the form that is written."""
 
+from typing import Final
+
 import dask.array as da
 import numpy as np
 import xarray as xr
@@ -7,6 +9,14 @@ import xarray as xr
 from wavedask.conventions import COMPLETE, FRAME
 from wavedask.errors import InputError
 from wavedask.store.places import METADATA
+
+MANY_FRAMES: Final = 4096
+"""Number of frames above which several small ones share a chunk.
+
+A chunk costs about two milliseconds and a file, however small it is.
+"""
+SMALL_BLOCK: Final = 2**20
+"""Bytes of a block of the largest variable to which small frames are collected."""
 
 
 def storable(dataset: xr.Dataset) -> xr.Dataset:
@@ -55,7 +65,10 @@ def _in_nanoseconds(times: xr.DataArray) -> xr.DataArray:
 
 
 def lazy_variables(dataset: xr.Dataset) -> dict[str, xr.Variable]:
-    """Select the variables that are written block by block, with the same frames in each block."""
+    """Select the variables that are written block by block, with the same frames in each block.
+
+    Many small frames are collected to larger blocks.
+    """
     lazy = {
         str(name): array.variable
         for name, array in dataset.data_vars.items()
@@ -71,6 +84,9 @@ def lazy_variables(dataset: xr.Dataset) -> dict[str, xr.Variable]:
         return {}
     largest = max(lazy.values(), key=lambda variable: variable.nbytes)
     frames = max(largest.chunksizes[FRAME])
+    if largest.sizes[FRAME] >= MANY_FRAMES:
+        bytes_of_block = frames * largest.nbytes // largest.sizes[FRAME]
+        frames *= max(1, SMALL_BLOCK // max(1, bytes_of_block))
     return {
         name: variable.chunk(
             {dim: max(sizes) for dim, sizes in variable.chunksizes.items()} | {FRAME: frames}

@@ -30,6 +30,11 @@ from wavedask.store.places import METADATA, Place
 
 FLUSH_SECONDS: Final = 0.5
 """Interval between two writes of the ledger; a killed run repeats this much work."""
+BATCH_FRAMES: Final = 2**14
+"""Frames whose tasks are in one graph.
+
+What all frames share, such as an averaged flat field, is computed once per batch.
+"""
 UNFINISHED: Final = "*.partial"
 """Name of a file that Zarr has not finished and renamed yet."""
 
@@ -72,7 +77,38 @@ def write_missing(
             _remove_unfinished(place, ledger.array, 0, rows)
             for name, array in arrays.items():
                 _remove_unfinished(place, array, _frame_axis(lazy[name]), rows)
-    tasks, block_of = _write_tasks(right, _picked(lazy, wanted), arrays, blocks)
+    batches = _batches(blocks)
+    with os_errors(f"writing {place} was interrupted"), ledger:
+        begin = 0
+        for number, batch in enumerate(batches):
+            end = begin + sum(block.size for block in batch)
+            label = f"writing {place.name}" + (
+                f" ({number + 1} of {len(batches)})" if len(batches) > 1 else ""
+            )
+            picked = _picked(lazy, wanted[begin:end])
+            _write_batch(right, picked, arrays, ledger, batch, int(together), label, progress)
+            begin = end
+
+
+def _batches(blocks: list[NDArray[np.intp]]) -> list[list[NDArray[np.intp]]]:
+    """Divide blocks of frames into batches, so that no graph has the tasks of all frames."""
+    ends = np.cumsum([block.size for block in blocks])
+    number = (ends - 1) // BATCH_FRAMES if len(blocks) else ends
+    return [[blocks[index] for index in np.flatnonzero(number == one)] for one in np.unique(number)]
+
+
+def _write_batch(
+    right: Right,
+    lazy: Mapping[str, xr.Variable],
+    arrays: Mapping[str, zarr.Array[Any]],
+    ledger: "Ledger",
+    blocks: Sequence[NDArray[np.intp]],
+    together: int,
+    label: str,
+    progress: bool | None,
+) -> None:
+    """Compute and write some blocks of frames."""
+    tasks, block_of = _write_tasks(right, lazy, arrays, blocks)
     outstanding = np.bincount(block_of)
     digests = np.zeros(len(blocks), np.uint32)
 
@@ -81,10 +117,9 @@ def write_missing(
         digests[block] ^= digest.flat[0]
         outstanding[block] -= 1
         if outstanding[block] == 0:
-            ledger.mark(blocks[block], int(digests[block]), int(together))
+            ledger.mark(blocks[block], int(digests[block]), together)
 
-    with os_errors(f"writing {place} was interrupted"), ledger:
-        run_each(tasks, label=f"writing {place.name}", on_done=landed, show=progress)
+    run_each(tasks, label=label, on_done=landed, show=progress)
 
 
 def files_of(
