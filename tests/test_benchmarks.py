@@ -199,3 +199,16 @@ def test_reading_stands_beside_the_plain_readers(
     assert [row.label.rpartition(", ")[2] for row in plain] == ["numpy.fromfile"] * 2 + ["h5py"] * 2
     assert all(row.seconds > 0 for row in rows)
     assert list(tmp_path.iterdir()) == [figures]
+
+
+def test_safety_is_measured_with_and_without(
+    benchmark_main: Callable[[str], Callable[..., Any]], tmp_path: Path
+) -> None:
+    figures = tmp_path / "durability.md"
+    small = ["--size", "128", "--frames", "2", "--small", "200", "--repeat", "1"]
+    rows = benchmark_main("durability")(
+        [*small, "--folder", str(tmp_path), "--write", str(figures)]
+    )
+    assert [row.unit for row in rows] == ["s", "MiB/s", "s", "ms", "s"]
+    assert all(row.given > 0 for row in rows)
+    assert figures.read_text().count("\n|") == 2 + len(rows)
