@@ -225,3 +225,16 @@ def test_trust_compares_errors_with_what_is_stated(
     ):
         assert found[drawn].ratio == pytest.approx(found[by_rays].ratio, rel=0.35)
         assert found[drawn].rms == pytest.approx(found[by_rays].rms, rel=0.5)
+
+
+def test_safety_is_measured_with_and_without(
+    benchmark_main: Callable[[str], Callable[..., Any]], tmp_path: Path
+) -> None:
+    figures = tmp_path / "durability.md"
+    small = ["--size", "128", "--frames", "2", "--small", "200", "--repeat", "1"]
+    rows = benchmark_main("durability")(
+        [*small, "--folder", str(tmp_path), "--write", str(figures)]
+    )
+    assert [row.unit for row in rows] == ["s", "MiB/s", "s", "ms", "s"]
+    assert all(row.given > 0 for row in rows)
+    assert figures.read_text().count("\n|") == 2 + len(rows)

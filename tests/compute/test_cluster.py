@@ -11,7 +11,7 @@ import dask
 import pytest
 import zarr
 from dask.delayed import delayed
-from distributed import Client, LocalCluster, Worker
+from distributed import Client, LocalCluster, Security, Worker
 
 from wavedask.compute.cluster import ZARR_LIMITS, connect, cores, limit_threads, local_client
 from wavedask.errors import InputError
@@ -101,7 +101,16 @@ def test_threads_of_this_process() -> None:
 
 
 def test_a_running_scheduler_is_joined_and_left_running() -> None:
-    with local_client(1) as owner:
+    with (
+        LocalCluster(
+            n_workers=1,
+            processes=False,
+            protocol="tcp://",
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+        ) as cluster,
+        Client(cluster) as owner,
+    ):
         address = owner.scheduler_info()["address"]
         with connect(address) as guest:
             assert guest is not None
@@ -110,10 +119,45 @@ def test_a_running_scheduler_is_joined_and_left_running() -> None:
         assert list(owner.run(lambda dask_worker: type(dask_worker)).values()) == [Worker]
 
 
+def test_a_scheduler_with_tls_needs_a_certificate() -> None:
+    with local_client(1) as owner:
+        address = owner.scheduler_info()["address"]
+        with pytest.raises(InputError, match="needs a certificate") as caught, connect(address):
+            pytest.fail("connected")
+    assert "distributed.comm.tls.client.cert" in caught.value.remedy
+
+
+def test_a_scheduler_with_tls_is_joined_with_a_certificate(tmp_path: Path) -> None:
+    own = Security.temporary()
+    parts = {
+        "ca-file": own.tls_ca_file,
+        "client.cert": own.tls_client_cert,
+        "client.key": own.tls_client_key,
+    }
+    settings = {}
+    for name, text in parts.items():
+        (tmp_path / name).write_text(text)
+        settings[f"distributed.comm.tls.{name}"] = str(tmp_path / name)
+    with (
+        LocalCluster(
+            n_workers=1,
+            processes=False,
+            protocol="tls://",
+            host="127.0.0.1",
+            security=own,
+            dashboard_address="127.0.0.1:0",
+        ) as cluster,
+        dask.config.set(settings),
+        connect(cluster.scheduler_address) as client,
+    ):
+        assert client is not None
+        assert client.submit(sum, [1, 2]).result() == 3
+
+
 def test_a_scheduler_that_does_not_answer() -> None:
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
-        address = f"tls://127.0.0.1:{held.getsockname()[1]}"
+        address = f"tcp://127.0.0.1:{held.getsockname()[1]}"
         # Bound but not listening: nobody else can take the port, and nobody answers.
         with pytest.raises(InputError, match=address) as caught, connect(address, timeout=0.5):
             pytest.fail("connected to nothing")
@@ -133,7 +177,7 @@ def test_numbers_of_workers_that_cannot_be() -> None:
         pytest.fail("started")
     with pytest.raises(InputError, match="threads_per_worker is 0"):
         local_client(1, threads_per_worker=0).__enter__()
-    with pytest.raises(InputError, match="has its own"), connect("tls://127.0.0.1:1", workers=2):
+    with pytest.raises(InputError, match="has its own"), connect("tcp://127.0.0.1:1", workers=2):
         pytest.fail("started")
 
 

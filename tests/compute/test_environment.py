@@ -147,7 +147,7 @@ def test_a_scheduler_with_other_software(monkeypatch: pytest.MonkeyPatch) -> Non
     with scheduler() as cluster, Client(cluster) as client:
         # It runs in this process, and answers with what was there before.
         monkeypatch.setattr(environment, "software", lambda: expected)
-        monkeypatch.setattr(client, "run_on_scheduler", lambda _: software())
+        monkeypatch.setattr(client, "run_on_scheduler", lambda _, **__: software())
         with pytest.raises(ClusterError, match=r"the scheduler has dask .* instead of 0\.1"):
             check_software(client)
 

@@ -232,3 +232,20 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "latin.yaml").write_bytes("# µ".encode("latin-1"))
     with pytest.raises(ExperimentError, match="UTF-8"):
         load_experiment(tmp_path / "latin.yaml")
+
+
+def test_a_yaml_bomb_is_refused(tmp_path: Path) -> None:
+    lines = ["a0: &a0 [1, 2, 3, 4, 5, 6, 7, 8, 9]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
+    assert "aliases stand for more values" in refused_text(tmp_path, "\n".join(lines))
+    assert "aliases stand for more values" in refused_text(tmp_path, "a: &a [*a]")
+    assert "nested too deeply" in refused_text(tmp_path, "[" * 20000)
+    assert "has 1048577 bytes" in refused_text(tmp_path, "#" * (2**20 + 1))
+
+
+def test_an_alias_may_stand_for_a_section(tmp_path: Path) -> None:
+    text = yaml.safe_dump(content(), sort_keys=False)
+    (tmp_path / "experiment.yaml").write_text(
+        text.replace("output:", "keep: &maps [slope_y, slope_x]\noutput:")
+    )
+    assert load_experiment(tmp_path / "experiment.yaml").keep == ["slope_y", "slope_x"]

@@ -447,7 +447,7 @@ class Line:
 
 def test_a_server_that_is_gone_for_seconds_is_waited_for(endpoint: str, url: str) -> None:
     line = Line(endpoint)
-    away = []
+    away: list[threading.Timer] = []
 
     def block(block_id: tuple[int, ...]) -> np.ndarray[Any, Any]:
         if block_id[0] == 2 and not away:
@@ -495,7 +495,7 @@ def test_no_secret_is_written_or_said(
         said += map(str, [to_csv(stored, tmp_path / "a.csv"), to_nexus(stored, tmp_path / "a.h5")])
         for wrong in ({"settings": {"a": 1}}, {"settings": {"output": url}, "joined": "they are"}):
             with suppress(StoreError):
-                write_store(url, scan(4), storage_options=options(endpoint), **wrong)  # type: ignore[arg-type] # of every kind
+                write_store(url, scan(4), storage_options=options(endpoint), **wrong)
         for bad in ({"secret_access_key": SECRET + "x"}, {"region": 5}, {"nonsense": SECRET}):
             try:
                 open_store(url, storage_options=options(endpoint, **bad))

@@ -33,6 +33,8 @@ SCHEMES: Final = ("tcp://", "tls://", "ws://", "wss://", "ucx://", "ucxx://")
 """How the address of a running scheduler may begin."""
 ENCRYPTED: Final = ("tls://", "wss://")
 """Those that need a certificate."""
+CERTIFICATE: Final = "distributed.comm.tls.client.cert"
+"""Setting of Dask: the certificate of a client."""
 
 WORKER_ENVIRONMENT: Final = {
     # The acquisition of a facility stops if a reader holds a lock on its file.
@@ -267,8 +269,8 @@ def connect(
     Raises
     ------
     InputError
-        An address of another form, a scheduler that does not answer, or a number of workers that is
-        below one or given for a running scheduler.
+        An address of another form, a scheduler that does not answer or needs a certificate, or a
+        number of workers that is below one or given for a running scheduler.
     ClusterError
         Workers of a running scheduler with other software than this process, or a scheduler that is
         lost while the body runs.
@@ -388,6 +390,12 @@ def _check_scratch() -> None:
 
 
 def _running_scheduler(address: str, timeout: float) -> Client:
+    if address.startswith(ENCRYPTED) and not dask.config.get(CERTIFICATE, None):
+        raise InputError(
+            f"the scheduler at {address} needs a certificate, and there is none",
+            f"Give one in Dask's configuration ({CERTIFICATE}, see docs: Security). The cluster of "
+            "another 'wavedask run' keeps its certificate to itself.",
+        )
     try:
         client = Client(address, timeout=timeout)
         try:

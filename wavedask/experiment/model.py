@@ -5,7 +5,7 @@ import glob
 import reprlib
 from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Final, get_args
 
 import yaml
 from pydantic import BaseModel, Field, PrivateAttr, ValidationError, model_validator
@@ -297,6 +297,10 @@ def restored(settings: Mapping[str, Any], *, folder: Path, output: str) -> Exper
     return experiment
 
 
+LARGEST_FILE: Final = 2**20
+"""Bytes of an experiment file, and values in it, at most."""
+
+
 class _Loader(yaml.SafeLoader):
     """YAML in which a repeated key is an error; YAML itself takes the last one."""
 
@@ -311,9 +315,37 @@ class _Loader(yaml.SafeLoader):
                 seen.add(key.value)
         return super().construct_mapping(node, deep)
 
+    def get_single_node(self) -> Any:
+        """Refuse aliases of aliases that stand for more than any experiment holds."""
+        node = super().get_single_node()
+        if node is not None and _expanded(node, {}) > LARGEST_FILE:
+            raise yaml.MarkedYAMLError(
+                problem="its aliases stand for more values than an experiment has",
+                problem_mark=node.start_mark,
+            )
+        return node
+
+
+def _expanded(node: yaml.Node, known: dict[int, int]) -> int:
+    """Count the values of a YAML node with all aliases written out."""
+    if id(node) not in known:
+        # A node that holds itself is infinite.
+        known[id(node)] = LARGEST_FILE + 1
+        inside: list[Any] = []
+        if isinstance(node, yaml.SequenceNode):
+            inside = node.value
+        elif isinstance(node, yaml.MappingNode):
+            inside = [part for pair in node.value for part in pair]
+        known[id(node)] = 1 + sum(_expanded(part, known) for part in inside)
+    return known[id(node)]
+
 
 def _read(file: Path) -> Any:
     try:
+        if file.is_file() and file.stat().st_size > LARGEST_FILE:
+            raise ExperimentError(
+                f"experiment file {file} has {file.stat().st_size} bytes", "Check the path."
+            )
         # _Loader is a SafeLoader.
         return yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)
     except OSError as error:
@@ -323,6 +355,10 @@ def _read(file: Path) -> Any:
     except UnicodeDecodeError as error:
         raise ExperimentError(
             f"experiment file {file} is not text: {error}", "Save it as UTF-8."
+        ) from error
+    except RecursionError as error:
+        raise ExperimentError(
+            f"experiment file {file} is nested too deeply", "Check the path."
         ) from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark

@@ -205,8 +205,8 @@ def _digests(store: Any) -> tuple[NDArray[np.uint32] | None, list[str]]:
     if DIGEST.name not in store.layouts:
         return None, []
     array = zarr.open_array(store, path=DIGEST.name, mode="r")
-    covered = array.attrs.get(COVERED, [])
-    return np.asarray(array[:]), [str(name) for name in covered] if covered else []
+    covered: Any = array.attrs.get(COVERED, [])
+    return np.asarray(array[:]), [str(name) for name in covered]
 
 
 def _tasks(

@@ -142,7 +142,7 @@ def layouts_of(documents: Mapping[str, Any], where: object) -> dict[str, ArrayLa
     """
     found = {}
     for name, document in documents.items():
-        if not isinstance(name, str) or "/" in name or name in ("", ".", ".."):
+        if "/" in name or name in ("", ".", ".."):
             raise _refused(where, f"it has an array called {name!r}")
         found[name] = _layout(name, document, where)
     ledger = found.get(COMPLETE.name)
@@ -152,14 +152,15 @@ def layouts_of(documents: Mapping[str, Any], where: object) -> dict[str, ArrayLa
     return found
 
 
-def _layout(name: str, document: Any, where: object) -> ArrayLayout:
+def _layout(name: str, given: Any, where: object) -> ArrayLayout:
     """Check the metadata of one array."""
 
     def refuse_unless(condition: bool, what: str) -> None:
         if not condition:
             raise _refused(where, f"array {name!r} has {what}")
 
-    refuse_unless(isinstance(document, dict), "no metadata")
+    refuse_unless(isinstance(given, dict), "no metadata")
+    document: dict[str, Any] = given
     kind = (document.get("zarr_format"), document.get("node_type"))
     refuse_unless(kind == (3, "array"), f"zarr_format and node_type {kind}")
     refuse_unless(not document.get("storage_transformers"), "storage transformers")
@@ -167,7 +168,8 @@ def _layout(name: str, document: Any, where: object) -> ArrayLayout:
     grid, encoding = (_named(document.get(key)) for key in ("chunk_grid", "chunk_key_encoding"))
     refuse_unless(grid[0] == "regular", f"chunk grid {grid[0]!r}")
     refuse_unless(encoding == ("default", {"separator": "/"}), f"chunk keys {encoding[0]!r}")
-    shape, chunks = document.get("shape"), grid[1].get("chunk_shape")
+    shape: Any = document.get("shape")
+    chunks: Any = grid[1].get("chunk_shape")
     refuse_unless(_are_sizes(shape) and _are_sizes(chunks), f"shape {shape!r}, chunks {chunks!r}")
     dims = document.get("dimension_names") or []
     refuse_unless(
@@ -176,7 +178,7 @@ def _layout(name: str, document: Any, where: object) -> ArrayLayout:
         and len(set(dims)) == len(dims) == len(shape) == len(chunks),
         f"dimensions {dims!r}, shape {shape}, chunks {chunks}",
     )
-    data_type = document.get("data_type")
+    data_type: Any = document.get("data_type")
     known = isinstance(data_type, str) and (data_type == STRING or data_type in ITEM_SIZES)
     refuse_unless(known, f"data type {str(data_type)[:80]!r}")
     listed = document.get("codecs")

@@ -205,8 +205,9 @@ class Place:
             found = None if content is None else json.loads(content)
         except (ValueError, RecursionError):
             return None
-        is_group = isinstance(found, dict) and found.get("node_type") == "group"
-        return found if is_group and isinstance(found.get("attributes", {}), dict) else None
+        if not isinstance(found, dict) or found.get("node_type") != "group":
+            return None
+        return found if isinstance(found.get("attributes", {}), dict) else None
 
     def commit(
         self,

@@ -297,7 +297,8 @@ def _write_blocks(
                 where[axis] = frames
                 target.oindex[tuple(where)] = block
             keys = _keys_of(target, axis, block_id, frames)
-            digest ^= target.store.digest(keys)
+            recorder: Any = target.store
+            digest ^= recorder.digest(keys)
             if right.durable and not place.remote and machine() != right.machine:
                 # The barrier of the driver does not reach the memory of this machine.
                 sync_files(place.path / key for key in keys)
