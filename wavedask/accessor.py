@@ -14,7 +14,14 @@ from wavedask.io import refresh
 from wavedask.optics import fit_lens
 from wavedask.plot import plot_dataset
 from wavedask.tables import Rows, html_table
-from wavedask.tracking import combine, self_reference, track, track_scan, why_missing
+from wavedask.tracking import (
+    combine,
+    describe_speckle,
+    self_reference,
+    track,
+    track_scan,
+    why_missing,
+)
 from wavedask.wavefront import budget, wavefront
 
 P = ParamSpec("P")
@@ -65,6 +72,7 @@ class Wave:
     correct = _method(correct)
     blind_pixels = _method(blind_pixels)
     detector_distortion = _method(detector_distortion)
+    describe_speckle = _method(describe_speckle)
     track = _method(track)
     track_scan = _method(track_scan)
     self_reference = _method(self_reference)
