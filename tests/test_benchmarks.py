@@ -225,3 +225,16 @@ def test_trust_compares_errors_with_what_is_stated(
     ):
         assert found[drawn].ratio == pytest.approx(found[by_rays].ratio, rel=0.35)
         assert found[drawn].rms == pytest.approx(found[by_rays].rms, rel=0.5)
+
+
+def test_trust_goes_on_behind_the_tracker(
+    benchmark_main: Callable[[str], Callable[..., Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("WAVEDASK_TEST_DATA", raising=False)
+    rows = benchmark_main("trust")(["--size", "200", "--patterns", "1", "--only", "downstream"])
+    found = {row.label: row.ratio for row in rows}
+    assert all(np.isfinite(ratio) for ratio in found.values())
+    assert 0.5 < found["wavefront, white noise"] < 1.7
+    assert 0.6 < found["Zernike modes of the slopes, white noise"] < 1.5
+    assert 0.7 < found["mean of 12 exposures, common reference"] < 1.35
+    assert found["dark field (true 1), 50 counts, contrast 0.25"] == pytest.approx(1, abs=0.03)

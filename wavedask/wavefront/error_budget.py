@@ -27,6 +27,7 @@ from wavedask.errors import InputError
 from wavedask.geometry import Errors, Geometry, radius_effects
 from wavedask.kernels.affine import affine_fit
 from wavedask.kernels.surface import AREA, surface_noise
+from wavedask.optics import fitted_paraboloid
 from wavedask.prefixes import prefixed
 from wavedask.units import (
     DISTANCE,
@@ -45,6 +46,8 @@ ASSUMED: Final = 1e-4
 """Relative error that is looked at where none was given."""
 ASSUMED_DISTORTION: Final = 0.05
 """Error of undistorted positions that is looked at where none was given, px."""
+SAME: Final = 1e-3
+"""Relative difference of two radii that is not worth a word."""
 DETECTORS: Final = ("near", "far")
 
 
@@ -90,12 +93,18 @@ class Budget:
         Root mean square of the wavefront, m.
     contributions : tuple of Contribution
         The largest effect on the radius first, those of unknown size last.
+    paraboloid_radius_y, paraboloid_radius_x : float
+        Radii of the paraboloid that fits the heights best, m: those that `fit_lens` turns into a
+        focal length. Radii of curvature are of the mean slopes; they differ by aberration, which
+        counts most at the rim there. NaN where the heights do not tell.
     """
 
     radius_of_curvature_y: float
     radius_of_curvature_x: float
     wavefront_rms: float
     contributions: tuple[Contribution, ...]
+    paraboloid_radius_y: float = math.nan
+    paraboloid_radius_x: float = math.nan
 
     @property
     def total(self) -> Contribution:
@@ -128,6 +137,15 @@ class Budget:
                 for column, (text, width) in enumerate(zip(row, widths, strict=True))
             )
             lines.append("  ".join((first, *others)).rstrip())
+        pairs = (
+            (self.radius_of_curvature_y, self.paraboloid_radius_y, self.total.radius_y),
+            (self.radius_of_curvature_x, self.paraboloid_radius_x, self.total.radius_x),
+        )
+        if any(abs(slope / height - 1) > max(error, SAME) for slope, height, error in pairs):
+            lines.append(
+                f"paraboloid of the heights, as of fit_lens: {self.paraboloid_radius_y:.5g} m (y), "
+                f"{self.paraboloid_radius_x:.5g} m (x); they differ by aberration"
+            )
         if not all(part.given for part in self.contributions):
             lines.append("* not given: what an error of this size would do; not in the total")
         return "\n".join(lines)
@@ -237,7 +255,21 @@ def budget(wf: xr.Dataset, *, window: float | None = None) -> Budget:
     else:
         parts += _differential(surface, wf.attrs, errors)
     parts.sort(key=lambda part: (not part.given, -max(part.radius_y, part.radius_x)))
-    return Budget(*surface.radius, float(np.std(surface.height)), tuple(parts))
+    rms = float(np.std(surface.height))
+    return Budget(*surface.radius, rms, tuple(parts), *_paraboloid_radii(wf))
+
+
+def _paraboloid_radii(wf: xr.Dataset) -> tuple[float, float]:
+    """Radii (y, x) of the paraboloid that fits the heights best."""
+    heights = wf[WAVEFRONT.name].transpose(Y, X).to_numpy().astype(np.float64)
+    y, x = (wf[dim].to_numpy().astype(np.float64) for dim in (Y, X))
+    found = fitted_paraboloid(heights, y=y, x=x)
+    if found is None:
+        return math.nan, math.nan
+    # A plane has an infinite radius.
+    with np.errstate(divide="ignore"):
+        radii = 1 / np.array([found[0].curvature_y, found[0].curvature_x])
+    return float(radii[0]), float(radii[1])
 
 
 def _surface(wf: xr.Dataset) -> _Surface:
