@@ -12,7 +12,11 @@ from wavedask.accessor import Wave
 METHODS = sorted(
     name for name, value in vars(Wave).items() if inspect.isfunction(value) and name[0] != "_"
 )
-RENAMED = {"query": wd.select, "fit_lens": wd.optics.fit_lens}
+RENAMED = {
+    "query": wd.select,
+    "fit_lens": wd.optics.fit_lens,
+    "fit_wavefront": wd.optics.fit_wavefront,
+}
 
 
 @pytest.mark.parametrize("name", METHODS)

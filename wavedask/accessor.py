@@ -10,8 +10,8 @@ from wavedask.detector import blind_pixels, correct, detector_distortion
 from wavedask.export import to_csv, to_nexus, to_tiff
 from wavedask.frames import grid, nearest, select, where_motors
 from wavedask.io import refresh
-from wavedask.optics import fit_lens
-from wavedask.tracking import combine, self_reference, track, track_scan
+from wavedask.optics import fit_lens, fit_wavefront
+from wavedask.tracking import combine, describe_speckle, self_reference, track, track_scan
 from wavedask.wavefront import budget, wavefront
 
 P = ParamSpec("P")
@@ -52,6 +52,7 @@ class Wave:
     correct = _method(correct)
     blind_pixels = _method(blind_pixels)
     detector_distortion = _method(detector_distortion)
+    describe_speckle = _method(describe_speckle)
     track = _method(track)
     track_scan = _method(track_scan)
     self_reference = _method(self_reference)
@@ -59,6 +60,7 @@ class Wave:
     wavefront = _method(wavefront)
     budget = _method(budget)
     fit_lens = _method(fit_lens)
+    fit_wavefront = _method(fit_wavefront)
     to_nexus = _method(to_nexus)
     to_tiff = _method(to_tiff)
     to_csv = _method(to_csv)

@@ -147,9 +147,6 @@ WAVEFRONT: Final = Quantity("wavefront", METRE, "wavefront (path length)")
 WAVEFRONT_UNCERTAINTY: Final = Quantity(
     "wavefront_uncertainty", METRE, "standard error of the wavefront"
 )
-MATCHING_WINDOW: Final = Quantity(
-    "matching_window", PIXEL, "side of the matching window, mean over the pixels with data"
-)
 PHASE: Final = Quantity("phase", RADIAN, "phase")
 CURVATURE_Y: Final = Quantity("curvature_y", "1/m", "vertical wavefront curvature")
 CURVATURE_X: Final = Quantity("curvature_x", "1/m", "horizontal wavefront curvature")
@@ -313,7 +310,6 @@ QUANTITIES: Final[Mapping[str, Quantity]] = {
         SLOPE_UNCERTAINTY_X,
         WAVEFRONT,
         WAVEFRONT_UNCERTAINTY,
-        MATCHING_WINDOW,
         PHASE,
         CURVATURE_Y,
         CURVATURE_X,

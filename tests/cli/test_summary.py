@@ -132,6 +132,6 @@ def test_a_plan_in_words(folder: Path) -> None:
     assert rows["frames"] == f"{FRAMES} of {SIDE} x {SIDE} px"
     assert rows["input"].endswith(" KiB in 14 files")
     assert rows["blocks"] == f"{FRAMES} of 1 x {SIDE} x {SIDE}"
-    assert rows["output"] == f"{16 * FRAMES * SIDE * SIDE * 4 / 2**20:.1f} MiB before compression"
+    assert rows["output"] == f"{17 * FRAMES * SIDE * SIDE * 4 / 2**20:.1f} MiB before compression"
     assert rows["memory"].startswith("about 2.0 MiB per block")
     assert "wavefront" in rows["variables"]

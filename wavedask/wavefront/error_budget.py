@@ -10,7 +10,6 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from wavedask.conventions import (
-    MATCHING_WINDOW,
     METRE,
     PIXEL,
     RADIAN,
@@ -26,7 +25,7 @@ from wavedask.conventions import (
 from wavedask.errors import InputError
 from wavedask.geometry import Errors, Geometry, radius_effects
 from wavedask.kernels.affine import affine_fit
-from wavedask.kernels.surface import AREA, surface_noise
+from wavedask.kernels.surface import AREA, mean_window, surface_noise
 from wavedask.optics import fitted_paraboloid
 from wavedask.prefixes import prefixed
 from wavedask.units import (
@@ -202,7 +201,7 @@ def budget(wf: xr.Dataset, *, window: float | None = None) -> Budget:
         Result of `wavefront`, of one frame.
     window : float, optional
         Side of the tracker's window in pixels, within which errors of matching are one; by default
-        ``matching_window`` of `wf`.
+        the mean of ``window`` of `wf`.
 
     Returns
     -------
@@ -336,12 +335,18 @@ def _matching(surface: _Surface, wf: xr.Dataset, given: float | None) -> Iterato
 
 def _window(wf: xr.Dataset, given: float | None) -> float:
     """Side of the window within which errors are one."""
-    window = float(wf.get(MATCHING_WINDOW.name, np.nan)) if given is None else given
+    window = math.nan if given is None else given
+    if given is None and WINDOW.name in wf:
+        maps = (
+            wf[quantity.name].transpose(Y, X).to_numpy()
+            for quantity in (WINDOW, SLOPE_UNCERTAINTY_Y)
+        )
+        window = mean_window(*maps)
     if not window >= 1:
         raise InputError(
             f"the window of the tracker is {window:g} px",
-            f"Give window, its side in pixels; or the result of wavefront with"
-            f" {MATCHING_WINDOW.name!r}, from a tracking with {WINDOW.name!r}.",
+            f"Give window, its side in pixels; or the result of wavefront from a tracking with"
+            f" {WINDOW.name!r}.",
         )
     return window
 

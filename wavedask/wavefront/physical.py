@@ -11,7 +11,6 @@ from wavedask.conventions import (
     CORRELATION,
     CURVATURE_X,
     CURVATURE_Y,
-    MATCHING_WINDOW,
     METRE,
     PHASE,
     WINDOW,
@@ -135,8 +134,8 @@ def wavefront(
         * ``phase``: 2 pi W / wavelength in rad, if `energy` or `wavelength` is given,
         * ``curvature_y``, ``curvature_x``: derivatives of ``slope_y`` along y and of ``slope_x``
           along x in 1/m, by central differences; NaN at and beside pixels without slope,
-        * ``correlation``, if `tracking` has it; and, one number per frame, ``matching_window``,
-          the mean side of the window in px, within which errors of neighbouring pixels are one.
+        * ``correlation`` and ``window`` (px), if `tracking` has them: within a window, errors of
+          neighbouring pixels are one.
 
         In absolute mode also, one number per frame:
 
@@ -214,13 +213,13 @@ def wavefront(
         window = kept[WINDOW.name].where(np.isfinite(slope_y.data)).mean((Y, X))
         sigma_y, sigma_x = measured.maps[2:4]
         variables.append(surface_uncertainty(sigma_y, sigma_x, window=window))
-        variables.append(relabelled(window, MATCHING_WINDOW))
     if wavelength is not None:
         variables.append(relabelled(surface * (2 * np.pi / wavelength), PHASE))
     variables += [_derivative(slope_y, CURVATURE_Y, Y), _derivative(slope_x, CURVATURE_X, X)]
-    if CORRELATION.name in kept:
-        seen = in_metres(kept[CORRELATION.name], measured.pixels)
-        variables.append(relabelled(seen, CORRELATION))
+    for quantity in (CORRELATION, WINDOW):
+        if quantity.name in kept:
+            seen = in_metres(kept[quantity.name], measured.pixels)
+            variables.append(relabelled(seen, quantity))
     attrs = {**tracking.attrs, MODE: mode, **measured.attrs}
     if math.isfinite(source):
         attrs[SOURCE_DISTANCE] = source
