@@ -11,7 +11,14 @@ from wavedask.export import to_csv, to_nexus, to_tiff
 from wavedask.frames import grid, nearest, select, where_motors
 from wavedask.io import refresh
 from wavedask.optics import fit_lens, fit_wavefront
-from wavedask.tracking import combine, describe_speckle, self_reference, track, track_scan
+from wavedask.tracking import (
+    combine,
+    describe_speckle,
+    self_reference,
+    track,
+    track_scan,
+    visibility_uncertainty,
+)
 from wavedask.wavefront import budget, wavefront
 
 P = ParamSpec("P")
@@ -57,6 +64,7 @@ class Wave:
     track_scan = _method(track_scan)
     self_reference = _method(self_reference)
     combine = _method(combine)
+    visibility_uncertainty = _method(visibility_uncertainty)
     wavefront = _method(wavefront)
     budget = _method(budget)
     fit_lens = _method(fit_lens)

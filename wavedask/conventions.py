@@ -135,6 +135,12 @@ CORRELATION: Final = Quantity("correlation", DIMENSIONLESS, "zero-normalised cro
 WINDOW: Final = Quantity("window", PIXEL, "side of the matching window")
 TRANSMISSION: Final = Quantity("transmission", DIMENSIONLESS, "transmission")
 DARK_FIELD: Final = Quantity("dark_field", DIMENSIONLESS, "dark field (ratio of visibilities)")
+TRANSMISSION_UNCERTAINTY: Final = Quantity(
+    "transmission_uncertainty", DIMENSIONLESS, "standard error of the transmission"
+)
+DARK_FIELD_UNCERTAINTY: Final = Quantity(
+    "dark_field_uncertainty", DIMENSIONLESS, "standard error of the dark field"
+)
 SLOPE_Y: Final = Quantity("slope_y", RADIAN, "vertical wavefront slope")
 SLOPE_X: Final = Quantity("slope_x", RADIAN, "horizontal wavefront slope")
 SLOPE_UNCERTAINTY_Y: Final = Quantity(
@@ -304,6 +310,8 @@ QUANTITIES: Final[Mapping[str, Quantity]] = {
         WINDOW,
         TRANSMISSION,
         DARK_FIELD,
+        TRANSMISSION_UNCERTAINTY,
+        DARK_FIELD_UNCERTAINTY,
         SLOPE_Y,
         SLOPE_X,
         SLOPE_UNCERTAINTY_Y,

@@ -5,6 +5,7 @@ from wavedask.tracking.crossspot import ENGINES, Engine, Rigid, checked_settings
 from wavedask.tracking.labelled import track
 from wavedask.tracking.registration import Registration, is_registered, register, registration_of
 from wavedask.tracking.speckle import SpeckleReport, describe_speckle
+from wavedask.tracking.visibility import visibility_uncertainty
 from wavedask.tracking.xss import self_reference, track_scan
 
 __all__ = [
@@ -23,4 +24,5 @@ __all__ = [
     "self_reference",
     "track",
     "track_scan",
+    "visibility_uncertainty",
 ]
