@@ -1,7 +1,7 @@
 """How well two detectors measure a beam and a lens, on frames of the virtual beamline.
 
-Waves, cameras with noise, dark and flat, a near detector that is turned and off the axis; pixel
-sizes are exactly known where no mesh scan measures them. Run
+The frames have wave optics, camera noise, dark and flat; the near detector is rotated and off the
+axis. Pixel sizes are exactly known unless a mesh scan measures them. Run
 ``OMP_NUM_THREADS=1 python benchmarks/absolute.py``.
 """
 
@@ -49,11 +49,11 @@ class Case(NamedTuple):
     Attributes
     ----------
     label : str
-        What it is.
+        Name of the case.
     lens : bool
         Whether a lens is in the beam.
     positions : int
-        Of the membrane, along each axis; matched together.
+        Positions of the membrane along each axis; matched together.
     wrong : float
         Relative error of the near detector's pixel size.
     distorted, calibrated : bool
@@ -114,7 +114,7 @@ def beamline_of(case: Case, size: int) -> Beamline:
 
 
 class Images(NamedTuple):
-    """Frames of one detector, without dark and flat, and what is known of its pixels."""
+    """Corrected frames of one detector, with its pixel size and its error."""
 
     frames: xr.DataArray
     sizes: tuple[float, float]

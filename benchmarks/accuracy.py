@@ -1,9 +1,9 @@
 """Accuracy of the trackers on speckle whose displacement is known, against the photon limit.
 
-Run ``python benchmarks/accuracy.py``. The limit is the Cramer-Rao bound of a window in which the
-displacement does not vary, with gain and offset unknown, from the gradients and the photon noise of
-the very images: a tracker that averages over more than its window can be a little below it. Every
-case is drawn from several patterns; the patterns that settings were chosen on are not among them.
+Run ``python benchmarks/accuracy.py``. The limit is the Cramer-Rao bound for a window with a
+constant displacement and unknown gain and offset, from the gradients and the photon noise of the
+same images. A tracker that averages over more than its window can be slightly below it. Every case
+uses several patterns; none of them was used to choose settings.
 """
 
 import argparse
@@ -33,7 +33,7 @@ FIRST_SEED = 1000
 
 
 def rigid(y: FloatArray, x: FloatArray, size: int) -> tuple[Any, Any]:
-    """Shift all pixels alike."""
+    """Shift all pixels by the same displacement."""
     return SHIFT
 
 
@@ -89,7 +89,7 @@ SWEEP = tuple(0.1 * tenth for tenth in range(10))
 
 
 class Row(NamedTuple):
-    """One line of the table, in pixels; what is not known or not measured is NaN."""
+    """One line of the table, in pixels; NaN if unknown or not measured."""
 
     label: str
     rms: float
@@ -126,7 +126,7 @@ class Errors(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """Images of a case with their truth, and what the bound needs."""
+    """Images of a case with their truth, and the inputs of the bound."""
 
     samples: npt.NDArray[np.float32]
     references: npt.NDArray[np.float32]
@@ -224,7 +224,7 @@ def by_opencv(case: Case, scene: Scene) -> Errors:
 
 
 def row_of(label: str, dense: Errors, opencv: Errors, bound: float) -> Row:
-    """Sum up a case."""
+    """Summarise a case."""
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # nothing was measured: NaN
         return Row(
@@ -242,7 +242,7 @@ def row_of(label: str, dense: Errors, opencv: Errors, bound: float) -> Row:
 
 
 def measure(case: Case, size: int, patterns: int) -> Row:
-    """Track one case with both engines, where both can."""
+    """Track one case with both engines, if both can."""
     scenes = [simulate(case, size, pattern=pattern) for pattern in range(patterns)]
     bound = photon_limit(scenes[0], case.window) if case.noise else np.nan
     dense = track(case, scenes, order=case.order)
@@ -263,7 +263,7 @@ def sweep(size: int) -> Row:
 
 
 def number(value: float, digits: int = 4) -> str:
-    """Format a number; what is not there is a dash."""
+    """Format a number; NaN is a dash."""
     return "–" if np.isnan(value) else f"{value:.{digits}f}"
 
 

@@ -1,7 +1,7 @@
 """How well the frames of the virtual beamline follow its rays, and what a frame costs.
 
-Each row tracks two noise-free frames and compares with the traced rays. What is left is
-diffraction: the optic changes the path on which speckle forms, and with it the speckle. Run
+Each row tracks two noise-free frames and compares with the traced rays. The residual is
+diffraction: the optic changes the path on which speckle forms, and so the speckle itself. Run
 ``OMP_NUM_THREADS=1 python benchmarks/beamline.py``.
 """
 
@@ -55,7 +55,7 @@ class Row(NamedTuple):
 
 
 def cases(size: int) -> list[Case]:
-    """Beamlines with a lens, a membrane before, at or behind it, and things that move."""
+    """Beamlines with a lens, a membrane before, at or behind it, and moving parts."""
     shape = (size, size)
     lens = Crl(40.0, radius=60e-6, delta=1.2e-6)
     width = 2 * size * PIXEL + 3e-4

@@ -49,7 +49,7 @@ def detector(side: int) -> Distortion:
 
 
 def simulated(side: int, positions: int, *, readback: bool) -> MeshScan:
-    """Scan a detector in steps of 20 px, turned by 0.2 degrees, on a stage that misses by 0.2."""
+    """Scan a detector in steps of 20 px, turned by 0.2 degrees; the stage error is 0.2 px."""
     return mesh_scan(
         detector(side),
         positions=(positions, positions),
@@ -62,7 +62,7 @@ def simulated(side: int, positions: int, *, readback: bool) -> MeshScan:
 
 
 def calibrated(scan: xr.Dataset, method: Method) -> tuple[xr.Dataset, float]:
-    """Calibrate, and take the time."""
+    """Calibrate, and measure the time."""
     started = time.perf_counter()
     found = wd.detector_distortion(
         scan, motor_y="dety", motor_x="detx", method=method, progress=False
@@ -97,14 +97,14 @@ def measured(mesh: MeshScan, method: Method, label: str) -> Row:
 
 
 def write_large(folder: Path, side: int, positions: int) -> None:
-    """Simulate a mesh and leave its frames and motors on disk."""
+    """Simulate a mesh scan and write its frames and motors to disk."""
     mesh = simulated(side, positions, readback=True)
     np.save(folder / "frames.npy", mesh.scan.image.values.astype(np.uint16))
     np.save(folder / "motors.npy", [mesh.scan.dety, mesh.scan.detx])
 
 
 def cost_of_large(folder: Path, answers: Any) -> None:
-    """Calibrate from disk in a process of its own; answer with seconds and peak memory."""
+    """Calibrate from disk in a separate process; return seconds and peak memory."""
     frames = np.load(folder / "frames.npy", mmap_mode="r")
     lazy = da.from_array(frames, chunks=(1, -1, -1))
     scan = xr.Dataset({"image": (("frame", "y", "x"), lazy)}).assign_coords(

@@ -1,4 +1,4 @@
-"""Tables of figures: printed for who runs a benchmark, written for who reads the docs."""
+"""Tables of figures: printed to the terminal, and written as Markdown for the docs."""
 
 import argparse
 import os
@@ -27,7 +27,7 @@ def show(title: str, headings: Sequence[str], rows: Rows, *, write: Path | None)
         table.add_column(heading, justify="left" if number == 0 else "right")
     for row in rows:
         table.add_row(*row)
-    # In a file or a pipe nothing need be folded.
+    # Do not wrap lines in a file or a pipe.
     Console(width=None if sys.stdout.isatty() else 200).print(table)
     if write is not None:
         machine = (

@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> list[Row]:
     """Print the table and return its last rows."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, nargs="+", default=[512, 2048], help="pixels a side")
-    parser.add_argument("--repeat", type=int, default=3, help="calls, of which the fastest counts")
+    parser.add_argument("--repeat", type=int, default=3, help="number of calls; the fastest counts")
     add_write_option(parser)
     arguments = parser.parse_args(argv)
     rows: list[Row] = []

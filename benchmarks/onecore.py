@@ -73,7 +73,7 @@ class Start(NamedTuple):
 
 
 class Roofline(NamedTuple):
-    """What the refinement does for a pixel in an iteration, and what the machine could do."""
+    """Work of the refinement per pixel and iteration, and the limits of the machine."""
 
     nanoseconds: float
     passes: float
@@ -105,7 +105,7 @@ def pin(core: int) -> None:
 
 @contextmanager
 def process_on(core: int) -> Iterator[Callable[..., Any]]:
-    """Start a process on one core; yield what calls a function in it and waits."""
+    """Start a process on one core; yield a callable that runs a function in it."""
     with (
         one_thread(),
         ProcessPoolExecutor(
@@ -199,7 +199,7 @@ def _high_water() -> int:
 def memory(file: str, size: int, window: int, search: int) -> float:
     """Peak memory of a call beyond its input and output, in bytes per pixel.
 
-    The kernel's own mark of the resident memory, which sees what NumPy, OpenCV and Numba allocate.
+    From the high-water mark of the operating system, which includes NumPy, OpenCV and Numba.
     """
     small = pair_of(file, 128)
     wd.cross_spot(*small, window=window, search=search)
@@ -260,7 +260,7 @@ def _multiply_add(values: FloatArray, factor: np.float32, turns: int) -> None:
     for _ in range(turns):
         for i in range(values.size):
             v = values[i]
-            # Eight in a row, so that loading and storing do not count.
+            # Eight operations in a row, so that load and store do not dominate.
             for _ in range(8):
                 v = v * factor + factor
             values[i] = v

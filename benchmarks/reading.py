@@ -1,10 +1,9 @@
 """Speed of opening and reading: headers of many EDF files, raw frames, compressed HDF5.
 
-Run ``python benchmarks/reading.py``. What ``open_scan`` reads is compared with ``numpy.fromfile``
-on the same files, and with ``h5py`` in as many processes, both as plain programs and in tasks of
-Dask; they take turns, and the fastest turn of each counts: the others were disturbed by something
-else.
-Raw frames are read once with the page cache emptied of them, and once from the cache.
+Run ``python benchmarks/reading.py``. ``open_scan`` is compared with ``numpy.fromfile`` on the same
+files, and with ``h5py`` in the same number of processes, both as plain programs and in Dask tasks.
+They take turns, and the fastest turn of each counts.
+Raw frames are read once with an empty page cache, and once from the cache.
 """
 
 import argparse
@@ -122,7 +121,7 @@ def raw(folder: str, arguments: argparse.Namespace) -> list[Row]:
     work = last_pixels(open_scan(recording.source).image.data)
     batches = last_pixels(open_scan(recording.source, chunks={"frame": BATCH}).image.data)
     engine = xr.open_dataset(folder, engine="wavedask", progress=False)
-    # Motors would be picked anew with each frame, which takes longer than its pixels.
+    # Without motors: selecting them per frame takes longer than reading the pixels.
     image = engine.image.reset_coords(drop=True)
 
     def read(path: Path) -> int:
@@ -240,8 +239,8 @@ def main(argv: Sequence[str] | None = None) -> list[Row]:
     parser.add_argument("--size", type=int, default=2048, help="pixels a side of a frame")
     parser.add_argument("--frames", type=int, default=128, help="frames that are read")
     parser.add_argument("--workers", type=int, default=2, help="threads or processes that read")
-    parser.add_argument("--repeat", type=int, default=7, help="turns, the fastest of which counts")
-    parser.add_argument("--folder", type=Path, help="where to put the files for the time being")
+    parser.add_argument("--repeat", type=int, default=7, help="number of turns; the fastest counts")
+    parser.add_argument("--folder", type=Path, help="folder for temporary files")
     add_write_option(parser)
     arguments = parser.parse_args(argv)
     rows = measure(arguments)

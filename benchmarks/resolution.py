@@ -1,8 +1,8 @@
 """Detail that the trackers resolve: amplitude recovered of waves of displacement, by their period.
 
 Run ``python benchmarks/resolution.py``. The displacement is a wave of half a pixel along y, on
-speckle whose displacement is exact; the amplitude is the regression of what was found on what is
-there. A rigid template averages over its window, and loses a wave of one window altogether.
+speckle whose displacement is exact; the amplitude is the regression of the result on the
+truth. A rigid template averages over its window, and cannot see a wave with the period of a window.
 """
 
 import argparse

@@ -84,7 +84,7 @@ def measured(case: Case, side: int) -> Row:
     speckle = speckle_field(side + 40, grain=GRAIN, seed=4)
     stacks = [scan(case, speckle, side, moved=moved) for moved in (True, False)]
     motor = "m_x" if case.positions[0] == 1 else ("m_y", "m_x")
-    # The compilation is no part of the cost.
+    # Compilation does not count.
     wd.track_scan(*(stack[:, :24, :24] for stack in stacks), motor=motor, window=case.window)
     started = time.process_time()
     tracked = wd.track_scan(*stacks, motor=motor, window=case.window)

@@ -37,7 +37,7 @@ MIB: Final = 2**20
 
 
 class Row(NamedTuple):
-    """One line of the table; what does not apply is NaN."""
+    """One line of the table; NaN where a value does not apply."""
 
     label: str
     size: float = np.nan
@@ -159,7 +159,7 @@ def overhead(arguments: argparse.Namespace, folder: Path) -> list[Row]:
     side, frames = arguments.size, arguments.frames
     work, path = tracking(side, frames), folder / "run.zarr"
     ends: Any = [last_pixels(array.data) for array in work.data_vars.values()]
-    # Frames of hardly a pixel cost what files, tasks and ledger cost, whatever is in them.
+    # Tiny frames show the cost of files, tasks and ledger alone.
     empty = work.isel(y=slice(0, 1), x=slice(0, 1)).copy(
         data={name: da.zeros((frames, 1, 1), chunks=1, dtype="f4") for name in work.data_vars}
     )
@@ -190,7 +190,7 @@ def overhead(arguments: argparse.Namespace, folder: Path) -> list[Row]:
             if turn:  # the first compiles, and wakes the memory of the page cache
                 spent[name].append(time.process_time() - begin)
             shutil.rmtree(path, ignore_errors=True)
-    # The best turn of each: the others were disturbed by something else.
+    # The fastest turn of each counts.
     best = {name: min(times) for name, times in spent.items()}
     tracked = best["tracking"]
     shares = {
@@ -214,7 +214,7 @@ def query(arguments: argparse.Namespace, folder: Path) -> list[Row]:
     position = np.random.default_rng(0).uniform(-1, 1, frames)
     motors = xr.Dataset(coords={"lens_x": ("frame", position, {"units": "mm", "role": "motor"})})
     path = folder / "large.zarr"
-    # As a run leaves it that is killed before its first frame: with everything but pixels.
+    # Like a run that is killed before its first frame: complete except for the pixels.
     create(place_of(path), motors, lazy, {FORMAT: FORMAT_VERSION}, frames=frames)
     stored = wd.open_store(path)
     contenders: dict[str, Callable[[], Any]] = {
@@ -232,7 +232,7 @@ def query(arguments: argparse.Namespace, folder: Path) -> list[Row]:
 
 
 def peak(side: int, frames: int, folder: Path) -> float:
-    """Write a store, and tell the peak memory of this process so far, in MiB."""
+    """Write a store, and return the peak memory of this process in MiB."""
     with connect("threads", workers=2):
         maps = da.map_blocks(
             lambda block_id: np.random.default_rng(block_id).random((1, side, side), np.float32),
@@ -242,7 +242,7 @@ def peak(side: int, frames: int, folder: Path) -> float:
         )
         data = xr.Dataset({name: (("frame", "y", "x"), maps + k) for k, name in enumerate("abcd")})
         wd.write_store(folder / "peak.zarr", data, settings={}, progress=False)
-    # Not ru_maxrss, which begins with what the parent had.
+    # Not ru_maxrss, which includes the memory of the parent.
     status = Path("/proc/self/status").read_text()
     return float(status.partition("VmHWM:")[2].split()[0]) / 1024
 
@@ -251,7 +251,7 @@ def memory(arguments: argparse.Namespace, folder: Path) -> list[Row]:
     """Peak memory of runs over a number of frames, and over ten times as many."""
     rows = []
     for frames in (arguments.run, 10 * arguments.run):
-        # Each in a process of its own, and no larger than needed to tell.
+        # Each in a separate process, and as small as possible.
         words = ["--parts", "peak", "--run", str(frames), "--size", str(min(arguments.size, 512))]
         command = [sys.executable, __file__, *words]
         done = subprocess.run(command, capture_output=True, text=True, check=True)

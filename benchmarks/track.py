@@ -1,7 +1,7 @@
 """Speed of the trackers on one core: every pixel of one pair, at equal settings.
 
-Run ``python benchmarks/track.py``. Everything is measured in processes that are kept on one core,
-with libraries of one thread, in one run: compare ratios, not seconds of two runs. For batches on
+Run ``python benchmarks/track.py``. All processes are pinned to one core, with single-threaded
+libraries, in one run: compare ratios, not seconds of two runs. For batches on
 several processes see ``benchmarks/workers.py``.
 """
 
@@ -30,7 +30,7 @@ place, 18 for the displacement itself, 1 for the weight, 18 for running sums, 8 
 
 
 class Row(NamedTuple):
-    """One line of the table: what was measured, its value with unit, and against what."""
+    """One line of the table: the quantity, its value with unit, and the comparison."""
 
     label: str
     value: str
@@ -99,7 +99,7 @@ def scaling(file: str, size: int, search: int, calls: int) -> list[Row]:
 
 
 def task(file: str, size: int, window: int, search: int, calls: int) -> list[Row]:
-    """Memory of a task, and two tasks at a time."""
+    """Memory of a task, and of two tasks at a time."""
     cores = sorted(os.sched_getaffinity(0))
     with onecore.process_on(cores[0]) as measured_there:
         spare = measured_there(onecore.memory, file, size, window, search)
@@ -117,7 +117,7 @@ def task(file: str, size: int, window: int, search: int, calls: int) -> list[Row
 
 
 def start() -> list[Row]:
-    """Take the time of first calls."""
+    """Measure the time of first calls."""
     fresh, warm = onecore.first_calls()
     return [
         Row(label, f"{seconds:.{digits}f} s", float("nan"), "")
@@ -158,7 +158,7 @@ def main(argv: Sequence[str] | None = None) -> list[Row]:
     parser.add_argument("--size", type=int, default=2048, help="pixels a side")
     parser.add_argument("--window", type=int, default=WINDOW)
     parser.add_argument("--search", type=int, default=8)
-    parser.add_argument("--calls", type=int, default=3, help="calls, of which the fastest counts")
+    parser.add_argument("--calls", type=int, default=3, help="number of calls; the fastest counts")
     parser.add_argument(
         "--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure; all by default"
     )

@@ -1,9 +1,9 @@
 """Speed of a batch: points per second of one worker process, and of one per core.
 
 Run ``python benchmarks/workers.py``. Pairs are read from EDF files, corrected and tracked by worker
-processes; only a number per frame comes back. One core and all cores take turns, so that a machine
-that drifts drifts for both, and the medians are compared. So does one worker that gives freed
-memory back to the system, as Dask starts its workers, see `wavedask.memory`.
+processes; only one number per frame comes back. One core and all cores take turns, so that a drift
+of the machine affects both; the medians are compared. One worker also returns freed memory to the
+system, as Dask does by default; see `wavedask.compute.memory`.
 """
 
 import argparse
@@ -117,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> list[Row]:
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=("dense", "opencv"))
     parser.add_argument("--step", type=int, default=4, help="pixels between points, of opencv")
     parser.add_argument("--workers", type=int, default=cores(), help="processes, against one")
-    parser.add_argument("--repeat", type=int, default=5, help="turns, whose median counts")
+    parser.add_argument("--repeat", type=int, default=5, help="number of turns; the median counts")
     add_write_option(parser)
     arguments = parser.parse_args(argv)
     rows = measure(arguments)

@@ -1,4 +1,4 @@
-"""Sphinx configuration: every page, the reference and the notebook, with no network."""
+"""Sphinx configuration: all pages, the reference and the notebooks; needs no network."""
 
 import sys
 from importlib.metadata import version as version_of
@@ -16,6 +16,7 @@ version = release
 
 sys.path.insert(0, str(Path(__file__).parent))
 extensions = [
+    "floors",
     "mathml",
     "myst_nb",
     "numpydoc",
@@ -35,7 +36,7 @@ add_module_names = False
 python_maximum_signature_line_length = 88
 autosummary_generate = True
 autosummary_imported_members = False
-autodoc_typehints = "none"  # the docstrings say it, with shapes and units
+autodoc_typehints = "none"  # the docstrings give types, shapes and units
 autodoc_preserve_defaults = True
 # The members of a class have pages of their own, or are listed by its docstring.
 numpydoc_show_class_members = False
@@ -43,7 +44,7 @@ numpydoc_show_class_members = False
 myst_enable_extensions = ["deflist", "dollarmath", "smartquotes"]
 myst_heading_anchors = 3
 
-# Executed at each build: a stored output would hide that the package has changed under it.
+# Executed at each build: a stored output would hide a change of the package.
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 300
@@ -58,13 +59,14 @@ html_css_files = ["wavedask.css"]
 html_show_sourcelink = False
 html_theme_options = {
     "navbar_align": "left",
+    "navbar_center": [],  # the side bar has all pages, in the four parts of the front page
     "navbar_end": ["theme-switcher"],
     "footer_start": ["copyright"],
     "footer_end": [],
     "secondary_sidebar_items": ["page-toc"],
     "show_toc_level": 2,
 }
-html_sidebars = {"*": [], "notebooks/*": []}  # only the reference has pages below pages
+html_sidebars = {"**": ["parts.html"]}
 
 
 def write_quantity_table(app: Sphinx) -> None:

@@ -1,17 +1,21 @@
 """Fixtures that every test module may use."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import dask
 import numpy as np
 import pytest
 import xarray as xr
 
 import wavedask as wd
 
-# Otherwise an assertion of theirs that fails shows no values.
-pytest.register_assert_rewrite("survival", "experiments")
+# Without this, a failed assertion in a support module shows no values. It must come before the
+# import of these modules.
+pytest.register_assert_rewrite("support")
+
+from support.experiments import campaign  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -41,3 +45,16 @@ def fourrod(data_dir: Callable[[str], Path]) -> tuple[xr.DataArray, xr.DataArray
         for name in ("ReferenceSpeckle", "SamplePlusSpeckle")
     )
     return reference, sample
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    """Compute on two threads of this process."""
+    with dask.config.set(scheduler="threads", num_workers=2):
+        yield
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a small campaign. Copy it before you change a file."""
+    return campaign(tmp_path_factory.mktemp("campaign"))

@@ -3,8 +3,11 @@
 import ast
 import importlib
 import inspect
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -17,6 +20,14 @@ WINGS = sorted(
     if door.parent != PACKAGE
 )
 TESTS = Path(__file__).parent
+PAGE = TESTS.parent / "docs" / "architecture.md"
+
+
+@pytest.fixture
+def drawing(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Get the module that draws the floors when the documentation is built."""
+    monkeypatch.syspath_prepend(str(PAGE.parent))
+    return importlib.import_module("floors")
 
 
 def imports(file: Path) -> Iterator[tuple[str, list[str]]]:
@@ -63,3 +74,30 @@ def test_tests_lie_in_the_wing_of_what_they_test() -> None:
     folders = {path.parent.relative_to(TESTS) for path in TESTS.rglob("test_*.py")}
     rooms = {path.parent.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py")}
     assert folders <= rooms
+
+
+def test_floors_of_the_page_are_those_of_the_contract(drawing: Any) -> None:
+    rows = re.findall(r"^\| (\d+) \| ([^|]*) \|", PAGE.read_text(), re.MULTILINE)
+    floors = [(number, re.findall(r"`(\w+)`", wings)) for number, wings in rows]
+    floors = [floor for floor in floors if floor[1]]
+    contract = drawing.floors_of(TESTS.parent / "pyproject.toml")
+    assert floors == [(str(len(contract) - index), floor) for index, floor in enumerate(contract)]
+
+
+def test_files_that_the_page_names_exist() -> None:
+    named = re.findall(r"`((?:wavedask|tests|benchmarks|docs)/[\w/.]+)`", PAGE.read_text())
+    assert len(named) > 20
+    assert not [name for name in named if not (TESTS.parent / name).exists()]
+
+
+def test_picture_of_the_floors_has_every_wing_and_refuses_an_import_that_goes_up(
+    drawing: Any,
+) -> None:
+    floors = [["cli"], ["io", "store"], ["errors"]]
+    picture = drawing.picture(floors, {("cli", "io"): 3, ("io", "errors"): 1})
+    texts = [element.text for element in ElementTree.fromstring(picture).iter()]
+    assert {"cli", "io", "store", "errors", "3"} <= set(texts)
+    with pytest.raises(ValueError, match="errors imports cli, which is on a floor above"):
+        drawing.picture(floors, {("errors", "cli"): 1})
+    with pytest.raises(ValueError, match="on no floor"):
+        drawing.picture(floors, {("cli", "plot"): 1})

@@ -182,8 +182,10 @@ UNLABELLED = {
     "input_files",
     "mesh",
     "open_scan",
+    "plot",
     "refresh",
     "simulate",
+    "why_missing",
     "write_store",
 }
 """Public names that return no labelled result, or frames as they are; open_scan is tested."""

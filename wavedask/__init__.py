@@ -2,7 +2,7 @@
 
 from importlib.metadata import version
 
-from wavedask import errors, optics, simulate
+from wavedask import errors, optics, plot, simulate
 from wavedask.accessor import Wave
 from wavedask.detector import blind_pixels, correct, detector_distortion
 from wavedask.export import to_csv, to_nexus, to_tiff
@@ -20,6 +20,7 @@ from wavedask.tracking import (
     track,
     track_scan,
     visibility_uncertainty,
+    why_missing,
 )
 from wavedask.wavefront import Budget, budget, integrate, surface_uncertainty, wavefront
 
@@ -47,6 +48,7 @@ __all__ = [
     "open_scan",
     "open_store",
     "optics",
+    "plot",
     "refresh",
     "register",
     "select",
@@ -61,5 +63,11 @@ __all__ = [
     "visibility_uncertainty",
     "wavefront",
     "where_motors",
+    "why_missing",
     "write_store",
 ]
+
+
+def __dir__() -> list[str]:
+    """List the public names only."""
+    return [*__all__, "__version__"]

@@ -1,5 +1,6 @@
-"""The accessor ``ds.wave``: functions that take a dataset first, as its methods."""
+"""The accessor ``ds.wave``: functions whose first argument is a dataset, as methods."""
 
+import inspect
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -11,6 +12,8 @@ from wavedask.export import to_csv, to_nexus, to_tiff
 from wavedask.frames import grid, nearest, select, where_motors
 from wavedask.io import refresh
 from wavedask.optics import fit_lens, fit_wavefront
+from wavedask.plot import plot_dataset
+from wavedask.tables import Rows, html_table
 from wavedask.tracking import (
     combine,
     describe_speckle,
@@ -18,6 +21,7 @@ from wavedask.tracking import (
     track,
     track_scan,
     visibility_uncertainty,
+    why_missing,
 )
 from wavedask.wavefront import budget, wavefront
 
@@ -35,11 +39,12 @@ def _method(function: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[
     return method
 
 
-@xr.register_dataset_accessor("wave")  # type: ignore[no-untyped-call] # xarray leaves it open
+@xr.register_dataset_accessor("wave")  # type: ignore[no-untyped-call] # xarray does not annotate it
 class Wave:
     """Functions of wavedask as methods of a dataset, which is their first argument.
 
-    Each is the function of the same name, with its documentation; `query` is `select`.
+    Each method is the function of the same name; `query` is `select`, and `plot` is
+    `wavedask.plot.plot_dataset`.
 
     Examples
     --------
@@ -50,6 +55,15 @@ class Wave:
 
     def __init__(self, dataset: xr.Dataset) -> None:
         self._dataset = dataset
+
+    def __repr__(self) -> str:
+        """List the methods, with the first line of their documentation."""
+        lines = [f"  {name.ljust(20)} {summary}" for name, summary in _methods()]
+        return "\n".join(("wavedask functions of this dataset: ds.wave.NAME(...)", *lines))
+
+    def _repr_html_(self) -> str:
+        """List the methods for a notebook."""
+        return html_table(_methods(), title="wavedask functions of this dataset: ds.wave.NAME(...)")
 
     refresh = _method(refresh)
     query = _method(select)
@@ -65,10 +79,21 @@ class Wave:
     self_reference = _method(self_reference)
     combine = _method(combine)
     visibility_uncertainty = _method(visibility_uncertainty)
+    why_missing = _method(why_missing)
     wavefront = _method(wavefront)
     budget = _method(budget)
     fit_lens = _method(fit_lens)
     fit_wavefront = _method(fit_wavefront)
+    plot = _method(plot_dataset)
     to_nexus = _method(to_nexus)
     to_tiff = _method(to_tiff)
     to_csv = _method(to_csv)
+
+
+def _methods() -> Rows:
+    """Name the methods of the accessor, each with its summary."""
+    return [
+        (name, (inspect.getdoc(method) or "").partition("\n")[0])
+        for name, method in vars(Wave).items()
+        if inspect.isfunction(method) and not name.startswith("_")
+    ]

@@ -2,8 +2,8 @@
 
 No other module spells one of these names as a literal. The signs are fixed here too:
 
-* ``sample(p) = reference(p - u)``: what sits at ``p`` in the reference sits at ``p + u`` in the
-  sample; a displacement is positive toward larger index.
+* ``sample(p) = reference(p - u)``: a feature at ``p`` in the reference is at ``p + u`` in the
+  sample. A displacement is positive toward larger index.
 * ``slope = grad(wavefront)``; a focusing optic has ``W = -r**2 / 2f`` and deflects toward the axis.
 * ``phase = 2 pi W / wavelength``.
 """
@@ -31,16 +31,34 @@ EXPOSURE: Final = "exposure"
 """Dimension of exposures that were combined to fewer frames."""
 
 PHOTON_ENERGY: Final = "energy"
-"""Coordinate of a scan: photon energy, where its files or who opens it give one."""
+"""Coordinate or attribute of a scan: photon energy, in keV where it has no unit."""
+EXPOSURE_TIME: Final = "exposure_time"
+"""Coordinate or attribute of a scan: exposure time of a frame, in s."""
+DETECTOR_DISTANCE: Final = "detector_distance"
+"""Coordinate or attribute of a scan: distance from the optic to the detector, in m."""
+BINNING: Final = "binning"
+"""Attribute of a scan: camera pixels in one pixel of the image, along both axes or (y, x)."""
+SURE: Final = "sure"
+"""Attribute of a result: facts whose values the user confirmed (see `wavedask.facts`)."""
+PIXEL_MASK: Final = "pixel_mask"
+"""Coordinate of a scan on `y` and `x`: True where its files declare a pixel bad."""
+BAD_VALUES: Final = "bad_values"
+"""Attribute of raw frames: list of the values that their files declare to be no counts."""
+SATURATION_VALUE: Final = "saturation_value"
+"""Attribute of raw frames: largest valid count that their files declare."""
+UNDERLOAD_VALUE: Final = "underload_value"
+"""Attribute of raw frames: smallest valid count that their files declare."""
+NOT_READ: Final = "not_read"
+"""Attribute of a scan: what its files hold and could not be read, or was not taken."""
 
 SOURCE_FILE: Final = "source_file"
 """Coordinate on `frame`: path of the file that holds the frame."""
 SOURCE_INDEX: Final = "source_index"
 """Coordinate on `frame`: number of the frame within its file, from zero."""
 SOURCE_DATASET: Final = "source_dataset"
-"""Coordinate on `frame`: dataset that holds the frame, in files that may hold several."""
+"""Coordinate on `frame`: dataset that holds the frame, in files with several datasets."""
 REFERENCE_FILE: Final = "reference_file"
-"""Coordinate on `frame` of a tracking: `source_file` of the reference, where each has its own."""
+"""Coordinate on `frame` of a tracking: `source_file` of the reference, if there are several."""
 REFERENCE_INDEX: Final = "reference_index"
 """Coordinate on `frame` of a tracking: `source_index` of the reference."""
 REFERENCE_DATASET: Final = "reference_dataset"
@@ -48,30 +66,52 @@ REFERENCE_DATASET: Final = "reference_dataset"
 COMMON_REFERENCE: Final = "common_reference"
 """Attribute of a tracking: 1 where all its frames were tracked in one reference image."""
 STACK_FRAMES: Final = "stack_frames"
-"""Coordinate on `frame` of stacks matched together: the raw frames of each, as JSON."""
+"""Coordinate on `frame` of stacks that are matched together: raw frames of each, as JSON."""
 
 SCAN: Final = "scan"
 """Coordinate on `frame` of a result store: the run that added the frame, from zero.
 
-Not reserved: a result that brings a coordinate of this name keeps its own.
+This name is not reserved: a result with a coordinate of this name keeps it.
 """
 
 UNITS: Final = "units"
 """Attribute that holds the unit of a variable."""
 LONG_NAME: Final = "long_name"
-"""Attribute that says in words what a variable is."""
+"""Attribute that describes a variable."""
 ROLE: Final = "role"
-"""Attribute of a coordinate of a scan: where its values come from (one of the roles below)."""
+"""Attribute of a coordinate of a scan: the origin of its values (one of the roles below)."""
+
+MASKED_BY: Final = "masked_by"
+"""Attribute of images: by what their masked pixels were found, in words."""
+MASKED: Final = "masked"
+"""Attribute of images: fraction of the pixels that are masked; only where it is known."""
+DARK_SUBTRACTED: Final = "dark_subtracted"
+"""Attribute of images from which a dark was subtracted: which one, in words."""
+FLAT_DIVIDED: Final = "flat_divided"
+"""Attribute of images that were divided by a flat field: by which one, in words."""
+HOT_PIXELS_REPLACED: Final = "hot_pixels_replaced"
+"""Attribute of images whose hot pixels were replaced: the fraction beyond which a pixel is hot."""
+UNDISTORTED: Final = "undistorted"
+"""Attribute of images on undistorted pixels: how they were resampled, in words."""
+
+FLAG_VALUES: Final = "flag_values"
+"""Attribute of a variable of codes: its values (CF conventions)."""
+FLAG_MEANINGS: Final = "flag_meanings"
+"""Attribute of a variable of codes: what the values mean, one word each (CF conventions)."""
+SEARCH: Final = "search"
+"""Attribute of `REASON`: pixels (steps, of a scan) that were searched on either side."""
+FLAGS: Final = (FLAG_VALUES, FLAG_MEANINGS, SEARCH)
+"""Attributes of a variable of codes that go with it."""
 
 MOTOR: Final = "motor"
 """Role of a coordinate that is the position of a motor."""
 COUNTER: Final = "counter"
-"""Role of a coordinate that was counted with the frame."""
+"""Role of a coordinate that is the reading of a counter."""
 HEADER: Final = "header"
-"""Role of a coordinate taken from a header item that differs from frame to frame."""
+"""Role of a coordinate from a header item that differs between frames."""
 
 UNKNOWN_UNIT: Final = "unknown"
-"""Unit of a motor or counter whose file names none."""
+"""Unit of a motor or counter if its file gives none."""
 PIXEL: Final = "px"
 COUNTS: Final = "counts"
 METRE: Final = "m"
@@ -90,7 +130,7 @@ class Quantity:
     units : str
         Unit of its values.
     long_name : str
-        What it is, in words; the label of an axis or a colour bar.
+        Description; the label of an axis or a colour bar.
     """
 
     name: str
@@ -141,6 +181,7 @@ TRANSMISSION_UNCERTAINTY: Final = Quantity(
 DARK_FIELD_UNCERTAINTY: Final = Quantity(
     "dark_field_uncertainty", DIMENSIONLESS, "standard error of the dark field"
 )
+REASON: Final = Quantity("reason", DIMENSIONLESS, "why a pixel has no displacement")
 SLOPE_Y: Final = Quantity("slope_y", RADIAN, "vertical wavefront slope")
 SLOPE_X: Final = Quantity("slope_x", RADIAN, "horizontal wavefront slope")
 SLOPE_UNCERTAINTY_Y: Final = Quantity(
@@ -281,6 +322,7 @@ PAIR_MATCHED: Final = Quantity(
 PAIR_RESIDUAL: Final = Quantity("pair_residual", PIXEL, "rms misfit of the pair")
 PAIR_STATUS: Final = Quantity("pair_status", DIMENSIONLESS, "whether the pair was used")
 COMPLETE: Final = Quantity("complete", DIMENSIONLESS, "frame has been written whole")
+DIGEST: Final = Quantity("digest", DIMENSIONLESS, "checksum of all chunks of the frame")
 FRAME_NUMBER: Final = Quantity("frame_number", DIMENSIONLESS, "frame at a position of a mesh")
 FRAME_COUNT: Final = Quantity("frame_count", DIMENSIONLESS, "frames at a position of a mesh")
 
@@ -312,6 +354,7 @@ QUANTITIES: Final[Mapping[str, Quantity]] = {
         DARK_FIELD,
         TRANSMISSION_UNCERTAINTY,
         DARK_FIELD_UNCERTAINTY,
+        REASON,
         SLOPE_Y,
         SLOPE_X,
         SLOPE_UNCERTAINTY_Y,
@@ -380,6 +423,7 @@ QUANTITIES: Final[Mapping[str, Quantity]] = {
         PAIR_RESIDUAL,
         PAIR_STATUS,
         COMPLETE,
+        DIGEST,
         FRAME_NUMBER,
         FRAME_COUNT,
     )
@@ -389,12 +433,12 @@ QUANTITIES: Final[Mapping[str, Quantity]] = {
 RESERVED_NAMES: Final = frozenset(
     {
         *(FRAME, EXPOSURE, Y, X, PAIR, PIXEL_AXIS, MOTOR_AXIS),
-        *(SOURCE_FILE, SOURCE_INDEX, SOURCE_DATASET),
+        *(SOURCE_FILE, SOURCE_INDEX, SOURCE_DATASET, PIXEL_MASK),
         *(REFERENCE_FILE, REFERENCE_INDEX, REFERENCE_DATASET, STACK_FRAMES),
         *QUANTITIES,
     }
 )
-"""Names that a motor, a counter or a header item cannot have; such a one is renamed."""
+"""Names that a motor, a counter or a header item cannot have; it is renamed."""
 
 
 def labelled(
@@ -409,20 +453,20 @@ def labelled(
     """Give an array its name, dimensions, unit and long name.
 
     xarray keeps the attributes of its inputs by default, so that a product of two lengths would
-    still say ``m``: every result of this package passes through here instead.
+    still have the unit ``m``. Every result of this package gets its attributes here instead.
 
     Parameters
     ----------
     data : numpy.ndarray or dask.array.Array
         Values, one axis per name in `dims`.
     quantity : Quantity
-        What they are.
+        Quantity that the values are.
     dims : tuple of str, default ("frame", "y", "x")
         Names of the axes.
     coords : mapping, optional
         Coordinates.
     units : str, optional
-        Unit, where it is not the quantity's own (a corrected image is dimensionless).
+        Unit, if it is not the unit of the quantity (a corrected image is dimensionless).
     attrs : mapping, optional
         Further attributes.
 

@@ -1,21 +1,19 @@
-"""Where detectors stand and how large their pixels are, with the errors of both."""
+"""Distances and pixel sizes of the detectors, and their standard errors."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
+import xarray as xr
 
 from wavedask.conventions import METRE, PIXEL
 from wavedask.errors import InputError
-from wavedask.units import DISTANCE, PIXEL_SIZE, in_range, pixel_sizes
+from wavedask.facts import Names, agreed_number, agreed_pixels
+from wavedask.units import DISTANCE, NEAR_DISTANCE, NEAR_PIXEL_SIZE, PIXEL_SIZE, in_range, number_of
 
 Sizes = tuple[float, float]
 
-NEAR_DISTANCE: Final = "near_distance"
-"""Attribute: distance from the optic to the near detector, in m; absolute mode only."""
-NEAR_PIXEL_SIZE: Final = "near_pixel_size"
-"""Attribute: pixel size of the near detector along y and x, in m; absolute mode only."""
 DISTANCE_ERROR: Final = "distance_error"
 """Attribute: standard error of each distance, in m; only where it was given."""
 PIXEL_SIZE_ERROR: Final = "pixel_size_error"
@@ -25,7 +23,7 @@ DISTORTION_ERROR: Final = "distortion_error"
 
 
 class Geometry(NamedTuple):
-    """Two detectors in the beam.
+    """The two detectors of absolute mode.
 
     Attributes
     ----------
@@ -42,7 +40,7 @@ class Geometry(NamedTuple):
 
     @property
     def gap(self) -> float:
-        """Distance of the two, m."""
+        """Distance between the two detectors, m."""
         return self.far - self.near
 
     @property
@@ -110,15 +108,25 @@ class Errors:
         )
 
 
-def geometry(distance: Any, pixel_size: Any) -> Geometry:
-    """Check the distances and pixel sizes of two detectors.
+def geometry(
+    distance: Any = None,
+    pixel_size: Any = None,
+    data: Mapping[str, xr.Dataset] | None = None,
+    *,
+    sure: Names = (),
+) -> Geometry:
+    """Return the set-up of two detectors on which the arguments and the data agree.
 
     Parameters
     ----------
-    distance : (float, float)
+    distance : (float, float), optional
         From the optic, or any other common origin, to the near and to the far detector, m.
-    pixel_size : pair
+    pixel_size : pair, optional
         Pixel size of the near and of the far detector, m; each one number, or a pair (y, x).
+    data : mapping of str to xarray.Dataset, optional
+        What may state them, too: the tracking of the two detectors.
+    sure : str or sequence of str, optional
+        As of `wavedask.facts.agreed`.
 
     Returns
     -------
@@ -127,38 +135,52 @@ def geometry(distance: Any, pixel_size: Any) -> Geometry:
     Raises
     ------
     InputError
-        Not two of each, a value out of range, or a far detector that is not farther.
+        Not two of each, a value out of range, a value that differs from that of the data, or a far
+        detector that is not farther.
 
     Examples
     --------
     >>> geometry((0.5, 1.0), (0.65e-6, (1e-6, 1e-6))).gap
     0.5
     """
-    values = each(distance)
-    if len(values) != 2:
+    distances = _pair_of(DISTANCE, distance, "Give two distances in m, to the near and to the far")
+    sizes = _pair_of(
+        PIXEL_SIZE, pixel_size, "Give two, each one size in m or a pair (y, x), of the near and far"
+    )
+    labels = [f"{PIXEL_SIZE} of the {name} detector" for name in ("near", "far")]
+    near = agreed_number(
+        NEAR_DISTANCE, distances[0], data, sure=sure, label="distance to the near detector"
+    )
+    far = agreed_number(
+        DISTANCE, distances[1], data, sure=sure, label="distance to the far detector"
+    )
+    pixel_near = agreed_pixels(sizes[0], data, sure=sure, near=True, label=labels[0])
+    pixel_far = agreed_pixels(sizes[1], data, sure=sure, label=labels[1])
+    if near is None or far is None:
         raise InputError(
             f"distance is {distance!r} with mode 'absolute'",
             "Give two distances in m, to the near and to the far detector.",
         )
-    near, far = (_number("distance", value) for value in values)
+    if pixel_near is None or pixel_far is None:
+        raise InputError(
+            f"pixel_size is {pixel_size!r} with mode 'absolute'",
+            "Give two, of the near and of the far detector: each one size in m, or a pair (y, x).",
+        )
     if not far > near:
         raise InputError(
             f"distance is ({near:g}, {far:g}) m",
             "Give (near, far), the far one larger: slopes are read between the two detectors.",
         )
-    in_range("distance to the near detector", near, low=-1e4, high=1e4, unit=METRE)
     in_range("distance between the detectors", far - near, low=1e-4, high=1e4, unit=METRE)
-    sizes = each(pixel_size)
-    if len(sizes) != 2:
-        raise InputError(
-            f"pixel_size is {pixel_size!r} with mode 'absolute'",
-            "Give two, of the near and of the far detector: each one size in m, or a pair (y, x).",
-        )
-    pixel_near, pixel_far = (
-        pixel_sizes(size, name=f"pixel_size of the {name} detector")
-        for size, name in zip(sizes, ("near", "far"), strict=True)
-    )
     return Geometry(near, far, pixel_near, pixel_far)
+
+
+def _pair_of(name: str, given: Any, remedy: str) -> list[Any]:
+    """List what was given for the near and the far detector; None for what was not."""
+    values = [None, None] if given is None else each(given)
+    if len(values) != 2:
+        raise InputError(f"{name} is {given!r} with mode 'absolute'", f"{remedy} detector.")
+    return values
 
 
 def errors_of(
@@ -230,26 +252,19 @@ def errors_of(
 
 
 def each(given: Any) -> list[Any]:
-    """List what was given for each detector, whatever holds it; a number is one.
+    """List the values that were given, one for each detector; a single number gives one value.
 
     Examples
     --------
     >>> each(0.5), each((0.5, (1.0, 2.0)))
     ([0.5], [0.5, (1.0, 2.0)])
     """
-    # Not by NumPy, which takes no ragged nests: one size beside a pair.
+    # Not with NumPy: a size beside a pair of sizes is a ragged array.
     return [given] if np.isscalar(given) or getattr(given, "ndim", 1) == 0 else list(given)
 
 
-def _number(name: str, value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name} is {value!r}", "Give a number, in m.") from error
-
-
 def _error(name: str, value: Any, *, high: float, unit: str) -> float:
-    number = _number(name, value)
+    number = number_of(name, value, unit=unit)
     if not 0 <= number < high:
         raise InputError(
             f"{name} is {number:g} {unit}",
@@ -261,12 +276,12 @@ def _error(name: str, value: Any, *, high: float, unit: str) -> float:
 def radius_effects(
     radius: Any, spread: Any, *, axis: int, setup: Geometry, errors: Errors
 ) -> dict[tuple[str, int], Any]:
-    """Relative error of a radius of curvature, from each error of two detectors.
+    """Return the relative error of a radius of curvature for each error of the two detectors.
 
     With the scale ``A = 1 - gap / R`` of the far image, seen from the near one, ``R = gap / (1 -
     A)``: an error of a pixel size is an error of A, and enlarged by ``|R / gap - 1|``; one of the
-    gap is not enlarged. Of an error of the undistorted positions nobody knows how much is a scale:
-    all of it, at most.
+    gap is not enlarged. How much of an error of the undistorted positions is a change of scale is
+    not known; the worst case is taken, all of it.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""SI prefixes: lengths and angles as numbers that one can read."""
+"""SI prefixes that make lengths and angles readable."""
 
 import math
 from typing import Final
@@ -11,21 +11,21 @@ SCALED_UNITS: Final = frozenset({METRE, RADIAN})
 
 
 def prefixed(largest: float, unit: str) -> tuple[float, str]:
-    """Find the prefix that brings a value to between 1 and 1000.
+    """Find the SI prefix with which a value lies between 1 and 1000.
 
     Parameters
     ----------
     largest : float
-        Largest absolute value that is to be shown.
+        Largest absolute value to show.
     unit : str
         Its unit; only metres and radians take a prefix.
 
     Returns
     -------
     factor : float
-        What to multiply the values with.
+        Factor to multiply the values with.
     unit : str
-        Their unit then.
+        Unit of the values after that.
 
     Examples
     --------

@@ -1,6 +1,9 @@
-"""Physical values: their ranges and units, and maps on coordinates in metres."""
+"""Units and ranges of physical values, and coordinates in metres."""
 
-import math
+import re
+from functools import cache
+from itertools import product
+from numbers import Real
 from typing import Any, Final
 
 import numpy as np
@@ -8,7 +11,17 @@ import scipy.constants
 import xarray as xr
 from numpy.typing import NDArray
 
-from wavedask.conventions import LONG_NAME, METRE, PIXEL, UNITS, Quantity, X, Y, labelled
+from wavedask.conventions import (
+    DIMENSIONLESS,
+    LONG_NAME,
+    METRE,
+    PIXEL,
+    UNITS,
+    Quantity,
+    X,
+    Y,
+    labelled,
+)
 from wavedask.errors import InputError
 
 DISTANCE: Final = "distance"
@@ -17,6 +30,10 @@ SOURCE_DISTANCE: Final = "source_distance"
 """Attribute: distance from the source to the optic, in m; only where it was given."""
 MEMBRANE_DISTANCE: Final = "membrane_distance"
 """Attribute: distance from the membrane to the detector, in m; only where it was given."""
+NEAR_DISTANCE: Final = "near_distance"
+"""Attribute: distance from the optic to the near detector, in m; absolute mode only."""
+NEAR_PIXEL_SIZE: Final = "near_pixel_size"
+"""Attribute: pixel size of the near detector along y and x, in m; absolute mode only."""
 PIXEL_SIZE: Final = "pixel_size"
 """Attribute: step of the detector's pixels along y and x, in m."""
 ENERGY: Final = "energy_keV"
@@ -30,7 +47,125 @@ HC_KEV_M: Final = scipy.constants.h * scipy.constants.c / (1e3 * scipy.constants
 """Photon energy times wavelength, in keV m."""
 
 
-def in_range(name: str, value: float, *, low: float, high: float, unit: str) -> float:
+ODD_SPELLINGS: Final = {"A": "angstrom", "ANGSTROM": "angstrom", "KEV": "keV", "EV": "eV"}
+"""Spellings of a unit that are common in files and have another meaning, or none, in pint."""
+
+
+UNIT: Final = re.compile(
+    r"(1 ?/ ?)?[^\W\d_]{1,20}((\^|\*\*)?-?\d)?( ?[*/ ] ?[^\W\d_]{1,20}((\^|\*\*)?-?\d)?){0,5}"
+)
+"""What may be a unit. Texts come from files, and pint calculates what they hold."""
+
+
+@cache
+def conversion(unit: str, to: str) -> float | None:
+    """Return the factor from one unit to another.
+
+    Parameters
+    ----------
+    unit, to : str
+        Units in any spelling that pint reads: ``um``, ``µm``, ``micron`` and ``micrometer`` are
+        one unit. Upper and lower case count only where they must: ``MM`` is a length, too.
+
+    Returns
+    -------
+    float or None
+        None if one of them is no unit, or if they do not measure the same quantity.
+
+    Examples
+    --------
+    >>> conversion("micron", "m"), conversion("eV", "keV"), conversion("keV", "m")
+    (1e-06, 0.001, None)
+    """
+    if unit == to:
+        return 1.0
+    if PIXEL in (unit, to) or not all(UNIT.fullmatch(text) for text in (unit, to)):
+        return None  # pint takes px for a length, that of CSS
+    import pint  # takes half a second, needed only for units that differ
+
+    for one, other in product(_spellings(unit), _spellings(to)):
+        try:
+            return float(_registry().Quantity(1.0, one).to(other).magnitude)
+        except pint.PintError:
+            continue
+    return None
+
+
+def _spellings(unit: str) -> list[str]:
+    """Spell a unit in ways that pint may know."""
+    return [unit, *filter(None, [ODD_SPELLINGS.get(unit.upper())]), unit.lower()]
+
+
+@cache
+def _registry() -> Any:
+    import pint
+
+    return pint.UnitRegistry()
+
+
+def number_of(name: str, value: Any, *, unit: str) -> float:
+    """Check that a value is one real number.
+
+    Raises
+    ------
+    InputError
+        A text, an array, a truth value, or nothing.
+
+    Examples
+    --------
+    >>> number_of("distance", "1.0", unit="m")
+    Traceback (most recent call last):
+        ...
+    wavedask.errors.InputError: distance is '1.0'. Give a number, in m.
+    """
+    number = _real(value)
+    if number is None:
+        words = "" if unit == DIMENSIONLESS else f", in {unit}"
+        raise InputError(f"{name} is {value!r}", f"Give a number{words}.")
+    return number
+
+
+def whole_number(name: str, value: Any, *, remedy: str, given: Any = None) -> int:
+    """Check that a value is one whole number; 15.0 is one, too.
+
+    Parameters
+    ----------
+    name : str
+        What the value is, for the message.
+    value : int
+        The value.
+    remedy : str
+        What would be right, for the message.
+    given : optional
+        What the user gave, where the value is a part of it.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    InputError
+        A fraction, a text, an array, a truth value, NaN, or nothing.
+
+    Examples
+    --------
+    >>> whole_number("window", 15.0, remedy="Give a number of pixels.")
+    15
+    """
+    number = _real(value)
+    if number is None or not np.isfinite(number) or number != int(number):
+        raise InputError(f"{name} is {(value if given is None else given)!r}", remedy)
+    return int(number)
+
+
+def _real(value: Any) -> float | None:
+    """Return a real number as floating point; None for anything else, and for a truth value."""
+    number = np.asarray(value).item() if getattr(value, "ndim", None) == 0 else value
+    return None if isinstance(number, bool) or not isinstance(number, Real) else float(number)
+
+
+def in_range(name: str, value: Any, *, low: float, high: float, unit: str) -> float:
     """Check that a physical value lies in its range.
 
     Parameters
@@ -38,7 +173,7 @@ def in_range(name: str, value: float, *, low: float, high: float, unit: str) -> 
     name : str
         What the value is, for the message.
     value : float
-        The value.
+        The value, one real number.
     low, high : float
         It lies between these, exclusive.
     unit : str
@@ -52,7 +187,7 @@ def in_range(name: str, value: float, *, low: float, high: float, unit: str) -> 
     Raises
     ------
     InputError
-        If it lies outside.
+        If it is no number, or lies outside.
 
     Examples
     --------
@@ -61,105 +196,23 @@ def in_range(name: str, value: float, *, low: float, high: float, unit: str) -> 
         ...
     wavedask.errors.InputError: energy is 17000 keV. It must lie between 0.01 and 1000 keV: ...
     """
+    number = number_of(name, value, unit=unit)
     # NaN is not between anything.
-    if not low < value < high:
+    if not low < number < high:
         raise InputError(
-            f"{name} is {value:g} {unit}",
+            f"{name} is {number:g} {unit}",
             f"It must lie between {low:g} and {high:g} {unit}: is it given in another unit?",
         )
-    return float(value)
-
-
-def pixel_sizes(pixel_size: Any, *, name: str = PIXEL_SIZE) -> tuple[float, float]:
-    """Check a pixel size, and give it along both axes.
-
-    Parameters
-    ----------
-    pixel_size : float or (float, float)
-        One size, or those along (y, x), in m.
-    name : str
-        What it is, for the message.
-
-    Returns
-    -------
-    (float, float)
-        Sizes along (y, x) in m.
-
-    Raises
-    ------
-    InputError
-        Not one or two numbers, or outside 1 nm to 1 mm.
-
-    Examples
-    --------
-    >>> pixel_sizes(1e-6)
-    (1e-06, 1e-06)
-    """
-    try:
-        sizes = np.asarray(pixel_size, dtype=np.float64)
-    except (TypeError, ValueError):
-        sizes = np.empty((0,))
-    if sizes.shape not in ((), (2,)):
-        raise InputError(
-            f"{name} is {pixel_size!r}", "Give one size, or one along y and one along x, in m."
-        )
-    along_y, along_x = (
-        in_range(name, size, low=1e-9, high=1e-3, unit=METRE)
-        for size in np.broadcast_to(sizes, 2).tolist()
-    )
-    return along_y, along_x
-
-
-def source_distance_of(source_distance: float | None) -> float:
-    """Check the distance from source to optic; infinite for None, a parallel beam.
-
-    Raises
-    ------
-    InputError
-        Not a positive number.
-
-    Examples
-    --------
-    >>> source_distance_of(None), source_distance_of(40)
-    (inf, 40.0)
-    """
-    if source_distance is None or source_distance == math.inf:
-        return math.inf
-    return in_range(SOURCE_DISTANCE, source_distance, low=1e-3, high=1e6, unit=METRE)
-
-
-def wavelength_of(energy: float | None, wavelength: float | None) -> float | None:
-    """Return the wavelength in m, given it or the photon energy in keV; None for neither.
-
-    Raises
-    ------
-    InputError
-        If both are given, or one is out of range.
-
-    Examples
-    --------
-    >>> print(f"{1e10 * wavelength_of(12.0, None):.4f} angstrom")
-    1.0332 angstrom
-    """
-    if energy is not None and wavelength is not None:
-        raise InputError(
-            f"energy is {energy:g} keV and wavelength is {wavelength:g} m",
-            "Give one of them; the other follows.",
-        )
-    if energy is not None:
-        return HC_KEV_M / in_range("energy", energy, low=0.01, high=1000.0, unit="keV")
-    if wavelength is not None:
-        return in_range(WAVELENGTH, wavelength, low=1e-12, high=1.3e-7, unit=METRE)
-    return None
+    return number
 
 
 def relabelled(array: xr.DataArray, quantity: Quantity) -> xr.DataArray:
-    """Name an array anew: what was computed from one quantity is another.
+    """Give an array the name and the attributes of another quantity.
 
     Parameters
     ----------
     array : xarray.DataArray
-        Values; their own name and attributes are dropped.
+        Values. Their name and attributes are dropped.
     quantity : Quantity
         What they are.
 
@@ -179,7 +232,7 @@ def relabelled(array: xr.DataArray, quantity: Quantity) -> xr.DataArray:
 
 
 def pixel_numbers(array: xr.DataArray | xr.Dataset, dim: str) -> NDArray[np.float64]:
-    """Pixel numbers along a dimension: its coordinate, or a count from 0 without one.
+    """Return the pixel numbers along a dimension: its coordinate, or 0, 1, 2... without one.
 
     Raises
     ------
@@ -201,12 +254,12 @@ def pixel_numbers(array: xr.DataArray | xr.Dataset, dim: str) -> NDArray[np.floa
 
 
 def in_metres(array: xr.DataArray, pixels: tuple[float, float]) -> xr.DataArray:
-    """Give an array its coordinates y and x in metres, from its pixel numbers.
+    """Convert the coordinates y and x from pixel numbers to metres.
 
     Parameters
     ----------
     array : xarray.DataArray, dims (..., y, x)
-        Coordinates, if any, count pixels.
+        Its coordinates, if it has some, count pixels.
     pixels : (float, float)
         Pixel sizes along (y, x), in m.
 
@@ -232,7 +285,7 @@ def in_metres(array: xr.DataArray, pixels: tuple[float, float]) -> xr.DataArray:
 
 
 def one_chunk_per_map(array: xr.DataArray) -> xr.DataArray:
-    """Put each map into one chunk, if the array is lazy: integration needs it whole.
+    """Rechunk a lazy array to one map per chunk: integration needs whole maps.
 
     Examples
     --------

@@ -1,75 +1,22 @@
 """The command line as its user meets it: tables on stdout, all else on stderr, exit codes."""
 
 import os
-import pty
-import re
-import shutil
-import signal
 import socket
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import dask
 import h5py
 import numpy as np
 import pytest
 import tifffile
-from click.testing import CliRunner, Result
-from support.experiments import FRAMES, SIDE, assert_equal, campaign, copied, load, tree, write
+from click.shell_completion import BashComplete
+from support.commands import THREADS, invoke, refused, rows, succeeded
+from support.experiments import FRAMES, SIDE, copied, tree, write
 
 import wavedask as wd
 from wavedask.cli import main
-from wavedask.experiment.pipeline import run as run_experiment
-
-THREADS = ["--address", "threads", "--workers", "2"]
-
-
-@pytest.fixture(scope="module")
-def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return campaign(tmp_path_factory.mktemp("campaign"))
-
-
-@pytest.fixture
-def folder(raw: Path, tmp_path: Path) -> Path:
-    """A campaign and its experiment file, to be changed at will."""
-    write(copied(raw, tmp_path))
-    return tmp_path
-
-
-def invoke(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
-
-
-def rows(output: str) -> dict[str, str]:
-    """Cells of a table by the text in their first column."""
-    cells = (re.split("[│|]", line)[1:3] for line in output.splitlines() if line[:1] in "│|")
-    return {name.strip(): value.strip() for name, value in filter(None, cells)}
-
-
-def refused(*arguments: str | Path, code: int = 2) -> str:
-    """Message of a command that must fail on its input, and say so in the right place."""
-    result = invoke(*arguments)
-    assert result.exit_code == code, result.output
-    assert result.stdout == ""
-    assert "Traceback" not in result.stderr
-    return result.stderr
-
-
-def succeeded(*arguments: str | Path) -> dict[str, str]:
-    result = invoke(*arguments)
-    assert result.exit_code == 0, result.output
-    assert result.stderr == ""
-    return rows(result.stdout)
-
-
-def python_m(*arguments: str | Path) -> list[str]:
-    return [sys.executable, "-W", "error", "-m", "wavedask", *map(str, arguments)]
-
 
 # Help.
 
@@ -84,7 +31,7 @@ def python_m(*arguments: str | Path) -> list[str]:
             ["PATH...", "--scan", "--image", "--motors", "--motor", "--all", "quote a glob"],
         ),
         (["run"], ["--plan", "sample: raw/sample_*.edf", "pixel_size: 0.65e-6", "--address"]),
-        (["track"], ["--output", "--search", "--largest-window", "SAMPLE", "one reference"]),
+        (["track"], ["--output", "--search", "--largest-window", "SAMPLE", "one reference frame"]),
     ],
 )
 @pytest.mark.parametrize("option", ["--help", "-h"])
@@ -92,8 +39,9 @@ def test_help_teaches(command: list[str], words: list[str], option: str) -> None
     result = invoke(*command, option)
     assert result.exit_code == 0
     assert result.stderr == ""
+    unwrapped = " ".join(result.stdout.split())
     for word in words:
-        assert word in result.stdout
+        assert word in unwrapped
 
 
 def test_the_experiment_in_the_help_can_be_run(tmp_path: Path) -> None:
@@ -105,6 +53,14 @@ def test_the_experiment_in_the_help_can_be_run(tmp_path: Path) -> None:
     assert wd.__version__ in invoke("--version").stdout
     assert "does not exist" not in refused("run", tmp_path / "experiment.yaml")
     assert "raw/sample_*.edf" in refused("run", tmp_path / "experiment.yaml")
+
+
+def test_a_shell_completes_commands_and_options() -> None:
+    complete = BashComplete(main, {}, "wavedask", "_WAVEDASK_COMPLETE")
+    assert {item.value for item in complete.get_completions([], "in")} == {"info", "init"}
+    options = {item.value for item in complete.get_completions(["init"], "--p")}
+    assert options == {"--pixel-size"}
+    assert "_WAVEDASK_COMPLETE=bash_complete" in complete.source()
 
 
 # A run.
@@ -216,7 +172,7 @@ def test_paths_that_look_like_markup(tmp_path: Path, raw: Path) -> None:
     [
         (RuntimeError("a [bug]"), 1, ["Failed: RuntimeError: a [bug]", "wavedask --debug"]),
         (OSError(28, "No space left on device", "/d"), 1, ["No space left on device: '/d'"]),
-        (KeyboardInterrupt(), 1, ["Stopped.", "run it again to resume"]),
+        (KeyboardInterrupt(), 1, ["Stopped.", "run the same command again to resume"]),
     ],
 )
 def test_failures_are_told_apart(
@@ -508,157 +464,45 @@ def test_demo(tmp_path: Path) -> None:
     assert "positions" not in refused("demo", *options[:4], *THREADS)
 
 
-# Real processes.
-
-
-def test_a_real_process_is_clean(folder: Path) -> None:
-    script = Path(sys.executable).with_name("wavedask")
-    environment = {**os.environ, "PYTHONWARNINGS": "error", "COLUMNS": "40"}
-    ended = subprocess.run(
-        [script, "run", folder / "experiment.yaml", "--workers", "1"],
-        capture_output=True,
-        text=True,
-        env=environment,
-        timeout=300,
+def test_a_result_without_a_displacement_ends_with_exit_code_1(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for name in ("sample", "reference"):
+        image = random.poisson(1000, (96, 96)).astype(np.uint16)
+        tifffile.imwrite(tmp_path / f"{name}.tif", image, photometric="minisblack", metadata=None)
+    result = invoke(
+        "track",
+        tmp_path / "sample.tif",
+        tmp_path / "reference.tif",
+        "--output",
+        tmp_path / "nothing.zarr",
+        *("--search", "4", *THREADS),
     )
-    assert (ended.returncode, ended.stderr) == (0, "")
-    # Not on a terminal, so no line is broken.
-    assert rows(ended.stdout)["result store"] == str(folder / "results.zarr")
+
+    assert result.exit_code == 1
+    table = rows(result.stdout)
+    assert table["pixels with a displacement"] == "0 (0.0 %)"
+    assert "uncorrelated" in table["pixels without one"]
+    assert "no pixel has a displacement" in result.stderr
 
 
-def test_a_terminal_of_little_vocabulary(folder: Path) -> None:
-    ended = subprocess.run(
-        python_m("info", folder / "raw" / "sample_*.edf"),
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONIOENCODING": "ascii"},
-        timeout=300,
-    )
-    assert (ended.returncode, ended.stderr) == (0, "")
-    assert rows(ended.stdout)["lens_x"] == "0 ? 0.01 (3 values)"
-
-
-@contextmanager
-def terminal(command: Sequence[str]) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
-    """Run a command whose standard error is a terminal; yield it and the terminal's other end."""
-    ours, theirs = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100", "NO_COLOR": "1"}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, env=environment)
-    os.close(theirs)
-    try:
-        yield process, ours
-    finally:
-        process.kill()
-        process.communicate()
-        os.close(ours)
-
-
-def read_all(terminal: int) -> str:
-    """What was written to a terminal until its last writer closed it."""
-    pieces = []
-    while True:
-        try:
-            piece = os.read(terminal, 65536)
-        except OSError:  # Linux says EIO where others say nothing more
-            break
-        if not piece:
-            break
-        pieces.append(piece)
-    return b"".join(pieces).decode()
-
-
-@pytest.mark.parametrize("where", [THREADS, ["--workers", "1"]], ids=["threads", "cluster"])
-def test_a_terminal_is_shown_how_far_it_is(where: list[str], folder: Path) -> None:
-    write(folder, cluster={"address": None})
-    with terminal(python_m("run", folder / "experiment.yaml", *where)) as (process, ours):
-        shown = read_all(ours)
-        output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, shown
-    assert "reading headers" in shown
-    assert "writing results.zarr" in shown
-    # The last state of the bar, not only some state of it.
-    last = shown[shown.rindex("writing results.zarr") :]
-    assert f"{FRAMES}/{FRAMES}" in last
-    assert "Traceback" not in shown
-    assert rows(output.decode())["result store"] == str(folder / "results.zarr")
-    assert "writing" not in output.decode()
-
-
-def until(condition: Callable[[], bool], *, seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            pytest.fail("it did not happen")
-        time.sleep(0.01)
-
-
-@pytest.fixture
-def interruptible() -> Iterator[None]:
-    """Let processes that are started here take SIGINT: those of a job in the background do not."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("interruptible")
-def test_control_c_keeps_what_was_written(folder: Path) -> None:
-    first = folder / "raw" / "sample_0000.edf"
-    for number in range(FRAMES, 8):
-        shutil.copy2(first, folder / "raw" / f"sample_{number:04d}.edf")
-    store = folder / "results.zarr"
-    file = write(folder, track={"engine": "opencv", "step": 1}, dark=None)
-    process = subprocess.Popen(
-        python_m("run", file, "--address", "threads", "--workers", "1"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        # The ledger: it is written once empty, and then when a frame is complete.
-        until(lambda: store.exists() or process.poll() is not None)
-        empty = tree(store / "complete")
-        until(lambda: tree(store / "complete") != empty or process.poll() is not None)
-        process.send_signal(signal.SIGINT)
-        output, message = process.communicate(timeout=60)
-    finally:
-        process.kill()
-        process.wait()
-    assert (process.returncode, output) == (1, "")
-    assert message == "Stopped. What was written is kept; run it again to resume.\n"
-    begun = wd.open_store(store)
-    kept = int(begun.complete.sum())
-    assert 0 < kept < 8
-    assert "not finished" in succeeded("info", store)["frames"]
-    again = succeeded("run", file, *THREADS)
-    assert again["frames"] == f"8 ({8 - kept} computed now, {kept} kept)"
-    with dask.config.set(scheduler="threads", num_workers=2):
-        undisturbed = run_experiment(
-            load(folder, track={"engine": "opencv", "step": 1}, dark=None, output="other.zarr")
-        )
-    assert_equal(wd.open_store(store), wd.open_store(undisturbed.store.path))
-
-
-@pytest.mark.usefixtures("interruptible")
-def test_control_c_in_a_terminal_reaches_the_workers_and_makes_no_noise(folder: Path) -> None:
-    file = write(
-        folder, track={"engine": "opencv", "step": 1}, cluster={"address": None, "workers": 2}
-    )
-    process = subprocess.Popen(
-        python_m("run", file),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    store = folder / "results.zarr"
-    try:
-        until(lambda: store.exists() or process.poll() is not None)
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process
-        output, message = process.communicate(timeout=60)
-    finally:
-        process.kill()
-        process.wait()
-    assert (process.returncode, output) == (1, "")
-    assert message == "Stopped. What was written is kept; run it again to resume.\n"
-    assert succeeded("run", file, *THREADS)["frames"].startswith(f"{FRAMES} (")
+def test_info_names_what_is_in_the_way_and_what_opens_the_rest(tmp_path: Path) -> None:
+    path = tmp_path / "scan.nxs"
+    steps = np.arange(3.0)
+    with h5py.File(path, "w") as file:
+        file["entry/instrument/pco/data"] = np.zeros((3, 8, 9), "u2")
+        file["entry/instrument/pco"].attrs["NX_class"] = "NXdetector"
+        file["entry/instrument/pco/pixel_mask"] = np.eye(8, 9, dtype="u4")
+        file["entry/basler"] = h5py.ExternalLink("gone.h5", "/data")
+        file["entry/somewhere/th"] = steps
+        file["other/pictures/frame_1"] = np.zeros((8, 9), "u2")
+        file["other/pictures/frame_2"] = np.zeros((8, 9), "u2")
+    output = invoke("info", path).stdout
+    told = rows(output)
+    assert told["entry/instrument/pco/data"] == "3 frames of 8 x 9 px, uint16"
+    assert "gone.h5" in told["in the way"]
+    assert "--motor NAME=/entry/somewhere/th" in told["not taken"]
+    assert "--image '/other/pictures/*'" in told["could be frames"]
+    assert told["pixel mask"] == "8 bad pixels"
+    taken = succeeded("info", path, "--motor", "th=/entry/somewhere/th")
+    assert taken["th"].startswith("0 … 2")
+    assert succeeded("info", path, "--image", "/other/pictures/*")["frames"] == "2"

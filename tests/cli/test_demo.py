@@ -1,6 +1,5 @@
 """The demonstration finds what it simulated, resumes, and touches nothing that is not its own."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import dask
@@ -18,10 +17,7 @@ SIDE = 256
 POSITIONS = 2
 
 
-@pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    with dask.config.set(scheduler="threads", num_workers=2):
-        yield
+pytestmark = pytest.mark.usefixtures("threads")
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +112,7 @@ def test_other_numbers_are_refused(
             seed=numbers.get("seed", 0),
         )
     assert difference in caught.value.problem
-    assert "choose another folder" in caught.value.remedy
+    assert "Choose another folder" in caught.value.remedy
     assert tree(folder) == before
 
 

@@ -30,7 +30,7 @@ def test_tasks_have_one_thread_on_loopback_workers_of_one_thread() -> None:
         assert client.submit(threads_inside).result() == (1, 1, 4, "FALSE")
         workers = client.scheduler_info(n_workers=-1)["workers"]
         assert len(workers) == 2
-        assert all(address.startswith("tcp://127.0.0.1:") for address in workers)
+        assert all(address.startswith("tls://127.0.0.1:") for address in workers)
         assert set(client.nthreads().values()) == {1}
 
 
@@ -113,7 +113,7 @@ def test_a_running_scheduler_is_joined_and_left_running() -> None:
 def test_a_scheduler_that_does_not_answer() -> None:
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
-        address = f"tcp://127.0.0.1:{held.getsockname()[1]}"
+        address = f"tls://127.0.0.1:{held.getsockname()[1]}"
         # Bound but not listening: nobody else can take the port, and nobody answers.
         with pytest.raises(InputError, match=address) as caught, connect(address, timeout=0.5):
             pytest.fail("connected to nothing")
@@ -133,8 +133,18 @@ def test_numbers_of_workers_that_cannot_be() -> None:
         pytest.fail("started")
     with pytest.raises(InputError, match="threads_per_worker is 0"):
         local_client(1, threads_per_worker=0).__enter__()
-    with pytest.raises(InputError, match="has its own"), connect("tcp://127.0.0.1:1", workers=2):
+    with pytest.raises(InputError, match="has its own"), connect("tls://127.0.0.1:1", workers=2):
         pytest.fail("started")
+
+
+def test_a_scratch_folder_that_cannot_be_used() -> None:
+    with (
+        dask.config.set({"temporary-directory": "/proc/none"}),
+        pytest.raises(InputError, match="temporary-directory is /proc/none") as caught,
+        local_client(1),
+    ):
+        pytest.fail("started")
+    assert "DASK_TEMPORARY_DIRECTORY" in caught.value.remedy
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")

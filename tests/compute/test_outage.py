@@ -3,10 +3,13 @@
 import logging
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import dask
@@ -16,9 +19,9 @@ from distributed import Client, LocalCluster
 from distributed.client import FutureCancelledError
 
 from wavedask.compute import outage
-from wavedask.compute.cluster import connect
+from wavedask.compute.cluster import connect, local_client
 from wavedask.compute.progress import run_each
-from wavedask.errors import ClusterError
+from wavedask.errors import ClusterError, InputError
 
 
 @pytest.fixture(autouse=True)
@@ -73,7 +76,7 @@ def test_workers_that_do_not_come_back() -> None:
         with pytest.raises(ClusterError, match="all workers of the cluster at") as caught:
             computed(20)
         assert "while counting" in caught.value.problem
-        assert "run the same again" in caught.value.remedy
+        assert "run the same command again" in caught.value.remedy
 
 
 def test_workers_that_come_late_or_come_back(
@@ -141,3 +144,104 @@ def test_a_scheduler_that_is_lost_outside_of_a_run() -> None:
         # What has nothing to do with it stays as it is.
         with pytest.raises(ZeroDivisionError), connect(address):
             _ = 1 // 0
+
+
+@contextmanager
+def suspended(process: int) -> Iterator[None]:
+    """Suspend a process while the body runs."""
+    os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(process, signal.SIGCONT)
+
+
+def test_workers_that_are_suspended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outage, "SILENT_SECONDS", 3.0)
+    with (
+        LocalCluster(
+            n_workers=1,
+            threads_per_worker=1,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            silence_logs=logging.CRITICAL,
+        ) as made,
+        Client(made) as client,
+    ):
+        process = next(iter(client.run(os.getpid).values()))
+        # Every worker has been checked; what it does then is not foreseen.
+        monkeypatch.setattr(outage, "check_software", lambda *_: None)
+        with suspended(process), pytest.raises(ClusterError, match="heartbeat for") as caught:
+            computed(20)
+        assert "while counting" in caught.value.problem
+        assert "suspended" in caught.value.remedy
+
+
+def test_a_scheduler_that_is_suspended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "scheduler.json"
+    options = [
+        "--host",
+        "127.0.0.1",
+        "--port",
+        "0",
+        "--no-dashboard",
+        "--scheduler-file",
+        str(file),
+    ]
+    code = "from distributed.cli.dask_scheduler import main; main()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            deadline = time.monotonic() + 60
+            while not (file.exists() and file.read_text().strip()) and time.monotonic() < deadline:
+                time.sleep(0.05)
+            with Client(scheduler_file=str(file), timeout=30, set_as_default=False) as client:
+                watch = outage.Watch(client, "counting")
+                assert watch.threads() == 0
+                monkeypatch.setattr(outage, "ANSWER_SECONDS", 1.0)
+                with (
+                    suspended(process.pid),
+                    pytest.raises(ClusterError, match="has not answered for 1 s while counting"),
+                ):
+                    watch.threads()
+        finally:
+            process.kill()
+
+
+def test_workers_that_never_come() -> None:
+    with (
+        dask.config.set({outage.WAIT_SETTING: "1 s"}),
+        cluster(0),
+        pytest.raises(ClusterError, match="has had no worker for 1 s") as caught,
+    ):
+        computed(1)
+    assert outage.WAIT_SETTING in caught.value.remedy
+
+
+def test_workers_that_die_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As under a nanny that kills each for its memory, before it has done anything."""
+    found = iter(range(1, 100))
+
+    class Dying:
+        def ncores(self) -> dict[str, int]:
+            return {f"tcp://127.0.0.1:{next(found)}": 1}
+
+    monkeypatch.setattr(outage, "check_software", lambda *_: None)
+    with cluster(1) as (_, client):
+        watch = outage.Watch(client, "counting")
+        monkeypatch.setattr(watch, "_asked", lambda *_, **__: Dying().ncores())
+        for _ in range(4):
+            watch.threads()
+        with pytest.raises(ClusterError, match="4 workers were lost one after the other") as caught:
+            watch.threads()
+    assert "memory" in caught.value.remedy
+
+
+def test_a_worker_with_less_memory_than_its_libraries_need() -> None:
+    with (
+        pytest.raises(InputError, match=r"memory_limit is 150\.00 MiB") as caught,
+        local_client(1, memory_limit="150 MiB"),
+    ):
+        pytest.fail("started")
+    assert "at least 375.00 MiB" in caught.value.remedy

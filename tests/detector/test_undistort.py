@@ -115,7 +115,7 @@ def test_calibrations_that_do_not_fit() -> None:
     with pytest.raises(InputError, match="no distortion_y and no distortion_x"):
         wd.correct(frames, distortion=xr.Dataset())
     moved = scan_of(np.ones(SHAPE)).assign_coords(y=np.arange(10.0, 130.0))
-    with pytest.raises(FrameMismatchError, match="y of the frames is 10 to 129"):
+    with pytest.raises(FrameMismatchError, match="y of the scan is 10 to 129"):
         wd.correct(moved, distortion=calibration().assign_coords(y=np.arange(120.0)))
     folded: xr.Dataset = 10 * xr.ufuncs.sin(calibration() * 50)
     with pytest.raises(InputError, match="no inverse"):

@@ -2,18 +2,16 @@
 
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import dask
 import fabio
 import h5py
 import numpy as np
 import pytest
 import xarray as xr
 from numpy.typing import NDArray
-from support.experiments import FRAMES, assert_equal, campaign, content, copied, load, tree
+from support.experiments import FRAMES, assert_equal, content, copied, load, tree
 
 import wavedask as wd
 from wavedask.errors import StoreExistsError
@@ -25,16 +23,7 @@ from wavedask.simulate import (
     write_beamline_campaign,
 )
 
-
-@pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    with dask.config.set(scheduler="threads", num_workers=2):
-        yield
-
-
-@pytest.fixture(scope="module")
-def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return campaign(tmp_path_factory.mktemp("campaign"))
+pytestmark = pytest.mark.usefixtures("threads")
 
 
 def stored(experiment: Experiment) -> xr.Dataset:
@@ -87,7 +76,9 @@ def test_a_train_against_its_mean_says_why_it_does_not_grow(raw: Path, tmp_path:
     run(load(folder, sample=files(0, 1), **train))
     assert run(load(folder, sample=files(0, 1), **train)).store.written == 0
     message = refused(load(folder, sample=files(0, 1, 2), **train))
-    assert "Each pulse is tracked in the mean of all, which another pulse would change" in message
+    assert (
+        "Each pulse is tracked in the mean of all pulses, which a new pulse would change" in message
+    )
     assert "give another path" in message
 
 

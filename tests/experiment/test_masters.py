@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 
 import wavedask as wd
-from wavedask.cli.summary import describe_history
+from wavedask.cli.stores import describe_history
 from wavedask.errors import StoreExistsError
 from wavedask.experiment.pipeline import plan
 from wavedask.experiment.stages import Stages

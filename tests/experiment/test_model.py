@@ -9,7 +9,7 @@ from support.experiments import content, load, write
 
 from wavedask.errors import ExperimentError
 from wavedask.experiment.model import Experiment, load_experiment
-from wavedask.experiment.sections import Frames, Mesh
+from wavedask.experiment.sections import METHODS, Frames, Mesh
 
 
 def refused(folder: Path, **changes: Any) -> str:
@@ -39,6 +39,7 @@ def test_what_is_left_out_has_the_defaults_of_the_functions(tmp_path: Path) -> N
     assert experiment.correct.average == "mean"
     assert experiment.dark is None
     assert experiment.cluster.address is None
+    assert experiment.wavefront is not None
     assert experiment.wavefront.method == "least_squares"
 
 
@@ -91,7 +92,8 @@ def test_where_it_is_computed_and_written_is_no_setting(tmp_path: Path) -> None:
     assert other.settings == settings
     assert load(tmp_path, track={"window": 17}).settings != settings
     assert load(tmp_path, wavefront={"distance": 1.5}).settings != settings
-    assert set(settings) == set(Experiment.model_fields) - {"output", "cluster"}
+    assert set(settings) == set(Experiment.model_fields) - {"output", "cluster", *METHODS}
+    assert load(tmp_path, combine={}).settings["combine"]["remove_drift"] is True
 
 
 def test_numbers_as_yaml_writes_them(tmp_path: Path) -> None:
@@ -100,7 +102,9 @@ def test_numbers_as_yaml_writes_them(tmp_path: Path) -> None:
     text = yaml.safe_dump(content()).replace("6.5e-07", "1e-6")
     file.write_text(text)
     assert "pixel_size: 1e-6" in text
-    assert load_experiment(file).wavefront.pixel_size == 1e-6
+    setup = load_experiment(file).wavefront
+    assert setup is not None
+    assert setup.pixel_size == 1e-6
     assert load(tmp_path, track={"window": [11, 31]}).track.window == (11, 31)
     assert load(tmp_path, track={"rigid": [3, -4]}).track.rigid == (3, -4)
 
@@ -196,7 +200,7 @@ def test_a_mesh_that_cannot_be(tmp_path: Path) -> None:
     assert "sample.mesh: " in refused(tmp_path, sample={"mesh": {**MESH, "nx": 0}})
     assert "sample.mesh: " in refused(tmp_path, sample={"mesh": {**MESH, "motor_y": "a"}})
     message = refused(tmp_path, sample={"mesh": MESH, "motors": "positions.csv"})
-    assert "sample: motors and mesh exclude each other: give one of them" in message
+    assert "sample: motors and mesh exclude each other: give only one of them" in message
 
 
 def test_no_yaml(tmp_path: Path) -> None:
@@ -211,9 +215,9 @@ def test_a_key_that_stands_twice(tmp_path: Path) -> None:
     """YAML leaves it open, and PyYAML takes the last: a guess."""
     text = yaml.safe_dump(content(), sort_keys=False)
     message = refused_text(tmp_path, text + "output: elsewhere.zarr\n")
-    assert "the key 'output' stands twice" in message
+    assert "the key 'output' is repeated" in message
     assert f"line {text.count(chr(10)) + 1}" in message
-    assert "'window' stands twice" in refused_text(tmp_path, "track: {window: 3, window: 5}")
+    assert "'window' is repeated" in refused_text(tmp_path, "track: {window: 3, window: 5}")
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def test_changed_inputs_are_named(grown: Path, tmp_path: Path) -> None:
     shutil.copy2(folder / "raw" / "sample_0000.edf", folder / "raw" / "sample_0009.edf")
     result = invoke("run", "--from", store, "--output", tmp_path / "again.zarr")
     assert result.exit_code == 2
-    assert "was not made of" in result.output
+    assert "was not made from" in result.output
     assert "sample_0009.edf" in result.output
 
 

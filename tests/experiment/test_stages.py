@@ -1,10 +1,8 @@
 """Experiment files of both modes: two detectors, calibrations, stacks, trains, regions."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import dask
 import numpy as np
 import pytest
 import xarray as xr
@@ -37,10 +35,7 @@ NEAR, FAR = 0.3, 0.8
 PIXEL = 1.6e-6
 
 
-@pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    with dask.config.set(scheduler="threads", num_workers=2):
-        yield
+pytestmark = pytest.mark.usefixtures("threads")
 
 
 def staged(folder: Path, changes: dict[str, Any]) -> Stages:
@@ -100,6 +95,15 @@ def test_two_detectors_measure_the_beam(two_detectors: BeamlineCampaign) -> None
     assert len(stored.attrs["inputs"]) == 2 * (2 + 5 + 5)
     again = run(load_experiment(write(folder, absolute())))
     assert again.store.written == 0
+
+
+def test_exposures_of_two_detectors_are_combined(two_detectors: BeamlineCampaign) -> None:
+    folder = two_detectors.folder.parent
+    result = staged(folder, absolute(combine={})).result
+    assert result.sizes["frame"] == 1
+    found = result[["radius_of_curvature_x", "radius_of_curvature_uncertainty_x"]].compute()
+    radius, error = (float(found[name][0]) for name in found)
+    assert abs(radius - (SOURCE + FAR)) < 4 * error
 
 
 @pytest.mark.parametrize(
@@ -288,8 +292,8 @@ def test_roles_of_each_detector(two_detectors: BeamlineCampaign) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"scan": "raw/*.edf"}, "scan: of no use without roles"),
-        ({"roles": {"dark": {"files": "d*"}}, "dark": None}, "roles: of no use without scan"),
+        ({"scan": "raw/*.edf"}, "scan: has no effect without roles"),
+        ({"roles": {"dark": {"files": "d*"}}, "dark": None}, "roles: has no effect without scan"),
         (
             {"scan": "raw/*.edf", "roles": {"dark": {"files": "d*"}}},
             "dark: given twice, as a section and in roles",
@@ -297,7 +301,7 @@ def test_roles_of_each_detector(two_detectors: BeamlineCampaign) -> None:
         ({"scan": "raw/*.edf", "roles": {"drak": {}}}, "roles.drak: unknown key.*'dark'"),
         (
             {"scan": "raw/*.edf", "roles": {"sample": {"lens_x": [1, 2, 3]}}, "sample": None},
-            r"roles\.sample.*a condition such as '17 < energy < 18', or a section of values",
+            r"roles\.sample.*a condition such as '17 < energy < 18', or a section with values",
         ),
         ({"sample": None}, "sample: missing"),
     ],
@@ -325,3 +329,19 @@ def test_roles_of_a_detector_that_cannot_be(
     whole["near"] |= changes
     with pytest.raises(ExperimentError, match=said):
         load_experiment(write(tmp_path, whole))
+
+
+def test_the_set_up_comes_from_the_files_where_they_state_it(tmp_path: Path) -> None:
+    campaign(tmp_path)
+    whole = {**content(), "wavefront": {"distance": 1.0, "pixel_size": 0.65e-6}}
+    assert "phase" in staged(tmp_path, whole).result
+    other = {"distance": 1.0, "pixel_size": 0.65e-6, "energy": 12.0}
+    with pytest.raises(InputError, match="energy is 12 keV as given and 17 keV in coordinate"):
+        staged(tmp_path, {**whole, "wavefront": other})
+    confirmed = staged(tmp_path, {**whole, "wavefront": {**other, "sure": ["energy"]}}).result
+    assert confirmed.attrs["energy_keV"] == 12.0
+    assert confirmed.attrs["sure"] == ["energy"]
+    with pytest.raises(InputError, match="distance is not given, and the tracking does not state"):
+        staged(tmp_path, {**whole, "wavefront": {"pixel_size": 0.65e-6}})
+    with pytest.raises(InputError, match=r"sure is \('enrgy',\). Name some of: .*energy"):
+        staged(tmp_path, {**whole, "wavefront": {**other, "sure": ["enrgy"]}})

@@ -62,8 +62,8 @@ def test_a_mismatch_is_listed() -> None:
 
 
 def test_motors_that_cannot_pair() -> None:
-    sample, reference = frames([0, 1], m=[0, 1]), frames([0, 1], "mm", m=[0, 1])
-    with pytest.raises(MotorError, match="is in mm and um"):
+    sample, reference = frames([0, 1], m=[0, 1]), frames([0, 1], "deg", m=[0, 1])
+    with pytest.raises(MotorError, match="'um' in the sample and in 'deg' in the reference"):
         paired_frames(sample, reference, motors="m")
     with pytest.raises(MotorError, match="reference has no motor 'm'; it has: none"):
         paired_frames(sample, reference.drop_vars("m"), motors="m")
@@ -185,6 +185,27 @@ def test_four_positions_of_a_real_membrane(data_dir: Callable[[str], Path]) -> N
     )
     xr.testing.assert_identical(mixed, plain)
     # The wrong membrane position under a frame has nothing to do with it.
-    wrong = wd.track(sample, reference.isel(frame=[3, 1, 0, 2]), **settings)
+    unlabelled = reference.isel(frame=[3, 1, 0, 2]).drop_vars("membrane")
+    wrong = wd.track(sample, unlabelled, **settings)
     assert float(mixed.correlation.median()) > 0.75 > float(wrong.correlation.median()) + 0.25
     assert 0.5 < float(mixed.transmission.median()) < 1.0
+
+
+@pytest.mark.parametrize(("mine", "others"), [("f4", "f8"), ("f8", "f4"), ("f2", "f8")])
+def test_positions_of_other_precision_pair(mine: str, others: str) -> None:
+    def at(kind: str, *positions: float) -> xr.DataArray:
+        values = np.array(positions, kind)
+        return xr.DataArray(values[:, None, None], {"m": ("frame", values)}, ("frame", "y", "x"))
+
+    one = paired_frames(at(mine, 0.1), at(others, 0.1), motors="m")
+    assert one.sizes["frame"] == 1
+    several = paired_frames(at(mine, 0.3, 0.1), at(others, 0.1, 0.3), motors="m", tolerance=1e-12)
+    np.testing.assert_allclose(several.m, [0.3, 0.1], rtol=1e-3)
+
+
+def test_positions_in_other_units_pair() -> None:
+    sample = frames([0, 0], "micron", m=[1000.0, 3000.0])
+    reference = frames([7, 8, 9], "mm", m=[3.0, 2.0, 1.0])
+    assert held(paired_frames(sample, reference, motors="m")) == [9, 7]
+    same = frames([7, 8, 9], "μm", m=[3000.0, 2000.0, 1000.0])
+    assert held(paired_frames(sample, same, motors="m")) == [9, 7]

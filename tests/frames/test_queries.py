@@ -5,6 +5,7 @@ from typing import Any
 
 import dask.array as da
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from hypothesis import given, settings
@@ -298,3 +299,93 @@ def test_a_query_of_ten_thousand_large_frames_reads_no_pixel(
     found.image[0].compute()
     assert len(reads) == 1
     assert reads[0].startswith("image/c/")
+
+
+SINGLE = scan(lens_x=np.array([0.0, 0.1, 0.2, 0.3], "f4"), half=np.array([0, 0.1, 0.2, 0.3], "f2"))
+
+
+@pytest.mark.parametrize(
+    ("condition", "frames"),
+    [
+        ("lens_x == 0.1", [1]),
+        ("lens_x > 0.1", [2, 3]),
+        ("lens_x <= 0.1", [0, 1]),
+        ("lens_x in [0.1, 0.3]", [1, 3]),
+        ("0.1 <= lens_x < 0.3", [1, 2]),
+        ("-lens_x == -0.1", [1]),
+        ("lens_x * 2 == 0.2", [1]),
+        ("lens_x + 0.1 == 0.2", [1]),
+        ("half == 0.1", [1]),
+        ("half == lens_x", [0, 1, 2, 3]),
+        ("lens_x < 1e300", [0, 1, 2, 3]),
+    ],
+)
+def test_a_literal_has_the_precision_of_the_motor(condition: str, frames: list[int]) -> None:
+    data = SINGLE.assign_coords(number=("frame", np.arange(4)))
+    assert select(data, condition).number.values.tolist() == frames
+
+
+def test_whole_numbers_compare_exactly() -> None:
+    large = 2**53
+    data = scan(train=np.array([large, large + 1], np.uint64))
+    assert select(data, f"train == {large + 1}").train.values.tolist() == [large + 1]
+    assert select(data, "train > -1").sizes["frame"] == 2
+    assert select(data, f"train < {10**30}").sizes["frame"] == 2
+
+
+@pytest.mark.parametrize("unit", ["ns", "us", "s", "h", "D"])
+@pytest.mark.parametrize(
+    ("condition", "frames"),
+    [
+        ("time < '9999-12-31'", 3),
+        ("time < '2300-01-01T12:00'", 3),
+        ("time > '1500-01-01'", 3),
+        ("time > '1601'", 3),
+        ("time > '-0044-03-15'", 3),
+        ("time == '2026-03-30'", 1),
+        ("'2026-03-29' < time <= '2026-03-31T00:00:00.000000000'", 2),
+        ("time > '2026-03-30T23:59:59.999999999999'", 1),
+        ("time != '2026-03-30'", 2),
+        ("time == time", 3),
+    ],
+)
+def test_times_of_any_year_compare(condition: str, frames: int, unit: str) -> None:
+    days = np.array(["2026-03-29", "2026-03-30", "2026-03-31"], f"M8[{unit}]")
+    assert select(xr.Dataset(coords={"time": ("frame", days)}), condition).sizes["frame"] == frames
+
+
+def test_a_frame_without_a_time_meets_no_condition_but_another() -> None:
+    times = np.array(["2026-03-29", "NaT", "3000-01-01"], "M8[s]")
+    data = scan(number=range(3)).assign_coords(time=("frame", times))
+    assert select(data, "time < '2999-01-01'").number.values.tolist() == [0]
+    assert select(data, "time > '2999-01-01'").number.values.tolist() == [2]
+    assert select(data, "time != '2026-03-29'").number.values.tolist() == [1, 2]
+    with pytest.raises(InputError, match=r"compares a time with 'noon'.*2026-03-29T12:00"):
+        select(data, "time > 'noon'")
+
+
+def test_zones_and_types_that_do_not_compare_are_named() -> None:
+    zoned = pd.date_range("2026-01-01", periods=2, tz="Europe/Paris")
+    objects = np.array([*zoned], dtype=object)
+    for times in (zoned, objects):
+        data = xr.Dataset(coords={"time": ("frame", times)})
+        with pytest.raises(InputError, match="'time', whose times have a time zone"):
+            select(data, "time > '2026-01-01'")
+    with pytest.raises(InputError, match="'wave' of data type complex128"):
+        select(scan(wave=[1j, 2j]), "wave == 1")
+
+
+def test_categories_compare_as_what_they_stand_for() -> None:
+    words = xr.Dataset(coords={"optic": ("frame", pd.Categorical(["lens", "none", "lens"]))})
+    assert select(words, "optic == 'lens'").sizes["frame"] == 2
+    numbers = xr.Dataset(coords={"slot": ("frame", pd.Categorical([1.5, 2.5, 1.5]))})
+    assert select(numbers, "slot > 2").sizes["frame"] == 1
+
+
+def test_a_division_by_zero_is_an_error_of_ours() -> None:
+    with pytest.raises(InputError, match="divides by zero"):
+        select(SINGLE, "lens_x > 1 / 0")
+
+
+def test_the_nearest_of_single_precision_is_found_within_a_fine_tolerance() -> None:
+    assert nearest(SINGLE, lens_x=0.1, tolerance=1e-9).lens_x.item() == np.float32(0.1)

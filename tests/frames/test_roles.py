@@ -165,3 +165,8 @@ def test_a_role_is_what_a_query_finds(positions: list[float], low: float, high: 
     else:
         with pytest.raises(InputError, match="no frame fits"):
             select_roles(scan, {"sample": condition})
+
+
+def test_a_motor_in_single_precision_is_found(scan: xr.Dataset) -> None:
+    single = scan.assign_coords(lens_x=scan.lens_x.astype("f4"))
+    assert numbers(select_roles(single, {"reference": {"lens_x": -5.04}})["reference"]) == [2]

@@ -1,9 +1,12 @@
 """Which files a source means, and in which order."""
 
+import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import tifffile
 
 from wavedask.errors import FileError, InputError
 from wavedask.io import open_scan
@@ -117,3 +120,21 @@ def test_the_home_of_nobody(motors: str | None) -> None:
     source = "a.edf" if motors else "~nobody_at_all/a.edf"
     with pytest.raises(InputError, match=r"~nobody_at_all/.* a user who is not known here"):
         open_scan(source, motors=motors)
+
+
+@pytest.mark.parametrize("suffix", [".edf", ".tif", ".h5"])
+def test_pipes_and_devices_are_refused_and_do_not_block(tmp_path: Path, suffix: str) -> None:
+    pipe = tmp_path / f"pipe{suffix}"
+    os.mkfifo(pipe)
+    device = tmp_path / f"device{suffix}"
+    device.symlink_to("/dev/zero")
+    for source, kind in ((pipe, r"pipe \(FIFO\)"), (device, "device"), ("/dev/null", "device")):
+        with pytest.raises(FileError, match=rf"is a {kind}, not a file"):
+            open_scan(source)
+
+
+def test_a_pipe_as_a_table_of_motors(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "0.tif", np.zeros((4, 5), "u2"))
+    os.mkfifo(tmp_path / "motors.csv")
+    with pytest.raises(FileError, match="pipe"):
+        open_scan(tmp_path / "0.tif", motors=tmp_path / "motors.csv")

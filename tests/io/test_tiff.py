@@ -168,15 +168,6 @@ def test_pages_of_unequal_shape(path: Path) -> None:
         read_tiff(path)
 
 
-def test_codec_that_is_not_installed(path: Path) -> None:
-    tifffile.imwrite(path, IMAGES[0], compression="zlib")
-    with tifffile.TiffFile(path, mode="r+") as tif:
-        # JPEG XR, which nothing but an optional package decodes.
-        tif.pages.first.tags["Compression"].overwrite(22610)
-    with pytest.raises(FileError, match=r"stack\.tif.*imagecodecs"):
-        read_tiff(path)
-
-
 def test_what_is_no_tiff_file(path: Path) -> None:
     path.write_text("a text")
     with pytest.raises(FileError, match=r"stack\.tif cannot be read: not a TIFF file"):

@@ -122,7 +122,7 @@ def test_the_material_gives_the_refractive_index_at_the_energy() -> None:
     np.testing.assert_allclose(fit_lens(wf, material="beryllium").attrs["delta"], delta)
     np.testing.assert_allclose(fit_lens(wf, material="Be", density=0.925).attrs["delta"], delta / 2)
     # Far from absorption edges delta falls with the square of the energy.
-    twice = fit_lens(wf, material="Be", energy=34.0).attrs["delta"]
+    twice = fit_lens(wf, material="Be", energy=34.0, sure="energy").attrs["delta"]
     np.testing.assert_allclose(twice, delta / 4, rtol=1e-3)
 
 
@@ -218,3 +218,29 @@ def test_values_that_cannot_be_are_refused(change: dict[str, Any], message: str)
 def test_a_dataset_that_is_no_wavefront_is_refused(wf: xr.Dataset, message: str) -> None:
     with pytest.raises(InputError, match=message):
         fit_lens(wf)
+
+
+def test_frames_have_the_decrement_of_their_own_energy() -> None:
+    tracking = ideal_lenses().assign_coords(energy=("frame", [8.0, 12.0, 17.0], {"units": "keV"}))
+    wf = wavefront(tracking, distance=DISTANCE, pixel_size=PIXEL)
+    lens = fit_lens(wf, material="Be")
+    for frame, energy in enumerate((8.0, 12.0, 17.0)):
+        alone = fit_lens(ideal_wavefront(energy=energy), material="Be").isel(frame=frame)
+        np.testing.assert_allclose(lens.radius[frame], alone.radius, rtol=1e-9)
+        np.testing.assert_allclose(lens.delta[frame], alone.attrs["delta"], rtol=1e-9)
+        np.testing.assert_allclose(lens.figure_error[frame], alone.figure_error, atol=1e-12)
+    assert lens.delta.attrs == {"units": "1", "long_name": "refractive index decrement"}
+    assert lens.figure_error.dims == ("frame", "y", "x")
+
+
+def test_a_lens_has_the_beam_of_its_wavefront() -> None:
+    parallel, diverging = ideal_wavefront(), ideal_wavefront(source_distance=40.0)
+    with pytest.raises(InputError, match=r"was computed for a parallel beam.*to wavefront, too"):
+        fit_lens(parallel, source_distance=40.0)
+    with pytest.raises(InputError, match="source_distance is 50 m as given and 40 m in"):
+        fit_lens(diverging, source_distance=50.0)
+    xr.testing.assert_identical(fit_lens(diverging), fit_lens(diverging, source_distance=40.0))
+    with pytest.raises(InputError, match=r"energy is 12 keV as given and 17 keV in"):
+        fit_lens(ideal_wavefront(energy=17.0), material="Be", energy=12.0)
+    with pytest.raises(InputError, match="lenses is '2'"):
+        untyped_fit_lens(parallel, delta=1e-6, lenses="2")

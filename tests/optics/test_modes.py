@@ -1,7 +1,10 @@
 """Zernike and Legendre modes: known polynomials, orthonormal, exact gradients, fitted truly."""
 
+from typing import Any
+
 import numpy as np
 import pytest
+import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -150,3 +153,47 @@ def test_a_surface_goes_on_beyond_its_rim(basis: Basis) -> None:
 def test_a_surface_without_size_is_refused() -> None:
     with pytest.raises(InputError, match=r"half_width is 0"):
         ModalSurface((1.0,), 0.0)
+
+
+def test_labelled_maps_are_fitted_by_their_labels() -> None:
+    labels = {"y": np.linspace(-1, 1, 40), "x": np.linspace(-0.9, 0.9, 31)}
+    y, x = xr.DataArray(labels["y"], dims="y"), xr.DataArray(labels["x"], dims="x")
+    bowl = (3 * (y**2 + x**2) + 0.3 * x).assign_coords(labels)
+    rows, columns = labels["y"][:, None], labels["x"]
+    plain = fit_modes(bowl.values, rows, columns, basis="zernike", count=6)
+    turned = bowl.transpose("x", "y")
+    for surface, places in (
+        (bowl, (bowl.y, bowl.x)),
+        (turned, (turned.y, turned.x)),
+        (turned, (rows, columns)),
+        (bowl.values, (y, x)),
+        (bowl, tuple(xr.broadcast(y, x))),
+    ):
+        found = fit_modes(surface, *places, basis="zernike", count=6, weights=xr.ones_like(turned))
+        np.testing.assert_allclose(found.coefficients, plain.coefficients, atol=1e-12)
+        np.testing.assert_allclose(found.residual, plain.residual, atol=1e-12)
+    model = evaluate_modes(plain.coefficients, bowl.y, bowl.x, basis="zernike")
+    np.testing.assert_allclose(model, bowl.values - plain.residual, atol=1e-12)
+    down, across = gradient_modes([0, 1.0], bowl.y, bowl.x, basis="zernike")
+    assert down.shape == across.shape == (40, 31)
+    with pytest.raises(InputError, match=r"dimensions \('frame', 'y', 'x'\).*select a frame"):
+        fit_modes(bowl.expand_dims(frame=2), y, x, basis="zernike", count=6)
+
+
+def test_masked_arrays_are_gaps() -> None:
+    y, x = np.mgrid[-1:1:30j, -1:1:30j]
+    hidden = np.zeros(y.shape, bool)
+    hidden[3:9, 12:20] = True
+    surface = np.where(hidden, 1e6, 3 * (x**2 + y**2))
+    expected = fit_modes(np.where(hidden, np.nan, surface), y, x, basis="zernike", count=6)
+    assert expected.coefficients[4] == pytest.approx(3 / np.sqrt(12), rel=1e-6)
+
+    def masked(values: Any) -> Any:
+        return np.ma.array(values, mask=hidden)
+
+    for found in (
+        fit_modes(masked(surface), y, x, basis="zernike", count=6),
+        fit_modes(surface, masked(y), x, basis="zernike", count=6),
+        fit_modes(surface, y, x, basis="zernike", count=6, weights=masked(np.ones(y.shape))),
+    ):
+        np.testing.assert_allclose(found.coefficients, expected.coefficients, atol=1e-9)

@@ -139,7 +139,7 @@ def test_an_edf_campaign_reads_as_the_beamline_wrote_it(tmp_path: Path) -> None:
     assert motors["lens_y"] == pytest.approx(0.01)
     assert motors["lens_x"] == pytest.approx(0.02)
     assert motors["energy"] == 17
-    with pytest.raises(FileError, match="already holds 13 files"):
+    with pytest.raises(FileError, match="already holds 13 such files"):
         write_campaign(tmp_path / "run", lens=LENS, shape=(40, 50), distance=1.5)
 
 

@@ -259,7 +259,7 @@ def test_other_frames_under_the_same_name_are_refused(tmp_path: Path) -> None:
     assert_holds(path, [0, 1])
 
 
-@pytest.mark.parametrize("at", ["array", "_add_arrays", "commit"])
+@pytest.mark.parametrize("at", ["open_array", "_add_arrays", "commit"])
 def test_a_growth_that_is_killed_leaves_the_store_as_it_was(
     at: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -272,7 +272,7 @@ def test_a_growth_that_is_killed_leaves_the_store_as_it_was(
     def killed(*args: Any, **kwargs: Any) -> Any:
         nonlocal calls
         calls += 1
-        if calls == 4 or at != "array":
+        if calls == 4 or at != "open_array":
             raise KeyboardInterrupt
         return real(*args, **kwargs)
 

@@ -1,5 +1,7 @@
 """A store that lost some of its chunks says which frames they were."""
 
+import json
+import random
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import pytest
 import xarray as xr
 import zarr
 from click.testing import CliRunner
+from distributed import Client, LocalCluster
 
 import wavedask as wd
 from wavedask.cli import main
@@ -86,3 +89,128 @@ def test_a_repair_of_what_is_whole_computes_nothing(tmp_path: Path) -> None:
 def test_what_is_no_store(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="not a wavedask result store"):
         lost_frames(tmp_path)
+
+
+def flip(file: Path, chance: random.Random) -> None:
+    """Change one bit."""
+    content = bytearray(file.read_bytes())
+    content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+    file.write_bytes(content)
+
+
+def random_maps(folder: Path, **options: Any) -> Path:
+    values = np.random.default_rng(0).standard_normal((6, 32, 32)).astype("f4")
+    maps = da.from_array(values, chunks=(1, 32, 32))
+    result = xr.Dataset(
+        {"slope_y": (DIMS, maps), "slope_x": (DIMS, -maps)},
+        {"lens_x": ("frame", np.arange(6.0)), "name": ("frame", list("abcdef"))},
+    )
+    path = wd.write_store(folder / "r.zarr", result, settings={}, progress=False, **options).path
+    assert isinstance(path, Path)
+    return path
+
+
+def test_a_flipped_bit_is_noticed_named_and_mended(tmp_path: Path) -> None:
+    seed = random.SystemRandom().randrange(2**32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    path = random_maps(tmp_path)
+    files = sorted(path.glob("slope_*/c/*/*/*"))
+    for _ in range(40):
+        file = chance.choice(files)
+        whole = file.read_bytes()
+        name, frame = file.parts[-5], int(file.parts[-3])
+        flip(file, chance)
+        with pytest.raises(
+            StoreError, match=f"{name}, frame {frame} of store .* is damaged"
+        ) as told:
+            wd.open_store(path)[name].load()
+        assert "--repair" in told.value.remedy
+        assert lost_frames(path) == {name: [frame]}
+        file.write_bytes(whole)
+    flip(file, chance)
+    random_maps(tmp_path, repair=True)
+    assert file.read_bytes() == whole
+    assert verify(path).sound
+
+
+def test_a_missing_chunk_is_an_error_and_not_nan(tmp_path: Path) -> None:
+    path = random_maps(tmp_path)
+    (path / "slope_y/c/2/0/0").unlink()
+    with pytest.raises(StoreError, match=r"slope_y, frame 2 of store .* is missing"):
+        wd.open_store(path).slope_y.load()
+    # The other frames can be read.
+    assert np.isfinite(wd.open_store(path).slope_y[3]).all()
+
+
+@pytest.mark.parametrize("name", ["lens_x", "name", "complete"])
+@pytest.mark.parametrize("how", ["gone", "flipped"])
+def test_a_coordinate_that_is_lost_is_an_error(name: str, how: str, tmp_path: Path) -> None:
+    path = random_maps(tmp_path)
+    file = path / name / "c" / "0"
+    if how == "gone":
+        file.unlink()
+    else:
+        flip(file, random.Random(1))
+    with pytest.raises(StoreError, match=rf"{name} of store .* is (missing|damaged)"):
+        wd.open_store(path)
+
+
+def test_a_valid_chunk_of_another_frame_is_noticed(tmp_path: Path) -> None:
+    path = random_maps(tmp_path)
+    (path / "slope_y/c/2/0/0").write_bytes((path / "slope_y/c/3/0/0").read_bytes())
+    assert lost_frames(path) == {"digest": [2]}
+    random_maps(tmp_path, repair=True)
+    assert verify(path).sound
+
+
+@pytest.mark.parametrize("frames_per_chunk", [1, 2])
+def test_the_digests_of_a_store_that_grew_or_was_resumed(
+    frames_per_chunk: int, tmp_path: Path
+) -> None:
+    path = stored(tmp_path, frames_per_chunk)
+    digests = zarr.open_array(path / "digest", mode="r")[:]
+    assert (digests != 0).all()
+    zarr.open_array(path / "complete", mode="r+")[2] = False
+    stored(tmp_path, frames_per_chunk)
+    again = zarr.open_array(path / "digest", mode="r")[:]
+    # Of a chunk that is written in parts the digest is not known.
+    expected = digests * np.array([1, 1, frames_per_chunk == 1, frames_per_chunk == 1, 1])
+    expected[2:4] = digests[2:4] if frames_per_chunk == 1 else 0
+    np.testing.assert_array_equal(again, expected)
+    assert verify(path).sound
+
+
+def test_verify_uses_the_cluster(tmp_path: Path) -> None:
+    path = random_maps(tmp_path)
+    (path / "slope_y/c/2/0/0").unlink()
+    with (
+        LocalCluster(n_workers=1, processes=False, dashboard_address="127.0.0.1:0") as cluster,
+        Client(cluster),
+    ):
+        assert lost_frames(path) == {"slope_y": [2]}
+    shown = CliRunner().invoke(main, ["history", str(path), "--verify", "--workers", "1"])
+    assert shown.exit_code == 1
+    assert "slope_y" in shown.output
+
+
+def test_a_store_of_an_older_version_is_read_and_continued(tmp_path: Path) -> None:
+    """Without checksums, without digests, and with empty chunks left out."""
+    path = random_maps(tmp_path)
+    document = json.loads((path / "zarr.json").read_text())
+    arrays = document["consolidated_metadata"]["metadata"]
+    del document["attributes"]["wavedask_checksum"], arrays["digest"]
+    shutil.rmtree(path / "digest")
+    for name, array in arrays.items():
+        array["codecs"] = array["codecs"][:-1]
+        (path / name / "zarr.json").write_text(json.dumps(array))
+        for file in (path / name).rglob("*"):
+            if file.is_file() and file.name != "zarr.json":
+                file.write_bytes(file.read_bytes()[:-4])
+    (path / "zarr.json").write_text(json.dumps(document))
+    expected = wd.open_store(path).load()
+    assert verify(path).sound
+    (path / "slope_y/c/2/0/0").unlink()
+    assert lost_frames(path) == {"slope_y": [2]}
+    random_maps(tmp_path, repair=True)
+    xr.testing.assert_equal(wd.open_store(path).load(), expected)

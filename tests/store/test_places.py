@@ -2,12 +2,16 @@
 
 import errno
 import json
+import logging
+import os
 import pickle
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +26,7 @@ from zarr.abc.store import OffsetByteRequest, RangeByteRequest, SuffixByteReques
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
-from wavedask.cli.summary import describe_store, is_store
+from wavedask.cli.stores import describe_store, is_store
 from wavedask.compute.cluster import connect
 from wavedask.errors import InputError, StoreError, StoreExistsError
 from wavedask.export.files import to_csv, to_tiff
@@ -223,7 +227,7 @@ def test_a_creation_that_was_killed_is_no_store_and_in_nobodys_way(
         patch.setattr(Place, "clear", lambda _: None)
         with pytest.raises(KeyboardInterrupt):
             write_store(url, scan(), **given)
-    with pytest.raises(StoreError, match="not a wavedask result store"):
+    with pytest.raises(StoreError, match=r"no store at .* a run was killed while"):
         open_store(url, storage_options=options(endpoint))
     assert write_store(url, scan(), **given).written == 5
 
@@ -389,3 +393,153 @@ def test_options_belong_to_urls(tmp_path: Path) -> None:
 
 def test_credentials_are_not_shown() -> None:
     assert "hidden" not in repr(place_of("s3://b/r.zarr", {"secret_access_key": "hidden"}))
+
+
+class Line:
+    """A TCP port that leads to a server, and can be closed for a while."""
+
+    def __init__(self, endpoint: str) -> None:
+        host, port = endpoint.removeprefix("http://").split(":")
+        self._server = (host, int(port))
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._connections: list[socket.socket] = []
+        self._open()
+
+    def _open(self) -> None:
+        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                client, _ = listener.accept()
+                server = socket.create_connection(self._server)
+            except OSError:
+                return
+            self._connections += [client, server]
+            for one, other in ((client, server), (server, client)):
+                threading.Thread(target=self._copy, args=(one, other), daemon=True).start()
+
+    @staticmethod
+    def _copy(one: socket.socket, other: socket.socket) -> None:
+        with suppress(OSError):
+            while content := one.recv(65536):
+                other.sendall(content)
+        for end in (one, other):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Refuse connections, and drop those there are."""
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for connection in self._connections:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+            connection.close()
+        self._connections.clear()
+
+    def open_again(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", self.port))
+        self._open()
+
+
+def test_a_server_that_is_gone_for_seconds_is_waited_for(endpoint: str, url: str) -> None:
+    line = Line(endpoint)
+    away = []
+
+    def block(block_id: tuple[int, ...]) -> np.ndarray[Any, Any]:
+        if block_id[0] == 2 and not away:
+            away.append(threading.Timer(3.0, line.open_again))
+            line.close()
+            away[0].start()
+        return np.full((1, 8, 8), float(block_id[0]))
+
+    maps = da.map_blocks(
+        lambda block_id: block(block_id),
+        chunks=((1,) * 5, (8,), (8,)),
+        dtype="f8",
+        meta=np.empty((0, 0, 0)),
+    )
+    result = xr.Dataset({"slope_y": (("frame", "y", "x"), maps)})
+    given = options(f"http://127.0.0.1:{line.port}")
+    try:
+        begin = time.monotonic()
+        with dask.config.set(scheduler="threads", num_workers=2):
+            report = write_store(url, result, settings={}, storage_options=given, progress=False)
+        assert away
+        assert time.monotonic() - begin > 3
+        assert report.written == 5
+    finally:
+        if away:
+            away[0].join()
+        line.close()
+    stored = open_store(url, storage_options=options(endpoint))
+    np.testing.assert_array_equal(stored.slope_y[:, 0, 0], np.arange(5.0))
+
+
+def test_no_secret_is_written_or_said(
+    endpoint: str, url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither in the store, nor in logs, errors, descriptions, exports and tasks' names."""
+    said = []
+    with caplog.at_level(logging.DEBUG):
+        write_store(url, scan(), settings={"output": url}, storage_options=options(endpoint))
+        stored = open_store(url, storage_options=options(endpoint))
+        said += [
+            repr(stored),
+            str(stored.attrs),
+            *(str(array.data.dask.keys()) for array in stored.data_vars.values()),
+        ]
+        said += map(str, [to_csv(stored, tmp_path / "a.csv"), to_nexus(stored, tmp_path / "a.h5")])
+        for wrong in ({"settings": {"a": 1}}, {"settings": {"output": url}, "joined": "they are"}):
+            with suppress(StoreError):
+                write_store(url, scan(4), storage_options=options(endpoint), **wrong)  # type: ignore[arg-type] # of every kind
+        for bad in ({"secret_access_key": SECRET + "x"}, {"region": 5}, {"nonsense": SECRET}):
+            try:
+                open_store(url, storage_options=options(endpoint, **bad))
+            except Exception as error:
+                said += [str(error), repr(error)]
+    said += [record.getMessage() for record in caplog.records]
+    place = place_of(url, options(endpoint))
+    content = [place.read(key) or b"" for key in place.objects()]
+    content += [(tmp_path / name).read_bytes() for name in ("a.csv", "a.h5")]
+    assert not any(SECRET.encode() in one for one in content)
+    assert not [text for text in said if SECRET in text]
+
+
+@pytest.mark.parametrize("url", ["s3://me:hidden@bucket/r.zarr", "https://me:hidden@host/r.zarr"])
+def test_a_url_with_a_password_is_refused_without_saying_it(url: str) -> None:
+    with pytest.raises(InputError, match="holds a password") as caught:
+        place_of(url)
+    assert "hidden" not in str(caught.value)
+
+
+def test_a_lock_is_not_taken_through_a_link(tmp_path: Path) -> None:
+    """Another user could lay one there, to have a file of the owner overwritten."""
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / ".r.zarr.lock").symlink_to(victim)
+    with pytest.raises(StoreError, match=r"r\.zarr cannot be written"):
+        write_store(tmp_path / "r.zarr", scan(), settings={})
+    assert victim.read_text() == "precious"
+
+
+def test_drafts_of_killed_runs_are_removed_by_the_next(tmp_path: Path) -> None:
+    left = tmp_path / f".r.zarr.{'a' * 32}.draft"
+    (left / "slope_y").mkdir(parents=True)
+    other = tmp_path / f".other.zarr.{'a' * 32}.draft"
+    other.mkdir()
+    write_store(tmp_path / "r.zarr", scan(), settings={})
+    assert sorted(path.name for path in tmp_path.iterdir()) == [other.name, "r.zarr"]
+
+
+def test_modes_follow_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        write_store(tmp_path / "r.zarr", scan(), settings={})
+    finally:
+        os.umask(before)
+    for path in [tmp_path / "r.zarr", *(tmp_path / "r.zarr").rglob("*")]:
+        assert path.stat().st_mode & 0o077 == 0, path

@@ -167,7 +167,7 @@ def test_all_workers(processes: Processes, tmp_path: Path) -> None:
 
         if runs.disturb(kill, patience=0.5):
             assert "all workers of the cluster at tcp://127.0.0.1" in processes.said()
-            assert "run the same again" in processes.said()
+            assert "run the same command again" in processes.said()
 
 
 def test_the_scheduler(processes: Processes, tmp_path: Path) -> None:

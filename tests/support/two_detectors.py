@@ -1,4 +1,4 @@
-"""Two detectors in a known beam, by geometry: speckle evaluated where the rays come from."""
+"""Two detectors in a known beam, by geometry: speckle evaluated at the origin of the rays."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -40,7 +40,7 @@ class Beam:
         return (self.curvature_y * y**2 + self.curvature_x * x**2) / 2 + bump
 
     def origin(self, y: Floats, x: Floats, z: float) -> tuple[Floats, Floats]:
-        """Where the rays that arrive at (y, x) in the plane z come from."""
+        """Origin of the rays that arrive at (y, x) in the plane z."""
         gain = 1 / (1 + z * self.curvature_y), 1 / (1 + z * self.curvature_x)
         from_y, from_x = y * gain[0], x * gain[1]
         for _ in range(60):

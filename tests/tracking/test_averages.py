@@ -199,6 +199,7 @@ def test_a_tracked_train() -> None:
         "transmission",
         "dark_field",
         "window",
+        "reason",
         "chi2",
         "exposures",
         "drift_y",
@@ -302,6 +303,19 @@ def test_bad_input() -> None:
         wd.combine(tracking.drop_vars("uncertainty_x"))
     with pytest.raises(InputError, match="several exposures"):
         wd.combine(tracking.isel(frame=0))
+    for wrong in ("0.1", ["0.1"], True, np.nan, np.inf, -1.0, [1.0, 2.0]):
+        with pytest.raises(InputError, match="tolerance is"):
+            wd.combine(tracking, by="lens_x", tolerance=wrong)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="by is 5"):
+        wd.combine(tracking, by=5, tolerance=0.1)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="remove_drift is 'no'"):
+        wd.combine(tracking, remove_drift="no")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="tracking is a DataArray"):
+        wd.combine(tracking.displacement_x)
+    with pytest.raises(InputError, match="tracking has no frames"):
+        wd.combine(tracking.isel(frame=slice(0, 0)))
+    with pytest.raises(InputError, match="uncertainty_x of the tracking has the dimensions"):
+        wd.combine(tracking.assign(uncertainty_x=tracking.uncertainty_x.isel(frame=0)))
     with pytest.raises(InputError, match="tolerance is None"):
         wd.combine(tracking, by="lens_x")
     with pytest.raises(InputError, match="tolerance is 1 without by"):
@@ -310,3 +324,15 @@ def test_bad_input() -> None:
         wd.combine(tracking, by="lens_z", tolerance=1)
     with pytest.raises(MotorError, match=r"\(lens_x 0.6\) is within the tolerance 0.7 of"):
         wd.combine(exposures([0.0, 0.1, 0.2], lens_x=[0.0, 1.0, 0.6]), by="lens_x", tolerance=0.7)
+
+
+def test_exposures_of_different_energies_are_not_averaged() -> None:
+    u = (("frame", "y", "x"), np.zeros((2, 4, 4)))
+    names = ("displacement_y", "displacement_x", "uncertainty_y", "uncertainty_x")
+    tracking = xr.Dataset(dict.fromkeys(names, u)).assign_coords(
+        energy=("frame", [8.0, 12.0], {"units": "keV"}), lens_x=("frame", [0.0, 1.0])
+    )
+    with pytest.raises(InputError, match="energy changes from frame to frame, from 8 keV to 12"):
+        wd.combine(tracking)
+    apart = wd.combine(tracking, by="lens_x", tolerance=0.1)
+    assert apart.energy.values.tolist() == [8.0, 12.0]

@@ -1,6 +1,7 @@
 """The report's two-pass tracker: truth, chunking, and what it refuses to guess."""
 
 from functools import partial
+from typing import Any
 
 import dask.array as da
 import numpy as np
@@ -269,3 +270,55 @@ def test_tiles_smaller_than_the_halo_are_merged_and_given_back(rigid_pair: Pair)
     known = np.isfinite(whole.displacement_y)
     assert np.array_equal(known, np.isfinite(found))
     assert np.abs(found - whole.displacement_y)[known].max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"window": 15.0},
+        {"window": np.array([11, 21])},
+        {"window": [11, 21]},
+        {"window": np.int16(15), "search": np.float32(6)},
+        {"window": 15, "rigid": np.array([0, 2])},
+        {"window": 15, "rigid": [0.0, 2.0], "good": np.float32(0.5)},
+    ],
+)
+def test_settings_come_in_many_types(settings: dict[str, Any]) -> None:
+    pair = displaced_pair((96, 96), displacement_x=2.3, seed=1)
+    found = wd.cross_spot(pair.sample, pair.reference, **{"search": 6, **settings})
+    assert np.nanmedian(found.displacement_x) == pytest.approx(2.3, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"window": np.nan}, "window is nan"),
+        ({"window": "15"}, "window is '15'"),
+        ({"window": (5, 11, 21)}, r"window is \(5, 11, 21\)"),
+        ({"search": (4, 8)}, r"search is \(4, 8\)"),
+        ({"search": "8"}, "search is '8'"),
+        ({"search": None}, "search is None"),
+        ({"good": "0.8"}, "good is '0.8'"),
+        ({"rigid": (1, np.nan)}, r"rigid is \(1, nan\)"),
+        ({"rigid": "none"}, "rigid is 'none'"),
+        ({"rigid": [1, 2, 3]}, r"rigid is \[1, 2, 3\]"),
+        ({"engine": "opencv", "step": "4"}, "step is '4'"),
+    ],
+)
+def test_settings_of_other_types_are_refused(settings: dict[str, Any], message: str) -> None:
+    image = np.zeros((64, 64))
+    with pytest.raises(InputError, match=message):
+        wd.cross_spot(image, image, **settings)
+
+
+def test_stacks_without_frames_and_of_unknown_length() -> None:
+    none, image = np.zeros((0, 64, 64), np.float32), np.zeros((64, 64), np.float32)
+    for sample in (none, da.from_array(none)):
+        assert all(field.shape == (0, 64, 64) for field in wd.cross_spot(sample, image))
+        with pytest.raises(InputError, match=r"joint sample has shape \(0, 64, 64\)"):
+            wd.cross_spot(sample, image, joint=True)
+    lazy = da.zeros((3, 64, 64), chunks=(1, 64, 64))
+    unknown = lazy[da.from_array(np.array([True, False, True]), chunks=1)]
+    for pair in ((unknown, image), (lazy, unknown)):
+        with pytest.raises(InputError, match=r"unknown size.*compute_chunk_sizes"):
+            wd.cross_spot(*pair)

@@ -132,9 +132,12 @@ def test_a_start_wrong_by_half_a_grain_converges(
     right = tracked(pair.sample, pair.reference)
     wrong = GRAIN / 2 * np.array(direction, np.float32)[:, None, None]
     original = coarse.start_field
-    monkeypatch.setattr(
-        block, "start_field", lambda *args, **kwargs: original(*args, **kwargs) + wrong
-    )
+
+    def astray(*args: Any, **kwargs: Any) -> tuple[Array, Array]:
+        start, reason = original(*args, **kwargs)
+        return start + wrong, reason
+
+    monkeypatch.setattr(block, "start_field", astray)
     found = tracked(pair.sample, pair.reference)
     inner = np.s_[20:-20, 20:-20]
     assert known(found)[inner].mean() > 0.99
@@ -148,11 +151,11 @@ def test_a_start_wrong_by_half_a_grain_converges(
 def test_a_start_wrong_by_two_grains_is_marked(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     original = coarse.start_field
 
-    def astray(*args: Any, **kwargs: Any) -> Array:
-        start = original(*args, **kwargs)
+    def astray(*args: Any, **kwargs: Any) -> tuple[Array, Array]:
+        start, reason = original(*args, **kwargs)
         rows, columns = start.shape[1:]
         start[1, : rows // 2, : columns // 2] += 2 * GRAIN
-        return start
+        return start, reason
 
     monkeypatch.setattr(block, "start_field", astray)
     found = tracked(pair.sample, pair.reference)

@@ -285,3 +285,47 @@ def test_points_on_a_line_have_no_affine_map() -> None:
     fit, weights = robust_affine_fit(np.stack([line, line]), line, 2 * line)
     assert fit is None
     assert not weights.any()
+
+
+def test_pixel_sizes_are_those_of_the_registration_or_refused() -> None:
+    near, far = Camera(0.5, 0.8e-6, (260, 270)), Camera(1.0, 1e-6, (200, 200))
+    sample, reference = labelled_images(BEAM, near, far)
+    setup: dict[str, Any] = {"mode": "absolute", "distance": (near.z, far.z)}
+    found = register(sample, reference, pixel_size=(1e-6, 0.8e-6))
+    assert (found.pixel_size, found.reference_pixel_size) == ((1e-6, 1e-6), (0.8e-6, 0.8e-6))
+    tracking = wd.track(sample, reference, registration=found, window=21, search=6)
+    assert tracking.attrs["pixel_size"] == [1e-6, 1e-6]
+    assert tracking.attrs["near_pixel_size"] == [0.8e-6, 0.8e-6]
+    right = wd.wavefront(tracking, **setup)
+    xr.testing.assert_identical(right, wd.wavefront(tracking, pixel_size=(0.8e-6, 1e-6), **setup))
+    with pytest.raises(InputError, match="near detector is 1e-06 m as given and 8e-07 m in"):
+        wd.wavefront(tracking, pixel_size=(1e-6, 0.8e-6), **setup)
+    # Without pixel sizes the scale of the registration tells two that were swapped.
+    half = xr.DataArray(np.ones((200, 200)), dims=("y", "x"))
+    silent = Registration(2.0 * np.eye(2), np.zeros(2))
+    blank = wd.track(half, half, registration=silent, window=21, search=6)
+    with pytest.raises(InputError, match=r"pattern on the far one is 0.25 times.*two swapped\?"):
+        wd.wavefront(blank, pixel_size=(1e-6, 0.5e-6), **setup)
+
+
+def test_images_state_their_pixel_sizes_and_distances() -> None:
+    near, far = Camera(0.5, 0.8e-6, (260, 270)), Camera(1.0, 1e-6, (200, 200))
+    sample, reference = labelled_images(BEAM, near, far)
+    sample = sample.assign_attrs(pixel_size=1e-6, detector_distance=1.0, energy=17.0)
+    reference = reference.assign_attrs(pixel_size=0.8e-6, detector_distance=0.5, energy=17.0)
+    found = register(sample, reference)
+    assert (found.pixel_size, found.reference_pixel_size) == ((1e-6, 1e-6), (0.8e-6, 0.8e-6))
+    result = wd.wavefront(
+        wd.track(sample, reference, registration=found, window=21, search=6), mode="absolute"
+    )
+    assert (result.attrs["near_distance"], result.attrs["distance"]) == (0.5, 1.0)
+    assert result.attrs["energy_keV"] == 17.0
+    with pytest.raises(InputError, match="pixel_size of the sample is 8e-07 m as given and 1e-06"):
+        register(sample, reference, pixel_size=(0.8e-6, 1e-6))
+    sure = register(sample, reference, pixel_size=(1.01e-6, 0.8e-6), sure="pixel_size")
+    tracking = wd.track(sample, reference, registration=sure, window=21, search=6)
+    assert tracking.attrs["pixel_size"] == [1.01e-6, 1.01e-6]
+    assert tracking.attrs["sure"] == ["pixel_size"]
+    other = sample.assign_attrs(pixel_size=2e-6)
+    with pytest.raises(InputError, match="in attribute 'pixel_size' of the registration and 2e-06"):
+        wd.track(other, reference, registration=found, window=21, search=6)

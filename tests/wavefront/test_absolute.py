@@ -156,7 +156,7 @@ def test_a_lens_in_absolute_mode_needs_the_distance_of_the_source() -> None:
 def test_the_result_is_labelled_lazy_and_carries_the_set_up() -> None:
     tracking = exact_tracking(Beam(0.1, 0.1), NEAR, FAR)
     chunked = tracking.chunk({"frame": 2, "y": 100, "x": 100})
-    options = {"energy": 17.0, "distance_error": 1e-3, "pixel_size_error": (1e-10, (1e-10, 2e-10))}
+    options = {"distance_error": 1e-3, "pixel_size_error": (1e-10, (1e-10, 2e-10))}
     with forbid_computing():
         result = absolute(chunked, NEAR, FAR, **options)
     for name, values in result.items():
@@ -247,9 +247,9 @@ def test_a_frame_without_matches_is_nan_and_logged(caplog: pytest.LogCaptureFixt
         ({"distance": 1.0}, "distance is 1.0 with mode 'absolute'.*two distances"),
         ({"distance": (1.0, 1.0)}, r"distance is \(1, 1\) m.*far one larger"),
         ({"distance": (1.0, 0.5)}, r"distance is \(1, 0.5\) m.*far one larger"),
-        ({"distance": (1.0, np.nan)}, "distance is .1, nan. m"),
-        ({"distance": ("a", 2.0)}, "distance is 'a'.*a number"),
-        ({"pixel_size": 1e-6}, "pixel_size is 1e-06 with mode 'absolute'.*near and of the far"),
+        ({"distance": (1.0, np.nan)}, "distance to the far detector is nan m"),
+        ({"distance": ("a", 2.0)}, "distance to the near detector is 'a'.*a number"),
+        ({"pixel_size": 1e-6}, "pixel_size is 1e-06 with mode 'absolute'.*the near and far"),
         ({"pixel_size": (1e-6, 1.0)}, "pixel_size of the far detector is 1 m.*another unit"),
         ({"membrane_distance": 0.3}, "membrane_distance is 0.3 with mode 'absolute'"),
         ({"distance_error": -1.0}, "distance_error is -1 m.*standard error"),

@@ -206,7 +206,7 @@ def test_bad_input_is_refused(
 
 def test_slopes_on_different_pixels_are_refused() -> None:
     one, two = labelled_slopes()
-    with pytest.raises(InputError, match="different coordinates"):
+    with pytest.raises(InputError, match="second numbers other pixels"):
         integrate(one, two.assign_coords(y=two["y"] + 1e-6))
 
 
@@ -214,3 +214,30 @@ def test_slopes_on_different_pixels_are_refused() -> None:
 def test_unequal_steps_are_refused(positions: list[float]) -> None:
     with pytest.raises(InputError, match="not equally spaced"):
         equal_step(xr.DataArray(np.zeros(3), coords={"x": positions}, dims="x"), "x")
+
+
+def test_slopes_of_overlapping_pixels_are_integrated_where_both_are() -> None:
+    one, two = labelled_slopes()
+    whole = integrate(one.isel(y=slice(2, 9)), two.isel(y=slice(2, 9)))
+    weights = xr.ones_like(one).isel(x=slice(None, None, -1))
+    overlap = integrate(one.isel(y=slice(0, 9)), two.isel(y=slice(2, None)), weights=weights)
+    xr.testing.assert_allclose(overlap, whole)
+
+
+def test_masked_arrays_are_gaps() -> None:
+    y, x = np.mgrid[-1:1:24j, -1:1:24j]
+    hidden = np.zeros(y.shape, bool)
+    hidden[10:14, 9:12] = True
+    slopes = [np.where(hidden, 1e3, -part) for part in (y, x)]
+    expected = integrate(*(np.where(hidden, np.nan, slope) for slope in slopes))
+    masked = [np.ma.array(slope, mask=hidden) for slope in slopes]
+    lazy = [da.from_array(part, chunks=12) for part in masked]
+    weights = np.ma.array(np.ones(y.shape), mask=hidden)
+    for found in (
+        integrate(*masked),
+        integrate(*slopes, weights=weights),
+        np.asarray(integrate(*lazy)),
+        np.asarray(integrate(*(da.from_array(s) for s in slopes), weights=da.from_array(weights))),
+    ):
+        assert not isinstance(found, np.ma.MaskedArray)
+        np.testing.assert_allclose(found, expected, atol=1e-12)

@@ -159,7 +159,7 @@ def test_a_marked_pixel_has_no_slope_and_bends_nothing(mark: str) -> None:
         ({"mode": "relative"}, "mode is 'relative'.*'differential', 'absolute'"),
         ({"energy": 17000.0}, "energy is 17000 keV.*another unit"),
         ({"wavelength": 0.73}, "wavelength is 0.73 m.*another unit"),
-        ({"energy": 17.0, "wavelength": 7e-11}, "energy is 17 keV and wavelength is 7e-11 m"),
+        ({"energy": 17.0, "wavelength": 7e-11}, "energy is 17 keV as given and 17.7"),
         ({"pixel_size": 0.65}, "pixel_size is 0.65 m.*another unit"),
         ({"pixel_size": (1e-6, -1e-6)}, "pixel_size is -1e-06 m"),
         ({"pixel_size": (1e-6, 1e-6, 1e-6)}, "pixel_size is .*one along y and one along x"),
@@ -320,3 +320,81 @@ def test_a_setup_that_cannot_be_is_refused(change: dict[str, Any], message: str)
     arguments: dict[str, Any] = {"distance": DISTANCE, "pixel_size": PIXEL} | change
     with pytest.raises(InputError, match=message):
         untyped_wavefront(lens_tracking(), **arguments)
+
+
+def phase_energies(result: xr.Dataset) -> Any:
+    """Photon energies (keV) that the phase was computed with."""
+    ratio = (result.phase / result.wavefront).isel(y=3, x=4)
+    return ratio.values * HC_KEV_M / (2 * np.pi)
+
+
+def test_frames_have_the_phase_of_their_own_energy() -> None:
+    energies = [8.0, 12.0, 17.0]
+    tracking = lens_tracking().assign_coords(energy=("frame", energies, {"units": "keV"}))
+    stated = wavefront(tracking, distance=DISTANCE, pixel_size=PIXEL)
+    given = wavefront(
+        lens_tracking(), distance=DISTANCE, pixel_size=PIXEL, energy=np.array(energies)
+    )
+    for result in (stated, given):
+        np.testing.assert_allclose(phase_energies(result), energies, rtol=1e-12)
+        assert result.phase.dims == ("frame", "y", "x")
+        assert result.energy.values.tolist() == energies
+        assert result.energy.attrs["units"] == "keV"
+        assert not {"energy_keV", "wavelength"} & set(result.attrs)
+    with pytest.raises(InputError, match="energy is 17 keV as given and 8 keV in coordinate"):
+        wavefront(tracking, distance=DISTANCE, pixel_size=PIXEL, energy=17.0)
+    sure = wavefront(tracking, distance=DISTANCE, pixel_size=PIXEL, energy=17.0, sure="energy")
+    np.testing.assert_allclose(phase_energies(sure), 17.0, rtol=1e-12)
+    assert sure.attrs["sure"] == ["energy"]
+    # What was confirmed once holds afterwards.
+    assert fit_lens(sure, material="Be").attrs["energy_keV"] == 17.0
+
+
+def test_the_set_up_comes_from_the_tracking_where_it_states_it() -> None:
+    stated = lens_tracking().assign_attrs(
+        pixel_size=[PIXEL, PIXEL], distance=DISTANCE, source_distance=40.0, membrane_distance=0.5
+    )
+    given = wavefront(
+        lens_tracking(),
+        distance=DISTANCE,
+        pixel_size=PIXEL,
+        source_distance=40.0,
+        membrane_distance=0.5,
+    )
+    xr.testing.assert_identical(wavefront(stated), given)
+    for missing in ("distance", "pixel_size"):
+        kept = {name: value for name, value in stated.attrs.items() if name != missing}
+        tracking = stated.copy()
+        tracking.attrs = kept
+        with pytest.raises(InputError, match=f"{missing} is not given, and the tracking does not"):
+            wavefront(tracking)
+
+
+def test_an_unusual_set_up_needs_a_word() -> None:
+    with pytest.raises(InputError, match=r"distance is 250 m as given, which is unusual.*sure="):
+        wavefront(lens_tracking(), distance=250.0, pixel_size=PIXEL)
+    result = wavefront(lens_tracking(), distance=250.0, pixel_size=PIXEL, sure=["distance"])
+    assert result.attrs["distance"] == 250.0
+    assert result.attrs["sure"] == ["distance"]
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_a_labelled_pupil_lies_where_its_labels_say(transposed: bool) -> None:
+    """The tracking counts rows from 100 and columns from 40, the mask from 90 and 30."""
+    mask = xr.DataArray(
+        np.zeros((30, 30), bool), {"y": np.arange(90, 120), "x": np.arange(30, 60)}, ("y", "x")
+    )
+    mask.loc[{"y": slice(105, 115), "x": slice(45, 55)}] = True
+    if transposed:
+        mask = mask.transpose("x", "y")[::-1]
+    for roi in (None, (slice(103, 124), slice(None, 66))):
+        result = wavefront(
+            lens_tracking(), distance=DISTANCE, pixel_size=PIXEL, pupil=mask, roi=roi
+        )
+        inside = np.isfinite(result.slope_x.isel(frame=0))
+        rows, columns = (np.rint(result[dim].values / PIXEL) for dim in "yx")
+        assert rows[inside.any("x").values].tolist() == list(range(105, 116))
+        assert columns[inside.any("y").values].tolist() == list(range(45, 56))
+    elsewhere = mask.assign_coords(y=mask.y + 500)
+    with pytest.raises(InputError, match="has no pixel in common"):
+        wavefront(lens_tracking(), distance=DISTANCE, pixel_size=PIXEL, pupil=elsewhere)

@@ -1,4 +1,4 @@
-"""The command line: it walks as the user does, from a look at the files to a result."""
+"""The command line: from a look at the files to a result."""
 
 import io
 import logging
@@ -10,7 +10,7 @@ from rich.logging import RichHandler
 
 from wavedask.cli.common import Commands
 from wavedask.cli.compute import demo, distortion, run, track
-from wavedask.cli.look import export, history, info
+from wavedask.cli.look import export, history, info, init
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -23,23 +23,24 @@ def main(context: click.Context, debug: bool) -> None:
     \b
     Start here:
       wavedask demo                 simulate a campaign, analyse it, compare with the truth
-      wavedask info FOLDER          what is in my files?
-      wavedask run --plan EXP.yaml  what will it take?
+      wavedask info FOLDER          show what the files contain
+      wavedask init FOLDER          draft an experiment file from the files
+      wavedask run --plan EXP.yaml  show the size of a run, without running it
       wavedask run EXP.yaml         from raw frames to a wavefront; run again to resume
-      wavedask history STORE        how did this result come about?
-      wavedask export STORE FILE    a result for other programs: NeXus, TIFF, CSV
+      wavedask history STORE        show how a result was made
+      wavedask export STORE FILE    save a result for other programs: NeXus, TIFF, CSV
       wavedask distortion SCAN ...  calibrate a detector from a mesh scan
 
-    Lengths are in m, energies in keV, windows and displacements in px. A folder that was written
-    is never overwritten.
+    Lengths are in m, energies in keV, windows and displacements in px. Existing results are never
+    overwritten.
 
-    Exit code 0: done; 1: failed; 2: something in the input is wrong.
-    """  # noqa: D301 (click takes the backspace for "leave these lines as they are")
+    Exit code 0: success; 1: failure; 2: error in the input.
+    """  # noqa: D301 (click reads the backspace as "do not wrap this paragraph")
     for stream in (sys.stdout, sys.stderr):
-        # A terminal without µ or … shows a question mark, rather than no result.
+        # A terminal that cannot show µ or … prints a question mark, and not an error.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
-    # Only our own messages: those of the cluster are about its housekeeping.
+    # Show only our own messages, not the internal ones of the cluster.
     logger = logging.getLogger("wavedask")
     before = logger.level
     handler = RichHandler(console=Console(stderr=True), show_path=debug, show_time=debug)
@@ -49,5 +50,5 @@ def main(context: click.Context, debug: bool) -> None:
     context.call_on_close(lambda: logger.setLevel(before))
 
 
-for command in (demo, info, run, history, export, track, distortion):
+for command in (demo, info, init, run, history, export, track, distortion):
     main.add_command(command)

@@ -1,4 +1,4 @@
-"""What all commands share: errors in one message, options of the cluster, tables."""
+"""Shared by all commands: error messages, options of the cluster, tables."""
 
 import sys
 import traceback
@@ -16,20 +16,23 @@ FAILED: Final = 1
 BAD_INPUT: Final = 2
 
 MAX_WIDTH: Final = 2000
-"""Columns of a table that is not shown on a terminal."""
+"""Width of a table that is not shown on a terminal, in characters."""
 
 
 class Commands(click.Group):
-    """Commands whose foreseen errors are one message and no traceback."""
+    """Commands that report expected errors as one message without a traceback."""
 
     def invoke(self, context: click.Context) -> Any:
-        """Run a command; what went wrong decides the exit code."""
+        """Run a command; the kind of an error gives the exit code."""
         try:
             return super().invoke(context)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
         except KeyboardInterrupt:
-            complain("Stopped.", "What was written is kept; run it again to resume.")
+            complain(
+                "Stopped.",
+                "All frames written so far are kept; run the same command again to resume.",
+            )
             context.exit(FAILED)
         except Exception as error:
             if context.params.get("debug"):
@@ -42,28 +45,30 @@ class Commands(click.Group):
                 context.exit(BAD_INPUT if isinstance(error, PermissionError) else FAILED)
             complain(
                 "Failed:",
-                f"{type(error).__name__}: {error}\nThis is not an error that wavedask foresaw: run "
-                "it again as 'wavedask --debug ...' and report what it prints.",
+                f"{type(error).__name__}: {error}\nThis is an unexpected error. Run the command "
+                "again as 'wavedask --debug ...' and report its output.",
             )
             context.exit(FAILED)
 
 
 def complain(headline: str, message: str) -> None:
-    """Print a message where errors go."""
-    # As Text, because paths may hold what rich takes for markup.
+    """Print a message to stderr."""
+    # As Text, because rich may take brackets in a path for markup.
     line = Text.assemble((headline, "bold red"), " ", message)
     Console(stderr=True).print(line, soft_wrap=True)
 
 
 def cluster_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Options that say where to compute."""
+    """Add the options that choose where to compute."""
     command = click.option(
-        "--workers", type=click.IntRange(min=1), help="Processes (or threads); one per core."
+        "--workers",
+        type=click.IntRange(min=1),
+        help="Number of processes (or threads); by default one per core.",
     )(command)
     return click.option(
         "--address",
         metavar="ADDRESS",
-        help="Dask scheduler to use, as tcp://host:8786, or 'threads'; by default a cluster of "
+        help="Dask scheduler, such as tcp://host:8786, or 'threads'. By default a cluster of "
         "processes on this machine.",
     )(command)
 
@@ -74,7 +79,7 @@ def print_rows(title: str, rows: list[tuple[str, str]]) -> None:
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for name, value in rows:
-        # As Text, because "[rad]" is not meant as markup.
+        # As Text, because rich may take "[rad]" for markup.
         table.add_row(Text(name), Text(value))
-    # In a file or a pipe a line is as long as it is: what reads it may look for a path.
+    # Do not wrap lines in a file or a pipe: a program may read paths from them.
     Console(width=None if sys.stdout.isatty() else MAX_WIDTH).print(table)

@@ -5,11 +5,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wavedask.cli.common import cluster_options, print_rows
+from wavedask.cli.common import FAILED, cluster_options, print_rows
 from wavedask.conventions import FRAME, REFERENCE_FILE
 
 if TYPE_CHECKING:
     from wavedask.experiment import Experiment, RunReport, Stages
+
+
+window_option = click.option(
+    "--window", type=int, default=21, show_default=True, help="Side of the matching window, px."
+)
+dark_option = click.option("--dark", help="Frames without beam.")
+flat_option = click.option("--flat", help="Frames without membrane.")
 
 
 @click.command()
@@ -18,7 +25,7 @@ if TYPE_CHECKING:
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("wavedask-demo"),
     show_default=True,
-    help="Where to put raw frames, experiment file, result and picture.",
+    help="Folder for raw frames, experiment file, result and picture.",
 )
 @click.option(
     "--side",
@@ -32,14 +39,14 @@ if TYPE_CHECKING:
     type=click.IntRange(min=1),
     default=4,
     show_default=True,
-    help="Positions of the lens, a frame each.",
+    help="Positions of the lens, one frame each.",
 )
 @cluster_options
 def demo(output: Path, side: int, positions: int, address: str | None, workers: int | None) -> None:
     """Simulate a campaign, analyse it and compare with the truth.
 
-    Writes raw EDF frames of a beryllium lens as a beamline would, an experiment file, the result
-    store and a picture. A second run into the same folder resumes; it overwrites nothing.
+    Writes raw EDF frames of a beryllium lens, an experiment file, the result store and a picture.
+    A second run with the same folder resumes; it overwrites nothing.
     """
     from wavedask.cli.demo import EXPERIMENT, run_demo
     from wavedask.compute import connect
@@ -48,8 +55,9 @@ def demo(output: Path, side: int, positions: int, address: str | None, workers: 
         report = run_demo(output, side=side, positions=positions)
     store = report.run.store
     rate = report.points * store.written / report.run.seconds
+    frames, path = store.rows
     rows = [
-        ("frames", f"{store.frames} ({store.written} computed now, {store.kept} kept)"),
+        frames,
         ("pixels per frame", f"{report.shape[0]} x {report.shape[1]} px"),
         ("points matched", f"{report.points * store.frames:,} ({report.points:,} per frame)"),
         ("points per second", f"{rate:,.0f}" if store.written else "- (nothing left to compute)"),
@@ -70,7 +78,7 @@ def demo(output: Path, side: int, positions: int, address: str | None, workers: 
             f"{report.error_rms * 1e9:.5f} nm of {report.wavefront_range * 1e9:.2f} nm",
         ),
         ("experiment file", str(output / EXPERIMENT)),
-        ("result store", str(store.path)),
+        path,
         ("picture", str(report.picture)),
     ]
     print_rows("wavedask demo", rows)
@@ -78,13 +86,11 @@ def demo(output: Path, side: int, positions: int, address: str | None, workers: 
 
 @click.command()
 @click.argument("experiment", required=False, type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--plan", "only_plan", is_flag=True, help="Say what it will take, and stop.")
-@click.option(
-    "--from", "store", metavar="STORE", help="Make this result again, instead of EXPERIMENT."
-)
+@click.option("--plan", "only_plan", is_flag=True, help="Print the size of the run, and stop.")
+@click.option("--from", "store", metavar="STORE", help="Repeat this result, instead of EXPERIMENT.")
 @click.option("--output", help="With --from: the new result store.")
-@click.option("--hash", "hashed", is_flag=True, help="Keep the SHA-256 of every input.")
-@click.option("--repair", is_flag=True, help="Compute again what a copy of the store has lost.")
+@click.option("--hash", "hashed", is_flag=True, help="Save the SHA-256 of every input file.")
+@click.option("--repair", is_flag=True, help="Compute frames again that the store has lost.")
 @cluster_options
 def run(
     experiment: Path | None,
@@ -108,14 +114,14 @@ def run(
       wavefront: {distance: 1.0, pixel_size: 0.65e-6, energy: 17.0}
       output: results.zarr
 
-    With two detectors, 'near' and 'far' take the place of sample and reference, each with its own
-    files, dark, flat and distortion, and 'wavefront' has mode: absolute and two distances.
+    With two detectors, 'near' and 'far' replace sample and reference. Each has its own files, dark,
+    flat and distortion, and 'wavefront' has mode: absolute and two distances.
 
-    If the store was begun with the same settings and files, only what is missing is computed; new
-    sample frames are appended. 'wavedask run --from results.zarr --output again.zarr' makes a
-    result again from the settings that it remembers.
+    If the store already exists with the same settings and files, only missing frames are computed;
+    new sample frames are appended. 'wavedask run --from results.zarr --output again.zarr' repeats a
+    result with the settings in its record.
     """  # noqa: D301 (as above)
-    from wavedask.cli.summary import describe_plan
+    from wavedask.cli.runs import describe_plan
     from wavedask.compute import connect
     from wavedask.experiment import (
         Cluster,
@@ -136,7 +142,7 @@ def run(
             return
         where = asked.cluster
         if address is not None:
-            # Another place altogether: the number of workers in the file was for that in the file.
+            # The number of workers in the file belongs to the address in the file.
             where = Cluster(address=address)
         with connect(where.address, workers=where.workers if workers is None else workers):
             report = run_experiment(asked, prepared=prepared, hashed=hashed, repair=repair)
@@ -153,27 +159,20 @@ def run(
 
 
 def _print_run(title: str, asked: "Experiment", prepared: "Stages", report: "RunReport") -> None:
-    """Print what a run of one experiment gave."""
+    """Print the last table of a run."""
     print_rows(
         title,
-        [
-            (
-                "frames",
-                f"{report.store.frames} ({report.store.written} computed now, "
-                f"{report.store.kept} kept)",
-            ),
-            ("flat pixels without beam", f"{report.blind_pixels}"),
-            ("time", f"{report.seconds:.1f} s"),
-            ("result store", str(report.store.path)),
-        ],
+        report.rows,
     )
-    if asked.wavefront.mode == "absolute":
+    if report.missing is not None and not report.missing.matched:
+        raise click.exceptions.Exit(FAILED)  # the warning has been logged
+    if asked.mode == "absolute":
         from wavedask import open_store
         from wavedask.wavefront import NEEDED, budget
 
         if not {*NEEDED} <= {*prepared.result.data_vars}:
             return
-        # A relative error of a pixel size is a hundred times larger in the radius: say so here.
+        # A relative error of a pixel size is a hundred times larger in the radius: show it.
         first = open_store(report.store.path).isel({FRAME: 0})
         click.echo(f"\nErrors of the first frame:\n{budget(first)}")
 
@@ -182,25 +181,25 @@ def _print_run(title: str, asked: "Experiment", prepared: "Stages", report: "Run
 @click.argument("sample")
 @click.argument("reference")
 @click.option("--output", required=True, help="Result store to write (Zarr): a folder, or a URL.")
-@click.option("--dark", help="Frames without beam.")
-@click.option("--flat", help="Frames without membrane.")
-@click.option("--window", type=int, default=21, show_default=True, help="Side of the window, px.")
-@click.option("--largest-window", type=int, help="Let the window grow up to this side, px.")
+@dark_option
+@flat_option
+@window_option
+@click.option("--largest-window", type=int, help="Let the window grow up to this size, px.")
 @click.option(
     "--search",
     type=int,
     default=16,
     show_default=True,
-    help="Largest displacement beyond the rigid shift, px.",
+    help="Largest displacement on top of the rigid shift, px.",
 )
 @click.option(
     "--engine",
     type=click.Choice(["dense", "opencv"]),
     default="dense",
     show_default=True,
-    help="Every pixel by Gauss-Newton, or the report's loop of template matches.",
+    help="dense: every pixel by Gauss-Newton. opencv: the loop of template matches of the report.",
 )
-@click.option("--step", type=int, help="Distance of points, px; engine opencv only, there 4.")
+@click.option("--step", type=int, help="Distance between points, px; opencv only, default 4.")
 @cluster_options
 def track(
     sample: str,
@@ -216,20 +215,22 @@ def track(
     address: str | None,
     workers: int | None,
 ) -> None:
-    """Track SAMPLE frames in REFERENCE frames, without going on to a wavefront.
+    """Track SAMPLE frames in REFERENCE frames, without computing a wavefront.
 
-    SAMPLE and REFERENCE are files, folders or quoted globs; one reference serves all samples.
-    A scan of an HDF5 file is bliss.h5::1.1.
+    SAMPLE and REFERENCE are files, folders or quoted globs. If there is one reference frame, all
+    samples share it. Write a scan of an HDF5 file as bliss.h5::1.1.
     """
     from wavedask import correct, input_files, open_scan, write_store
     from wavedask import track as track_frames
     from wavedask.compute import connect
     from wavedask.experiment import Track
     from wavedask.frames import sources_of
+    from wavedask.store import open_store
+    from wavedask.tracking import why_missing
 
     given = {"sample": sample, "reference": reference, "dark": dark, "flat": flat}
     sources = {role: str(Path(path).absolute()) for role, path in given.items() if path is not None}
-    # Not checked here: track() does, and its message is for users of this command, too.
+    # track() checks the settings; its message also fits this command.
     settings = Track.model_construct(
         window=window if largest_window is None else (window, largest_window),
         engine=engine,
@@ -242,7 +243,7 @@ def track(
         for role in ("sample", "reference")
     )
     tracked = track_frames(images, targets, **dict(settings))
-    # One reference for all is shared by them; of many, each result knows its own.
+    # A single reference is shared by all frames; otherwise each frame names its own.
     own = {"sample", "reference"} if REFERENCE_FILE in tracked.coords else {"sample"}
     with connect(address, workers=workers):
         report = write_store(
@@ -252,76 +253,73 @@ def track(
             inputs=[path for scan in scans.values() for path in input_files(scan)],
             shared={role: sources_of(scan) for role, scan in scans.items() if role not in own},
         )
+    missing = why_missing(open_store(output))
+    missing.log(str(report.path))
+    frames, path = report.rows
     print_rows(
         "wavedask track",
-        [
-            ("frames", f"{report.frames} ({report.written} computed now, {report.kept} kept)"),
-            ("result store", str(report.path)),
-        ],
+        [frames, *missing.rows, path],
     )
+    if not missing.matched:
+        raise click.exceptions.Exit(FAILED)
 
 
 @click.command()
 @click.argument("scan")
 @click.option("--motor-y", required=True, help="Motor that moves the detector along y.")
-@click.option("--motor-x", required=True, help="Motor that moves it along x.")
+@click.option("--motor-x", required=True, help="Motor that moves the detector along x.")
 @click.option(
     "-o",
     "--output",
     required=True,
     type=click.Path(path_type=Path),
-    help="Result store to write (Zarr); the picture is put beside it.",
+    help="Result store to write (Zarr); the picture is written next to it.",
 )
-@click.option("--dark", help="Frames without beam.")
-@click.option("--flat", help="Frames without membrane.")
+@dark_option
+@flat_option
 @click.option(
     "--motors",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="CSV file with the positions, a row per frame, where the files name none.",
+    help="CSV file with the positions, one row per frame, if the files hold none.",
 )
-@click.option("--unit", help="Unit of both motors, such as mm, where it is not known.")
+@click.option("--unit", help="Unit of both motors, such as mm, if the files hold none.")
 @click.option(
     "--method",
     type=click.Choice(["global", "gradient"]),
     default="global",
     show_default=True,
-    help="The whole mesh at once, or the report's mean derivatives.",
+    help="global: the whole mesh at once. gradient: the mean derivatives of the report.",
 )
-@click.option("--window", type=int, default=21, show_default=True, help="Side of the window, px.")
+@window_option
 @click.option(
     "--search",
     type=int,
     default=8,
     show_default=True,
-    help="Largest displacement beyond the step, px.",
+    help="Largest displacement on top of the step, px.",
 )
 @click.option(
     "--spacing",
     type=float,
     default=16.0,
     show_default=True,
-    help="Distance of the control points of the distortion, px.",
+    help="Distance between the control points of the distortion, px.",
 )
 @cluster_options
 def distortion(
     scan: str, output: Path, address: str | None, workers: int | None, **settings: Any
 ) -> None:
-    """Calibrate a detector from SCAN, a mesh scan of it in front of speckle.
+    """Calibrate a detector from SCAN, a mesh scan of the detector behind a fixed membrane.
 
-    SCAN is a file (bliss.h5::1.1 for a scan of it), a folder or a quoted glob. The result goes to
-    'wavedask.correct' as distortion.
+    SCAN is a file (bliss.h5::1.1 for one scan of a file), a folder or a quoted glob. Use the result
+    as 'distortion' in an experiment file or in wavedask.correct.
     """
     from wavedask.compute import connect
-    from wavedask.experiment import calibrate, describe_calibration
+    from wavedask.experiment import calibrate
 
     with connect(address, workers=workers):
         report = calibrate(scan, output, **settings)
     print_rows(
         "wavedask distortion",
-        [
-            *describe_calibration(report.calibration),
-            ("time", f"{report.seconds:.1f} s"),
-            ("result store", str(report.store.path)),
-            ("picture", str(report.picture)),
-        ],
+        report.rows,
     )

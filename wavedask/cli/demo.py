@@ -1,4 +1,4 @@
-"""The demonstration: a campaign on disk with known truth, and the pipeline on its files."""
+"""The demonstration: a campaign on disk with known truth, analysed from its files."""
 
 import json
 import uuid
@@ -26,6 +26,7 @@ from wavedask.conventions import (
 )
 from wavedask.errors import FileError
 from wavedask.experiment import (
+    SCHEMA,
     Experiment,
     Frames,
     RunReport,
@@ -52,7 +53,7 @@ FIGURE: Final = ((0, 0, 0, 1.5e-6), (0, 1.0e-6, 0, 0), (0, 0, 0, 0), (-2.0e-6, 0
 """Thickness error of the lens, m: products of Legendre polynomials over the frame."""
 
 MOTOR_UNITS: Final = {"energy": "keV", "lens_x": "mm", "lens_y": "mm", "detz": "mm"}
-"""EDF headers name no units."""
+"""Units of the motors; EDF headers hold none."""
 
 RAW: Final = "raw"
 RECIPE: Final = "simulated.json"
@@ -65,16 +66,16 @@ ERROR: Final = Quantity(RESIDUAL.name, METRE, "wavefront, measured - true")
 
 @dataclass(frozen=True, slots=True)
 class DemoReport:
-    """What the demonstration found, to be compared with what it simulated.
+    """The results of the demonstration, and the simulated values.
 
     Attributes
     ----------
     run : RunReport
-        What the pipeline did.
+        Report of the run.
     shape : (int, int)
         Rows and columns of a frame.
     points : int
-        Points matched per frame.
+        Number of tracked points per frame.
     radius_true, radius_found : float
         Apex radius of the lens in m: simulated, and fitted (mean over the frames).
     radius_spread : float
@@ -84,7 +85,7 @@ class DemoReport:
     wavefront_range : float
         Peak to valley of the true wavefront, m.
     marked : float
-        Fraction of pixels marked as without a match.
+        Fraction of pixels without a match.
     picture : Path
         The picture.
     """
@@ -102,16 +103,17 @@ class DemoReport:
 
 
 def demo_campaign(folder: Path, *, side: int, positions: int, seed: int) -> Campaign:
-    """Simulate the raw files of the demonstration, or find them where they are.
+    """Simulate the raw files of the demonstration, or find existing ones.
 
     Parameters
     ----------
     folder : Path
-        Folder of the demonstration; new, empty, or of an earlier demonstration like this one.
+        Folder of the demonstration: new, empty, or with an earlier demonstration with the same
+        parameters.
     side : int
         Rows and columns of a frame.
     positions : int
-        Positions of the lens, a sample frame each.
+        Positions of the lens, one sample frame each.
     seed : int
         Seed of the random numbers.
 
@@ -122,7 +124,7 @@ def demo_campaign(folder: Path, *, side: int, positions: int, seed: int) -> Camp
     Raises
     ------
     FileError
-        The folder holds something else, or a demonstration with other numbers.
+        The folder holds other files, or a demonstration with other parameters.
     """
     delta = refractive_decrement(MATERIAL, energy=ENERGY)
     offsets = (np.arange(positions) - (positions - 1) / 2) * SHIFT
@@ -145,7 +147,7 @@ def demo_campaign(folder: Path, *, side: int, positions: int, seed: int) -> Camp
     raw = folder / RAW
     if folder.is_file():
         raise FileError(f"{folder} is a file", "Choose a folder that is new or empty.")
-    # A hidden folder is the draft of a demonstration that was stopped while it simulated.
+    # A hidden folder is left over from a demonstration that was stopped during the simulation.
     if not folder.is_dir() or all(entry.name.startswith(".") for entry in folder.iterdir()):
         draft = folder / f".{RAW}-{uuid.uuid4().hex}"
         write_campaign(draft, lens=lens, seed=seed, **numbers)
@@ -154,18 +156,18 @@ def demo_campaign(folder: Path, *, side: int, positions: int, seed: int) -> Camp
     elif not (raw / RECIPE).is_file():
         raise FileError(
             f"{folder} is not empty and holds no demonstration",
-            "It was left as it is: choose another folder.",
+            "Nothing was changed. Choose another folder.",
         )
     elif changed := differences(json.loads((raw / RECIPE).read_text()), json.loads(recipe)):
         raise FileError(
-            f"{folder} holds a demonstration with other numbers: {'; '.join(changed)}",
-            "It was left as it is: choose another folder, or remove it.",
+            f"{folder} holds a demonstration with other parameters: {'; '.join(changed)}",
+            "Nothing was changed. Choose another folder, or remove this one.",
         )
     return Campaign.in_folder(raw, lens=lens, **numbers)
 
 
 def write_experiment(folder: Path) -> Path:
-    """Write the experiment file of the demonstration, unless it is there; return its path."""
+    """Write the experiment file of the demonstration, unless it exists; return its path."""
     file = folder / EXPERIMENT
     if not file.exists():
         experiment = Experiment(
@@ -183,9 +185,10 @@ def write_experiment(folder: Path) -> Path:
             ),
             output=STORE,
         )
-        # What is not set is as documented.
+        # Leave out keys with their default value.
         content = experiment.model_dump(mode="json", exclude_unset=True)
         file.write_text(
+            f"# yaml-language-server: $schema={SCHEMA.as_uri()}\n"
             "# From raw frames to a wavefront: wavedask run experiment.yaml\n"
             "# Lengths in m, energy in keV, window and search in px.\n"
             + yaml.safe_dump(content, sort_keys=False)
@@ -203,13 +206,13 @@ def run_demo(
 ) -> DemoReport:
     """Simulate a campaign, run the pipeline on its files and compare with the truth.
 
-    It runs on the current Dask client or local scheduler, and resumes what an earlier call with the
-    same numbers left unfinished.
+    It runs on the current Dask client or local scheduler, and resumes an unfinished run with the
+    same parameters.
 
     Parameters
     ----------
     folder : path
-        Where to put the raw frames, the experiment file, the store and the picture.
+        Folder for the raw frames, the experiment file, the store and the picture.
     side : int, default 768
         Rows and columns of a frame.
     positions : int, default 4
@@ -226,7 +229,7 @@ def run_demo(
     Raises
     ------
     WavedaskError
-        The folder holds something else.
+        The folder holds other files.
     """
     target = Path(folder).absolute()
     campaign = demo_campaign(target, side=side, positions=positions, seed=seed)

@@ -1,4 +1,4 @@
-"""Commands that look at what is there: info, history, export."""
+"""Commands that read files and results: info, init, history, export."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from wavedask.cli.common import FAILED, print_rows
+from wavedask.errors import FileError
 
 if TYPE_CHECKING:
     from wavedask.io import Motors
@@ -14,26 +15,26 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option(
-    "--scan", "scans", multiple=True, help="Scan of an HDF5 file, such as 1.1; may be repeated."
+    "--scan", "scans", multiple=True, help="Scan of an HDF5 file, such as 1.1; can be repeated."
 )
 @click.option(
     "--image",
     metavar="PLACE",
-    help="Where the frames are: a path in an HDF5 file, or SOURCE[key] in a run of the XFEL.",
+    help="Location of the frames: a path in an HDF5 file, or SOURCE[key] in a European XFEL run.",
 )
 @click.option(
     "--motors",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="CSV file with the positions, a row per frame, where the files name none.",
+    help="CSV file with the positions, one row per frame, if the files hold none.",
 )
 @click.option(
     "--motor",
     "places",
     multiple=True,
     metavar="NAME=PLACE",
-    help="A motor, and the place of its positions, as for --image; may be repeated.",
+    help="A motor and the location of its positions, as for --image; can be repeated.",
 )
-@click.option("--all", "everything", is_flag=True, help="List still motors and all counters, too.")
+@click.option("--all", "everything", is_flag=True, help="Also list fixed motors and all counters.")
 @click.option(
     "--speckle",
     is_flag=True,
@@ -51,21 +52,16 @@ def info(
 ) -> None:
     """Show what is in raw files, folders or result stores.
 
-    Several paths are frames of one scan: quote a glob or let the shell expand it. Of an HDF5 file
-    all scans are listed, unless --scan or --image chooses one.
+    Several paths are frames of one scan: quote a glob or let the shell expand it. For an HDF5 file,
+    all scans are listed unless --scan or --image selects one.
     """
     given = _motors(motors, places)
     scan = scans[0] if len(scans) == 1 else scans or None
-    from wavedask.cli.summary import (
-        describe_scan,
-        describe_scans,
-        describe_store,
-        hdf5_file,
-        is_store,
-    )
+    from wavedask.cli.scans import describe_scan, describe_scans, hdf5_file
+    from wavedask.cli.stores import describe_store, is_store
     from wavedask.store import URL
 
-    # Raw frames are files: what is not there, or may not be seen, is a store as well.
+    # A URL is always a store; raw frames are files.
     if len(paths) == 1 and (URL.match(paths[0]) or is_store(paths[0])):
         if speckle:
             raise click.UsageError("--speckle needs raw frames, and this is a result store")
@@ -79,7 +75,7 @@ def info(
         cameras = [camera for one in listed for camera in one.cameras]
         if len(cameras) != 1:
             return
-        # Other scans may be in files that are not there.
+        # Other scans may be in missing files.
         (scan,) = cameras
     from wavedask.io import open_scan
 
@@ -94,9 +90,9 @@ def info(
 
 
 def _motors(table: Path | None, places: tuple[str, ...]) -> "Motors | None":
-    """Motors as open_scan() takes them, of either option."""
+    """Motors as `open_scan` takes them, from one of the two options."""
     if table is not None and places:
-        raise click.UsageError("--motors and --motor exclude each other: give one of them")
+        raise click.UsageError("--motors and --motor exclude each other: give only one of them")
     pairs = [place.partition("=") for place in places]
     for name, _, where in pairs:
         if not name or not where:
@@ -105,23 +101,73 @@ def _motors(table: Path | None, places: tuple[str, ...]) -> "Motors | None":
 
 
 @click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Experiment file to write; by default experiment.yaml in FOLDER.",
+)
+@click.option("--distance", type=float, help="Distance from optic to detector, m.")
+@click.option("--pixel-size", type=float, help="Pixel size, m.")
+@click.option("--energy", type=float, help="Photon energy, keV; by default from the files.")
+def init(
+    folder: Path,
+    output: Path | None,
+    distance: float | None,
+    pixel_size: float | None,
+    energy: float | None,
+) -> None:
+    """Draft a commented experiment file from the files in FOLDER.
+
+    Roles are guessed from the names of files, folders and scans: dark, flat, reference, sample. The
+    guesses are printed and stand as comments in the file. Nothing is overwritten.
+    """
+    from wavedask.experiment import draft_experiment
+
+    file = folder / "experiment.yaml" if output is None else output
+    if file.exists():
+        raise FileError(f"{file} exists", "Nothing was changed. Give another --output.")
+    draft = draft_experiment(
+        folder, beside=file.parent, distance=distance, pixel_size=pixel_size, energy=energy
+    )
+    try:
+        file.write_text(draft.text, encoding="utf-8")
+    except OSError as error:
+        raise FileError(
+            f"{file} cannot be written: {error.strerror}", "Check the folder and its permissions."
+        ) from error
+    rows = [*draft.rows, ("experiment file", str(file))]
+    if draft.missing:
+        rows.append(("to fill in", ", ".join(draft.missing)))
+    print_rows(f"experiment of {folder}", rows)
+
+
+@click.command()
 @click.argument("store")
 @click.option(
     "--verify",
     is_flag=True,
-    help="Look whether the inputs are still the same, and the results still there.",
+    help="Check that the inputs are unchanged, and read all results to check their checksums.",
+)
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="With --verify: threads that read; one per core."
 )
 @click.pass_context
-def history(context: click.Context, store: str, verify: bool) -> None:
-    """Show how the result STORE came about: runs, settings, versions, inputs.
+def history(context: click.Context, store: str, verify: bool, workers: int | None) -> None:
+    """Show how the result STORE was made: runs, settings, versions, inputs.
 
-    With --verify, exit code 1 says that something has changed or is missing.
+    With --verify, exit code 1 means that something has changed or is missing.
     """
-    from wavedask.cli.summary import describe_history, describe_soundness
+    from wavedask.cli.stores import describe_history, describe_soundness
+    from wavedask.compute import connect
     from wavedask.store import verify as verify_store
 
     rows = describe_history(store)
-    found = verify_store(store) if verify else None
+    found = None
+    if verify:
+        with connect("threads", workers=workers):
+            found = verify_store(store)
     print_rows(f"history of {store}", rows + (describe_soundness(found) if found else []))
     if found is not None and not found.sound:
         context.exit(FAILED)
@@ -134,10 +180,16 @@ def history(context: click.Context, store: str, verify: bool) -> None:
     "--format",
     "file_format",
     type=click.Choice(["nexus", "tiff", "csv"]),
-    help="By default by the ending: .csv, .h5 or .nxs, a folder without one for TIFF maps.",
+    help="By default from the ending: .csv, .h5 or .nxs; a folder without an ending for TIFF.",
 )
-@click.option("--where", metavar="CONDITION", help="Frames, such as 'lens_x > 0 and energy < 18'.")
-@click.option("--variable", "variables", multiple=True, help="Only this; may be repeated.")
+@click.option(
+    "--where",
+    metavar="CONDITION",
+    help="Export only these frames, such as 'lens_x > 0 and energy < 18'.",
+)
+@click.option(
+    "--variable", "variables", multiple=True, help="Export only this variable; can be repeated."
+)
 def export(
     store: str,
     output: Path,
@@ -147,9 +199,9 @@ def export(
 ) -> None:
     """Export the result STORE to OUTPUT: a NeXus/HDF5 file, TIFF maps, or a CSV table.
 
-    A NeXus file opens plotted in silx, h5web and other viewers. TIFF maps are one file per
-    variable and frame in a folder. The table has a row per frame: motors, and all that is one
-    number per frame.
+    silx, h5web and other viewers plot a NeXus file when they open it. TIFF maps are one file per
+    variable and frame in a folder. The table has one row per frame: motors, and all values that
+    are one number per frame.
     """
     from wavedask.export import export_store
 

@@ -2,21 +2,27 @@
 
 from typing import TYPE_CHECKING, Any
 
-from wavedask.compute.memory import M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, keep_freed_memory
-from wavedask.compute.progress import progress_bar, run_each
+from wavedask.compute.environment import check_here, check_software, software
+from wavedask.compute.memory import LIBRARIES, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, keep_freed_memory
+from wavedask.compute.progress import current_client, progress_bar, run_each
 
 if TYPE_CHECKING:
     from wavedask.compute.cluster import connect, cores, local_client
 
 __all__ = [
+    "LIBRARIES",
     "M_MMAP_THRESHOLD",
     "M_TRIM_THRESHOLD",
+    "check_here",
+    "check_software",
     "connect",
     "cores",
+    "current_client",
     "keep_freed_memory",
     "local_client",
     "progress_bar",
     "run_each",
+    "software",
 ]
 
 

@@ -3,20 +3,25 @@
 import logging
 import os
 import signal
+import tempfile
 import threading
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager
+from functools import lru_cache
+from pathlib import Path
 from typing import Final
 
 import cv2
 import dask
 import zarr
 from dask.system import cpu_count
-from distributed import Client, LocalCluster, Worker, WorkerPlugin
+from dask.utils import format_bytes, parse_bytes
+from distributed import Client, LocalCluster, Security, Worker, WorkerPlugin
 from tornado.ioloop import PeriodicCallback
 
-from wavedask.compute.memory import give_back_freed_memory, keep_freed_memory
+from wavedask.compute.environment import check_cache, check_software
+from wavedask.compute.memory import LIBRARIES, give_back_freed_memory, keep_freed_memory
 from wavedask.compute.outage import AGAIN
 from wavedask.errors import ClusterError, InputError, WavedaskError
 from wavedask.kernels.warm import warm
@@ -26,31 +31,41 @@ THREADS: Final = "threads"
 """Address that means no cluster: the threads of this process."""
 SCHEMES: Final = ("tcp://", "tls://", "ws://", "wss://", "ucx://", "ucxx://")
 """How the address of a running scheduler may begin."""
+ENCRYPTED: Final = ("tls://", "wss://")
+"""Those that need a certificate."""
 
 WORKER_ENVIRONMENT: Final = {
-    # A facility's acquisition stops where a reader holds a lock on its file.
+    # The acquisition of a facility stops if a reader holds a lock on its file.
     "HDF5_USE_FILE_LOCKING": "FALSE",
-    # Numba fixes its number of threads when it is imported, so this must be there before.
+    # Numba reads its number of threads when it is imported: set this before.
     "NUMBA_NUM_THREADS": "1",
 }
 """Environment of a worker process before it imports anything."""
 
 WORKER_CONFIG: Final = {
-    # The statistical profiler takes the interpreter from the running task a hundred times a second:
-    # six per cent of a loop of template matches, for a dashboard that is not there.
+    # The statistical profiler interrupts the running task a hundred times per second. It costs six
+    # per cent of a loop of template matches, for a dashboard that nobody has open.
     "distributed.worker.profile.enabled": False,
+    # The web pages of Dask have no password, and show code, paths and logs to every user.
+    "distributed.scheduler.http.routes": [],
+    "distributed.worker.http.routes": [],
 }
-"""Configuration of the workers that are started here."""
+"""Dask configuration of a cluster that is started here."""
+
+SCRATCH: Final = "temporary-directory"
+"""Setting of Dask: the folder of the workers' files."""
 
 KEPT_SHARE: Final = 0.5
 """Share of a worker's memory limit above which freed memory is not kept.
 
-Dask writes results to disk above 0.6 and starts no task above 0.8, until memory is given back.
+Dask spills results to the disk above 0.6, and starts no task above 0.8.
 """
 WATCH_MILLISECONDS: Final = 500
 
 ZARR_LIMITS: Final = {"async.concurrency": 4, "threading.max_workers": 4}
-"""Concurrent requests and codec threads of Zarr in one process; by default 10 requests a task."""
+"""Concurrent requests and codec threads of Zarr in one process; Zarr's default is 10 per task."""
+
+_logger = logging.getLogger("wavedask")
 
 
 def cores() -> int:
@@ -59,8 +74,8 @@ def cores() -> int:
     Returns
     -------
     int
-        Cores of the machine, less those that the affinity mask or the control group (a container,
-        a batch job) withholds.
+        Cores of the machine that the affinity mask and the control group (a container, a batch job)
+        leave to this process.
 
     Examples
     --------
@@ -96,7 +111,7 @@ def limit_threads() -> Iterator[None]:
 class WorkerSetup(WorkerPlugin):
     """Apply :func:`limit_threads` and `keep_freed_memory` inside the workers of a cluster.
 
-    Registered on a client, it reaches the workers there are and those that join later.
+    Once it is registered on a client, it runs on all workers, also on those that join later.
 
     Examples
     --------
@@ -111,7 +126,7 @@ class WorkerSetup(WorkerPlugin):
     idempotent = True
 
     def setup(self, worker: Worker) -> None:
-        """Set the limits and the memory when a worker starts, and have the kernels ready."""
+        """Set the limits of threads and memory when a worker starts, and load the kernels."""
         for variable, value in WORKER_ENVIRONMENT.items():
             os.environ.setdefault(variable, value)
         self._limits = ExitStack()
@@ -123,29 +138,29 @@ class WorkerSetup(WorkerPlugin):
         warm()
 
     def teardown(self, worker: Worker) -> None:
-        """Lift the limits when it ends: it may have lived in the user's own process."""
+        """Remove the limits when it ends: it may have run in the user's own process."""
         self._limits.close()
 
 
 def _relieve(worker: Worker) -> None:
-    """Give kept memory back before Dask spills results, or pauses the worker for ever."""
+    """Return kept memory to the system before Dask spills results or pauses the worker."""
     limit = worker.memory_manager.memory_limit
     if limit and worker.monitor.get_process_memory() > KEPT_SHARE * limit:
         give_back_freed_memory()
 
 
 class IgnoreInterrupts(WorkerPlugin):
-    """Leave Ctrl-C to the process that drives the run.
+    """Let only the process that drives the run handle Ctrl-C.
 
-    A terminal sends it to all processes of a command: the workers would end with tracebacks, while
-    the driver stops them in order.
+    A terminal sends the signal to all processes of a command. The workers would end with
+    tracebacks; the driver stops them in order.
     """
 
     name = "wavedask-ignore-interrupts"
     idempotent = True
 
     def setup(self, worker: Worker) -> None:
-        """Ignore the signal, where it is this thread's to handle."""
+        """Ignore the signal, if this is the thread that handles signals."""
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, signal.SIG_IGN)
 
@@ -159,19 +174,20 @@ def local_client(
 ) -> Iterator[Client]:
     """Start worker processes on this machine and yield a client of them.
 
-    Scheduler and workers listen on the loopback interface only, on free ports; they are gone when
-    the body ends, however it ends. The workers are spawned, so that a script that calls this needs
-    the guard ``if __name__ == "__main__":``.
+    Scheduler and workers listen on free ports of the loopback interface only. They talk by TLS with
+    a temporary certificate, so that no other user of the machine can connect; there is no web page.
+    They are stopped when the body ends, also by an exception. The workers are spawned: a script
+    that calls this needs the guard ``if __name__ == "__main__":``.
 
     Parameters
     ----------
     workers : int, optional
-        Number of processes; by default as many as fill the cores.
+        Number of processes; by default enough to use all cores.
     threads_per_worker : int, default 1
         Tasks that run at a time in one process.
     memory_limit : str or int, default "auto"
-        Memory of one worker, as bytes or as a text such as ``"4 GiB"``; by default its share of
-        the machine's.
+        Memory of one worker, as bytes or as a text such as ``"4 GiB"``; by default its share of the
+        memory of the machine.
 
     Yields
     ------
@@ -181,7 +197,8 @@ def local_client(
     Raises
     ------
     InputError
-        A number of workers or threads below one.
+        A number of workers or threads below one, too little memory for a worker, or a scratch
+        folder of Dask that cannot be used.
 
     Examples
     --------
@@ -196,7 +213,9 @@ def local_client(
     if workers is None:
         workers = max(1, cores() // threads_per_worker)
     _check_workers(workers)
-    warm()  # once here, on all cores' behalf: the workers find it on the disk
+    _check_memory(memory_limit)
+    _check_scratch()
+    warm()  # compile once, here: the workers load it from the disk
     with (
         dask.config.set(WORKER_CONFIG),
         LocalCluster(
@@ -205,8 +224,12 @@ def local_client(
             memory_limit=memory_limit,
             processes=True,
             host=LOOPBACK,
-            # None would still take the port 8787, for the scheduler's HTTP pages.
+            # Other users of this machine can reach the ports. Scheduler, workers and client know
+            # each other by a certificate that exists only in their memory.
+            security=Security.temporary(),
+            # None would still take the port 8787, for an HTTP server without pages.
             dashboard_address=f"{LOOPBACK}:0",
+            scheduler_kwargs={"dashboard": False},
             # A worker that is told to stop may still say that it lost its scheduler.
             silence_logs=logging.CRITICAL,
             env=WORKER_ENVIRONMENT,
@@ -244,10 +267,11 @@ def connect(
     Raises
     ------
     InputError
-        An address that is none of these, a scheduler that does not answer, or a number of workers
-        that is below one or not ours to choose.
+        An address of another form, a scheduler that does not answer, or a number of workers that is
+        below one or given for a running scheduler.
     ClusterError
-        A running scheduler that is lost while the body runs, whatever the body makes of it.
+        Workers of a running scheduler with other software than this process, or a scheduler that is
+        lost while the body runs.
 
     Examples
     --------
@@ -255,6 +279,7 @@ def connect(
     ...     print(client, dask.config.get("num_workers"))
     None 2
     """
+    check_cache()
     if address is None:
         with local_client(workers) as client:
             yield client
@@ -276,12 +301,14 @@ def connect(
             _without(said, "Failed to reconnect"),
             _running_scheduler(address, timeout) as client,
         ):
+            _tell_if_open(address)
             try:
                 yield client
             except Exception as error:
                 if not isinstance(error, CancelledError) and client.status == "running":
                     raise
-                # Closed while it looks for its scheduler, the client logs a page of tracebacks.
+                # A client that is closed while it looks for its scheduler logs a page of
+                # tracebacks.
                 quiet.enter_context(_without(said))
                 if isinstance(error, WavedaskError):
                     raise
@@ -296,9 +323,20 @@ def connect(
         )
 
 
+@lru_cache
+def _tell_if_open(address: str) -> None:
+    """Say once, of each scheduler without TLS, who may use it."""
+    if not address.startswith(ENCRYPTED):
+        _logger.warning(
+            "the Dask scheduler at %s has no authentication: everybody who can reach this address "
+            "can run code as you. Keep it inside a trusted network, or use TLS (docs: Security)",
+            address,
+        )
+
+
 @contextmanager
 def _without(logger: logging.Logger, beginning: str = "") -> Iterator[None]:
-    """Keep a logger from saying what an error says as well: what begins so, or anything."""
+    """Drop the messages of a logger that begin so, or all: an error says the same."""
 
     def wanted(record: logging.LogRecord) -> bool:
         return not record.getMessage().startswith(beginning)
@@ -315,10 +353,46 @@ def _check_workers(workers: int) -> None:
         raise InputError(f"workers is {workers}", "Give a number of at least 1.")
 
 
+def _check_memory(limit: str | int) -> None:
+    """Check that a worker has more memory than its libraries need: Dask would restart it for ever.
+
+    Zero means no limit.
+    """
+    if limit == "auto" or not limit:
+        return
+    given = parse_bytes(limit)
+    least = LIBRARIES * 5 // 4
+    if given < least:
+        raise InputError(
+            f"memory_limit is {format_bytes(given)}",
+            f"Give a worker at least {format_bytes(least)} for its libraries, and in addition what "
+            "'wavedask run --plan' says for a block.",
+        )
+
+
+def _check_scratch() -> None:
+    """Check the folder in which the workers put what does not fit into memory."""
+    given = dask.config.get(SCRATCH, None) or tempfile.gettempdir()
+    folder = Path(given)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        problem = "" if os.access(folder, os.W_OK | os.X_OK) else "it may not be written"
+    except OSError as error:
+        problem = error.strerror or str(error)
+    if problem:
+        raise InputError(
+            f"Dask's {SCRATCH} is {given}, which cannot be used: {problem}",
+            "Create the folder, or name another one: the environment variable "
+            "DASK_TEMPORARY_DIRECTORY, or 'temporary-directory' in ~/.config/dask/*.yaml.",
+        )
+
+
 def _running_scheduler(address: str, timeout: float) -> Client:
     try:
         client = Client(address, timeout=timeout)
         try:
+            # First: without wavedask a worker cannot take the plugin.
+            check_software(client)
             client.register_plugin(WorkerSetup())
         except BaseException:
             client.close()

@@ -1,4 +1,4 @@
-"""Memory of a process: have the C library keep what was freed for the next task."""
+"""Memory of a process: let the C library keep freed memory for the next task."""
 
 import ctypes
 import platform
@@ -9,30 +9,33 @@ M_MMAP_THRESHOLD: Final = -3
 M_ARENA_MAX: Final = -8
 """Parameters of ``mallopt(3)``, as in ``malloc.h`` of the GNU C library."""
 
+LIBRARIES: Final = 300 * 2**20
+"""Bytes of a process that has imported the package and runs nothing."""
+
 KEPT: Final = 2**28
 """Bytes at the top of the heap that are not given back to the system."""
 LARGEST: Final = (2**30, 2**25)
-"""Bytes of the largest array that is taken from the heap, and not mapped anew each time.
+"""Bytes of the largest array that comes from the heap; larger ones are mapped each time.
 
-Older GNU C libraries take no more than the second, half of the heap of a thread.
+Older GNU C libraries accept no more than the second value, half of the heap of a thread.
 """
 
 
 def keep_freed_memory() -> bool:
-    """Let this process use freed memory again instead of giving it back to the system.
+    """Let this process reuse freed memory instead of returning it to the system.
 
-    The tracker frees and takes some sixty arrays of the size of a frame. Pages that come from the
-    system must be cleared one by one, and Dask's workers are told to give memory back at once
-    (``MALLOC_TRIM_THRESHOLD_=65536``), which takes about as long as the tracking itself. With one
-    heap for all threads the peak grows by a seventh at most. The memory of the process stays there,
-    until `give_back_freed_memory`.
+    The tracker allocates and frees about sixty arrays of the size of a frame. The system must clear
+    each new page, and Dask tells its workers to return memory at once
+    (``MALLOC_TRIM_THRESHOLD_=65536``). Together this takes about as long as the tracking itself.
+    With one heap for all threads, the peak grows by a seventh at most. The process keeps the memory
+    until `give_back_freed_memory` is called.
 
     The setting holds for the whole process until it ends.
 
     Returns
     -------
     bool
-        Whether the C library took it: only the GNU C library has this setting.
+        Whether the C library accepted it: only the GNU C library has this setting.
 
     Examples
     --------
@@ -42,14 +45,14 @@ def keep_freed_memory() -> bool:
     if not _is_glibc():
         return False
     mallopt = ctypes.CDLL(None).mallopt
-    # The first value of each that is taken.
+    # The first value that is accepted.
     settings = {M_ARENA_MAX: (1,), M_MMAP_THRESHOLD: LARGEST, M_TRIM_THRESHOLD: (KEPT,)}
     taken = [any(mallopt(name, value) for value in values) for name, values in settings.items()]
     return all(taken)
 
 
 def give_back_freed_memory() -> bool:
-    """Give all memory that was freed back to the system, once.
+    """Return all freed memory to the system, once.
 
     Returns
     -------

@@ -1,42 +1,70 @@
-"""A cluster that is lost during a run: noticed, and told as an error that says what to do."""
+"""Notice a cluster that is lost during a run, and raise an error that says what to do."""
 
 import asyncio
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, KeysView, Sequence
 from concurrent.futures import CancelledError, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
+import dask
+from dask.utils import format_bytes, parse_timedelta
+
+from wavedask.compute.environment import check_software
+from wavedask.compute.memory import LIBRARIES
 from wavedask.errors import ClusterError
 
 if TYPE_CHECKING:
     from distributed import Client, Future, as_completed
 
 POLL_SECONDS: Final = 0.01
-"""Time between two looks at what has ended; the workers have their next tasks already."""
+"""Interval between two checks for finished tasks; the workers have their next tasks already."""
 CHECK_SECONDS: Final = 2.0
-"""Time without an end of a task after which the workers are counted."""
+"""If no task ends for this long, the workers are counted."""
 PATIENCE_SECONDS: Final = 300.0
-"""How long workers that are gone are waited for: a nanny or a batch system may start others."""
+"""How long to wait for workers that are gone: a nanny or a batch system may start new ones."""
 
-AGAIN: Final = "run the same again: a store keeps the frames that are complete."
+SILENT_SECONDS: Final = 120.0
+"""How long no worker may send a heartbeat; each does so every second or so."""
+ANSWER_SECONDS: Final = 60.0
+"""How long the scheduler may take to answer; it may be busy with a large graph."""
+CANCEL_SECONDS: Final = 5.0
+LOST_IN_A_ROW: Final = 3
+"""How often all workers may be lost while no task ends."""
+WAIT_SETTING: Final = "wavedask.wait-for-workers"
+"""Setting of Dask: how long a run waits for the first worker, which may be queueing."""
+WAIT_DEFAULT: Final = "1 hour"
+
+AGAIN: Final = "run the same command again: the store keeps the complete frames."
 
 _logger = logging.getLogger("wavedask")
 
 
-class Watch:
-    """Wait for the tasks of a cluster, for as long as there is one.
+def waiting_seconds() -> float:
+    """Return how long a run waits for its first worker.
 
-    By itself, a client waits without end for tasks of a cluster whose workers are gone, and says
-    of a scheduler that is gone that its futures were cancelled.
+    Examples
+    --------
+    >>> with dask.config.set({WAIT_SETTING: "2 min"}):
+    ...     waiting_seconds()
+    120.0
+    """
+    return float(parse_timedelta(dask.config.get(WAIT_SETTING, WAIT_DEFAULT)))
+
+
+class Watch:
+    """Wait for tasks of a cluster, and notice if the cluster is lost.
+
+    A Dask client alone waits for ever if all workers are gone. If the scheduler is gone, it only
+    says that its futures were cancelled.
 
     Parameters
     ----------
     client : distributed.Client
         The cluster.
     doing : str
-        What it is used for, as it stands in messages.
+        What the cluster is used for; messages say it.
 
     Examples
     --------
@@ -55,12 +83,18 @@ class Watch:
         self._doing = doing
         self._had_workers = False
         self._gone_since: float | None = None
+        self._checked: set[str] = set()
+        self._present: set[str] = set()
+        self._lost_in_a_row: set[str] = set()
+        self._most = 1
+        self._memory = 0
+        self._seen: dict[str, tuple[float, float]] = {}
 
     @contextmanager
     def asking(self) -> Iterator[None]:
-        """Raise a `ClusterError` if the scheduler is lost while the body talks with it.
+        """Raise `ClusterError` if the scheduler is lost while the body talks to it.
 
-        Not for what runs code of a task or of a caller: their errors of a disk look the same.
+        Not for code of a task or of a caller: an error of their disk looks the same.
         """
         try:
             yield
@@ -71,15 +105,22 @@ class Watch:
             raise self._lost() from error
 
     def threads(self) -> int:
-        """Count the threads of the workers, and note since when there are none.
+        """Count the threads of all workers, and remember since when there are none.
 
         Raises
         ------
         ClusterError
-            The scheduler is lost, or the workers there were have been gone for five minutes.
+            The scheduler is lost, all workers have been gone for five minutes, or a worker has
+            other software than this process.
         """
-        with self.asking():
-            found = sum(self._client.nthreads().values())
+        threads_of = dict(self._asked("ncores"))
+        found = sum(threads_of.values())
+        joined = threads_of.keys() - self._checked
+        if joined:
+            with self.asking():
+                check_software(self._client, joined)
+            self._checked |= joined
+        self._count_lost(threads_of.keys())
         now = time.monotonic()
         if found:
             self._had_workers = True
@@ -97,28 +138,105 @@ class Watch:
                 f"{self._doing}, and none has come back in {PATIENCE_SECONDS:g} s",
                 f"Look at what ended them in their logs, start others, then {AGAIN}",
             )
+        elif not self._had_workers and now - self._gone_since > waiting_seconds():
+            raise ClusterError(
+                f"the cluster at {self._address()} has had no worker for {waiting_seconds():g} s, "
+                f"and {self._doing} has not begun",
+                f"Start workers ('dask worker {self._address()}'), or wait longer: the setting "
+                f"{WAIT_SETTING!r} of Dask. Then {AGAIN}",
+            )
         return int(found)
 
-    def gathered(self, futures: "Sequence[Future[Any]]") -> list[Any]:
-        """Results of futures that have finished.
+    def look(self) -> None:
+        """Check that the scheduler and at least one worker still answer.
 
-        Those of a worker that has died since are computed again by another one.
+        A worker that is suspended, or whose machine is gone, sends no heartbeat. Dask gives its
+        tasks to others after five minutes; if all are silent there are no others.
+
+        Raises
+        ------
+        ClusterError
+            As of `threads`, or no worker has sent a heartbeat for too long.
+        """
+        if not self.threads():
+            return
+        workers = self._asked("identity", n_workers=-1)["workers"]
+        now = time.monotonic()
+        # No clocks are compared: only whether the time of the last heartbeat has changed.
+        seen = {name: worker["last_seen"] for name, worker in workers.items()}
+        self._seen = {
+            name: self._seen[name] if self._seen.get(name, (None,))[0] == last else (last, now)
+            for name, last in seen.items()
+        }
+        limits = [worker["memory_limit"] for worker in workers.values() if worker["memory_limit"]]
+        self._memory = min(limits, default=self._memory)
+        silent = min((now - since for _, since in self._seen.values()), default=0.0)
+        if silent > SILENT_SECONDS:
+            raise ClusterError(
+                f"no worker of the cluster at {self._address()} has sent a heartbeat for "
+                f"{silent:.0f} s while {self._doing}",
+                "They are suspended, or their machines are gone: resume or restart them, then "
+                f"{AGAIN}",
+            )
+
+    def _asked(self, what: str, **given: Any) -> Any:
+        """Ask the scheduler, and wait for no longer than it may take."""
+        client: Any = self._client
+        try:
+            with self.asking():
+                return client.sync(
+                    getattr(client.scheduler, what), callback_timeout=ANSWER_SECONDS, **given
+                )
+        except ClusterError as error:
+            if isinstance(error.__cause__, TimeoutError) and client.status == "running":
+                raise ClusterError(
+                    f"the Dask scheduler at {self._address()} has not answered for "
+                    f"{ANSWER_SECONDS:g} s while {self._doing}",
+                    f"It is suspended, or its machine is gone: resume or restart it, then {AGAIN}",
+                ) from error
+            raise
+
+    def _count_lost(self, present: "KeysView[str]") -> None:
+        """Count workers that are lost one after the other while no task ends."""
+        self._lost_in_a_row |= self._present - present
+        self._present = set(present)
+        self._most = max(self._most, len(present))
+        if len(self._lost_in_a_row) > LOST_IN_A_ROW * self._most:
+            raise ClusterError(
+                f"{len(self._lost_in_a_row)} workers were lost one after the other while "
+                f"{self._doing}, and no task has ended",
+                self._more_memory(),
+            )
+
+    def _more_memory(self) -> str:
+        """Say what a worker needs, and what it has if that is known."""
+        has = f" Each has {format_bytes(self._memory)}." if self._memory else ""
+        return (
+            f"The usual reason is memory.{has} A worker needs {format_bytes(LIBRARIES)} for its "
+            "libraries, and what 'wavedask run --plan' says for a block. Give workers more memory, "
+            f"or fewer threads, then {AGAIN}"
+        )
+
+    def gathered(self, futures: "Sequence[Future[Any]]") -> list[Any]:
+        """Collect the results of finished futures.
+
+        If a worker has died since it finished a task, another worker computes the task again.
 
         Raises
         ------
         ClusterError
             As of `threads`.
         """
-        # By itself it would wait for that other worker without end.
+        # The client alone would wait for that other worker for ever.
         client: Any = self._client
         waiting = asyncio.run_coroutine_threadsafe(
             client.gather(list(futures), asynchronous=True), client.loop.asyncio_loop
         )
         try:
             while not wait([waiting], CHECK_SECONDS).done:
-                self.threads()
+                self.look()
             if not waiting.cancelled() and waiting.exception() is not None:
-                # Computed again, a task may have failed, or killed its worker.
+                # A task that is computed again may fail, or kill its worker.
                 for future in futures:
                     self.check(future)
             with self.asking():
@@ -128,7 +246,7 @@ class Watch:
         return found
 
     def ended(self, completed: "as_completed") -> "list[Future[Any]]":
-        """Wait until tasks have ended; which ones.
+        """Wait until some tasks have ended, and return their futures.
 
         Raises
         ------
@@ -138,19 +256,30 @@ class Watch:
         check = time.monotonic() + CHECK_SECONDS
         while not completed.has_ready():
             if time.monotonic() > check:
-                self.threads()
+                self.look()
                 check = time.monotonic() + CHECK_SECONDS
             time.sleep(POLL_SECONDS)
         found: list[Future[Any]] = completed.next_batch(block=False)
+        self._lost_in_a_row.clear()
         return found
 
+    def cancel(self, futures: "Sequence[Future[Any]]") -> None:
+        """Ask the scheduler to cancel tasks; do not wait for one that does not answer."""
+        client: Any = self._client
+        if client.status == "running":
+            with suppress(OSError):
+                client.sync(
+                    lambda: client.cancel(futures, asynchronous=True),
+                    callback_timeout=CANCEL_SECONDS,
+                )
+
     def check(self, future: "Future[Any]") -> None:
-        """Raise what the task of a future has raised, if it has.
+        """Raise the exception of a task that has failed.
 
         Raises
         ------
         ClusterError
-            The scheduler was lost, or the workers that ran the task, one after the other.
+            The scheduler was lost, or the task killed several workers, one after the other.
         """
         from distributed.scheduler import KilledWorker
 
@@ -162,8 +291,7 @@ class Watch:
             raise ClusterError(
                 f"{error.allowed_failures + 1} workers, one after the other, were killed by the "
                 f"same task while {self._doing}; the last was {error.last_worker.address}",
-                "The usual reason is memory: give workers more of it, or fewer threads ('wavedask "
-                f"run --plan' says what a task needs). Then {AGAIN}",
+                self._more_memory(),
             ) from error
         except Exception as error:
             if isinstance(error, CancelledError) or future.status == "cancelled":

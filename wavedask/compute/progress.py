@@ -1,9 +1,9 @@
-"""Progress of long work: run it on any Dask scheduler, and show how far it is."""
+"""Run many tasks on any Dask scheduler, and show the progress."""
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import dask
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from distributed import Client
 
 IN_FLIGHT_PER_THREAD: Final = 16
-"""Tasks that wait or run on a cluster, per thread of its workers.
+"""Tasks that wait or run on a cluster at one time, per thread of its workers.
 
-Enough that no thread waits for the driver, and few enough that the scheduler of a scan of ten
-thousand frames holds some dozens of them.
+This is enough that no thread waits for the driver. It is few enough that the scheduler holds some
+dozens of tasks of a scan, and not ten thousand.
 """
 
 Report = Callable[[int, Any], None]
@@ -95,7 +95,7 @@ def run_each(
     Parameters
     ----------
     tasks : sequence of Delayed
-        The tasks. Their results pass through this process: let them be small.
+        The tasks. Their results are sent to this process, and must be small.
     label : str
         What is being done, left of the progress bar.
     on_done : callable
@@ -107,12 +107,12 @@ def run_each(
     Raises
     ------
     ClusterError
-        The scheduler was lost, or the workers were and none has come back.
+        The scheduler is lost, or all workers are lost and none comes back.
     Exception
-        The exception of the first task that fails, as it was raised there. The tasks that had
-        ended before are reported first, those that have not begun are cancelled. Under the
-        threaded scheduler no task is running any more when this function returns or raises; a
-        cluster may still be finishing those it had begun.
+        The exception of the first task that fails, as the task raised it. Tasks that ended before
+        are reported first, and tasks that have not begun are cancelled. With the threaded scheduler
+        no task is running when this function returns or raises. A cluster may still finish tasks
+        that it had begun.
 
     Examples
     --------
@@ -136,11 +136,12 @@ def run_each(
         if client is None:
             _run_locally(tasks, report)
         else:
-            _run_on_cluster(client, tasks, report, Watch(client, label))
+            with _seceded():
+                _run_on_cluster(client, tasks, report, Watch(client, label))
 
 
 def current_client() -> "Client | None":
-    """Client of the cluster on which Dask would compute now, if there is one.
+    """Return the client of the cluster on which Dask would compute now.
 
     Returns
     -------
@@ -153,11 +154,32 @@ def current_client() -> "Client | None":
     ...     print(current_client())
     None
     """
-    # Imported here because it takes half a second, and a local run never needs it.
+    # Imported here: the import takes half a second, and a local run never needs it.
     from distributed import Client
 
     owner = getattr(get_scheduler(), "__self__", None)
     return owner if isinstance(owner, Client) else None
+
+
+@contextmanager
+def _seceded() -> Iterator[None]:
+    """Inside a task of a cluster, give the thread of the task free while the body runs.
+
+    The body waits for other tasks of the same cluster. On a cluster with one thread these would
+    never begin. Outside of a task this does nothing.
+    """
+    from distributed import rejoin, secede
+
+    try:
+        secede()
+    except ValueError:
+        # This thread runs no task.
+        yield
+        return
+    try:
+        yield
+    finally:
+        rejoin()
 
 
 def _run_locally(tasks: Sequence[Delayed], report: Report) -> None:
@@ -177,13 +199,13 @@ def _run_locally(tasks: Sequence[Delayed], report: Report) -> None:
     with ExitStack() as stack:
         options = {}
         if get is dask.threaded.get and dask.config.get("pool", None) is None:
-            # A pool of our own is left only when its running tasks have ended: after a failure
-            # nothing goes on writing behind the caller's back.
+            # Our own pool is closed only when its running tasks have ended: after a failure nothing
+            # is written in the background.
             threads = dask.config.get("num_workers", None) or CPU_COUNT
             options["pool"] = stack.enter_context(ThreadPoolExecutor(threads))
         stack.enter_context(Callback(posttask=posttask))
         results = get(graph, [task.key for task in tasks], **options)
-    # A task that is a plain value needs no execution, and one that is given twice has one.
+    # A task that is a plain value is not executed, and a task that is given twice runs once.
     for index, result in enumerate(results):
         if index not in reported:
             report(index, result)
@@ -215,7 +237,8 @@ def _run_on_cluster(
         keys = waiting[submitted : submitted + limit - len(in_flight)]
         submitted += len(keys)
         window, _ = cull(graph, keys)
-        # The cluster forgets a result that no submitted task needs: hold what later ones need.
+        # The cluster deletes a result that no submitted task needs: keep those that later tasks
+        # need.
         held = [key for key in window if last_user.get(key, -1) >= submitted]
         with watch.asking():
             futures = client.get(window, keys + held, sync=False)
@@ -226,7 +249,7 @@ def _run_on_cluster(
     def collect() -> None:
         done = [key for key, future in in_flight.items() if future.status == "finished"]
         if not done:
-            # Even for nothing the scheduler would be asked, and a lost one be waited for.
+            # An empty request, too, would go to the scheduler, and wait for a lost one.
             return
         results = watch.gathered([in_flight[key] for key in done])
         for key, result in zip(done, results, strict=True):
@@ -242,21 +265,18 @@ def _run_on_cluster(
             for future in ended:
                 watch.check(future)
                 if future.key in in_flight:
-                    # Finished, and lost with its worker before it was collected.
+                    # It finished, and its worker was lost before the result was collected.
                     completed.add(future)
             submit()
     except BaseException:
-        # A scheduler that is lost would be waited for.
-        if client.status == "running":
-            with suppress(OSError):
-                client.cancel([*in_flight.values(), *shared.values()])
+        watch.cancel([*in_flight.values(), *shared.values()])
         raise
 
 
 def _last_users(graph: Mapping[Any, Any], roots: Sequence[Any]) -> dict[Any, int]:
-    """Find what several `roots` need: the position of the last root that does, by key.
+    """Find the keys that several `roots` need, with the position of the last root that needs them.
 
-    Of a chain that is shared, only the end is listed, where the roots part.
+    Of a shared chain only its last key is listed.
     """
     first_user: dict[Any, int] = {}
     last_user: dict[Any, int] = {}
@@ -273,7 +293,7 @@ def _last_users(graph: Mapping[Any, Any], roots: Sequence[Any]) -> dict[Any, int
 
 
 def _merged_graph(tasks: Sequence[Delayed]) -> dict[Any, Any]:
-    """One graph of all `tasks`; what they share is merged once, not once per task."""
+    """Merge the graphs of all `tasks`; a layer that they share is merged once."""
     graphs = {id(task.__dask_graph__()): task.__dask_graph__() for task in tasks}
     layers = {
         id(layer): layer

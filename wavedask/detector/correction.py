@@ -1,28 +1,43 @@
 """Dark, flat, hot pixels and distortion: raw counts to relative intensity on perfect pixels."""
 
 import logging
-from collections.abc import Callable
+import math
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import dask.array as da
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from wavedask.conventions import DIMENSIONLESS, FRAME, IMAGE, Quantity, X, Y, labelled
-from wavedask.detector.undistort import undistorted
+from wavedask.conventions import (
+    COUNTS,
+    DARK_SUBTRACTED,
+    DIMENSIONLESS,
+    FLAT_DIVIDED,
+    FRAME,
+    HOT_PIXELS_REPLACED,
+    IMAGE,
+    UNDISTORTED,
+    UNITS,
+    Quantity,
+    X,
+    Y,
+    labelled,
+)
+from wavedask.detector.averaging import AVERAGES, Average, averaged
+from wavedask.detector.steps import check_steps, flat_scale, is_relative, is_subtracted
+from wavedask.detector.undistort import RESAMPLING, undistorted
 from wavedask.errors import InputError
-from wavedask.frames import image_of
+from wavedask.frames import BadValues, GivenMask, for_correction, image_of, masked_images
 from wavedask.kernels.grids import median_of, neighbours
+from wavedask.units import number_of
 
 logger = logging.getLogger(__name__)
 
-Average = Literal["mean", "median"]
-AVERAGES: Final = ("mean", "median")
-
 NORMALISED: Final = Quantity(IMAGE.name, DIMENSIONLESS, "intensity relative to the flat field")
-SUBTRACTED: Final = Quantity(IMAGE.name, IMAGE.units, "intensity above the dark level")
+SUBTRACTED: Final = Quantity(IMAGE.name, COUNTS, "intensity above the dark level")
 BLIND: Final = Quantity("blind", DIMENSIONLESS, "pixel whose flat field is not above its dark")
 
 Images = xr.DataArray | xr.Dataset
@@ -33,27 +48,49 @@ def correct(
     *,
     dark: Images | None = None,
     flat: Images | None = None,
+    flat_dark: Images | None = None,
     average: Average = "mean",
+    mask: GivenMask | None = None,
+    saturation: float | None = None,
+    bad: BadValues | None = None,
     hot_pixels: float | None = None,
     distortion: xr.Dataset | None = None,
 ) -> xr.DataArray:
-    """Correct raw frames for the dark current, the flat field and the distortion.
+    """Correct raw frames for masked pixels, dark current, flat field and distortion.
 
     ``I = (raw - dark) / (flat - dark)``, equation 3.3 of the M7.5 report, with the dark and flat
     frames averaged. Without `flat` only the dark is subtracted; without either the frames are only
-    converted. With `distortion` the result is then resampled, by equation 3.4, to the pixels of an
-    undistorted detector.
+    masked and converted. With `distortion` the result is then resampled, by equation 3.4, to the
+    pixels of an undistorted detector. What was done is kept in the attributes of the result.
 
     Parameters
     ----------
     scan : Dataset or DataArray, dims ([frame], y, x)
-        Raw frames in counts.
+        Raw frames in counts. Frames that were corrected already can take the steps that are
+        missing, and no step twice.
     dark : Dataset or DataArray, dims ([frame], y, x), optional
         Frames without beam, of the same exposure.
     flat : Dataset or DataArray, dims ([frame], y, x), optional
         Frames with beam and without membrane.
+    flat_dark : Dataset or DataArray, dims ([frame], y, x), optional
+        Frames without beam, of the exposure of `flat`, where that is another one; by default `dark`
+        is subtracted from the flat, too. Exposure times are compared where the frames have a
+        coordinate ``exposure_time``. A dark must have the exposure of its frames: it cannot be
+        scaled, because a part of it does not grow with the time. A flat above its own dark is
+        scaled to the exposure of the scan.
     average : "mean" or "median", default "mean"
-        How dark and flat frames are combined; the median forgives a stray hit.
+        How dark and flat frames are combined; the median forgives a stray hit. A pixel that is
+        masked in some of the frames is averaged over the others, if these are half of them.
+    mask : array of bool or path, shape (y, x), optional
+        Bad pixels (True, or not zero), or a file with such an image: TIFF, EDF, HDF5
+        (``file.h5::/path``) or NumPy.
+    saturation : float, optional
+        Count from which a pixel is saturated, in scan, dark and flat.
+    bad : sequence of float or False, optional
+        Counts that mark a masked pixel. The codes that detectors are known to write into integers
+        are found without it, and logged: the largest number of 16 or 32 bits, -1 and -2, and 0 in
+        the gaps of modules. So are the pixels and values that the files declare (``pixel_mask``,
+        ``bad_values``) applied. With False no code is searched for.
     hot_pixels : float, optional
         Replace a pixel that departs from the median of its eight neighbours by more than this
         fraction of it by that median. A grain of speckle departs by less than its contrast: 0.5 is
@@ -67,17 +104,24 @@ def correct(
     Returns
     -------
     xarray.DataArray
-        Relative intensity (units ``1``), float32, lazy and chunked as `scan`, with its coordinates.
-        Pixels whose flat field is not above their dark are NaN: they see no beam, and nothing can
-        be said there. How many they are is logged when they are computed (as a warning if `scan` is
+        Relative intensity (units ``1``), lazy and chunked as `scan`, with its coordinates. Single
+        precision; double where the raw counts have more than 24 bits. Masked pixels are NaN, as are
+        pixels whose flat field is not above their dark: they see no beam, and nothing can be said
+        there. How many the latter are is logged when they are computed (as a warning if `scan` is
         in memory, else as information); `blind_pixels` tells where. Pixels that a `distortion` does
         not know or brings in from outside are NaN too, as is what a spline reaches around others.
+
+        Attributes: ``dark_subtracted``, ``flat_divided``, ``hot_pixels_replaced`` and
+        ``undistorted``, where this was done; ``masked_by``, and ``masked``, the fraction of the
+        pixels, where `scan` is in memory.
 
     Raises
     ------
     InputError
-        Shapes that differ, an unknown average, a `hot_pixels` that is not positive, or a
-        `distortion` that is no calibration.
+        Shapes or exposure times that differ, a step that was done before, dark or flat frames that
+        are corrected themselves, no dark or flat frames, an unknown average, a `mask`,
+        `saturation`, `bad` or `hot_pixels` that makes no sense, or a `distortion` that is no
+        calibration.
     FrameMismatchError
         A `distortion` of another shape, binning or region.
 
@@ -87,36 +131,58 @@ def correct(
     >>> def frames(value):
     ...     return xr.DataArray(np.full((1, 2, 3), value), dims=("frame", "y", "x"))
     >>> image = correct(frames(300), dark=frames(100), flat=frames(500))
-    >>> float(image[0, 0, 0]), image.units
-    (0.5, '1')
+    >>> float(image[0, 0, 0]), image.units, image.dark_subtracted
+    (0.5, '1', 'mean of 1 frame')
     """
-    raw = image_of(scan, "scan")
-    if hot_pixels is not None and not hot_pixels > 0:
+    if distortion is not None and not isinstance(distortion, xr.Dataset):
         raise InputError(
-            f"hot_pixels is {hot_pixels}", "Give a positive fraction, 0.5 say, or None."
+            f"distortion is a {type(distortion).__name__}",
+            "Give the result of detector_distortion(), or open_store() of its store.",
         )
-    level, gain = _level_and_gain(raw, dark, flat, average)
-    frames = _lazy(raw.data)
-    corrected = da.map_blocks(
-        _corrected_block,
-        frames,
-        _against(level, frames),
-        _against(gain, frames),
-        dtype=np.float32,
-        meta=np.empty((0,) * frames.ndim, np.float32),
+    given = {"dark": dark, "flat": flat, "flat_dark": flat_dark}
+    raw, (black, bright, black_of_flat), distortion = for_correction(
+        image_of(scan, "scan"),
+        {name: None if part is None else image_of(part, name) for name, part in given.items()},
+        distortion=distortion,
     )
-    if hot_pixels is not None:
-        corrected = _without_hot_pixels(corrected, hot_pixels)
+    fraction = _checked_fraction(hot_pixels)
+    check_steps(
+        raw,
+        dark=black,
+        flat=bright,
+        flat_dark=black_of_flat,
+        undistorts=distortion is not None,
+        counts={"saturation": saturation, "bad": bad},
+    )
+    scale = flat_scale(raw, dark=black, flat=bright, flat_dark=black_of_flat)
+    codes: dict[str, Any] = {"saturation": saturation, "bad": bad}
+    images = masked_images(raw, "scan", mask=mask, **codes)
+    fields = _Fields(raw.shape[-2:], average, codes)
+    level = fields.dark(black, "dark")
+    gain = fields.gain(
+        bright,
+        level if black_of_flat is None else fields.dark(black_of_flat, "flat_dark"),
+        # A cluster runs this in several processes, each with a standard error of its own.
+        severity=logging.INFO if isinstance(raw.data, da.Array) else logging.WARNING,
+    )
+    corrected = _corrected(_lazy(images.data), level, gain, scale)
+    attrs = {**images.attrs, **_steps(black, bright, average)}
+    if fraction is not None:
+        corrected = _without_hot_pixels(corrected, fraction)
+        attrs[HOT_PIXELS_REPLACED] = fraction
     if distortion is not None:
         corrected = undistorted(corrected, raw, distortion)
+        attrs[UNDISTORTED] = RESAMPLING
     if not isinstance(raw.data, da.Array):
         corrected = corrected.compute()
+    quantity, units = _quantity(raw, black, bright)
     return labelled(
         corrected,
-        SUBTRACTED if flat is None else NORMALISED,
+        quantity,
         dims=tuple(map(str, raw.dims)),
-        coords=raw.coords,
-        attrs=raw.attrs,
+        coords=images.coords,
+        units=units,
+        attrs=attrs,
     )
 
 
@@ -128,12 +194,17 @@ def blind_pixels(
     Parameters
     ----------
     flat, dark, average
-        As in `correct`.
+        As in `correct`; `dark` of the exposure of `flat`.
 
     Returns
     -------
     xarray.DataArray of bool, dims (y, x)
-        Lazy where `flat` is.
+        Lazy where `flat` is. A masked pixel is not blind: nothing is known of it.
+
+    Raises
+    ------
+    InputError
+        As of `correct`.
 
     Examples
     --------
@@ -142,74 +213,117 @@ def blind_pixels(
     >>> int(blind_pixels(flat).sum())
     1
     """
-    bright = image_of(flat, "flat")
-    _, gain = _level_and_gain(bright, dark, flat, average)
-    blind = da.isnan(gain)
+    bright, (black,), _ = for_correction(
+        image_of(flat, "flat"), {"dark": None if dark is None else image_of(dark, "dark")}
+    )
+    check_steps(bright, dark=black, flat=bright, flat_dark=None, undistorts=False, counts={})
+    flat_scale(bright, dark=black, flat=bright, flat_dark=None)
+    fields = _Fields(bright.shape[-2:], average, {})
+    # NaN is not below anything.
+    blind = fields.flat(bright) <= fields.dark(black, "dark")
     if not isinstance(bright.data, da.Array):
         blind = blind.compute()
     return labelled(blind, BLIND, dims=(Y, X))
 
 
-def _level_and_gain(
-    raw: xr.DataArray, dark: Images | None, flat: Images | None, average: Average
-) -> tuple[da.Array, da.Array]:
-    """Averaged dark, and averaged flat above it with NaN where there is no beam; lazy (y, x)."""
-    if average not in AVERAGES:
-        raise InputError(f"average is {average!r}", f"Choose one of: {', '.join(AVERAGES)}.")
-    shape = raw.shape[-2:]
-    level = da.zeros(shape, dtype=np.float32, chunks=-1)
-    gain = da.ones(shape, dtype=np.float32, chunks=-1)
-    if dark is not None:
-        level = _averaged(image_of(dark, "dark"), "dark", shape, average)
-    if flat is not None:
-        bright = _averaged(image_of(flat, "flat"), "flat", shape, average)
-        gain = da.map_blocks(
+@dataclass(frozen=True, slots=True)
+class _Fields:
+    """Averages of dark and flat frames, all lazy and (y, x), for frames of a shape.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Rows and columns of the frames to correct.
+    average : str
+        How frames are combined.
+    codes : dict
+        Arguments of `masked_images` that say what masked pixels hold.
+    """
+
+    shape: tuple[int, ...]
+    average: Any
+    codes: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.average, str) or self.average not in AVERAGES:
+            raise InputError(
+                f"average is {self.average!r}", f"Choose one of: {', '.join(AVERAGES)}."
+            )
+
+    def dark(self, images: xr.DataArray | None, name: str) -> da.Array:
+        """Average dark frames; zero if there are none."""
+        if images is None:
+            none: da.Array = da.zeros(self.shape, dtype=np.float32, chunks=-1)
+            return none
+        return self._averaged(images, name, gaps=False)
+
+    def flat(self, images: xr.DataArray) -> da.Array:
+        """Average flat frames."""
+        return self._averaged(images, "flat", gaps=True)
+
+    def gain(self, images: xr.DataArray | None, level: da.Array, *, severity: int) -> da.Array:
+        """Average flat frames above a dark, NaN where no beam is seen; one if there are none."""
+        if images is None:
+            even: da.Array = da.ones(self.shape, dtype=np.float32, chunks=-1)
+            return even
+        flat = self.flat(images)
+        dtype = np.result_type(flat.dtype, level.dtype)
+        gain: da.Array = da.map_blocks(
             _gain_block,
-            bright,
+            flat,
             level,
-            # A cluster runs this in several processes, each with a standard error of its own.
-            severity=logging.INFO if isinstance(raw.data, da.Array) else logging.WARNING,
-            dtype=np.float32,
-            meta=np.empty((0, 0), np.float32),
+            severity=severity,
+            dtype=dtype,
+            meta=np.empty((0, 0), dtype),
         )
-    return level, gain
+        return gain
+
+    def _averaged(self, images: xr.DataArray, name: str, *, gaps: bool) -> da.Array:
+        if images.shape[-2:] != self.shape:
+            raise InputError(
+                f"{name} frames are {images.shape[-2:]}, the scan's {self.shape} (y, x)",
+                "Use frames of the same detector region and binning.",
+            )
+        frames = masked_images(images, name, gaps=gaps, **self.codes).data
+        return averaged(frames if images.dims[0] == FRAME else frames[None], self.average)
 
 
-def _averaged(
-    images: xr.DataArray, name: str, shape: tuple[int, ...], average: Average
-) -> da.Array:
-    if images.shape[-2:] != shape:
-        raise InputError(
-            f"{name} frames are {images.shape[-2:]}, the scan's {shape} (y, x)",
-            "Use frames of the same detector region and binning.",
-        )
-    frames = _lazy(images.data)
-    if images.dims[0] != FRAME:
-        frames = frames[None]
-    # One task for all frames of a tile: the mean of float32 counts needs a float64 sum, and the
-    # median needs all frames at once.
-    frames = frames.rechunk({0: -1})
-    combine: Callable[..., Any] = np.mean if average == "mean" else np.median
-    combined: da.Array = da.map_blocks(
-        partial(_combined_block, combine=combine),
-        frames,
-        drop_axis=0,
-        dtype=np.float32,
-        meta=np.empty((0, 0), np.float32),
-    )
-    whole: da.Array = combined.rechunk(-1)
-    return whole
+def _checked_fraction(hot_pixels: Any) -> float | None:
+    if hot_pixels is None:
+        return None
+    fraction = number_of("hot_pixels", hot_pixels, unit=DIMENSIONLESS)
+    if not 0 < fraction < math.inf:
+        raise InputError(f"hot_pixels is {hot_pixels!r}", "Give a positive fraction such as 0.5.")
+    return fraction
 
 
-def _combined_block(frames: NDArray[Any], *, combine: Callable[..., Any]) -> NDArray[np.float32]:
-    return np.asarray(combine(frames.astype(np.float64), axis=0), np.float32)
+def _quantity(
+    raw: xr.DataArray, dark: xr.DataArray | None, flat: xr.DataArray | None
+) -> tuple[Quantity, str]:
+    """Tell what the corrected images are, and in which unit."""
+    if flat is not None or is_relative(raw):
+        return NORMALISED, DIMENSIONLESS
+    subtracted = dark is not None or is_subtracted(raw)
+    return SUBTRACTED if subtracted else IMAGE, str(raw.attrs.get(UNITS, COUNTS))
 
 
-def _gain_block(
-    flat: NDArray[np.float32], level: NDArray[np.float32], *, severity: int
-) -> NDArray[np.float32]:
+def _steps(
+    dark: xr.DataArray | None, flat: xr.DataArray | None, average: Average
+) -> dict[str, str]:
+    """Say what is subtracted from images, and by what they are divided, as attributes."""
+    given = {DARK_SUBTRACTED: dark, FLAT_DIVIDED: flat}
+    counts = {
+        key: images.sizes.get(FRAME, 1) for key, images in given.items() if images is not None
+    }
+    return {
+        key: f"{average} of {number} frame{'s' if number != 1 else ''}"
+        for key, number in counts.items()
+    }
+
+
+def _gain_block(flat: NDArray[Any], level: NDArray[Any], *, severity: int) -> NDArray[Any]:
     gain = flat - level
-    blind = ~(gain > 0)
+    blind = gain <= 0
     if blind.any():
         logger.log(
             severity,
@@ -217,13 +331,39 @@ def _gain_block(
             np.count_nonzero(blind),
             blind.size,
         )
-    return np.where(blind, np.nan, gain).astype(np.float32)
+    return np.where(blind, np.nan, gain).astype(gain.dtype)
+
+
+def _corrected(
+    frames: da.Array, level: da.Array, gain: da.Array, scale: NDArray[np.float64] | None
+) -> da.Array:
+    """Take frames relative to the gain above the level, times one number for each frame."""
+    fields = [_against(level, frames), _against(gain, frames)]
+    if scale is not None:
+        if frames.ndim == 3 and scale.size > 1:
+            factors = da.from_array(scale[:, None, None], chunks=(frames.chunks[0], 1, 1))
+            fields.append(factors)
+        else:
+            fields[1] = fields[1] / scale[0]
+    corrected: da.Array = da.map_blocks(
+        _corrected_block,
+        frames,
+        *fields,
+        dtype=np.float32,
+        meta=np.empty((0,) * frames.ndim, np.float32),
+    )
+    return corrected
 
 
 def _corrected_block(
-    raw: NDArray[Any], level: NDArray[np.float32], gain: NDArray[np.float32]
+    raw: NDArray[Any], level: NDArray[Any], gain: NDArray[Any], scale: NDArray[Any] | None = None
 ) -> NDArray[np.float32]:
-    return (raw.astype(np.float32) - level) / gain
+    counts = raw.astype(np.result_type(raw.dtype, np.float32), copy=False)
+    out = counts - level
+    out /= gain
+    if scale is not None:
+        out *= scale
+    return np.asarray(out, np.float32)
 
 
 def _against(field: da.Array, frames: da.Array) -> da.Array:

@@ -1,4 +1,4 @@
-"""The distortion of a detector from a mesh scan of it: the report's detectorDistortion."""
+"""Detector distortion from a mesh scan: detectorDistortion of the report."""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -22,7 +22,15 @@ from wavedask.detector.mesh import (
     tracked_pairs,
 )
 from wavedask.errors import InputError
-from wavedask.frames import ScanGrid, image_of, metres_per_unit, names_of, positions, scan_grid
+from wavedask.frames import (
+    ScanGrid,
+    image_of,
+    masked_images,
+    metres_per_unit,
+    names_of,
+    positions,
+    scan_grid,
+)
 from wavedask.kernels.grids import interpolate
 from wavedask.kernels.mesh import (
     ControlGrid,
@@ -40,6 +48,7 @@ from wavedask.kernels.mesh import (
 from wavedask.kernels.spline import Order
 from wavedask.store import as_json
 from wavedask.tracking import checked_settings
+from wavedask.units import number_of
 
 logger = logging.getLogger(__name__)
 
@@ -49,13 +58,13 @@ Method = Literal["global", "gradient"]
 
 METHODS: Final = ("global", "gradient")
 STRIDE: Final = 8
-"""Pixels between the points at which a pair is kept: windows of neighbours overlap."""
+"""Pixels between the points at which the displacement of a pair is kept."""
 AXES: Final = (
     Quantity(cv.PIXEL_AXIS, cv.DIMENSIONLESS, "axis of the detector"),
     Quantity(cv.MOTOR_AXIS, cv.DIMENSIONLESS, "motor that moves the detector"),
 )
 MISFIT: Final = 5.0
-"""A pair whose misfit is this many times that of most is not used."""
+"""A pair is not used if its misfit is this many times the median."""
 
 
 def detector_distortion(
@@ -72,37 +81,39 @@ def detector_distortion(
     smoothing: float = 1e-3,
     progress: bool | None = None,
 ) -> xr.Dataset:
-    """Calibrate the distortion and the pixel size of a detector by a mesh scan.
+    """Calibrate the distortion and the pixel size of a detector with a mesh scan.
 
-    The detector is moved over an equally spaced grid in front of speckle that stands still. All
-    neighbours along both axes are tracked, and the distortion is what their displacements have
-    beyond a shift. Everything is computed when this is called, pairs in parallel, on Dask.
+    The detector moves over an equally spaced grid in front of a speckle pattern that stands still.
+    All neighbours along both axes are tracked. Without distortion each displacement would be a
+    rigid shift; the distortion is computed from the rest. The function computes everything when it
+    is called, on Dask, with the pairs in parallel.
 
     Parameters
     ----------
     mesh : xarray.Dataset or DataArray, dims (frame, y, x)
-        Frames of the scan, corrected for dark and flat: a pattern of the detector itself, which
-        moves with it, would be matched instead of the beam's. Both motors are coordinates on
-        ``frame``. Frames may be missing, repeated, or in any order: what is found is logged, and
-        kept in the attributes.
+        Frames of the scan, corrected for dark and flat: otherwise the fixed pattern of the
+        detector, which moves with it, is matched instead of the speckle. Both motors are
+        coordinates on ``frame``. Frames may be missing, repeated, or in any order: this is logged,
+        and kept in the attributes. Masked pixels are NaN, as in `correct`.
     motor_y, motor_x : str
-        The motors that move the detector along y and along x, with a unit of length. Either may
-        run backward.
+        Names of the motors that move the detector along y and along x, with a unit of length.
+        Either may run backward.
     method : "global" or "gradient", default "global"
-        ``global``: the finite differences over the whole mesh at once, with the true position of
-        every frame unknown. ``gradient``: equations 3.5 to 3.8 of the report as they stand, with
-        mean differences for derivatives.
+        ``global``: fits the displacements of the whole mesh at once, with the true position of
+        every frame as an unknown. ``gradient``: equations 3.5 to 3.8 of the report, unchanged, with
+        mean differences as derivatives.
     window, search, order
-        As in `wavedask.cross_spot`; `search` is beyond the shift expected from the motors.
+        As in `wavedask.cross_spot`; `search` is relative to the shift expected from the motors.
     least_correlation : float, default 0.3
-        Median correlation that a pair must reach.
+        A pair is used if its median correlation is at least this.
     spacing : float, default 16
-        Pixels between the control points of the B-spline that is the distortion; ``global`` only.
+        Pixels between the control points of the B-spline that models the distortion; ``global``
+        only.
     smoothing : float, default 1e-3
-        Weight of its bending, relative to that of the data; ``global`` only. It decides only what
-        the data do not, such as a ripple whose period is the step of the mesh.
+        Weight of the bending of this spline, relative to the data; ``global`` only. It matters only
+        for what the data do not determine, such as a ripple with the period of the mesh.
     progress : bool, optional
-        Whether to show a bar; by default only where standard error is a terminal.
+        Whether to show a progress bar; by default only if standard error is a terminal.
 
     Returns
     -------
@@ -110,38 +121,38 @@ def detector_distortion(
         In memory.
 
         ``distortion_y``, ``distortion_x`` (y, x), px
-            ``f`` with ``true = distorted + f(distorted)``; NaN where no pair had a match. Least
-            squares find no affine part in them over the other pixels, and no mean: that is in the
-            pixel size, rotation and shear instead.
+            ``f`` with ``true = distorted + f(distorted)``; NaN where no pair has a match. They have
+            no affine part and no mean (least squares over the pixels with a value): pixel size,
+            rotation and shear hold the affine part.
         ``distortion_y_error``, ``distortion_x_error`` (y, x), px
             Standard errors; ``global`` only.
         ``distortion_y_residual``, ``distortion_x_residual`` (y, x), px
             Mean misfit of the pairs; ``global`` only.
         ``pixel_size_y``, ``pixel_size_x``, m; ``rotation``, ``shear``, rad
-            Effective pixel size, angle of the motor axes against the pixel axes (positive turns +x
-            toward +y), and of the motor x beyond the motor y, each with its ``..._error``
-            (``global`` only). They trust the motors' readings: errors include how badly those agree
-            with where the detector was.
+            Effective pixel size; angle between the motor axes and the pixel axes (positive turns +x
+            toward +y); departure of the two motor axes from a right angle. Each with its
+            ``..._error`` (``global`` only). They rely on the readings of the motors: the errors
+            include the scatter of the readings about the measured positions of the detector.
         ``motor_matrix`` (pixel_axis, motor_axis), px/m
             Undistorted pixels that the detector moves per metre of each motor.
         ``stage_error_y``, ``stage_error_x`` (frame), px
-            Where the detector was, beyond what its motors read; ``global`` only.
+            Position of the detector relative to the readings of its motors; ``global`` only.
         ``pair_...`` (pair)
             The pairs: ``sample`` and ``reference`` (numbers of frames), ``step_y`` and ``step_x``
-            (px, by the motors), ``correlation`` (median), ``matched`` (part of the overlap),
-            ``residual`` (rms misfit, px; ``global`` only), and ``status``, what became of each.
+            (px, from the motors), ``correlation`` (median), ``matched`` (fraction of the overlap),
+            ``residual`` (rms misfit, px; ``global`` only), and ``status`` (used, or why not).
 
     Raises
     ------
     MotorError
-        A motor that is not there or has no unit, or positions that are no grid of 2 x 2 or more.
+        A motor that is missing or has no unit, or positions that are not a grid of 2 x 2 or more.
     InputError
-        A step below 2 px or beyond the overlap of the frames, frames without a match, an unknown
-        method, or settings that make no sense.
+        No frames, a step below 2 px or beyond the overlap of the frames, frames without a match, an
+        unknown method, or settings that make no sense.
 
     See Also
     --------
-    wavedask.correct : resamples frames with the result, by ``distortion=``.
+    wavedask.correct : resamples frames with the result (``distortion=``).
 
     References
     ----------
@@ -161,7 +172,7 @@ def detector_distortion(
         raise InputError(f"method is {method!r}", f"Choose one of: {', '.join(METHODS)}.")
     _check_numbers(spacing, smoothing, least_correlation)
     checked_settings(engine="dense", good=0.8, window=window, search=search, order=order)
-    images = image_of(mesh, "mesh")
+    images = masked_images(image_of(mesh, "mesh"), "mesh")
     motors = _readings(images, (motor_y, motor_x))
     grid = scan_grid(motors, names=(motor_y, motor_x))
     _report_order(grid)
@@ -197,6 +208,9 @@ def detector_distortion(
 
 
 def _check_numbers(spacing: float, smoothing: float, least_correlation: float) -> None:
+    number_of("spacing", spacing, unit=cv.PIXEL)
+    number_of("smoothing", smoothing, unit=cv.DIMENSIONLESS)
+    number_of("least_correlation", least_correlation, unit=cv.DIMENSIONLESS)
     if not 4 <= spacing < np.inf:
         raise InputError(f"spacing is {spacing!r}", "Give at least 4 px.")
     if not 0 < smoothing < np.inf:
@@ -208,9 +222,11 @@ def _check_numbers(spacing: float, smoothing: float, least_correlation: float) -
 
 
 def _readings(images: xr.DataArray, names: tuple[str, str]) -> Floats:
-    """Read the motors in metres, (frame, 2)."""
+    """Read the motor positions in metres, (frame, 2)."""
     if FRAME not in images.dims:
         raise InputError(f"mesh has dimensions {images.dims}", f"Give a scan along {FRAME!r}.")
+    if not images.sizes[FRAME]:
+        raise InputError("mesh has no frames", "Did a selection find none?")
     readings = positions(images, names_of(names, argument="motor_y, motor_x"), name="mesh")
     factors = [metres_per_unit(images, name, name="mesh") for name in names]
     return np.asarray(readings * np.array(factors), np.float64)
@@ -230,7 +246,7 @@ def _report_order(grid: ScanGrid) -> None:
 
 @dataclass(slots=True)
 class _Parts:
-    """Maps (y, x), the matrix in pixels per metre, and what goes with them."""
+    """Parts of a calibration: maps (y, x), matrix in pixels per metre, and their errors."""
 
     distortion: Floats
     valid: Mask
@@ -251,7 +267,7 @@ def _global(
     smoothing: float,
     window: int,
 ) -> _Parts:
-    """Solve for everything at once, again without pairs that do not fit."""
+    """Solve for all unknowns at once, and once more without the pairs that do not fit."""
     lattice = Lattice(frame, STRIDE)
 
     def solved() -> tuple[list[int], MeshSolution]:
@@ -283,7 +299,7 @@ def _global(
     matrix, covariance, left = fit_matrix(
         solution.positions @ change.T, motors, solution.components
     )
-    # Of errors that all positions share, the scatter about the motors says nothing.
+    # The scatter about the motor readings does not show errors that all positions share.
     known = np.isfinite(solution.positions)
     drawn = [
         fit_matrix(np.where(known, draw, np.nan), motors, solution.components)[0].ravel()
@@ -303,7 +319,7 @@ def _global(
 
 
 def _gradient(pairs: MeshPairs, motors: Floats, frame: tuple[int, int]) -> _Parts:
-    """Integrate mean differences, as the report does, and bring the result to our gauge."""
+    """Integrate mean differences, as the report does, and remove the affine part."""
     lattice = Lattice(frame, STRIDE)
     chosen = [[pairs.tracked[index] for index in pairs.accepted(axis)] for axis in (0, 1)]
     solution = gradient_distortion(chosen[0], chosen[1], lattice)
@@ -404,6 +420,6 @@ def _pair_table(pairs: MeshPairs) -> Iterator[xr.DataArray]:
         (cv.PAIR_RESIDUAL, pairs.residual),
     ):
         yield labelled(np.asarray(values), quantity, dims=(PAIR,))
-    # The CF conventions' way to give codes their meaning.
+    # Codes and their meanings as in the CF conventions.
     flags = {"flag_values": list(range(len(STATUS))), "flag_meanings": " ".join(STATUS)}
     yield labelled(pairs.status, cv.PAIR_STATUS, dims=(PAIR,), attrs=flags)

@@ -1,4 +1,4 @@
-"""Tracking of the pairs of a mesh scan: each in a task of its own, reduced there to a lattice."""
+"""Tracking of the pairs of a mesh scan: one task per pair, which returns values on a lattice."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,18 +22,18 @@ Floats = NDArray[np.float64]
 
 ACCEPTED, UNMATCHED, UNLIKE, MISFITTING = range(4)
 STATUS: Final = ("accepted", "too_few_matches", "low_correlation", "large_misfit")
-"""What may become of a pair, by its code."""
+"""Status of a pair, by its code."""
 
 LEAST_STEP: Final = 2.0
-"""Step in pixels below which the distortion's change drowns in the noise of the matches."""
+"""Shortest step in pixels: over less, the distortion changes by less than the noise."""
 LEAST_OVERLAP: Final = 0.1
-"""Fraction of the frame that neighbours must have in common."""
+"""Fraction of the frame that neighbours must share."""
 LEAST_MATCHED: Final = 0.25
-"""Fraction of the overlap that must be matched for a pair to count."""
+"""Fraction of the overlap that must be matched for a pair to be used."""
 RIM: Final = 3.0
-"""Factor by which standard errors are too small where a part of the window has no data."""
+"""Factor on the standard errors where a part of the window has no data: they are too small."""
 TRIES: Final = 3
-"""Pairs along an axis that are tried for the first step."""
+"""Pairs along an axis that are tried to find the first step."""
 FIRST_SEARCH: Final = 16
 """Pixels searched around the rigid shift of the first pair."""
 
@@ -45,9 +45,9 @@ class PairQuality:
     Attributes
     ----------
     matched : float
-        Points matched, relative to those of the expected overlap.
+        Number of matched points, relative to the expected overlap.
     correlation : float
-        Median correlation of the matched points; NaN where there are none.
+        Median correlation of the matched points; NaN if there are none.
     """
 
     matched: float
@@ -63,11 +63,11 @@ class MeshTracker:
     images : dask.array.Array, shape (frame, y, x)
         The frames.
     lattice : Lattice
-        Where displacements are kept.
+        Points at which displacements are kept.
     window, search, order
-        As of `cross_spot`.
+        As in `cross_spot`.
     least_correlation : float
-        Median correlation that a pair must reach.
+        A pair is used if its median correlation is at least this.
     """
 
     images: da.Array
@@ -78,7 +78,7 @@ class MeshTracker:
     least_correlation: float
 
     def _frames(self) -> list[Delayed]:
-        # All at once: what frames share, such as a dark field, is then computed once.
+        # All frames in one graph: tasks that they share, such as a dark field, run once.
         blocks = self.images.rechunk({0: 1, 1: -1, 2: -1}).to_delayed()
         return list(blocks.ravel())
 
@@ -87,7 +87,7 @@ class MeshTracker:
         return track(sample, reference, rigid, self.window, search, self.order, self.lattice)
 
     def first_move(self, pairs: Sequence[tuple[int, int]], axis_name: str) -> Floats:
-        """Find how far the detector moves between neighbours along an axis, (y, x) in px.
+        """Find by how much the detector moves between neighbours along an axis, (y, x) in px.
 
         Raises
         ------
@@ -109,8 +109,8 @@ class MeshTracker:
         raise InputError(
             f"neighbouring frames along {axis_name!r} do not match: tried frames "
             + ", ".join(f"{sample} in {reference}" for sample, reference in chosen),
-            "Take steps that leave most of the frame in common, with the membrane in the beam, and "
-            "give frames corrected for dark and flat.",
+            "Take shorter steps, so that neighbours share most of the frame, with the membrane in"
+            " the beam, and give frames corrected for dark and flat.",
         )
 
     def _check_move(self, move: Floats, axis_name: str) -> None:
@@ -118,8 +118,8 @@ class MeshTracker:
         if length < LEAST_STEP:
             raise InputError(
                 f"a step of {axis_name!r} moves the speckle by {length:.2f} px",
-                f"Take steps of more than {LEAST_STEP:g} px, better of twenty; if they were longer,"
-                " a fixed pattern was matched: correct the frames for dark and flat.",
+                f"Take steps of more than {LEAST_STEP:g} px, better 20 px. If they were longer,"
+                " the fixed pattern of the detector was matched: correct for dark and flat.",
             )
         if self._overlap(move) < LEAST_OVERLAP:
             raise InputError(
@@ -129,7 +129,7 @@ class MeshTracker:
             )
 
     def _overlap(self, move: Floats) -> float:
-        """Fraction of the frame that a pair has in common."""
+        """Compute the fraction of the frame that a pair shares."""
         parts = [
             max(0.0, 1 - abs(step) / length)
             for step, length in zip(move.tolist(), self.lattice.frame, strict=True)
@@ -137,7 +137,7 @@ class MeshTracker:
         return float(parts[0] * parts[1])
 
     def _at_rim(self, u: Singles) -> NDArray[np.bool_]:
-        """Tell the points whose window, in either frame, reaches beyond the border."""
+        """Find the points whose window, in either frame, reaches beyond the border."""
         half = self.window // 2
         points = np.ix_(self.lattice.coordinates(0), self.lattice.coordinates(1))
         cut = np.zeros(self.lattice.shape, np.bool_)
@@ -153,7 +153,7 @@ class MeshTracker:
         *,
         show: bool | None = None,
     ) -> tuple[list[TrackedPair], list[PairQuality]]:
-        """Track pairs (sample, reference), given how far the detector moved about, in px."""
+        """Track pairs (sample, reference), given the approximate moves of the detector in px."""
         frames = self._frames()
         tasks = [
             self._task(
@@ -196,7 +196,7 @@ def _tracked(
     order: Order | None,
     lattice: Lattice,
 ) -> Singles:
-    """Track a pair, and keep displacement, standard error and correlation on the lattice."""
+    """Track a pair; return displacement, standard error and correlation on the lattice."""
     fields = cross_spot(
         sample[0], reference[0], rigid=rigid, window=window, search=search, order=order
     )
@@ -208,22 +208,22 @@ def _tracked(
 
 @dataclass(slots=True)
 class MeshPairs:
-    """Pairs of a mesh, what was found in each, and what becomes of it.
+    """Pairs of a mesh, with their displacements and their status.
 
     Attributes
     ----------
     axis : ndarray of int, shape (pairs,)
-        Axis along which they are neighbours.
+        Axis along which the two frames are neighbours.
     tracked : list of TrackedPair
         Displacements.
     quality : list of PairQuality
-        How well each was matched.
+        Quality of each match.
     moves : ndarray, shape (pairs, 2)
-        Move (y, x) of the detector from reference to sample that was expected, px.
+        Expected move (y, x) of the detector from reference to sample, px.
     status : ndarray of int8, shape (pairs,)
-        What became of each, an index of `STATUS`.
+        Status of each, an index of `STATUS`.
     residual : ndarray, shape (pairs,)
-        Misfit in px; NaN where it is not known.
+        Misfit in px; NaN if not known.
     """
 
     axis: NDArray[np.intp]
@@ -234,22 +234,22 @@ class MeshPairs:
     residual: Floats
 
     def accepted(self, axis: int | None = None) -> list[int]:
-        """List the pairs that are used, along an axis or all."""
+        """List the pairs that are used, along one axis or along both."""
         good = self.status == ACCEPTED
         return np.flatnonzero(good if axis is None else good & (self.axis == axis)).tolist()
 
     def check(self, names: tuple[str, str]) -> None:
-        """See that enough is left in both directions."""
+        """Check that pairs are left along both axes."""
         for axis, name in enumerate(names):
             if not self.accepted(axis):
                 raise InputError(
                     f"none of the {np.count_nonzero(self.axis == axis)} pairs along {name!r} can be"
                     f" used: {'; '.join(self.rejections())}",
-                    "Look at the frames, at their overlap, and at the motors' readings.",
+                    "Check the frames, their overlap, and the readings of the motors.",
                 )
 
     def rejections(self) -> list[str]:
-        """Say of each rejected pair why."""
+        """Say for each rejected pair why it was rejected."""
         reasons = {
             UNMATCHED: "{0.matched:.0%} of the overlap matched",
             UNLIKE: "correlation {0.correlation:.2f}",
@@ -272,7 +272,7 @@ def tracked_pairs(
     names: tuple[str, str],
     progress: bool | None,
 ) -> MeshPairs:
-    """Track all neighbours, and sort out those that do not match."""
+    """Track all neighbours, and mark the pairs that do not match."""
     by_axis = [grid.neighbours(axis) for axis in (0, 1)]
     for name, some in zip(names, by_axis, strict=True):
         if not some:
@@ -283,8 +283,7 @@ def tracked_pairs(
     matrix = np.empty((2, 2))
     for axis, (name, some) in enumerate(zip(names, by_axis, strict=True)):
         matrix[:, axis] = tracker.first_move(some, name) / grid.step[axis]
-    # That of neighbours along x next to that along y, line by line: frames are needed no longer
-    # than two lines of the mesh take.
+    # Line by line, pairs along x and y together: a frame is in memory for two lines of the mesh.
     pairs = sorted(by_axis[0] + by_axis[1], key=lambda pair: (min(pair), pair))
     ends = np.array(pairs)
     moves = (motors[ends[:, 0]] - motors[ends[:, 1]]) @ matrix.T

@@ -1,4 +1,4 @@
-"""Frames of a distorted detector, resampled to those of a perfect one (equation 3.4)."""
+"""Resampling of frames from distorted to undistorted pixels (equation 3.4)."""
 
 from typing import Any, Final
 
@@ -13,7 +13,9 @@ from wavedask.kernels.resample import inverse_shift, resampled
 from wavedask.kernels.spline import Order
 
 ORDER: Final[Order] = 5
-"""Of the B-spline: a cubic blurs grains of three pixels visibly, a quintic does not."""
+"""Order of the B-spline: a cubic one blurs grains of three pixels visibly, a quintic does not."""
+RESAMPLING: Final = "quintic B-spline"
+"""How frames are resampled, as an attribute of the result."""
 
 
 def undistorted(frames: da.Array, raw: xr.DataArray, calibration: xr.Dataset) -> da.Array:
@@ -22,23 +24,23 @@ def undistorted(frames: da.Array, raw: xr.DataArray, calibration: xr.Dataset) ->
     Parameters
     ----------
     frames : dask.array.Array, shape ([frame], y, x)
-        The frames, corrected for dark and flat.
+        Frames, corrected for dark and flat.
     raw : xarray.DataArray, dims ([frame], y, x)
-        What they were made of: its coordinates tell the region of the detector.
+        The raw frames of these.
     calibration : xarray.Dataset
-        Of `detector_distortion`.
+        Result of `detector_distortion`, on the same pixels.
 
     Returns
     -------
     dask.array.Array of float32, shape ([frame], y, x)
-        Lazy, a frame per chunk along y and x; NaN where the calibration or the image has no value.
+        Lazy; a chunk has whole frames. NaN where the calibration or the image has no value.
 
     Raises
     ------
     InputError
-        A dataset that is no calibration; when computed, a distortion that has no inverse.
+        A dataset that is not a calibration; when computed, a distortion that has no inverse.
     FrameMismatchError
-        A calibration of another shape, binning or region.
+        A calibration of another shape or binning.
     """
     maps = _maps_of(calibration, raw)
     shift = da.map_blocks(
@@ -62,12 +64,17 @@ def undistorted(frames: da.Array, raw: xr.DataArray, calibration: xr.Dataset) ->
 
 
 def _maps_of(calibration: xr.Dataset, raw: xr.DataArray) -> list[da.Array]:
-    """Distortion (y, x) as two lazy maps of one chunk, after a look at what they belong to."""
+    """Check a calibration, and return its distortion as two lazy maps (y, x) of one chunk."""
+    if not isinstance(calibration, xr.Dataset):
+        raise InputError(
+            f"distortion is a {type(calibration).__name__}",
+            "Give the result of detector_distortion(), or open_store() of its store.",
+        )
     names = (DISTORTION_Y.name, DISTORTION_X.name)
     missing = [name for name in names if name not in calibration]
     if missing:
         raise InputError(
-            f"distortion is no calibration: it has no {' and no '.join(missing)}",
+            f"distortion is not a calibration: it has no {' and no '.join(missing)}",
             "Give the result of detector_distortion().",
         )
     shape = tuple(raw.sizes[dim] for dim in (Y, X))
@@ -79,15 +86,6 @@ def _maps_of(calibration: xr.Dataset, raw: xr.DataArray) -> list[da.Array]:
                 + _binning(calibrated, shape),
                 "Calibrate with the same detector, region and binning.",
             )
-    for dim in (Y, X):
-        if dim in raw.coords and dim in calibration.coords:
-            ours, theirs = raw[dim].to_numpy(), calibration[dim].to_numpy()
-            if not np.array_equal(ours, theirs):
-                raise FrameMismatchError(
-                    f"{dim} of the frames is {ours[0]:g} to {ours[-1]:g},"
-                    f" that of the calibration {theirs[0]:g} to {theirs[-1]:g}",
-                    "Take the same region of the calibration as of the frames.",
-                )
     return [
         da.asarray(calibration[name].transpose(Y, X).data).rechunk(-1).astype(np.float32)
         for name in names
@@ -95,7 +93,7 @@ def _maps_of(calibration: xr.Dataset, raw: xr.DataArray) -> list[da.Array]:
 
 
 def _binning(calibrated: tuple[int, ...], shape: tuple[int, ...]) -> str:
-    """Name the binning that would explain two shapes, if one does."""
+    """Name the binning that explains two shapes, if there is one."""
     ratios = {max(a, b) / max(min(a, b), 1) for a, b in zip(calibrated, shape, strict=True)}
     (ratio, *others) = ratios
     return f": a binning of {ratio:g}" if not others and ratio == int(ratio) else ""

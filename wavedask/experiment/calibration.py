@@ -1,4 +1,4 @@
-"""A detector calibration from files to files: what the command ``wavedask distortion`` does."""
+"""A detector calibration from files to files, as the command ``wavedask distortion`` runs it."""
 
 import math
 import time
@@ -26,28 +26,39 @@ from wavedask.frames import sources_of
 from wavedask.io import input_files, open_scan
 from wavedask.plot import plot_calibration
 from wavedask.store import StoreReport, write_store
+from wavedask.tables import Rows, Tabular
 
 
-@dataclass(frozen=True, slots=True)
-class CalibrationReport:
-    """What a calibration gave, and where it is.
+@dataclass(frozen=True, slots=True, repr=False)
+class CalibrationReport(Tabular):
+    """The result of a calibration.
 
     Attributes
     ----------
     calibration : xarray.Dataset
-        As of `detector_distortion`.
+        As in `detector_distortion`.
     store : StoreReport
-        Of the result store.
+        Report of the result store.
     picture : pathlib.Path
-        Maps of distortion and residual.
+        Picture of the distortion and its residual.
     seconds : float
-        Time it took.
+        Duration of the calibration.
     """
 
     calibration: xr.Dataset
     store: StoreReport
     picture: Path
     seconds: float
+
+    @property
+    def rows(self) -> Rows:
+        """Rows of the table of the command."""
+        return [
+            *describe_calibration(self.calibration),
+            ("time", f"{self.seconds:.1f} s"),
+            ("result store", str(self.store.path)),
+            ("picture", str(self.picture)),
+        ]
 
 
 def calibrate(
@@ -72,15 +83,15 @@ def calibrate(
     scan : str
         File, folder or glob of the mesh scan.
     output : pathlib.Path
-        Result store to write; the picture stands beside it, as ``.png``.
+        Result store to write. The picture has the same name with the ending ``.png``.
     motor_y, motor_x, method, window, search, spacing
         As in `detector_distortion`.
     dark, flat : str, optional
-        Frames without beam, and without membrane.
+        Files without beam, and without membrane.
     motors : pathlib.Path, optional
-        CSV file with the motors' positions, where the files name none.
+        CSV file with the motor positions, if the files hold none.
     unit : str, optional
-        Unit of both motors, where it is not known.
+        Unit of both motors, if the files hold none.
 
     Returns
     -------
@@ -89,7 +100,7 @@ def calibrate(
     Raises
     ------
     WavedaskError
-        As of `open_scan`, `correct`, `detector_distortion` and `write_store`.
+        As in `open_scan`, `correct`, `detector_distortion` and `write_store`.
     """
     started = time.perf_counter()
     given = {"scan": scan, "dark": dark, "flat": flat}
@@ -101,7 +112,7 @@ def calibrate(
         if motor in raw.coords and raw[motor].attrs.get(UNITS, UNKNOWN_UNIT) == UNKNOWN_UNIT:
             raise MotorError(
                 f"motor {motor!r} of {scan} has no unit in its files",
-                "Give one for both motors: --unit mm, or unit='mm' from Python.",
+                "Give one for both motors: --unit mm, or unit='mm' in Python.",
             )
     frames = correct(raw, dark=opened.get("dark"), flat=opened.get("flat"))
     asked: Mapping[str, Any] = {
@@ -125,8 +136,8 @@ def calibrate(
     return CalibrationReport(calibration, store, picture, time.perf_counter() - started)
 
 
-def describe_calibration(calibration: xr.Dataset) -> list[tuple[str, str]]:
-    """Describe a calibration in lines of a name and a text.
+def describe_calibration(calibration: xr.Dataset) -> Rows:
+    """Describe a calibration as rows of a name and a value.
 
     Examples
     --------
@@ -156,7 +167,7 @@ def describe_calibration(calibration: xr.Dataset) -> list[tuple[str, str]]:
         )
         value = f"{found:.6g}"
         if error is not None and (spread := scale * float(error)) > 0:
-            # Two digits of the error, and no more of the value.
+            # Show the error with two digits, and the value with the same decimals.
             digits = max(0, 1 - math.floor(math.log10(spread)))
             value = f"{found:.{digits}f} ± {spread:.{digits}f}"
         rows.append((quantity.long_name, f"{value} {unit}"))

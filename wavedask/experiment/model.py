@@ -1,4 +1,4 @@
-"""The experiment file: what to open, how to correct, track and integrate, where to write."""
+"""The experiment file: which files to open, how to process them, where to write the result."""
 
 import difflib
 import glob
@@ -12,13 +12,17 @@ from pydantic import BaseModel, Field, PrivateAttr, ValidationError, model_valid
 
 from wavedask.errors import ExperimentError
 from wavedask.experiment.sections import (
+    METHODS,
     Cluster,
+    Combine,
     Correct,
     Detector,
     Frames,
     Roles,
     Section,
+    SelfReference,
     Track,
+    TrackScan,
     Wavefront,
     one_of,
 )
@@ -26,12 +30,12 @@ from wavedask.frames import TrainReference
 from wavedask.paths import expanded
 from wavedask.store import URL
 
-PARTS = ("sample", "reference", "dark", "flat")
-"""Parts of an experiment with one detector that are frames."""
+PARTS = ("sample", "reference", "dark", "flat", "flat_dark")
+"""Sections of frames in an experiment with one detector."""
 
 
 class Experiment(Section):
-    """A whole measurement, from raw frames to a result store."""
+    """A complete measurement, from raw frames to a result store."""
 
     scan: Frames | None = Field(
         default=None, description="files, or a section: frames of several roles"
@@ -50,6 +54,10 @@ class Experiment(Section):
     flat: Frames | None = Field(
         default=None, description="files, or a section: frames without membrane"
     )
+    flat_dark: Frames | None = Field(
+        default=None,
+        description="files, or a section: frames without beam, of the exposure of the flat",
+    )
     distortion: str | None = Field(
         default=None, description="the path of the detector's calibration"
     )
@@ -61,7 +69,16 @@ class Experiment(Section):
     )
     correct: Correct = Field(default=Correct(), description="a section: keys and values")
     track: Track = Field(default=Track(), description="a section: keys and values")
-    wavefront: Wavefront = Field(description="a section: keys and values")
+    track_scan: TrackScan | None = Field(
+        default=None, description="a section: the motor of a scan of the membrane, and more"
+    )
+    self_reference: SelfReference | None = Field(
+        default=None, description="a section: step, pixel_size and distance"
+    )
+    combine: Combine | None = Field(
+        default=None, description="a section: keys and values, or {} to combine all frames"
+    )
+    wavefront: Wavefront | None = Field(default=None, description="a section: keys and values")
     keep: Annotated[list[str], Field(min_length=1)] | None = Field(
         default=None, description="a list of maps to keep, such as [slope_y, slope_x]"
     )
@@ -71,12 +88,15 @@ class Experiment(Section):
     @model_validator(mode="after")
     def _complete(self) -> "Experiment":
         """Check that the sections are those of the mode."""
-        absolute = self.wavefront.mode == "absolute"
+        absolute = self.mode == "absolute"
         one, two = [*PARTS, "train", "distortion", "scan"], ["near", "far"]
         needed, other = (two, one) if absolute else (one[:2], two)
         if not absolute and self.train is not None:
-            # The pulses of a train are the references of each other.
+            # The pulses of a train serve as reference for each other.
             needed, other = ["sample"], ["reference", *other]
+        if self.track_scan is not None and self.wavefront is None:
+            # A scan without a reference is compared with itself.
+            needed = needed[:1]
         mistakes = [
             f"{name}: missing; give {type(self).model_fields[name].description}"
             for name in needed
@@ -89,29 +109,73 @@ class Experiment(Section):
             for name in other
             if self._has(name)
         ]
-        mistakes += self._role_mistakes()
+        if absolute and self.correct.mask is not None:
+            mistakes.append("correct.mask: not in absolute mode; give near.mask and far.mask")
+        mistakes += [*self._role_mistakes(), *self._method_mistakes()]
         if mistakes:
             raise ValueError("\n  ".join(mistakes))
         return self
 
     def _has(self, name: str) -> bool:
-        """Whether a part is given, as a section of its own or by conditions."""
+        """Whether a part is given, by its own section or by conditions in `roles`."""
         named = self.roles is not None and name in self.roles.given
         return named or getattr(self, name) is not None
 
     def _role_mistakes(self) -> list[str]:
-        """Say what is wrong with `scan` and `roles`, which go together."""
+        """List mistakes in `scan` and `roles`, which need each other."""
         if self.roles is None:
-            return [] if self.scan is None else ["scan: of no use without roles; give those"]
-        if self.scan is None and self.wavefront.mode == "differential":
-            return ["roles: of no use without scan; give the files that hold them all"]
+            return [] if self.scan is None else ["scan: has no effect without roles; add roles"]
+        if self.scan is None and self.mode == "differential":
+            return ["roles: has no effect without scan; add the files that hold all roles"]
         return [
-            f"{role}: given twice, as a section and in roles; remove one"
+            f"{role}: given twice, as a section and in roles; remove one of them"
             for role in self.roles.given
             if getattr(self, role) is not None
         ]
 
-    # Not a setting: where the experiment file is. Relative paths start there.
+    def _method_mistakes(self) -> list[str]:
+        """List mistakes in `track_scan`, `self_reference`, `combine` and `wavefront`."""
+        mistakes = []
+        given = [name for name in METHODS if getattr(self, name) is not None]
+        if "self_reference" in given and "track_scan" in given:
+            mistakes.append("self_reference: not with track_scan, which needs no such section")
+        if "combine" in given and ("track_scan" in given or self.track.over is not None):
+            mistakes.append("combine: the frames are tracked together already; remove combine")
+        if self.mode == "absolute" or self.train is not None:
+            mode = "in absolute mode" if self.mode == "absolute" else "with a train"
+            mistakes += [f"{name}: not {mode}" for name in given if name != "combine"]
+        if self.track_scan is not None and self.track != Track():
+            mistakes.append("track: not with track_scan, which has settings of its own")
+        if self.gives_curvature:
+            if self.wavefront is not None:
+                mistakes.append("wavefront: the result of a self-reference is a curvature; remove")
+            wanted = ["pixel_size", "distance"]
+            told = "missing; a scan without reference needs it"
+        else:
+            if self.wavefront is None:
+                mistakes.append("wavefront: missing; give a section: keys and values")
+            wanted = ["pixel_size", "distance", "separation"]
+            told = "only without a reference; wavefront has the set-up"
+        if self.track_scan is not None:
+            mistakes += [
+                f"track_scan.{name}: {told}"
+                for name in wanted
+                if (getattr(self.track_scan, name) is None) == self.gives_curvature
+            ]
+        return mistakes
+
+    @property
+    def mode(self) -> str:
+        """The mode, ``"differential"`` or ``"absolute"``."""
+        return "differential" if self.wavefront is None else self.wavefront.mode
+
+    @property
+    def gives_curvature(self) -> bool:
+        """Whether the result is the curvature from a self-reference, and no wavefront."""
+        scan_alone = self.track_scan is not None and not self._has("reference")
+        return scan_alone or self.self_reference is not None
+
+    # Not a setting: the folder of the experiment file, where relative paths start.
     _folder: Path = PrivateAttr(default_factory=Path.cwd)
 
     def path(self, name: str) -> Path:
@@ -123,7 +187,7 @@ class Experiment(Section):
         path = self.path(name)
         if path.exists() or expanded(name).is_absolute():
             return path
-        # Only the name is a pattern; brackets in the name of the folder are its own.
+        # Only the given name is a pattern: escape brackets in the path of the folder.
         return Path(glob.escape(str(self._folder.absolute()))) / name if _is_glob(name) else path
 
     @property
@@ -133,13 +197,15 @@ class Experiment(Section):
 
     @property
     def folder(self) -> Path:
-        """Where relative paths start."""
+        """Folder where relative paths start."""
         return self._folder.absolute()
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What decides the numbers of the result: all but where it is computed and written."""
-        return self.model_dump(mode="json", exclude={"output", "cluster"})
+        """Settings that determine the result: all except the cluster and the output."""
+        # A method that is not used is left out, so that stores of earlier versions can be resumed.
+        unused = {name for name in METHODS if getattr(self, name) is None}
+        return self.model_dump(mode="json", exclude={"output", "cluster", *unused})
 
 
 def _is_glob(name: str) -> bool:
@@ -161,9 +227,8 @@ def load_experiment(path: str | Path) -> Experiment:
     Raises
     ------
     ExperimentError
-        A file that is missing or no YAML, an unknown key (the message names the nearest valid
-        one), a key that is missing or stands twice, or a value of the wrong kind; every mistake
-        is listed.
+        The file is missing or is not YAML, a key is unknown (the message names the nearest valid
+        key), missing or repeated, or a value is of the wrong type. Every mistake is listed.
 
     Examples
     --------
@@ -199,27 +264,27 @@ def load_experiment(path: str | Path) -> Experiment:
 
 
 def restored(settings: Mapping[str, Any], *, folder: Path, output: str) -> Experiment:
-    """Make an experiment of its settings, as `Experiment.settings` gave them.
+    """Restore an experiment from the settings of `Experiment.settings`.
 
     Parameters
     ----------
     settings : mapping
         Settings of an experiment.
     folder : Path
-        Where its relative paths start.
+        Folder where its relative paths start.
     output : str
         The result store.
 
     Raises
     ------
     ExperimentError
-        Settings of another version, or of something else.
+        The settings do not fit this version of wavedask.
     """
     try:
         experiment = Experiment.model_validate({**settings, "output": output})
     except ValidationError as error:
         raise ExperimentError(
-            "the settings are not those of an experiment of this version of wavedask",
+            "the settings do not fit an experiment file of this version of wavedask",
             "\n  ".join(["Correct this:", *_mistakes(error)]),
         ) from error
     experiment._folder = folder
@@ -227,7 +292,7 @@ def restored(settings: Mapping[str, Any], *, folder: Path, output: str) -> Exper
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which a key that stands twice is an error, and not the last of the two."""
+    """YAML in which a repeated key is an error; YAML itself takes the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
@@ -235,7 +300,7 @@ class _Loader(yaml.SafeLoader):
             if isinstance(key, yaml.ScalarNode):
                 if key.value in seen:
                     raise yaml.MarkedYAMLError(
-                        problem=f"the key {key.value!r} stands twice", problem_mark=key.start_mark
+                        problem=f"the key {key.value!r} is repeated", problem_mark=key.start_mark
                     )
                 seen.add(key.value)
         return super().construct_mapping(node, deep)
@@ -258,7 +323,7 @@ def _read(file: Path) -> Any:
         place = "" if mark is None else f", line {mark.line + 1}, column {mark.column + 1}"
         raise ExperimentError(
             f"experiment file {file}{place}: {error.problem}",
-            "Correct the line, or the one before it; indent with blanks.",
+            "Correct this line or the one before it; indent with spaces.",
         ) from error
     except yaml.YAMLError as error:
         raise ExperimentError(
@@ -267,7 +332,7 @@ def _read(file: Path) -> Any:
 
 
 def _mistakes(error: ValidationError) -> list[str]:
-    """Each mistake as a line: where, what, and what would be right."""
+    """One line per mistake: where it is, what is wrong, and what would be right."""
     lines: dict[str, str] = {}
     for mistake in error.errors(include_url=False):
         keys, section, description = _place(mistake["loc"])
@@ -286,15 +351,15 @@ def _mistakes(error: ValidationError) -> list[str]:
             line = f"{where} is {_shown(mistake['input'])}: give {description}"
         else:
             line = f"{where}: {mistake['msg']}"
-        # Of a value that is none of several kinds, pydantic complains once for each kind.
+        # If a value fits none of several types, pydantic reports one error per type.
         lines.setdefault(where, line)
     return list(lines.values())
 
 
 def _place(location: tuple[int | str, ...]) -> tuple[list[str], type[BaseModel] | None, str]:
-    """Keys that lead to a mistake, the section it is in or is, and what belongs there.
+    """Keys that lead to a mistake, its section, and a description of the right value.
 
-    What follows a field that is no section (the kinds of a union, the place in a list) is left out.
+    Parts of the location behind a plain field (a type of a union, a list index) are left out.
     """
     keys: list[str] = []
     section: type[BaseModel] | None = Experiment

@@ -1,28 +1,40 @@
-"""Run an experiment from raw frames to a result store, or tell what it will take."""
+"""Run an experiment from raw frames to a result store, or estimate its cost first."""
 
 import time
 from dataclasses import dataclass
 from itertools import chain, product
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import xarray as xr
 from dask.highlevelgraph import HighLevelGraph
 
-from wavedask.conventions import FRAME, X, Y
+from wavedask.compute import LIBRARIES
+from wavedask.conventions import FRAME, REASON, STACK_FRAMES, X, Y
 from wavedask.errors import InputError, StoreError
 from wavedask.experiment.model import Experiment
 from wavedask.experiment.stages import Stages, stages_of
 from wavedask.frames import behind_inputs
 from wavedask.store import StoreReport, open_store, write_store
+from wavedask.tables import Rows, Tabular
+from wavedask.tracking import MissingReport, why_missing
 
+KERNELS: Final = 80 * 2**20
+"""Bytes of the compiled kernels, with what loads them."""
+WORK_ARRAYS: Final = 40
+"""Arrays of float32 of the size of a block that are alive at the peak of tracking a pair."""
+ARRAYS_PER_IMAGE: Final = 4.65
+"""The same per image of a stack: the image, its corrected copy, splines and gradients."""
+COPIES_OF_MAPS: Final = 2
+"""Each map of a result, and its encoded copy or the array that it is made of."""
 BLIND_PIXELS = "blind_pixels"
-"""Attribute of a result: pixels whose flat field is not above their dark."""
+"""Attribute of a result: number of pixels whose flat is not above their dark."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run will do, known before it starts.
+    """The size of a run, known before it starts.
 
     Attributes
     ----------
@@ -31,19 +43,22 @@ class Plan:
     shape : (int, int)
         Rows and columns.
     blocks : int
-        Blocks that are computed and written, one at a time per worker.
+        Blocks that are computed and written; each worker has one at a time.
     block_shape : tuple of int
         Frames, rows and columns of the largest block.
     tasks : int
         Dask tasks, estimated from the first frames.
     files : int
-        Input files, with those that an HDF5 master leads to.
+        Input files, including those that an HDF5 master file links to.
     bytes_input : int
-        Size of all of them.
+        Total size of the input files.
     bytes_output : int
-        Bytes of the result before compression.
+        Size of the result before compression.
     bytes_per_task : int
-        Memory of one block at work: its variables, and as much again for intermediates.
+        Memory that one worker needs for a block at work: maps, intermediate arrays, the images of
+        a stack, and the compiled kernels; the libraries come on top.
+    bytes_libraries : int
+        Memory of the imported libraries in each process.
     """
 
     frames: int
@@ -55,34 +70,51 @@ class Plan:
     bytes_input: int
     bytes_output: int
     bytes_per_task: int
+    bytes_libraries: int
 
 
-@dataclass(frozen=True, slots=True)
-class RunReport:
-    """What a run did.
+@dataclass(frozen=True, slots=True, repr=False)
+class RunReport(Tabular):
+    """The result of a run.
 
     Attributes
     ----------
     store : StoreReport
-        The store, its frames, and how many were computed now.
+        The store, its frames, and how many of them were computed now.
     blind_pixels : int
-        Pixels of a frame whose flat field is not above their dark.
+        Number of pixels whose flat is not above their dark.
     seconds : float
-        Time of the run, from open to the last byte.
+        Duration of the run, from opening the files to the last write.
+    missing : MissingReport or None
+        How many pixels of all frames have a displacement, and why the others have none; None where
+        the result does not say.
     """
 
     store: StoreReport
     blind_pixels: int
     seconds: float
+    missing: MissingReport | None = None
+
+    @property
+    def rows(self) -> Rows:
+        """Rows of the last table of a run."""
+        frames, path = self.store.rows
+        return [
+            frames,
+            *(() if self.missing is None else self.missing.rows),
+            ("flat pixels without beam", f"{self.blind_pixels}"),
+            ("time", f"{self.seconds:.1f} s"),
+            path,
+        ]
 
 
 def plan(prepared: Stages) -> Plan:
-    """Tell what a run will take; only its graph and the sizes of its files are looked at.
+    """Estimate a run from its graph and the sizes of its files, without computing.
 
     Parameters
     ----------
     prepared : Stages
-        As of `stages`.
+        As from `stages_of`.
 
     Returns
     -------
@@ -91,7 +123,7 @@ def plan(prepared: Stages) -> Plan:
     Raises
     ------
     InputError
-        A result that is not lazy: there is nothing left to plan.
+        The result is not lazy, so that there is nothing to plan.
     """
     result = prepared.result
     maps = [array for array in result.data_vars.values() if FRAME in array.dims and array.chunks]
@@ -103,7 +135,7 @@ def plan(prepared: Stages) -> Plan:
     blocks = max(int(np.prod(array.data.numblocks)) for array in maps)
     block_shape = tuple(max(sizes) for sizes in maps[0].chunks or ())
     one, two = (_count_tasks(maps, blocks) for blocks in (1, 2))
-    # What all frames share (flat, dark, reference) is in both, and counts once.
+    # Tasks that all frames share (flat, dark, reference) are in both, and count once.
     tasks = one + (two - one) * (-(-frames // block_shape[0]) - 1)
     per_block = sum(int(np.prod(array.data.chunksize)) * array.dtype.itemsize for array in maps)
     return Plan(
@@ -115,12 +147,26 @@ def plan(prepared: Stages) -> Plan:
         files=len(files),
         bytes_input=sum(path.stat().st_size for path in files),
         bytes_output=sum(array.nbytes for array in maps),
-        bytes_per_task=2 * per_block,
+        bytes_per_task=_bytes_at_work(prepared, per_block, block_shape),
+        bytes_libraries=LIBRARIES,
     )
 
 
+def _bytes_at_work(prepared: Stages, bytes_of_maps: int, block_shape: tuple[int, ...]) -> int:
+    """Estimate the memory of a block at work, from what such blocks were measured to need."""
+    pixels = int(np.prod(block_shape[-2:])) * block_shape[0]
+    images = 2
+    if STACK_FRAMES in prepared.result.coords:
+        # All images of a stack are matched together.
+        reference = prepared.reference
+        images = prepared.image.sizes[FRAME]
+        images += reference.sizes.get(FRAME, 1) if isinstance(reference, xr.DataArray) else images
+    work = max(WORK_ARRAYS, ARRAYS_PER_IMAGE * images) * pixels * np.dtype(np.float32).itemsize
+    return KERNELS + COPIES_OF_MAPS * bytes_of_maps + int(work)
+
+
 def _count_tasks(maps: list[xr.DataArray], blocks: int) -> int:
-    """Count the tasks of the first blocks of frames, fused as they will be."""
+    """Count the tasks of the first blocks of frames, after Dask has fused them."""
     whole = HighLevelGraph.merge(*(array.data.__dask_graph__() for array in maps))
     keys = []
     for array in maps:
@@ -139,22 +185,22 @@ def run(
     repair: bool = False,
     progress: bool | None = None,
 ) -> RunReport:
-    """Run an experiment on the current Dask client or local scheduler, or finish a run.
+    """Run an experiment on the current Dask client or local scheduler, or resume it.
 
     Parameters
     ----------
     experiment : Experiment
-        What to do. If its store was begun with the same settings and inputs, only the missing
-        frames are computed. Frames that the store does not know are appended to it, where they do
-        not depend on each other (pulses that are tracked in the mean of all do) and share darks,
-        flats, calibration and reference (or the first pulse, or the frames by which two detectors
-        were registered) with those that are there.
+        The experiment. If its store already exists with the same settings and inputs, only missing
+        frames are computed. New frames are appended to the store if frames do not depend on each
+        other (pulses that are tracked in the mean of all pulses do), and if the new frames have
+        the same darks, flats, calibration and reference (or first pulse, or frames for the
+        registration of two detectors).
     prepared : Stages, optional
-        Its stages, if they have been expressed already.
+        Its stages, if they exist already.
     hashed : bool, default False
-        Whether to keep the SHA-256 of every input in the store.
+        Whether to save the SHA-256 of every input file in the store.
     repair : bool, default False
-        Whether to compute frames again that a copy of the store has lost, too.
+        Whether to compute frames again that the store has lost, for example in a copy.
     progress : bool, optional
         Whether to show progress bars; by default on a terminal only.
 
@@ -184,17 +230,21 @@ def run(
         repair=repair,
         progress=progress,
     )
-    return RunReport(report, blind, time.perf_counter() - begin)
+    missing = None
+    if REASON.name in ready.result:
+        missing = why_missing(open_store(output))
+        missing.log(str(report.path))
+    return RunReport(report, blind, time.perf_counter() - begin, missing)
 
 
 def _count_blind(ready: Stages, output: Path | str) -> int:
-    """Count the blind pixels, or take the number from the store of an earlier run."""
+    """Count the blind pixels, or read their number from an earlier run."""
     if not ready.blind:
         return 0
     try:
         stored = open_store(output).attrs
     except StoreError:
-        # No store yet. If something else stands there, writing will say so.
+        # No store yet. If the path holds something else, writing raises the error.
         stored = {}
     return int(
         stored[BLIND_PIXELS]

@@ -1,4 +1,4 @@
-"""A result made again from what its store remembers: settings, folder and inputs of every run."""
+"""Repeat a result from the record in its store: settings, folder and inputs of every run."""
 
 import os
 from pathlib import Path
@@ -21,11 +21,11 @@ from wavedask.store import (
 COMMAND: Final = "command"
 FOLDER: Final = "folder"
 RUN: Final = "run"
-"""Value of `COMMAND` of a run whose settings are those of an experiment file."""
+"""Value of `COMMAND` for a run of an experiment file."""
 
 
 def recorded(store: str | Path) -> dict[str, Any]:
-    """Read what a store remembers of its making.
+    """Read the record of how a store was made.
 
     Parameters
     ----------
@@ -52,29 +52,29 @@ def recorded(store: str | Path) -> dict[str, Any]:
 
 
 def experiments_of(store: str | Path, *, output: str) -> list[Experiment]:
-    """Restore the experiments that a store was made by, to make it again elsewhere.
+    """Restore the experiments that made a store, to repeat them with another output.
 
     Parameters
     ----------
     store : str or Path
         A store that `wavedask run` wrote.
     output : str
-        Where to write: another store.
+        The new store.
 
     Returns
     -------
     list of Experiment
-        One for each run with settings of its own, in their order. A store that grew by further
-        scans has several; run one after the other they make it again.
+        One for each run with different settings, in order. A store that grew by further scans has
+        several; run one after the other, they make the store again.
 
     Raises
     ------
     StoreError
-        Not a result store, one that something else wrote, or one that is its own output.
+        Not a result store, not written by `wavedask run`, or the same path as the output.
     FileError
-        An input that is gone.
+        An input file is missing.
     ExperimentError
-        An input that has changed since: the message names it.
+        An input file has changed; the message names it.
     """
     attributes = recorded(store)
     if _is_same(place_of(store), place_of(output)):
@@ -83,14 +83,14 @@ def experiments_of(store: str | Path, *, output: str) -> list[Experiment]:
     if not runs:
         raise StoreError(
             f"{store} was not written by 'wavedask run'",
-            f"Its settings are {attributes[SETTINGS]}: repeat the call that they belong to.",
+            f"Repeat the call that wrote it, with the settings {attributes[SETTINGS]}.",
         )
     changed = changes(attributes[INPUTS])
     if changed:
         more = f"; and {len(changed) - 3} more" if len(changed) > 3 else ""
         raise ExperimentError(
             f"inputs of {store} have changed: {'; '.join(changed[:3])}{more}",
-            "The result cannot be made again from other files; restore them.",
+            "The result cannot be repeated from other files: restore the original ones.",
         )
     distinct: list[dict[str, Any]] = []
     for entry in runs:
@@ -108,18 +108,18 @@ def _is_same(one: Place, other: Place) -> bool:
 
 
 def check_inputs(store: str | Path, inputs: tuple[Path, ...]) -> None:
-    """Refuse inputs that a store was not made of: a pattern may match more files by now.
+    """Raise an error for inputs that the store does not know, such as new files of a glob.
 
     Raises
     ------
     ExperimentError
-        Files that the store does not know.
+        Some inputs are not among those of the store.
     """
     known = {item["path"] for item in recorded(store)[INPUTS]}
     others = [item["path"] for item in fingerprints(inputs) if item["path"] not in known]
     if others:
         raise ExperimentError(
-            f"{store} was not made of {others[0]}"
-            + (f" and {len(others) - 1} more files that are there now" if len(others) > 1 else ""),
-            "Move them elsewhere, or run the experiment file itself, which takes them in.",
+            f"{store} was not made from {others[0]}"
+            + (f" and {len(others) - 1} more new files" if len(others) > 1 else ""),
+            "Move them elsewhere, or run the experiment file itself, which includes them.",
         )

@@ -1,12 +1,21 @@
-"""The sections of an experiment file: which keys they have, and what each of them may be."""
+"""The sections of an experiment file: their keys and the allowed values."""
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
-from wavedask.conventions import FRAME
+from wavedask.conventions import FRAME, X, Y
 from wavedask.detector import Average
 from wavedask.errors import InputError
 from wavedask.io import mesh
@@ -15,7 +24,7 @@ from wavedask.wavefront import Method
 
 
 def _not_truth(value: Any) -> Any:
-    """Refuse what YAML makes of ``yes`` or ``on``, and Python would take for 1."""
+    """Reject a boolean: YAML makes one of ``yes`` and ``on``, and Python takes it for 1."""
     if isinstance(value, bool):
         raise ValueError("a number is needed")
     return value
@@ -26,19 +35,24 @@ Number = Annotated[float, BeforeValidator(_not_truth)]
 Positive = Annotated[Number, Field(gt=0)]
 Size = Number | tuple[Number, Number]
 Mode = Literal["differential", "absolute"]
-# From left to right, because YAML takes 1e-3 for a text.
+# From left to right, because YAML reads 1e-3 as a string.
 LEFT_TO_RIGHT = Field(union_mode="left_to_right")
 Role = str | dict[str, Annotated[Number | str, LEFT_TO_RIGHT]]
 PlaceInFile = Annotated[str, Field(pattern=r"[/\[]")]
 Positions = Annotated[Number | list[Number] | PlaceInFile, LEFT_TO_RIGHT]
 CONDITION = (
-    "a condition such as '17 < energy < 18', or a section of values (a number, or a text with * "
-    "and ?) by the name of a header item, a motor, image_key, files, or where for a condition"
+    "a condition such as '17 < energy < 18', or a section with values (a number, or a text with * "
+    "and ?) by name: a header item, a motor, image_key or files; where takes a condition"
+)
+
+MASK_FILE = (
+    "the path of an image of the bad pixels, which are not zero in it (TIFF, EDF, HDF5, .npy); "
+    "in an HDF5 file with several, mask.h5::/path"
 )
 
 
 def one_of(choice: Any) -> str:
-    """Say in words what a literal type allows.
+    """Describe the values that a literal type allows.
 
     Examples
     --------
@@ -49,16 +63,16 @@ def one_of(choice: Any) -> str:
 
 
 class Section(BaseModel):
-    """A part of an experiment file; a key that it does not know is an error.
+    """A part of an experiment file; an unknown key is an error.
 
-    The description of a field says what a message about a wrong value should: what to give.
+    The description of a field is the remedy in a message about a wrong value: what to give.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Mesh(Section):
-    """Motors on an equally spaced mesh, as `wavedask.mesh` takes them."""
+    """Motors on an equally spaced mesh: arguments of `wavedask.mesh`."""
 
     motor_x: str = Field(description="the name of the fast motor")
     motor_y: str = Field(description="the name of the slow motor")
@@ -68,7 +82,7 @@ class Mesh(Section):
     step_y: Number = Field(description="the step of the slow motor")
     start_x: Number = Field(default=0.0, description="the first position of the fast motor")
     start_y: Number = Field(default=0.0, description="the first position of the slow motor")
-    snake: bool = Field(default=False, description="true if every second line runs backward")
+    snake: bool = Field(default=False, description="true if every second line is scanned backward")
 
     @model_validator(mode="after")
     def _sensible(self) -> "Mesh":
@@ -79,7 +93,7 @@ class Mesh(Section):
         return self
 
     def positions(self) -> dict[str, NDArray[np.float64]]:
-        """Return the positions by motor, one per frame."""
+        """Return the positions of each motor, one per frame."""
         return mesh(
             self.motor_x,
             self.motor_y,
@@ -94,7 +108,7 @@ class Mesh(Section):
 
 
 class Roles(Section):
-    """Which frames of one scan have which role, by conditions on their motors and headers."""
+    """The roles of the frames of one scan, by conditions on their motors and headers."""
 
     sample: Role | None = Field(default=None, description=f"{CONDITION}; for frames with the optic")
     reference: Role | None = Field(
@@ -102,10 +116,14 @@ class Roles(Section):
     )
     dark: Role | None = Field(default=None, description=f"{CONDITION}; for frames without beam")
     flat: Role | None = Field(default=None, description=f"{CONDITION}; for frames without membrane")
+    flat_dark: Role | None = Field(
+        default=None,
+        description=f"{CONDITION}; for frames without beam of the exposure of the flat",
+    )
 
     @property
     def given(self) -> dict[str, Role]:
-        """Conditions by role, of the roles that have some."""
+        """Conditions by role, without the roles that have none."""
         return {role: conditions for role, conditions in self if conditions is not None}
 
 
@@ -117,8 +135,7 @@ class Frames(Section):
     )
     motors: str | dict[str, Positions] | None = Field(
         default=None,
-        description="a CSV file, or positions (or their path in an HDF5 file) by the name of the "
-        "motor",
+        description="a CSV file, or positions (or their path in an HDF5 file) by name of the motor",
     )
     mesh: Mesh | None = Field(default=None, description="a section: motors on an even mesh")
     units: dict[str, str] = Field(default={}, description="units by the name of the motor")
@@ -135,15 +152,25 @@ class Frames(Section):
     def _files_alone(cls, value: Any) -> Any:
         return {"files": value} if isinstance(value, str | list) else value
 
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Allow the short form, files alone, in the JSON schema."""
+        section = handler(schema)
+        whole = handler.resolve_ref_schema(section)
+        files = whole["properties"]["files"]["anyOf"]
+        return {"anyOf": [*files, section]}
+
     @model_validator(mode="after")
     def _one_kind_of_motors(self) -> "Frames":
         if self.motors is not None and self.mesh is not None:
-            raise ValueError("motors and mesh exclude each other: give one of them")
+            raise ValueError("motors and mesh exclude each other: give only one of them")
         return self
 
 
 class Detector(Frames):
-    """Frames of one of the two detectors of absolute mode, and what corrects them."""
+    """Frames of one of the two detectors of absolute mode, and their corrections."""
 
     dark: Frames | None = Field(
         default=None, description="files, or a section: frames of this detector without beam"
@@ -151,6 +178,12 @@ class Detector(Frames):
     flat: Frames | None = Field(
         default=None, description="files, or a section: frames of this detector without membrane"
     )
+    flat_dark: Frames | None = Field(
+        default=None,
+        description="files, or a section: frames of this detector without beam, of the exposure of "
+        "the flat",
+    )
+    mask: str | None = Field(default=None, description=MASK_FILE)
     distortion: str | None = Field(
         default=None, description="the path of this detector's calibration"
     )
@@ -165,9 +198,11 @@ class Detector(Frames):
             raise ValueError("roles.sample: missing; give conditions for the frames to track")
         if "reference" in given:
             raise ValueError("roles.reference: the reference is the near detector; remove it")
-        for name in ("dark", "flat"):
+        for name in ("dark", "flat", "flat_dark"):
             if name in given and getattr(self, name) is not None:
-                raise ValueError(f"{name}: given twice, as a section and in roles; remove one")
+                raise ValueError(
+                    f"{name}: given twice, as a section and in roles; remove one of them"
+                )
         return self
 
 
@@ -176,7 +211,16 @@ class Correct(Section):
 
     average: Average = Field(default="mean", description=one_of(Average))
     hot_pixels: Number | None = Field(
-        default=None, gt=0, description="a positive fraction of the local median, 0.5 say"
+        default=None, gt=0, description="a positive fraction of the local median, such as 0.5"
+    )
+    mask: str | None = Field(default=None, description=MASK_FILE)
+    saturation: Positive | None = Field(
+        default=None, description="the count from which a pixel is saturated, above 0"
+    )
+    bad: list[Number] | Literal[False] | None = Field(
+        default=None,
+        description="a list of counts that mark a masked pixel, such as [-1, 4294967295]; or "
+        "false, to search for none",
     )
 
 
@@ -224,16 +268,93 @@ class Track(Section):
         return self
 
 
+class TrackScan(Section):
+    """Settings of `wavedask.track_scan`, in place of `Track`."""
+
+    motor: str | tuple[str, str] = Field(
+        description="the motor that moved the membrane, or the motors [y, x] of a mesh"
+    )
+    axis: str | None = Field(
+        default=None, description=f"{Y} or {X}: the axis of the detector along one motor"
+    )
+    window: Whole | tuple[Whole, Whole] = Field(
+        default=3, description="an odd number of pixels, or a pair [rows, columns]"
+    )
+    search: Whole | tuple[Whole, Whole] | None = Field(
+        default=None, description="a whole number of steps, or a pair [y, x]"
+    )
+    magnification: Positive = Field(
+        default=1.0, description="the magnification of the membrane on the detector, above 0"
+    )
+    direction: Whole | tuple[Whole, Whole] = Field(
+        default=1, description="1 or -1, or a pair [y, x]: the direction of the motors"
+    )
+    tolerance: Number | tuple[Number, Number] | None = Field(
+        default=None, description="a distance in the unit of the motors, or a pair [y, x]"
+    )
+    least: Number = Field(default=0.5, description="a correlation between 0 and 1")
+    pixel_size: Size | None = Field(
+        default=None, description="the pixel size in m, or a pair [y, x]; without reference only"
+    )
+    distance: Positive | None = Field(
+        default=None,
+        description="the distance from membrane to detector in m; without reference only",
+    )
+    separation: Whole | None = Field(
+        default=None, description="an even number of pixels; without reference only"
+    )
+
+    @model_validator(mode="after")
+    def _sensible(self) -> "TrackScan":
+        if self.axis not in (None, Y, X):
+            raise ValueError(f"axis is {self.axis!r}: give {Y} or {X}, or null")
+        return self
+
+
+class SelfReference(Section):
+    """Settings of `wavedask.self_reference`."""
+
+    step: tuple[Number, Number] = Field(
+        description="the step of the membrane from reference to sample, [y, x] in m, one of them 0"
+    )
+    pixel_size: Size = Field(description="the pixel size in m, or a pair [y, x]")
+    distance: Positive = Field(description="the distance from membrane to detector in m, above 0")
+    magnification: Positive = Field(
+        default=1.0, description="the magnification of the membrane on the detector, above 0"
+    )
+
+
+class Combine(Section):
+    """Settings of `wavedask.combine`."""
+
+    by: str | list[str] | None = Field(
+        default=None, description="a motor or a list of motors: combine frames at equal positions"
+    )
+    tolerance: Number | list[Number] | None = Field(
+        default=None, description="a distance in the unit of the motors, or one for each motor"
+    )
+    remove_drift: bool = Field(default=True, description="true or false")
+
+    @model_validator(mode="after")
+    def _sensible(self) -> "Combine":
+        if (self.by is None) != (self.tolerance is None):
+            raise ValueError("by and tolerance need each other: give both, or none")
+        return self
+
+
 class Wavefront(Section):
     """Settings of `wavedask.wavefront`."""
 
     mode: Mode = Field(default="differential", description=one_of(Mode))
-    distance: Positive | tuple[Number, Number] = Field(
+    distance: Positive | tuple[Number, Number] | None = Field(
+        default=None,
         description="the distance from optic to detector in m, above 0; in absolute mode "
-        "[near, far]"
+        "[near, far]; by default that of the files",
     )
-    pixel_size: Number | tuple[Size, Size] = Field(
-        description="the pixel size in m, or a pair [y, x]; in absolute mode [near, far]"
+    pixel_size: Number | tuple[Size, Size] | None = Field(
+        default=None,
+        description="the pixel size in m, or a pair [y, x]; in absolute mode [near, far]; by "
+        "default that of the calibration or the files",
     )
     source_distance: Number | None = Field(
         default=None, description="the distance from source to optic in m"
@@ -256,20 +377,31 @@ class Wavefront(Section):
     pupil: tuple[Number, Number, Number] | None = Field(
         default=None, description="a circle [centre_y, centre_x, radius] in px"
     )
-    energy: Number | None = Field(default=None, description="the photon energy in keV")
+    energy: Number | None = Field(
+        default=None, description="the photon energy in keV; by default that of the files"
+    )
     wavelength: Number | None = Field(default=None, description="the wavelength in m")
     method: Method = Field(default="least_squares", description=one_of(Method))
+    sure: tuple[str, ...] = Field(
+        default=(),
+        description="names of values that are right although they are unusual or the files state "
+        "others, such as [distance]",
+    )
 
     @property
     def options(self) -> dict[str, Any]:
-        """Arguments of `wavedask.wavefront` but the tracking and its region."""
+        """Arguments of `wavedask.wavefront`, without the tracking and its region."""
         return self.model_dump(exclude={"roi"})
 
 
 class Cluster(Section):
-    """Where to compute: arguments of `wavedask.compute.cluster.connect`."""
+    """Where to compute: arguments of `wavedask.compute.connect`."""
 
     address: str | None = Field(
         default=None, description="the address of a Dask scheduler (tcp://host:8786), or threads"
     )
     workers: Whole | None = Field(default=None, ge=1, description="a number of at least 1")
+
+
+METHODS: Final = ("track_scan", "self_reference", "combine")
+"""Sections of methods that an experiment may use."""

@@ -1,28 +1,42 @@
-"""The stages of an experiment, from its files to everything that a store will hold."""
+"""The lazy stages of an experiment, from its files to the result that a store will hold."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
-from wavedask.conventions import FRAME, POSITION_X, POSITION_Y, REFERENCE_FILE, X, Y
+from wavedask.conventions import (
+    FRAME,
+    LONG_NAME,
+    POSITION_X,
+    POSITION_Y,
+    REFERENCE_FILE,
+    UNITS,
+    X,
+    Y,
+)
 from wavedask.detector import blind_pixels, correct
 from wavedask.errors import FrameMismatchError, InputError
+from wavedask.experiment.exposures import combined
 from wavedask.experiment.model import PARTS, Experiment
 from wavedask.experiment.sections import Frames
 from wavedask.frames import Sources, select_roles, sources_of, stack_coordinates
-from wavedask.io import input_files, open_scan
+from wavedask.io import input_files, open_scan, read_mask, split_mask
 from wavedask.store import METADATA, open_store
-from wavedask.tracking import register, track
+from wavedask.tracking import register, self_reference, track, track_scan
 from wavedask.units import pixel_numbers
 from wavedask.wavefront import wavefront
 
+CORRECTIONS = ("dark", "flat", "flat_dark")
+"""Roles of the frames by which others are corrected."""
 REGISTRATION = "registration"
-"""Attribute of a result of absolute mode: how its two detectors lie, in words."""
-MEAN_OF_ALL = "each pulse is tracked in the mean of all, which another pulse would change"
-"""Why a result cannot grow."""
+"""Attribute of a result of absolute mode: the registration of its two detectors, as text."""
+MEAN_OF_ALL = "each pulse is tracked in the mean of all pulses, which a new pulse would change"
+"""Reason why a result cannot grow."""
 
 
 @dataclass(frozen=True)
@@ -32,20 +46,20 @@ class Stages:
     Attributes
     ----------
     image, reference : xarray.DataArray
-        Corrected frames; in absolute mode of the far and the near detector. The reference of a
-        train is a word.
+        Corrected frames; in absolute mode those of the far and the near detector. The reference
+        of a train is a string, such as ``"first"``.
     result : xarray.Dataset
-        Everything the store will hold.
+        The complete content of the store.
     inputs : tuple of Path
-        Files that went in.
+        Input files.
     blind : tuple of xarray.DataArray
-        Pixels whose flat field is not above their dark, where there is a flat.
+        Masks of the pixels whose flat is not above their dark; empty without a flat.
     grow : tuple of str or None
-        Settings that only say which frames there are; None if frames depend on each other.
+        Settings that only select frames; None if frames depend on each other.
     shared : dict
-        Raw frames that every frame of the result depends on, by what they are for.
+        Raw frames that every frame of the result depends on, by role.
     joined : str
-        What makes frames depend on each other, if anything does.
+        Reason why frames depend on each other; empty if they do not.
     """
 
     image: xr.DataArray
@@ -59,15 +73,15 @@ class Stages:
 
 
 def stages_of(experiment: Experiment, *, progress: bool | None = None) -> Stages:
-    """Open the files of an experiment and express its stages.
+    """Open the files of an experiment and build its lazy stages.
 
-    Nothing is computed but, in absolute mode, the first frames of both detectors, which are
-    registered with each other.
+    Nothing is computed, except in absolute mode the first frames of both detectors, for their
+    registration.
 
     Parameters
     ----------
     experiment : Experiment
-        What to do.
+        The experiment.
     progress : bool, optional
         Whether to show a bar while headers are read; by default on a terminal only.
 
@@ -80,15 +94,10 @@ def stages_of(experiment: Experiment, *, progress: bool | None = None) -> Stages
     WavedaskError
         Files or settings that cannot be used.
     """
-    absolute = experiment.wavefront.mode == "absolute"
+    absolute = experiment.mode == "absolute"
     recorded = _both_detectors(experiment, progress) if absolute else _one(experiment, progress)
-    tracking = track(recorded.image, recorded.target, **recorded.options)
-    tracking = _region(tracking, experiment.wavefront.roi)
-    physical = wavefront(tracking, **experiment.wavefront.options)
-    # Displacements take the coordinates in metres, so that the store has one pair of axes.
-    maps = tracking.assign_coords({dim: physical[dim] for dim in (Y, X)})
-    result = maps.assign(physical.data_vars)
-    result.attrs = {**recorded.scan.attrs, **physical.attrs}
+    result = _physical(_tracked(recorded, experiment), experiment)
+    result.attrs = {**recorded.scan.attrs, **result.attrs}
     if FRAME not in result.dims:
         result = result.expand_dims(FRAME).assign_coords(stack_coordinates(recorded.scan))
     result = _kept(result, experiment.keep)
@@ -106,9 +115,38 @@ def stages_of(experiment: Experiment, *, progress: bool | None = None) -> Stages
     )
 
 
+def _tracked(recorded: "_Recorded", experiment: Experiment) -> xr.Dataset:
+    """Track the images of an experiment by its method."""
+    scanned, exposures = experiment.track_scan, experiment.combine
+    if scanned is not None:
+        options = dict(scanned)
+        if experiment.wavefront is not None:
+            options["pixel_size"] = experiment.wavefront.pixel_size
+        tracking = track_scan(recorded.image, recorded.target, **options)
+        # It hands on the attributes of the images; their unit is not that of the result.
+        own = {key: v for key, v in tracking.attrs.items() if key not in (UNITS, LONG_NAME)}
+        return tracking.drop_attrs(deep=False).assign_attrs(own)
+    tracking = track(recorded.image, recorded.target, **recorded.options)
+    return tracking if exposures is None else combined(tracking, exposures)
+
+
+def _physical(tracking: xr.Dataset, experiment: Experiment) -> xr.Dataset:
+    """Add the wavefront to a tracking, or compute the curvature of a self-reference."""
+    if experiment.self_reference is not None:
+        return self_reference(tracking, **dict(experiment.self_reference))
+    if experiment.wavefront is None:
+        # track_scan() has compared the scan with itself.
+        return tracking
+    tracking = _region(tracking, experiment.wavefront.roi)
+    physical = wavefront(tracking, **experiment.wavefront.options)
+    # Give displacements the coordinates in metres too: the store has one pair of axes.
+    maps = tracking.assign_coords({dim: physical[dim] for dim in (Y, X)})
+    return maps.assign(physical.data_vars).assign_attrs(physical.attrs)
+
+
 def _choosing(experiment: Experiment, *, own_references: bool) -> tuple[str, ...]:
-    """Name the settings that only say which frames there are; what corrects them must stay."""
-    if experiment.wavefront.mode == "absolute":
+    """Name the settings that only select frames; those that correct frames must not change."""
+    if experiment.mode == "absolute":
         which = (*Frames.model_fields, "roles")
         return tuple(f"{name}.{key}" for name in ("near", "far") for key in which)
     chosen = ("scan", "roles") if experiment.sample is None else ("sample",)
@@ -117,7 +155,7 @@ def _choosing(experiment: Experiment, *, own_references: bool) -> tuple[str, ...
 
 @dataclass(frozen=True)
 class _Recorded:
-    """Corrected images of an experiment, how they are tracked, and what frames these share."""
+    """Corrected images of an experiment, options of their tracking, and shared frames."""
 
     scan: xr.Dataset
     image: xr.DataArray
@@ -130,15 +168,16 @@ class _Recorded:
 
 
 def _one(experiment: Experiment, progress: bool | None) -> _Recorded:
-    """Frames of one detector, with and without the optic."""
+    """Open and correct the frames of one detector, with and without the optic."""
     scans = _scans(experiment, experiment, PARTS, progress)
     if experiment.roles is not None and experiment.scan is not None:
         common = _open(experiment, experiment.scan, progress)
         scans |= select_roles(common, experiment.roles.given)
     _check_shapes(scans)
     calibration, files = _calibration(experiment, experiment.distortion)
+    mask, mask_files = _mask(experiment, experiment.correct.mask)
     images = {
-        role: _corrected(experiment, scans[role], scans, calibration)
+        role: _corrected(experiment, scans[role], scans, calibration, mask)
         for role in ("sample", "reference")
         if role in scans
     }
@@ -147,38 +186,41 @@ def _one(experiment: Experiment, progress: bool | None) -> _Recorded:
         images["sample"],
         images.get("reference", experiment.train),
         dict(experiment.track),
-        (*_files(scans), *files),
+        (*_files(scans), *files, *mask_files),
         _blind(experiment, scans),
         _corrections(scans),
-        # The reference of a train is its first pulse, or for each the one before it.
+        # The reference of a train is its first pulse, or the previous pulse of each.
         {"reference": sources_of(scans.get("reference", scans["sample"].isel({FRAME: [0]})))},
     )
 
 
 def _both_detectors(experiment: Experiment, progress: bool | None) -> _Recorded:
-    """Frames of a near and a far detector, registered with each other."""
+    """Open, correct and register the frames of a near and a far detector."""
     images: list[xr.DataArray] = []
     scans: list[xr.Dataset] = []
     inputs: list[Path] = []
     blind: list[xr.DataArray] = []
     shared: Sources = {}
+    assert experiment.wavefront is not None  # checked by the experiment
     for name, detector in (("far", experiment.far), ("near", experiment.near)):
         assert detector is not None  # checked by the experiment
         opened = {name: _open(experiment, detector, progress)}
         if detector.roles is not None:
             opened = select_roles(opened[name], detector.roles.given)
             opened = {name: opened.pop("sample"), **opened}
-        opened |= _scans(experiment, detector, ("dark", "flat"), progress)
+        opened |= _scans(experiment, detector, CORRECTIONS, progress)
         _check_shapes(opened)
         calibration, files = _calibration(experiment, detector.distortion)
-        images.append(_corrected(experiment, opened[name], opened, calibration))
+        mask, mask_files = _mask(experiment, detector.mask)
+        images.append(_corrected(experiment, opened[name], opened, calibration, mask))
         scans.append(opened[name])
-        inputs += [*_files(opened), *files]
+        inputs += [*_files(opened), *files, *mask_files]
         blind += _blind(experiment, opened)
         first = sources_of(opened[name].isel({FRAME: [0]}))
         shared[name] = {**_corrections(opened), REGISTRATION: first}
     far, near = images
-    found = register(far, near, pixel_size=_far_first(experiment.wavefront.pixel_size))
+    settings = experiment.wavefront
+    found = register(far, near, pixel_size=_far_first(settings.pixel_size), sure=settings.sure)
     options = {**dict(experiment.track), "registration": found}
     scan = scans[0].assign_attrs({REGISTRATION: str(found)})
     references = {"reference": sources_of(scans[1])}
@@ -186,12 +228,12 @@ def _both_detectors(experiment: Experiment, progress: bool | None) -> _Recorded:
 
 
 def _corrections(scans: Mapping[str, xr.Dataset]) -> Sources:
-    """Frames by which all others are corrected, by their role."""
-    return {role: sources_of(scans[role]) for role in ("dark", "flat") if role in scans}
+    """Frames that correct all others, by role."""
+    return {role: sources_of(scans[role]) for role in CORRECTIONS if role in scans}
 
 
 def _far_first(sizes: Any) -> tuple[Any, Any] | None:
-    """Pixel sizes of the far and the near detector, where there are two."""
+    """Pixel sizes in the order far, near; None unless there are two."""
     return (sizes[1], sizes[0]) if isinstance(sizes, tuple) else None
 
 
@@ -206,18 +248,28 @@ def _scans(
 
 
 def _files(scans: Mapping[str, xr.Dataset]) -> tuple[Path, ...]:
-    # Frames of several roles may be in one file.
+    # One file may hold frames of several roles.
     return tuple(dict.fromkeys(path for scan in scans.values() for path in input_files(scan)))
 
 
 def _calibration(
     experiment: Experiment, name: str | None
 ) -> tuple[xr.Dataset | None, tuple[Path, ...]]:
-    """Open a calibration, and name the file that tells it from another."""
+    """Open a calibration, and name the file that identifies it."""
     if name is None:
         return None, ()
     path = experiment.path(name)
     return open_store(path), (path / METADATA,)
+
+
+def _mask(
+    experiment: Experiment, name: str | None
+) -> tuple[NDArray[np.bool_] | None, tuple[Path, ...]]:
+    """Read a mask, and name its file."""
+    if name is None:
+        return None, ()
+    path = experiment.path(name)
+    return read_mask(path), (split_mask(path)[0],)
 
 
 def _corrected(
@@ -225,13 +277,19 @@ def _corrected(
     scan: xr.Dataset,
     scans: Mapping[str, xr.Dataset],
     calibration: xr.Dataset | None,
+    mask: NDArray[np.bool_] | None,
 ) -> xr.DataArray:
+    settings = experiment.correct
     return correct(
         scan,
         dark=scans.get("dark"),
         flat=scans.get("flat"),
-        average=experiment.correct.average,
-        hot_pixels=experiment.correct.hot_pixels,
+        flat_dark=scans.get("flat_dark"),
+        average=settings.average,
+        mask=mask,
+        saturation=settings.saturation,
+        bad=settings.bad,
+        hot_pixels=settings.hot_pixels,
         distortion=calibration,
     )
 
@@ -239,12 +297,12 @@ def _corrected(
 def _blind(experiment: Experiment, scans: Mapping[str, xr.Dataset]) -> tuple[xr.DataArray, ...]:
     if "flat" not in scans:
         return ()
-    average = experiment.correct.average
-    return (blind_pixels(scans["flat"], dark=scans.get("dark"), average=average),)
+    dark = scans.get("flat_dark", scans.get("dark"))
+    return (blind_pixels(scans["flat"], dark=dark, average=experiment.correct.average),)
 
 
 def _kept(result: xr.Dataset, names: list[str] | None) -> xr.Dataset:
-    """Drop the maps that the store is not to hold: they are not computed, either."""
+    """Drop the maps that `keep` does not name: they are then not computed."""
     if names is None:
         return result
     maps = [str(name) for name, array in result.data_vars.items() if {Y, X} <= {*array.dims}]
@@ -259,7 +317,7 @@ def _kept(result: xr.Dataset, names: list[str] | None) -> xr.Dataset:
 def _region(
     tracking: xr.Dataset, roi: tuple[tuple[int, int], tuple[int, int]] | None
 ) -> xr.Dataset:
-    """Cut a tracking to a region, and number its pixels."""
+    """Crop a tracking to a region, and label its pixels with their numbers."""
     numbered = tracking.assign_coords(
         {
             quantity.name: (quantity.name, pixel_numbers(tracking, quantity.name), quantity.attrs)

@@ -1,4 +1,4 @@
-"""NeXus/HDF5 for viewers that cannot read Zarr: a result that opens plotted."""
+"""NeXus/HDF5 export for viewers that cannot read Zarr, with a default plot."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A file for HDF5 to write to that remembers a full disk instead of failing inside the library."""
+"""A file for HDF5 that reports a full disk in Python, and does not fail inside the library."""
 
 import io
 import os
@@ -10,16 +10,16 @@ import h5py
 
 
 class HDF5Sink(io.RawIOBase):
-    """An HDF5 file to write, whose errors are raised by Python and not by HDF5.
+    """An HDF5 file for writing whose disk errors are raised by Python and not by HDF5.
 
-    HDF5 cannot close a file whose last bytes do not fit on the disk: it keeps it half open, and
-    the process crashes later. Here a write that fails is noted, HDF5 goes on into the void and
-    closes in order; `check` raises what happened, and so does leaving the context.
+    HDF5 cannot close a file whose last bytes do not fit on the disk: it keeps the file half open,
+    and the process crashes later. Here a failed write is recorded, later writes are dropped, and
+    HDF5 closes normally. `check` and the end of the context raise the error.
 
     Parameters
     ----------
     path : Path
-        The file, which is truncated.
+        The file; it must not exist.
 
     Examples
     --------
@@ -33,7 +33,9 @@ class HDF5Sink(io.RawIOBase):
     """
 
     def __init__(self, path: Path) -> None:
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
+        # New, and not through a link: others may write the folder, too.
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        self._descriptor = os.open(path, flags, 0o666)
         self._position = 0
         self._size = 0
         self.failure: OSError | None = None

@@ -2,10 +2,12 @@
 
 import ast
 import difflib
+import numbers
 import operator
 import re
 import unicodedata
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from typing import Any, Final
 
 import numpy as np
@@ -20,7 +22,7 @@ Values = NDArray[Any]
 Mask = NDArray[np.bool_]
 
 LONGEST: Final = 4096
-"""Characters of a condition: what is longer, or nested deeper, was not written by hand."""
+"""Longest condition that is read, in characters."""
 
 COMPARISONS: Final[Mapping[type[ast.cmpop], Callable[[Any, Any], Any]]] = {
     ast.Lt: operator.lt,
@@ -44,33 +46,48 @@ SHOWN: Final = 200
 """Characters of a condition that a message repeats."""
 ZONE: Final = re.compile(r"\d(Z|[+-]\d\d:?\d\d)$")
 """Time zone at the end of a time."""
+NANOSECONDS: Final[Mapping[str, int | Fraction]] = {
+    "D": 86400 * 10**9,
+    "h": 3600 * 10**9,
+    "m": 60 * 10**9,
+    "s": 10**9,
+    "ms": 10**6,
+    "us": 10**3,
+    "ns": 1,
+    "ps": Fraction(1, 10**3),
+    "fs": Fraction(1, 10**6),
+    "as": Fraction(1, 10**9),
+}
+"""Units of NumPy's times."""
+DECIMALS: Final = re.compile(r"(.*:\d\d)\.(\d+)")
+"""Time with decimals of a second."""
 QUOTED: Final = re.compile(r"'[^']*'|\"[^\"]*\"|`([^`]+)`")
 """Texts, which stay as they are, and names in backquotes."""
 
 
 def frames_where(data: xr.Dataset | xr.DataArray, condition: str) -> tuple[Mask, set[str]]:
-    """Find the frames for which a condition holds.
+    """Find the frames for which a condition holds, as a mask.
 
     Parameters
     ----------
     data : xarray.Dataset or xarray.DataArray
-        What has the dimension ``frame``, with coordinates.
+        Data with the dimension ``frame`` and coordinates.
     condition : str
         As of `wavedask.select`.
 
     Returns
     -------
     mask : ndarray of bool, shape (frames,)
-        Where it holds.
+        True where it holds.
     names : set of str
-        Coordinates that it names.
+        Names of the coordinates in the condition.
 
     Raises
     ------
     InputError
-        A condition that is not one, or sides that do not compare.
+        A condition that cannot be read, or two sides that cannot be compared.
     MotorError
-        A coordinate that is not there.
+        An unknown coordinate.
 
     Examples
     --------
@@ -87,14 +104,14 @@ def frames_where(data: xr.Dataset | xr.DataArray, condition: str) -> tuple[Mask,
 
 
 def coordinate_of(data: xr.Dataset | xr.DataArray, name: str) -> xr.DataArray:
-    """Find a coordinate with one value per frame or for all.
+    """Find a coordinate that has one value per frame, or one for all frames.
 
     Raises
     ------
     MotorError
-        None of this name: the message names the nearest there is.
+        No coordinate of this name: the message names the most similar one.
     InputError
-        One that lies along another dimension.
+        A coordinate along another dimension.
     """
     known = [str(key) for key, coord in data.coords.items() if not set(coord.dims) - {FRAME}]
     if name in known:
@@ -115,7 +132,7 @@ def coordinate_of(data: xr.Dataset | xr.DataArray, name: str) -> xr.DataArray:
 
 
 class _Condition:
-    """One condition on the coordinates of some data, evaluated node by node."""
+    """A condition on the coordinates of some data, evaluated node by node of its syntax tree."""
 
     def __init__(self, text: str, data: xr.Dataset | xr.DataArray) -> None:
         self._text = text
@@ -135,7 +152,7 @@ class _Condition:
             )
         text = QUOTED.sub(self._stand_in, self._text.strip())
         if "\n" in text:
-            # Lines between parentheses are one.
+            # Parentheses join several lines.
             text = f"({text}\n)"
         try:
             tree = ast.parse(text, mode="eval")
@@ -144,6 +161,8 @@ class _Condition:
         except SyntaxError as error:
             hint = "Compare with ==. " if "==" in str(error.msg) or "=" in self._text else ""
             raise self._problem(f"cannot be read: {error.msg}", hint) from None
+        except ZeroDivisionError:
+            raise self._problem("divides by zero") from None
         except (RecursionError, MemoryError, ValueError) as error:
             if isinstance(error, InputError):
                 raise
@@ -158,7 +177,7 @@ class _Condition:
         return word
 
     def _spelled(self, word: str) -> str:
-        """Coordinate that a word means: Python's parser spells some letters anew, such as µ."""
+        """Coordinate that a word means: Python's parser normalises some letters, such as µ."""
         names = list(map(str, self._data.coords))
         alike = [name for name in names if unicodedata.normalize("NFKC", name) == word]
         return word if word in names or not alike else alike[0]
@@ -173,11 +192,13 @@ class _Condition:
         """Value of one node: a number, a text, a truth, or an array of those along frame."""
         match node:
             case ast.Constant(value=bool() | int() | float() | str() as value):
-                return np.asarray(value)
+                # Python's own numbers, and not arrays of them, take the precision of a coordinate:
+                # a motor in single precision at 0.1 is at the 0.1 of the condition.
+                return value
             case ast.Name(id=word):
                 name = self._names.get(word) or self._spelled(word)
                 self.used.add(name)
-                return coordinate_of(self._data, name).to_numpy()
+                return self._values(name)
             case ast.BoolOp(op=op, values=parts):
                 join = np.logical_and if isinstance(op, ast.And) else np.logical_or
                 return join.reduce(np.broadcast_arrays(*map(self._truth, parts)))
@@ -203,18 +224,40 @@ class _Condition:
             hint = "Write 'and' and 'or' for & and |. "
         raise self._problem(f"holds {ast.unparse(node)!r}, which is not understood", hint)
 
+    def _values(self, name: str) -> Values:
+        """Values of a coordinate that compare; categories as what they stand for."""
+        coord = coordinate_of(self._data, name)
+        if getattr(coord.dtype, "tz", None) is not None:
+            raise self._problem(f"names the coordinate {name!r}, whose times have a time zone")
+        values = coord.to_numpy()
+        if values.dtype.kind == "O":
+            known = [value for value in values.ravel() if not pd.isna(value)]
+            if any(getattr(value, "tzinfo", None) is not None for value in known):
+                raise self._problem(
+                    f"names the coordinate {name!r}, whose times have a time zone",
+                    "Give them without: assign_coords of times in UTC, as datetime64. ",
+                )
+            if known and all(isinstance(value, numbers.Real) for value in known):
+                return values.astype(np.float64)
+        elif values.dtype.kind not in "biufSUMm" and values.dtype.kind != "T":
+            raise self._problem(f"names the coordinate {name!r} of data type {values.dtype}")
+        return values
+
     def _truth(self, node: ast.expr) -> Values:
         value = np.asarray(self._of(node))
         if value.dtype != bool:
             raise self._problem(f"joins {ast.unparse(node)!r}, which is neither true nor false")
         return value
 
-    def _number(self, node: ast.expr) -> Values:
-        value = np.asarray(self._of(node))
-        if value.dtype.kind not in "iuf":
+    def _number(self, node: ast.expr) -> Any:
+        value = self._of(node)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+        array = np.asarray(value)
+        if array.dtype.kind not in "iuf":
             raise self._problem(f"calculates with {ast.unparse(node)!r}, which is not a number")
-        # As floating point: an unsigned counter has no negative.
-        return value.astype(np.float64)
+        # In floating point, because an unsigned counter has no negative.
+        return array if array.dtype.kind == "f" else array.astype(np.float64)
 
     def _compared(self, op: ast.cmpop, left: ast.expr, right: ast.expr) -> Values:
         """Truth of one link of a comparison."""
@@ -227,13 +270,15 @@ class _Condition:
             return np.asarray(found if isinstance(op, ast.In) else ~found)
         if type(op) not in COMPARISONS:
             raise self._problem("compares with 'is'")
-        one, other = self._alike(np.asarray(self._of(left)), np.asarray(self._of(right)))
+        one, other = self._alike(_array(self._of(left)), _array(self._of(right)))
         return np.asarray(COMPARISONS[type(op)](one, other), bool)
 
     def _alike(self, one: Values, other: Values) -> tuple[Values, Values]:
         """Bring two sides to kinds that compare."""
         kinds = [_kind(one), _kind(other)]
-        if set(kinds) == {"time", "text"}:
+        if set(kinds) == {"number"}:
+            one, other = _of_one_precision(one, other)
+        elif set(kinds) <= {"time", "text"} and "time" in kinds:
             one, other = (self._times(side) for side in (one, other))
         elif set(kinds) == {"duration", "text"}:
             one, other = (_durations(side) for side in (one, other))
@@ -250,7 +295,58 @@ class _Condition:
                 "holds a time with a time zone, and times of frames have none",
                 "Leave the zone out; give the time as it stands there. ",
             )
-        return side.astype("datetime64[ns]")
+        if side.dtype.kind == "M":
+            return _nanoseconds(side)
+        try:
+            parsed = [_nanoseconds_of(str(text)) for text in side.ravel()]
+        except ValueError:
+            words = ", ".join(repr(str(text)) for text in side.ravel()[:3])
+            hint = "Write times as 2026-03-29T12:00. "
+            raise self._problem(f"compares a time with {words}", hint) from None
+        return np.array(parsed, dtype=object).reshape(side.shape)
+
+
+def _array(value: Any) -> Values:
+    """Array of a side; of a whole number that no integer type holds, in floating point."""
+    array = np.asarray(value)
+    return array.astype(np.float64) if array.dtype.kind == "O" and array.ndim == 0 else array
+
+
+def _of_one_precision(one: Values, other: Values) -> tuple[Values, Values]:
+    """Round two sides to the coarser of their floating-point types, if one has any."""
+    kinds = [side.dtype for side in (one, other) if side.dtype.kind == "f"]
+    if not kinds:
+        return one, other
+    coarsest = min(kinds, key=lambda kind: np.finfo(kind).nmant)
+    return one.astype(coarsest), other.astype(coarsest)
+
+
+def _nanoseconds(times: Values) -> Values:
+    """Nanoseconds since 1970 as Python's whole numbers, which hold every time; NaN for no time.
+
+    NumPy's 64 bits of nanoseconds end in 2262, and wrap round without a word.
+    """
+    if np.isnat(times).all():
+        return np.full(times.shape, np.nan, object)
+    if np.datetime_data(times.dtype)[0] in "YMW":
+        times = times.astype("datetime64[D]")
+    unit, steps = np.datetime_data(times.dtype)
+    scale = NANOSECONDS[unit] * steps
+    whole = times.astype(np.int64).astype(object)
+    known = ~np.isnat(times)
+    return np.where(known, whole * scale, np.nan)
+
+
+def _nanoseconds_of(text: str) -> Any:
+    """Read a time of ISO 8601 with as many decimals of a second as it has."""
+    match = DECIMALS.fullmatch(text)
+    whole, decimals = (match[1], match[2]) if match else (text, "")
+    seconds = np.datetime64(whole, "s")
+    if np.isnat(seconds):
+        return np.nan
+    return int(seconds.astype(np.int64)) * 10**9 + Fraction(
+        int(decimals or 0) * 10**9, 10 ** len(decimals)
+    )
 
 
 def _durations(side: Values) -> Values:
@@ -261,7 +357,7 @@ def _durations(side: Values) -> Values:
 
 
 def _kind(values: Values) -> str:
-    """Word for what values are."""
+    """Name the kind of values."""
     if values.dtype.kind in "biuf":
         return "number"
     return {"M": "time", "m": "duration"}.get(values.dtype.kind, "text")

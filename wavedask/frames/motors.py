@@ -1,4 +1,4 @@
-"""Where the motors of a stack of frames stood, from its coordinates."""
+"""Positions of motors, read from the coordinates of frames."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -7,22 +7,14 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from wavedask.conventions import FRAME, UNITS, UNKNOWN_UNIT
+from wavedask.conventions import FRAME, METRE, UNITS, UNKNOWN_UNIT
 from wavedask.errors import InputError, MotorError
+from wavedask.units import conversion
 
 Floats = NDArray[np.float64]
 
-METRES: Final = {
-    "m": 1.0,
-    "cm": 1e-2,
-    "mm": 1e-3,
-    "um": 1e-6,
-    "µm": 1e-6,  # the micro sign
-    "μm": 1e-6,  # the Greek letter
-    "micron": 1e-6,
-    "nm": 1e-9,
-}
-"""Units of length that a motor may have, in metres."""
+ROUNDING: Final = 1e-9
+"""Relative difference of numbers that are written as the same."""
 
 
 def names_of(motors: str | Sequence[str], *, argument: str) -> tuple[str, ...]:
@@ -38,7 +30,10 @@ def names_of(motors: str | Sequence[str], *, argument: str) -> tuple[str, ...]:
     >>> names_of("detx", argument="motors"), names_of(("dety", "detx"), argument="motors")
     (('detx',), ('dety', 'detx'))
     """
-    names = (motors,) if isinstance(motors, str) else tuple(motors)
+    try:
+        names = (motors,) if isinstance(motors, str) else tuple(motors)
+    except TypeError:
+        names = ()
     if not names or len(set(names)) < len(names):
         raise InputError(f"{argument} is {motors!r}", "Name one motor, or several different ones.")
     return names
@@ -64,7 +59,7 @@ def positions(images: xr.DataArray | xr.Dataset, motors: Sequence[str], *, name:
     Raises
     ------
     MotorError
-        A motor that the images do not have, that is no number, or whose position is not finite in
+        A motor that the images do not have, that is not a number, or that has no finite position in
         some frame.
 
     Examples
@@ -114,7 +109,7 @@ def metres_per_unit(images: xr.DataArray, motor: str, *, name: str) -> float:
     Raises
     ------
     MotorError
-        A unit that is no length.
+        A unit that is not a length.
 
     Examples
     --------
@@ -123,16 +118,44 @@ def metres_per_unit(images: xr.DataArray, motor: str, *, name: str) -> float:
     0.001
     """
     unit = unit_of(images, motor)
-    if unit not in METRES:
+    factor = conversion(unit, METRE)
+    if factor is None:
         raise MotorError(
             f"motor {motor!r} of {name} has the unit {unit!r}",
-            f"It must be a length, one of {', '.join(METRES)}: open_scan(..., units={{...}}).",
+            "It must be a length, such as m, mm, um or nm: open_scan(..., units={...}).",
         )
-    return METRES[unit]
+    return factor
+
+
+def rounded(readings: Floats, *kinds: np.dtype[Any]) -> Floats:
+    """Round readings to the coarsest of some data types: 0.1 is another number in each.
+
+    Parameters
+    ----------
+    readings : ndarray of float64
+        Readings.
+    *kinds : numpy.dtype
+        Data types of what is compared.
+
+    Returns
+    -------
+    ndarray of float64
+
+    Examples
+    --------
+    >>> print(rounded(np.array(0.1), np.dtype("f8"), np.dtype("f4")))
+    0.10000000149011612
+    """
+    floating = [kind for kind in kinds if kind.kind == "f"]
+    if not floating:
+        return readings
+    coarsest = min(floating, key=lambda kind: np.finfo(kind).nmant)
+    with np.errstate(over="ignore"):
+        return readings.astype(coarsest).astype(np.float64)
 
 
 def listed(places: Any, motors: Sequence[str]) -> str:
-    """Write positions for a message, the first few of them.
+    """Format positions for a message; at most eight.
 
     Examples
     --------

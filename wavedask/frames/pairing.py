@@ -1,4 +1,4 @@
-"""Which frame is tracked in which: pairs by motor positions, references of a train of pulses."""
+"""Pairs of sample and reference frames: by motor positions, or within a train of pulses."""
 
 from collections.abc import Sequence
 from typing import Final, Literal
@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from wavedask.conventions import FRAME, UNKNOWN_UNIT
 from wavedask.errors import InputError, MotorError
-from wavedask.frames.motors import listed, names_of, positions, unit_of
+from wavedask.frames.motors import ROUNDING, listed, names_of, positions, rounded, unit_of
+from wavedask.units import conversion
 
 Floats = NDArray[np.float64]
 TrainReference = Literal["first", "mean", "previous"]
@@ -28,31 +29,31 @@ def paired_frames(
     tolerance: float | Sequence[float] | None = None,
     one_to_one: bool = False,
 ) -> xr.DataArray:
-    """Pick, for every frame of a sample, the reference frame at the same motor positions.
+    """Pick the reference frame at the same motor positions for every sample frame.
 
     Parameters
     ----------
     sample, reference : xarray.DataArray, dims ([frame], y, x)
         Frames in any order, each with a coordinate per motor.
     motors : str or sequence of str
-        Motors whose positions agree within a pair: those of the membrane.
+        Motors whose positions must agree within a pair, usually those of the membrane.
     tolerance : float or sequence of float, optional
         Largest difference within a pair, in the unit of the motors: one for all, or one for each.
         By default a quarter of the distance of the two nearest positions of the reference.
     one_to_one : bool, default False
-        Whether every reference frame must have exactly one sample frame, too.
+        Whether every reference frame must also have exactly one sample frame.
 
     Returns
     -------
     xarray.DataArray, dims (frame, y, x)
-        Frames of `reference`, as many as `sample` has, in its order. Lazy if `reference` is.
+        A frame of `reference` for each frame of `sample`, in its order. Lazy if `reference` is.
 
     Raises
     ------
     MotorError
         Positions of `sample` without a counterpart or with several, and with `one_to_one`
         positions taken twice or never; the message lists them. A motor that one of the two does
-        not have, or has in another unit.
+        not have, or has in a unit that does not convert.
     InputError
         A tolerance that is not positive, or not one per motor.
 
@@ -69,13 +70,12 @@ def paired_frames(
     names = names_of(motors, argument="motors")
     wanted = positions(sample, names, name="sample")
     there = positions(reference, names, name="reference")
-    for motor in names:
-        units = {unit_of(images, motor) for images in (sample, reference)} - {UNKNOWN_UNIT}
-        if len(units) > 1:
-            raise MotorError(
-                f"motor {motor!r} is in {' and '.join(sorted(units))}: sample and reference differ",
-                "Give both in one unit.",
-            )
+    for number, motor in enumerate(names):
+        there[:, number] *= _unit_factor(sample, reference, motor)
+        # One of the two may hold single precision: then 0.1 is not 0.1 to the last digit.
+        kinds = [images[motor].dtype for images in (sample, reference)]
+        wanted[:, number] = rounded(wanted[:, number], *kinds)
+        there[:, number] = rounded(there[:, number], *kinds)
     limits = _tolerances(tolerance, there, len(names))
     close = np.all(np.abs(wanted[:, None] - there[None]) <= limits, axis=2)
     problems = _mismatches(close, wanted, there, names, one_to_one=one_to_one)
@@ -89,13 +89,29 @@ def paired_frames(
     return frames.isel({FRAME: close.argmax(axis=1)})
 
 
+def _unit_factor(sample: xr.DataArray, reference: xr.DataArray, motor: str) -> float:
+    """Return what brings the positions of a reference to the unit of the sample."""
+    mine, theirs = (unit_of(images, motor) for images in (sample, reference))
+    if UNKNOWN_UNIT in (mine, theirs):
+        return 1.0
+    factor = conversion(theirs, mine)
+    if factor is None:
+        raise MotorError(
+            f"motor {motor!r} is in {mine!r} in the sample and in {theirs!r} in the reference",
+            "Give both in units of one quantity.",
+        )
+    return factor
+
+
 def _tolerances(tolerance: float | Sequence[float] | None, places: Floats, motors: int) -> Floats:
     if tolerance is None:
         distance = np.abs(places[:, None] - places[None]).max(axis=2)
         apart = distance[~np.eye(len(places), dtype=bool)]
         nearest = float(apart.min(initial=np.inf))
+        if np.isfinite(nearest):
+            return np.full(motors, SAFE * nearest)
         # A single reference leaves nothing to compare: the positions must be equal.
-        return np.full(motors, SAFE * nearest if np.isfinite(nearest) else 0.0)
+        return np.asarray(ROUNDING * np.abs(places).max(axis=0, initial=0.0))
     limits = np.asarray(tolerance, np.float64)
     if limits.shape not in ((), (motors,)) or not (limits > 0).all() or np.isinf(limits).any():
         raise InputError(
@@ -113,7 +129,7 @@ def _mismatches(
     *,
     one_to_one: bool,
 ) -> list[str]:
-    """Say which positions do not pair, and how."""
+    """Describe the positions that do not pair."""
     partners, takers = close.sum(axis=1), close.sum(axis=0)
     cases = [
         ("the reference has no frame at", wanted[partners == 0]),
@@ -135,17 +151,17 @@ def train_pairs(
     Parameters
     ----------
     images : xarray.DataArray, dims (frame, y, x)
-        Pulses, in the order in which they came.
+        Pulses in their order of arrival.
     reference : "first", "mean" or "previous"
-        The first pulse, the mean of all, or for each pulse the one before it.
+        The first pulse, the mean of all pulses, or the pulse before each.
 
     Returns
     -------
     samples : xarray.DataArray, dims (frame, y, x)
-        Pulses that are tracked: without the first for ``first``, which would be tracked in itself,
-        and for ``previous``, for there is none before it.
+        Pulses to track. ``first`` and ``previous`` leave out the first pulse: it would be tracked
+        in itself, or has no pulse before it.
     references : xarray.DataArray, dims ([frame], y, x)
-        One for all, or one for each.
+        One reference for all pulses, or one for each.
 
     Raises
     ------
@@ -170,8 +186,8 @@ def train_pairs(
             "Give a train of two pulses or more.",
         )
     if reference == "mean":
-        # A pixel that is missing in one pulse is missing in the mean: what is left would be the
-        # mean of other pulses than that of its neighbours.
+        # A pixel that is missing in one pulse is missing in the mean. Otherwise neighbouring pixels
+        # would be means of different pulses.
         return images, images.mean(FRAME, skipna=False)
     late, early = images.isel({FRAME: slice(1, None)}), images.isel({FRAME: slice(None, -1)})
     return late, early if reference == "previous" else images.isel({FRAME: 0})

@@ -1,4 +1,4 @@
-"""Frames picked out of lazy data by their numbers, at the cost of a dictionary entry each."""
+"""Pick frames of lazy data by number, without hashing every block."""
 
 from typing import Any, TypeVar
 
@@ -17,8 +17,8 @@ Labelled = TypeVar("Labelled", xr.Dataset, xr.DataArray)
 def pick_frames(data: Labelled, frames: NDArray[np.intp]) -> Labelled:
     """Pick frames by number; the same as ``data.isel(frame=frames)``, in less time.
 
-    Dask hashes each block that it takes out of an array: thousands of frames of a dozen maps take
-    seconds. Where a block is one frame, a new name for it is enough.
+    Dask hashes each block that it selects, which takes seconds for thousands of frames of a dozen
+    maps. Where each block is one frame, a new key for the block is enough.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def pick_frames(data: Labelled, frames: NDArray[np.intp]) -> Labelled:
     """
     first = int(frames[0]) if frames.size else 0
     if np.array_equal(frames, np.arange(first, first + frames.size)):
-        # Neighbours are a slice, which dask takes as it is.
+        # Consecutive frames are a slice, which Dask handles fast.
         return data.isel({FRAME: slice(first, first + frames.size)})
     if isinstance(data, xr.DataArray):
         if not _in_single_frames(data.variable):
@@ -66,7 +66,7 @@ def _in_single_frames(variable: xr.Variable) -> bool:
 
 
 def _renamed(variable: xr.Variable, frames: NDArray[np.intp]) -> xr.Variable:
-    """Give the blocks of some frames new names."""
+    """Select blocks by giving them new keys."""
     array: da.Array = variable.data
     axis = variable.dims.index(FRAME)
     name = f"frames-{tokenize(array.name, frames)}"

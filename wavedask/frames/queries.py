@@ -1,4 +1,4 @@
-"""Frames found by where their motors stood: conditions, nearest positions, a table of motors."""
+"""Find frames by motor positions: conditions, nearest positions, a table of motors."""
 
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from wavedask.conventions import COUNTER, FRAME, MOTOR, ROLE, UNITS, UNKNOWN_UNIT
 from wavedask.errors import InputError, MotorError
 from wavedask.frames.conditions import coordinate_of, frames_where
-from wavedask.frames.motors import listed
+from wavedask.frames.motors import listed, rounded
 from wavedask.frames.picking import pick_frames
 
 Labelled = TypeVar("Labelled", xr.Dataset, xr.DataArray)
@@ -20,29 +20,30 @@ Labelled = TypeVar("Labelled", xr.Dataset, xr.DataArray)
 def select(data: Labelled, condition: str) -> Labelled:
     """Pick the frames for which a condition on their coordinates holds.
 
-    The condition is read by a parser of its own: nothing in it is executed.
+    The condition is parsed by wavedask; nothing in it is executed.
 
     Parameters
     ----------
     data : xarray.Dataset or xarray.DataArray
         A scan or a result, with the dimension ``frame``.
     condition : str
-        Such as ``"17 < energy < 18 and lens_x > 0"``: comparisons, also chained; ``and``, ``or``,
-        ``not``; ``in`` a list; ``+ - * /`` and ``abs()``; parentheses. Names are coordinates along
-        ``frame``, or with one value for all frames, in their own units; a name that is not a word
-        stands in backquotes. Texts and times compare with texts in quotes.
+        For example ``"17 < energy < 18 and lens_x > 0"``. Allowed are comparisons, also chained;
+        ``and``, ``or``, ``not``; ``in`` a list; ``+ - * /`` and ``abs()``; parentheses. Names are
+        coordinates along ``frame``, or with one value for all frames, in their own units; put a
+        name that is not a word in backquotes. Write texts and times in quotes. Numbers compare in
+        the precision of the coordinate: a motor in single precision at 0.1 equals 0.1.
 
     Returns
     -------
     same type as `data`
-        Its frames, in their order; none if the condition never holds. Lazy if `data` is: only
-        coordinates are looked at.
+        The frames for which it holds, in their order; possibly none. Lazy if `data` is: only
+        coordinates are read.
 
     Raises
     ------
     InputError
-        A condition that is not one, a coordinate that is not there (the message names the
-        nearest), or one that does not compare with the other side.
+        A condition that cannot be read, an unknown coordinate (the message names the nearest), or
+        two sides that cannot be compared, such as times with and without a time zone.
 
     Examples
     --------
@@ -74,8 +75,8 @@ def nearest(
     Returns
     -------
     same type as `data`
-        One frame, without the dimension ``frame``; of several at the same distance the first.
-        Lazy if `data` is.
+        One frame, without the dimension ``frame``; the first of several at the same distance. Lazy
+        if `data` is.
 
     Raises
     ------
@@ -88,8 +89,8 @@ def nearest(
 
     Notes
     -----
-    Distances along several motors add in squares, each in units of its tolerance. Without a
-    tolerance, motors of one unit count alike, and others in units of the range of each.
+    With several motors the squared distances are added, each in units of its tolerance. Without a
+    tolerance, motors of one unit have equal weight; otherwise each is divided by its range.
 
     Examples
     --------
@@ -104,7 +105,10 @@ def nearest(
             "Name a motor and its position, as in lens_x=0.1, and give data with frames.",
         )
     there = {name: _numbers(data, name) for name in positions}
-    positions = {name: _finite(name, position) for name, position in positions.items()}
+    positions = {
+        name: float(rounded(np.asarray(_finite(name, position)), data.coords[name].dtype))
+        for name, position in positions.items()
+    }
     limits = _limits(tolerance, positions)
     differences = {name: there[name] - position for name, position in positions.items()}
     scales = limits or _scales(data, there)
@@ -133,7 +137,7 @@ def where_motors(data: xr.Dataset | xr.DataArray) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        A row for each coordinate that is a motor or a counter, those that changed first. Columns:
+        One row for each motor and counter; those that changed come first. Columns:
         ``units``, ``role``, ``first``, ``last`` (of the frames), ``lowest``, ``highest`` (NaN
         where no position is known) and ``values``, the number of different positions.
 
@@ -177,7 +181,7 @@ def _check_frames(data: xr.Dataset | xr.DataArray) -> None:
 
 
 def _finite(name: str, position: Any) -> float:
-    """Position that is asked for, as a number."""
+    """Check a position that was asked for."""
     try:
         number = float(position)
     except (TypeError, ValueError):
@@ -219,7 +223,7 @@ def _limits(
 def _scales(
     data: xr.Dataset | xr.DataArray, there: Mapping[str, NDArray[np.float64]]
 ) -> dict[str, float]:
-    """Find what makes positions of different motors comparable without a tolerance."""
+    """Find the scales that make different motors comparable without a tolerance."""
     units = {data.coords[name].attrs.get(UNITS, UNKNOWN_UNIT) for name in there}
     if len(units) == 1:
         return dict.fromkeys(there, 1.0)

@@ -1,4 +1,4 @@
-"""A mesh of frames as two dimensions: one line per position of each of two motors."""
+"""Turn the frames of a mesh scan into two dimensions, one for each motor."""
 
 import logging
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ _logger = logging.getLogger("wavedask")
 
 @dataclass(frozen=True, slots=True)
 class _Cells:
-    """Where frames lie on the mesh."""
+    """Positions of frames on the mesh."""
 
     centers: tuple[NDArray[np.float64], ...]
     number: NDArray[np.intp]
@@ -46,9 +46,9 @@ def grid(
 ) -> xr.Dataset:
     """Turn the frames of a mesh scan into two dimensions, named by its motors.
 
-    The lines need not be equally spaced, and frames may come in any order. Of several frames at a
-    position the last counts, which repeats the others. A position without a frame holds NaN (text
-    "", False in ``complete``). Both are logged as warnings and counted in the result.
+    The lines need not be equally spaced, and frames may come in any order. If several frames have
+    one position, the last is taken. A position without a frame holds NaN (an empty text, False in
+    ``complete``). Both cases are logged as warnings and counted in the result.
 
     Parameters
     ----------
@@ -57,24 +57,23 @@ def grid(
     motor_y, motor_x : str
         Motors of the mesh: coordinates along ``frame``.
     tolerance : float or (float, float), optional
-        Readings of a motor that are farther apart belong to different lines, in its unit; one for
-        both or one each. By default 0.3 of the widest gap between neighbouring readings, which
-        suits lines at about equal distances.
+        Readings of a motor that are farther apart than this belong to different lines, in the unit
+        of the motor; one value for both or one for each. By default 0.3 of the widest gap between
+        neighbouring readings, which suits lines at about equal distances.
 
     Returns
     -------
     xarray.Dataset
-        Variables with the dimensions (`motor_y`, `motor_x`) instead of ``frame``, lazy where they
-        were: frame by frame, nothing is computed or read. The coordinates of the two dimensions
-        are the means of what the motors read on each line. ``frame_number`` tells which frame
-        lies where, -1 for none, and ``frame_count`` how many there were. Whole numbers become
-        floating point where a position has no frame.
+        Variables with the dimensions (`motor_y`, `motor_x`) instead of ``frame``. Lazy variables
+        stay lazy; nothing is computed or read. The coordinates of the two dimensions are the mean
+        readings of the motors on each line. ``frame_number`` is the number of the frame at each
+        position, -1 for none, and ``frame_count`` the number of frames there. Integers become
+        floating point if a position has no frame.
 
     Raises
     ------
     MotorError
-        A motor that is not there, that is no number, that did not move, or has no position in some
-        frame.
+        A motor that is missing, is not a number, did not move, or has no position in some frame.
     InputError
         No dataset, one without frames, one motor given twice, or a tolerance that is not positive.
 
@@ -160,7 +159,7 @@ def _is_positive(limit: Any) -> bool:
 
 
 def _report(cells: _Cells, names: tuple[str, str]) -> None:
-    """Warn of positions without a frame, and with several."""
+    """Log positions without a frame, and those with several."""
     for found, words in ((cells.count == 0, "no frame"), (cells.count > 1, "several frames")):
         places = np.argwhere(found)
         if len(places):
@@ -175,14 +174,14 @@ def _report(cells: _Cells, names: tuple[str, str]) -> None:
 
 
 def _folded(variable: xr.Variable, shape: dict[str, int]) -> xr.Variable:
-    """Put two dimensions in the place of frame."""
+    """Replace the dimension frame by the two dimensions of the mesh."""
     order = [new for dim in variable.dims for new in ([*shape] if dim == FRAME else [dim])]
-    # Of an index, which a coordinate called frame is, the numbers alone: it has one dimension.
+    # A coordinate called frame is an index, which has one dimension: only its values are kept.
     return variable.to_base_variable().unstack({FRAME: shape}).transpose(*order)
 
 
 def _filled(variable: xr.Variable, gap: xr.Variable) -> xr.Variable:
-    """Mark what lies where no frame is."""
+    """Fill the positions without a frame."""
     if not gap.values.any():
         return variable
     order = variable.dims

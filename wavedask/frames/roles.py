@@ -13,6 +13,7 @@ import xarray as xr
 from wavedask.conventions import FRAME, MOTOR, ROLE, SOURCE_FILE
 from wavedask.errors import InputError, MotorError
 from wavedask.frames.conditions import Mask, frames_where
+from wavedask.frames.motors import ROUNDING, rounded
 
 Value: TypeAlias = float | str
 """What a header item or a coordinate is: a number, or a text that may have wildcards."""
@@ -23,8 +24,6 @@ WHERE: Final = "where"
 """Name, among values, of a condition as of `wavedask.select`."""
 FILES: Final = "files"
 """Name, among values, of a pattern for the name of the file that a frame is in."""
-ROUNDING: Final = 1e-9
-"""Relative difference of numbers that are written as the same."""
 
 
 def select_roles(scan: xr.Dataset, roles: Mapping[str, Conditions]) -> dict[str, xr.Dataset]:
@@ -35,7 +34,7 @@ def select_roles(scan: xr.Dataset, roles: Mapping[str, Conditions]) -> dict[str,
     scan : xarray.Dataset
         As of `wavedask.open_scan`.
     roles : mapping of str to (str or mapping)
-        Conditions by role. A text is a condition as of `wavedask.select`, such as
+        Conditions by role. A text is a condition for `wavedask.select`, such as
         ``"abs(lens_x + 8) < 0.01 and shutter == 'OPEN'"``, on motors, counters and header items.
         A mapping holds values by name, and a frame must meet all: a number for a coordinate or
         ``image_key``, a text with the wildcards ``*`` and ``?`` for a header item, under ``files``
@@ -45,16 +44,16 @@ def select_roles(scan: xr.Dataset, roles: Mapping[str, Conditions]) -> dict[str,
     Returns
     -------
     dict of str to xarray.Dataset
-        Frames of each role in the order of the scan, lazy. A motor that stood still among them is
-        a scalar, as if they had been a scan of their own.
+        Frames of each role in the order of the scan, lazy. A motor that did not move within a role
+        is a scalar, as in a separate scan.
 
     Raises
     ------
     InputError
-        If a condition fits no frame or cannot be read, if there is no item of a name, or if a frame
-        fits two roles.
+        If a condition fits no frame or cannot be read, if a named item does not exist, or if a
+        frame fits two roles.
     MotorError
-        If a condition names no coordinate, or the position that decides is not known.
+        If a condition names an unknown coordinate, or a position that it needs is not known.
 
     Examples
     --------
@@ -108,7 +107,7 @@ def _mask(scan: xr.Dataset, conditions: Conditions, role: str) -> Mask:
 
 def _that_hold(scan: xr.Dataset, condition: str, where: str) -> tuple[Mask, str]:
     """Frames for which a condition holds, and what there is for a message."""
-    # Of a header item that never changes the scan has an attribute.
+    # Header items that do not change are attributes of the scan.
     constant = {
         str(name): str(value)
         for name, value in scan.attrs.items()
@@ -135,7 +134,7 @@ def _that_are(scan: xr.Dataset, name: str, wanted: Value, where: str) -> tuple[M
 
 
 def _known(scan: xr.Dataset, name: str, where: str) -> npt.NDArray[Any]:
-    """Value of a coordinate for every frame; an unknown position decides nothing."""
+    """Return a coordinate for every frame, and refuse unknown positions."""
     coord = scan[name]
     values = np.broadcast_to(coord.values, (scan.sizes[FRAME],))
     if coord.attrs.get(ROLE) == MOTOR and np.isnan(values).any():
@@ -169,7 +168,8 @@ def _fits(values: npt.NDArray[Any], name: str, wanted: Value, where: str) -> Mas
     if isinstance(wanted, str) and not numeric:
         return np.array([fnmatchcase(str(value), wanted) for value in values])
     if numeric and not isinstance(wanted, str):
-        return np.asarray(np.isclose(values, wanted, rtol=ROUNDING, atol=0), bool)
+        asked = rounded(np.asarray(wanted, np.float64), values.dtype)
+        return np.asarray(np.isclose(values, asked, rtol=ROUNDING, atol=0), bool)
     if numeric:
         raise InputError(
             f"{where} is {wanted!r}, but its values are numbers",
@@ -182,7 +182,7 @@ def _fits(values: npt.NDArray[Any], name: str, wanted: Value, where: str) -> Mas
 
 
 def _found(values: npt.NDArray[Any]) -> str:
-    """Values of the frames, some of them, for a message."""
+    """Format some of the values for a message."""
     if values.dtype.kind in "iufb":
         known = np.unique(values[np.isfinite(values)])
         several = ", ".join(f"{value:g}" for value in known[:5])
@@ -192,7 +192,7 @@ def _found(values: npt.NDArray[Any]) -> str:
 
 
 def _collapsed(scan: xr.Dataset) -> xr.Dataset:
-    """Make scalars of the numbers that are the same in all frames, as `open_scan` does."""
+    """Turn numbers that are equal in all frames into scalars, as `open_scan` does."""
     constant = {
         name: coord.variable.isel({FRAME: 0})
         for name, coord in scan.coords.items()

@@ -1,4 +1,4 @@
-"""The grid of a mesh scan, found from what its motors read."""
+"""The grid of a mesh scan, found from the readings of its motors."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -11,16 +11,16 @@ from wavedask.errors import MotorError
 Floats = NDArray[np.float64]
 
 SPLIT: Final = 0.3
-"""Readings farther apart than this part of the widest gap belong to different lines."""
+"""Readings that are farther apart than this fraction of the widest gap are on different lines."""
 LARGEST_MISS: Final = 0.25
-"""A reading that misses its line by more than this part of the step is on no grid."""
+"""Largest distance of a reading from its line, as a fraction of the step."""
 LEAST_FILLED: Final = 0.5
 """Fraction of the positions of a grid that must have a frame."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScanGrid:
-    """Where the frames of a scan lie on an equally spaced grid.
+    """Positions of the frames of a scan on an equally spaced grid.
 
     Attributes
     ----------
@@ -29,13 +29,13 @@ class ScanGrid:
     places : ndarray of int, shape (frames, 2)
         Line (y, x) of each frame.
     step : (float, float)
-        Step along both, in the unit of the motors.
+        Step along both motors, in their unit.
     missing : tuple of (int, int)
         Positions of the grid without a frame.
     repeated : tuple of int
-        Frames at a position that an earlier frame has.
+        Frames at a position that already has an earlier frame.
     disordered : tuple of int
-        Frames that break the order of the scan, line by line, forward or to and fro.
+        Frames that break the order of the scan: line by line, in one direction or in a snake.
     """
 
     shape: tuple[int, int]
@@ -60,12 +60,12 @@ class ScanGrid:
 
 
 def scan_grid(motors: Floats, *, names: tuple[str, str]) -> ScanGrid:
-    """Find the grid on which frames were taken.
+    """Find the grid of positions at which frames were taken.
 
     Parameters
     ----------
     motors : ndarray, shape (frames, 2)
-        Readings of the motors (y, x), with the noise of their encoders, in any order.
+        Readings of the motors (y, x), with encoder noise, in any order.
     names : (str, str)
         Names of the motors, for the message.
 
@@ -76,7 +76,7 @@ def scan_grid(motors: Floats, *, names: tuple[str, str]) -> ScanGrid:
     Raises
     ------
     MotorError
-        Readings that are no equally spaced grid of at least 2 x 2 positions.
+        Readings that are not an equally spaced grid of at least 2 x 2 positions.
 
     Examples
     --------
@@ -125,9 +125,9 @@ def lines(readings: Floats, *, apart: float) -> NDArray[np.intp]:
     Parameters
     ----------
     readings : ndarray, shape (frames,)
-        What a motor reads, with the noise of its encoder, in any order.
+        Readings of a motor, with encoder noise, in any order.
     apart : float
-        Neighbouring readings that are farther apart belong to different lines.
+        Neighbouring readings that are farther apart than this belong to different lines.
 
     Returns
     -------
@@ -151,7 +151,7 @@ def _lines(readings: Floats, name: str) -> tuple[NDArray[np.intp], float]:
         return np.zeros(readings.size, np.intp), 0.0
     group = lines(readings, apart=SPLIT * widest)
     centers = np.bincount(group, readings) / np.bincount(group)
-    # A line that nobody took leaves a gap of two steps.
+    # A missing line leaves a gap of two steps.
     step = float(np.diff(centers).min())
     number = np.rint((centers - centers[0]) / step)
     step, first = np.polyfit(number, centers, 1).tolist()
@@ -168,7 +168,7 @@ def _lines(readings: Floats, name: str) -> tuple[NDArray[np.intp], float]:
 
 
 def _disordered(places: NDArray[np.intp]) -> tuple[int, ...]:
-    """Frames after which the scan does not go on as meshes do; none in one of the usual orders."""
+    """Find the frames that break the order of the mesh, for the best of the usual orders."""
     shape = places.max(0) + 1
     best: tuple[int, ...] | None = None
     for slow, fast in ((0, 1), (1, 0)):

@@ -1,4 +1,4 @@
-"""Sources: which raw frames a result was made of, frame by frame or in short."""
+"""Raw frames that a result was made from: frame by frame, or as a summary."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -29,7 +29,7 @@ Sources: TypeAlias = dict[str, Any]
 """Numbers of frames, as ``"0-9, 12"``, by file; in an HDF5 file by dataset below it."""
 
 ORIGIN: Final = (SOURCE_FILE, SOURCE_DATASET, SOURCE_INDEX)
-"""Coordinates that tell one raw frame from all others; the second one in HDF5 files only."""
+"""Coordinates that identify a raw frame; the second exists for HDF5 files only."""
 REFERENCE_NAMES: Final = {
     SOURCE_FILE: REFERENCE_FILE,
     SOURCE_DATASET: REFERENCE_DATASET,
@@ -38,7 +38,7 @@ REFERENCE_NAMES: Final = {
 
 
 def sources_of(scan: Labelled) -> Sources:
-    """Sum up where the frames of a scan come from.
+    """Summarise the files and frame numbers that a scan comes from.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def sources_of(scan: Labelled) -> Sources:
     Returns
     -------
     dict
-        Numbers of frames by file, in the order of the scan; those of an HDF5 file by dataset.
+        Frame numbers by file, in the order of the scan; for HDF5 files by dataset.
 
     Examples
     --------
@@ -77,14 +77,14 @@ def sources_of(scan: Labelled) -> Sources:
 
 
 def _ranges(numbers: list[int]) -> str:
-    """Write numbers in their order, neighbours as a range."""
+    """Format numbers in their order, with ranges for consecutive ones."""
     ordered = np.asarray(numbers)
     runs = np.split(ordered, np.flatnonzero(np.diff(ordered) != 1) + 1)
     return ", ".join(f"{run[0]}" if run.size == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
 def reference_coordinates(references: Labelled) -> dict[str, xr.Variable]:
-    """Name the raw frames of references that lie along frame, for the frames tracked in them.
+    """Return coordinates that name the reference frame of each tracked frame.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def reference_coordinates(references: Labelled) -> dict[str, xr.Variable]:
     Returns
     -------
     dict of str to xarray.Variable
-        ``reference_file`` and ``reference_index``; empty where `references` do not know theirs.
+        ``reference_file`` and ``reference_index``; empty if `references` do not have them.
     """
     words = {SOURCE_FILE: "file", SOURCE_DATASET: "dataset", SOURCE_INDEX: "number in its file"}
     return {
@@ -109,7 +109,7 @@ def reference_coordinates(references: Labelled) -> dict[str, xr.Variable]:
 
 
 def stack_coordinates(scan: Labelled) -> dict[str, xr.Variable]:
-    """Name the raw frames of a stack that is one frame of a result.
+    """Return coordinates that name the raw frames of a stack, which is one frame of a result.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ def stack_coordinates(scan: Labelled) -> dict[str, xr.Variable]:
     -------
     dict of str to xarray.Variable
         Coordinates along ``frame``, of length 1: the origin of the first frame, and
-        ``stack_frames`` with all of them, as JSON of what `sources_of` tells.
+        ``stack_frames``, all frames as the JSON of `sources_of`.
     """
     first = {
         name: scan[name].variable[:1].copy(deep=False)
@@ -133,12 +133,12 @@ def stack_coordinates(scan: Labelled) -> dict[str, xr.Variable]:
 
 
 def frame_files(result: xr.Dataset) -> set[str]:
-    """Find the files that hold what the frames of a result were computed from, one by one.
+    """Find the files with the raw frames of the single frames of a result.
 
     Parameters
     ----------
     result : xarray.Dataset
-        A result or a store; what all of its frames share is not counted.
+        A result or a store. Files that all frames share, such as a flat, are not included.
 
     Returns
     -------
@@ -159,26 +159,26 @@ def frame_files(result: xr.Dataset) -> set[str]:
 def behind_inputs(
     inputs: Iterable[str | Path], result: xr.Dataset, shared: Mapping[str, Sources]
 ) -> dict[Path, list[Path]]:
-    """Find the files that the frames of an HDF5 master are really in.
+    """Find the files behind HDF5 masters that hold the frames.
 
     Parameters
     ----------
     inputs : iterable of str or Path
-        Files that a result was made of; masters among them are looked into.
+        Files that a result was made from.
     result : xarray.Dataset
-        A result that knows its frames.
+        A result with the coordinates of its raw frames.
     shared : mapping
-        Raw frames that all of them depend on, by what they are for: each as of `sources_of`.
+        Raw frames that all frames depend on, by role: each from `sources_of`.
 
     Returns
     -------
     dict of pathlib.Path to list of pathlib.Path
-        Files that links and virtual datasets lead to, in order, by their master.
+        Targets of links and virtual datasets, in order, by master.
 
     Raises
     ------
     FileError
-        A master that cannot be read any more.
+        A master that can no longer be read.
     """
     datasets = _datasets_of(result, shared)
     return {
@@ -197,7 +197,7 @@ def _datasets_of(result: xr.Dataset, shared: Mapping[str, Sources]) -> dict[str,
             for file, dataset in zip(*columns, strict=True):
                 found.setdefault(str(file), set()).add(str(dataset))
     stacks = result[STACK_FRAMES].values.tolist() if STACK_FRAMES in result.coords else []
-    # Roles, and what is nested in them, lead to numbers of frames by dataset by file.
+    # Roles may be nested; below them are files, then datasets, then frame numbers.
     nested = [shared, *(json.loads(text or "{}") for text in stacks)]
     for sources in nested:
         for file, below in sources.items():
@@ -208,13 +208,13 @@ def _datasets_of(result: xr.Dataset, shared: Mapping[str, Sources]) -> dict[str,
 
 
 def origins_of(result: xr.Dataset, names: Iterable[str]) -> list[tuple[Any, ...]]:
-    """List what tells each frame of a result from the others."""
+    """List the values that identify each frame of a result."""
     columns = [result[name].values.tolist() for name in names]
     return list(zip(*columns, strict=True))
 
 
 def without_keys(nested: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    """Leave keys out of nested settings.
+    """Return nested settings without some keys.
 
     Parameters
     ----------
@@ -241,7 +241,7 @@ def without_keys(nested: Mapping[str, Any], names: Iterable[str]) -> dict[str, A
 def positions_of(
     there: list[tuple[Any, ...]], here: list[tuple[Any, ...]]
 ) -> tuple[NDArray[np.intp], int]:
-    """Place each frame where it is already, and those that are new behind them; count these."""
+    """Find the position of each frame in a store; new frames follow at the end and are counted."""
     at = {key: position for position, key in enumerate(there)}
     fresh = [key for key in here if key not in at]
     at |= {key: len(there) + k for k, key in enumerate(fresh)}

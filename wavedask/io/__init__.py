@@ -5,6 +5,7 @@ from wavedask.io.euxfel import is_run_file
 from wavedask.io.files import Format, format_of
 from wavedask.io.hdf5 import UNFINISHED, ScanSummary, list_scans
 from wavedask.io.hdf5.access import files_behind_each
+from wavedask.io.maskfile import read_mask, split_mask
 from wavedask.io.motors import Motors, mesh
 from wavedask.io.scan import input_files, open_scan, refresh
 
@@ -22,5 +23,7 @@ __all__ = [
     "list_scans",
     "mesh",
     "open_scan",
+    "read_mask",
     "refresh",
+    "split_mask",
 ]

@@ -17,7 +17,7 @@ from wavedask.io.opening import AGAIN, open_source
 
 
 class StackArray(BackendArray):
-    """Frames on disk in the guise of an array, as xarray wants its sources.
+    """Frames on disk with the interface of an array that xarray expects of a source.
 
     Parameters
     ----------
@@ -41,9 +41,9 @@ class StackArray(BackendArray):
 class WavedaskBackendEntrypoint(BackendEntrypoint):
     """Opens EDF, TIFF and HDF5 frames with xarray: lazy without dask, chunked with it.
 
-    It does what `wavedask.open_scan` does; the choice between an array of dask and one of xarray's
-    own is all that differs. Only EDF is opened by it unasked: the other suffixes are those of
-    other engines, too.
+    It does the same as `wavedask.open_scan`; only the kind of array differs (dask, or a lazy array
+    of xarray). Without ``engine=``, xarray uses it for EDF only, because other engines use the
+    other suffixes, too.
 
     Examples
     --------
@@ -88,7 +88,7 @@ class WavedaskBackendEntrypoint(BackendEntrypoint):
         frames = xr.Variable(
             (FRAME, Y, X),
             indexing.LazilyIndexedArray(StackArray(stack)),
-            IMAGE.attrs,
+            opened.image_attrs | IMAGE.attrs,
             # Rows and columns may be cut anywhere: xarray is not to warn of it.
             {"preferred_chunks": {FRAME: stack.frames_per_block}},
         )

@@ -1,10 +1,11 @@
-"""What is known of each frame beside its pixels, turned into coordinates of a scan."""
+"""Metadata of each frame, converted to coordinates of a scan."""
 
 import re
+import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -16,13 +17,17 @@ from wavedask.conventions import (
     HEADER,
     LONG_NAME,
     MOTOR,
+    NOT_READ,
     RESERVED_NAMES,
     ROLE,
     UNITS,
     UNKNOWN_UNIT,
 )
-from wavedask.errors import InputError, MotorError
+from wavedask.errors import FileError, InputError, MotorError
 from wavedask.io.frames import FrameRecord
+
+MOST_COLUMNS: Final = 2000
+"""Motors, counters and header items of a scan. Facilities record some hundreds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +69,22 @@ def gather(
     columns : list of Column
         Motors, counters, and the header items that vary.
     constants : dict of str to str
-        Header items that are the same in every frame, as written.
+        Header items that are the same in every frame, as written; and what cannot be read.
 
     Raises
     ------
     MotorError
         If a motor or a counter is in the headers of some frames only.
+    FileError
+        If a header has more than `MOST_COLUMNS` items.
     """
+    names = len(records[0].motors) + len(records[0].counters) + len(records[0].header)
+    if names > MOST_COLUMNS:
+        raise FileError(
+            f"{records[0].frame.path}: its header has {names} items, more than {MOST_COLUMNS}",
+            "Is it the header of an image? Write the file again with the items that matter.",
+        )
+    unread = _unread(records, replaced)
     columns = [
         Column(name, role, _numbers_of(name, role, records, tables))
         for role, tables in (
@@ -80,7 +94,7 @@ def gather(
         for name in _names(tables)
         if role != MOTOR or name not in replaced
     ]
-    constants = {}
+    constants = {NOT_READ: unread} if unread else {}
     headers = [record.header for record in records]
     for name in _names(headers):
         texts = [header.get(name) for header in headers]
@@ -91,6 +105,28 @@ def gather(
     return columns, constants
 
 
+def _unread(records: Sequence[FrameRecord], replaced: Collection[str]) -> str:
+    """Name the motors and counters that headers list and that cannot be read, with a warning."""
+    first: dict[tuple[str, str], tuple[FrameRecord, str]] = {}
+    for record in records:
+        for place, reason in record.unread.items():
+            first.setdefault(place, (record, reason))
+    # Given positions replace those of the header.
+    words = [
+        f"{role} {name or 'list'} ({reason})"
+        for (role, name), (_, reason) in first.items()
+        if role != MOTOR or not (name in replaced if name else replaced)
+    ]
+    if words:
+        path = next(iter(first.values()))[0].frame.path
+        warnings.warn(
+            f"{path}: the header lists what cannot be read: {', '.join(words)}. Other frames may"
+            " lack it, too; give motors={name: values} for the motors that matter.",
+            stacklevel=2,
+        )
+    return ", ".join(words)
+
+
 def _names(tables: Sequence[Mapping[str, Any]]) -> list[str]:
     """Every key, in the order in which they first come."""
     return list(dict.fromkeys(name for table in tables for name in table))
@@ -99,7 +135,10 @@ def _names(tables: Sequence[Mapping[str, Any]]) -> list[str]:
 def _numbers_of(
     name: str, role: str, records: Sequence[FrameRecord], tables: Sequence[Mapping[str, float]]
 ) -> npt.NDArray[np.float64]:
-    known = [name in table for table in tables]
+    known = [
+        name in table or (role, name) in record.unread
+        for table, record in zip(tables, records, strict=True)
+    ]
     if not all(known):
         with_it, without_it = (records[known.index(state)].frame for state in (True, False))
         raise MotorError(
@@ -108,7 +147,8 @@ def _numbers_of(
             "Open the frames of one scan only"
             + (f", or give motors={{{name!r}: values}}." if role == MOTOR else "."),
         )
-    return np.array([table[name] for table in tables], dtype=np.float64)
+    # Where a header has the name and no number, the position is unknown.
+    return np.array([table.get(name, np.nan) for table in tables], dtype=np.float64)
 
 
 def parsed_texts(texts: Sequence[str | None]) -> npt.NDArray[Any]:
@@ -189,7 +229,7 @@ def coordinates(
     for column in sorted(
         latest_columns(columns).values(), key=lambda column: order.index(column.role)
     ):
-        # A slash would be a folder in a Zarr store; a space nobody could write into a condition.
+        # A slash would be a folder in a Zarr store; a space cannot be written into a condition.
         name = re.sub(r"[/\s]", "_", column.name)
         while name in RESERVED_NAMES or name in variables:
             name = f"{column.role}_{name}"

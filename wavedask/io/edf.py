@@ -3,15 +3,18 @@
 import bz2
 import gzip
 import io
+import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
 import numpy as np
-from fabio.edfimage import EdfImage
 
-from wavedask.errors import CorruptFileError, FileError, MotorError
+from wavedask.conventions import COUNTER, MOTOR
+from wavedask.errors import CorruptFileError, FileError
 from wavedask.io.frames import FrameRecord, Pixels, RawFrame, reading
+from wavedask.io.quiet_fabio import EdfImage
 
 Stream: TypeAlias = IO[bytes] | gzip.GzipFile | bz2.BZ2File
 
@@ -19,33 +22,15 @@ BLOCK = 512
 """EDF headers, and in some writers images, are padded to a multiple of this many bytes."""
 LARGEST_HEADER = 512 * BLOCK
 """No header is longer (fabio's own limit)."""
+BLANK = b" \t\r\n\v\f\0"
+"""What may stand around keys and values of a header."""
 STRUCTURAL = frozenset({"HEADERID", "IMAGE", "BYTEORDER", "DATATYPE", "SIZE", "COMPRESSION"})
 """Header items, in capitals, that describe the layout of the file and not the measurement."""
 
 
 @dataclass(frozen=True, slots=True)
-class CompressedEdfFrame:
-    """A frame of an ``.edf.gz`` or ``.edf.bz2`` file.
-
-    Attributes
-    ----------
-    path : pathlib.Path
-        File that holds the frame.
-    index : int
-        Number of the frame within its file.
-    offset : int
-        Where the pixels start in the uncompressed stream, bytes.
-    shape : tuple of int
-        Rows and columns.
-    dtype : numpy.dtype
-        Type of a pixel as stored, byte order included.
-    """
-
-    path: Path
-    index: int
-    offset: int
-    shape: tuple[int, int]
-    dtype: np.dtype[Any]
+class CompressedEdfFrame(RawFrame):
+    """A frame of an ``.edf.gz`` or ``.edf.bz2`` file; its offset is in the uncompressed stream."""
 
     def read(self, rows: slice, cols: slice) -> Pixels:
         """Decompress up to the last row of the region, and keep the region."""
@@ -62,6 +47,10 @@ class CompressedEdfFrame:
                 "It has changed since the scan was opened: open it again.",
             )
         return np.frombuffer(content, self.dtype).reshape(-1, width)[:, cols]
+
+    def read_into(self, pixels: Pixels, rows: slice, cols: slice) -> None:
+        """Decompress a contiguous region into an array."""
+        pixels[...] = self.read(rows, cols)
 
 
 def read_edf(path: Path) -> list[FrameRecord]:
@@ -84,8 +73,6 @@ def read_edf(path: Path) -> list[FrameRecord]:
         If it is no EDF file of two-dimensional images.
     CorruptFileError
         If header and contents disagree: truncated, trailing bytes, or a wrong size.
-    MotorError
-        If motors (or counters) and their values are not of one number.
     """
     compressed = path.suffix.lower() in {".gz", ".bz2"}
     with reading(path):
@@ -98,10 +85,10 @@ def read_edf(path: Path) -> list[FrameRecord]:
     for index, block in enumerate(blocks):
         header = dict(block.header)
         frame = kind(path, index, block.start, *_layout(block, path))
-        motors = _spec_list(header, "motor", path)
-        counters = _spec_list(header, "counter", path)
+        motors, unread = _spec_list(header, MOTOR)
+        counters, uncounted = _spec_list(header, COUNTER)
         rest = {key: text for key, text in header.items() if not _is_structural(key)}
-        records.append(FrameRecord(frame, motors, counters, rest))
+        records.append(FrameRecord(frame, motors, counters, rest, unread | uncounted))
     return records
 
 
@@ -135,10 +122,53 @@ def _compressed_blocks(path: Path) -> list[Any]:
     return blocks
 
 
+class _Recorder:
+    """A stream that keeps what was read of it."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self.content = b""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def read(self, size: int = -1) -> bytes:
+        content: bytes = self._stream.read(size)
+        self.content += content
+        return content
+
+
+class _EdfImage(EdfImage):  # type: ignore[misc]  # fabio has no types
+    """EDF as fabio reads it, with the header items that are no ASCII, which fabio drops."""
+
+    @staticmethod
+    def _read_header_block(infile: Any, frame_id: int) -> Any:
+        recorder = _Recorder(infile)
+        block = EdfImage._read_header_block(recorder, frame_id)
+        if block.header is not None and not recorder.content.isascii():
+            block.header.update(_foreign_items(recorder.content))
+        return block
+
+
+def _foreign_items(content: bytes) -> dict[str, str]:
+    """Header items that are no ASCII: UTF-8, or Latin-1 of older programs."""
+    end = re.search(rb"}\r?\n", content)
+    inside = content[content.find(b"{") + 1 : end.start() if end else None]
+    found = {}
+    for line in inside.split(b";"):
+        key, equals, text = line.partition(b"=")
+        if equals and not line.isascii():
+            try:
+                found[key.strip(BLANK).decode()] = text.strip(BLANK).decode()
+            except UnicodeDecodeError:
+                found[key.strip(BLANK).decode("latin-1")] = text.strip(BLANK).decode("latin-1")
+    return found
+
+
 def _blocks(stream: Stream, path: Path) -> list[Any]:
     """Blocks of a file as frames of fabio; nothing is kept of them but what their header says."""
     try:
-        blocks = list(EdfImage().read(stream).frames())
+        blocks = list(_EdfImage().read(stream).frames())
     except Exception as error:  # fabio raises the bare class, too
         raise FileError(
             f"{path} is not a readable EDF file: {error!r}",
@@ -170,8 +200,10 @@ def _check_block(block: Any, index: int, path: Path) -> None:
             f"{path}: frame {index} has the shape {shape}", "A frame has rows and columns."
         )
     wanted = shape[0] * shape[1] * block.dtype.itemsize
-    # `Size` counts the pixels; only the younger `EDF_BinarySize` may include padding.
-    padding = 1 if "SIZE" in items else BLOCK
+    # `Size` counts the pixels, in some programs with their padding to whole blocks. The younger
+    # `EDF_BinarySize` may include any padding.
+    padded = "SIZE" not in items or block.blobsize % BLOCK == 0
+    padding = BLOCK if padded else 1
     if not 0 <= block.blobsize - wanted < padding:
         raise CorruptFileError(
             f"{path}: the header of frame {index} gives a size of {block.blobsize} bytes, but"
@@ -182,12 +214,12 @@ def _check_block(block: Any, index: int, path: Path) -> None:
 
 def _layout(block: Any, path: Path) -> tuple[tuple[int, int], np.dtype[Any]]:
     rows, columns = block.shape
-    order = next(text for key, text in block.header.items() if key.upper() == "BYTEORDER")
-    if "High" not in order and "Low" not in order:
+    order = next(text for key, text in block.header.items() if key.upper() == "BYTEORDER").lower()
+    if "high" not in order and "low" not in order:
         raise FileError(
             f"{path}: ByteOrder is {order!r}", "Known are HighByteFirst and LowByteFirst."
         )
-    return (int(rows), int(columns)), block.dtype.newbyteorder(">" if "High" in order else "<")
+    return (int(rows), int(columns)), block.dtype.newbyteorder(">" if "high" in order else "<")
 
 
 def _check_end(stream: Stream, blocks: list[Any], size: int, path: Path) -> None:
@@ -225,27 +257,34 @@ def _counted_size(path: Path) -> int:
         return stream.seek(0, io.SEEK_END)
 
 
-def _spec_list(header: dict[str, str], kind: str, path: Path) -> dict[str, float]:
-    """Take the two parallel lists of SPEC, ``<kind>_mne`` and ``<kind>_pos``, from a header."""
+def _spec_list(
+    header: dict[str, str], kind: str
+) -> tuple[dict[str, float], dict[tuple[str, str], str]]:
+    """Take the two parallel lists of SPEC, ``<kind>_mne`` and ``<kind>_pos``, from a header.
+
+    Returns what can be read, and why the rest cannot. As in silx, names and values belong together
+    in their order, also where there are more of one than of the other.
+    """
     names = header.pop(f"{kind}_mne", "").split()
     texts = header.pop(f"{kind}_pos", "").split()
-    remedy = f"Correct {kind}_mne and {kind}_pos in the header of the file."
-    if len(names) != len(texts):
-        raise MotorError(
-            f"{path}: {len(names)} names in {kind}_mne, but {len(texts)} values in {kind}_pos",
-            remedy,
-        )
     values: dict[str, float] = {}
-    for name, text in zip(names, texts, strict=True):
-        if name in values:
-            raise MotorError(f"{path}: {kind}_mne names {name!r} twice", remedy)
+    unread: dict[tuple[str, str], str] = {}
+    if len(texts) > len(names):
+        unread[kind, ""] = f"{len(names)} names in {kind}_mne, but {len(texts)} values"
+    for place, name in enumerate(names):
+        if place >= len(texts):
+            unread[kind, name] = f"{len(names)} names in {kind}_mne, but {len(texts)} values"
+            continue
         try:
-            values[name] = float(text)
-        except ValueError as error:
-            raise MotorError(
-                f"{path}: the value of {kind} {name!r} is {text!r}, which is no number", remedy
-            ) from error
-    return values
+            value = float(texts[place])
+        except ValueError:
+            unread[kind, name] = f"its value is {texts[place]!r}, which is no number"
+            continue
+        former = values.setdefault(name, value)
+        # A counter that counted nothing may be no number, and is known.
+        if former != value and not (math.isnan(former) and math.isnan(value)):
+            unread[kind, name] = f"{kind}_mne names it twice, with different values"
+    return {name: value for name, value in values.items() if (kind, name) not in unread}, unread
 
 
 def _is_structural(key: str) -> bool:

@@ -3,6 +3,7 @@
 import glob
 import os
 import re
+import stat
 from collections.abc import Iterable, Sequence, Set
 from enum import Enum
 from pathlib import Path
@@ -71,11 +72,13 @@ def find_files(source: Source) -> tuple[list[Path], Format]:
     checked = checked_source(source)
     sources = [checked] if isinstance(checked, str | os.PathLike) else checked
     files = [path for item in sources for path in _expand(expanded(item))]
+    for path in files:
+        check_regular(path)
     return files, _common_format(files)
 
 
 def checked_source(source: Any) -> Source:
-    """Refuse what can be no source, and make a list of what can be gone through only once.
+    """Check a source, and make a list of an iterator.
 
     Parameters
     ----------
@@ -154,6 +157,32 @@ def split_scan(source: Source, scan: Scans | None) -> tuple[Source, Scans | None
     return file, name
 
 
+def check_regular(path: Path) -> None:
+    """Refuse what is there and is no file: opening a pipe waits for ever, a device has no end.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The path; one that does not exist passes.
+
+    Raises
+    ------
+    FileError
+        If it is a folder, a pipe (FIFO), a socket or a device.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        # The error is raised where the file is opened.
+        return
+    if not stat.S_ISREG(mode):
+        kinds = {"d": "folder", "p": "pipe (FIFO)", "s": "socket"}
+        kind = kinds.get(stat.filemode(mode)[0], "device")
+        raise FileError(
+            f"{path} is a {kind}, not a file", "Give the path of a file that holds the frames."
+        )
+
+
 def _expand(path: Path) -> list[Path]:
     try:
         return _files_at(path)
@@ -180,7 +209,7 @@ def _files_at(path: Path) -> list[Path]:
     pattern = os.path.join(glob.escape(str(folder)), path.relative_to(folder))  # noqa: PTH118
     # Path.glob() takes no absolute patterns, and would find hidden files.
     hits = [Path(hit).absolute() for hit in glob.glob(pattern, recursive=True)]  # noqa: PTH207
-    # A link that leads nowhere counts: a frame that is missing is to be noticed.
+    # A broken link counts, so that a missing frame is noticed.
     files = sorted((hit for hit in hits if not hit.is_dir()), key=natural_key)
     if not files:
         raise FileError(

@@ -1,11 +1,11 @@
-"""Descriptors of frames on disk, and the lazy array that is made of them."""
+"""Descriptors of frames on disk, and the lazy array made from them."""
 
 import struct
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -109,7 +109,7 @@ class RawFrame:
             return pixels[rows, cols]
 
     def read_into(self, pixels: Pixels, rows: slice, cols: slice) -> None:
-        """Read a contiguous region to where it is to be, without a copy if it is whole rows."""
+        """Read a contiguous region into an array, without a copy if it is whole rows."""
         if cols == slice(0, self.shape[1]) and pixels.dtype == self.dtype:
             self._fill(pixels, rows)
         else:
@@ -149,16 +149,19 @@ class FrameRecord:
         Positions and counts by name.
     header : mapping of str to str
         What else the header holds, as written.
+    unread : mapping of (str, str) to str
+        Motors and counters, by role and name, whose values cannot be read, and why.
     """
 
     frame: Frame
     motors: Mapping[str, float]
     counters: Mapping[str, float]
     header: Mapping[str, str]
+    unread: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
 
 class Stack(ABC):
-    """Frames on disk in the guise of an array (frame, y, x), as dask wants its sources.
+    """Frames on disk with the interface of an array (frame, y, x) that dask expects of a source.
 
     It holds no open file, so that it can be pickled and used from several threads.
 

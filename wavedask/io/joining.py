@@ -1,4 +1,4 @@
-"""Several stacks of frames and what is known of them, one behind the other as one scan."""
+"""Several stacks of frames and their columns, concatenated to one scan."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass

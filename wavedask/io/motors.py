@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from wavedask.conventions import MOTOR, UNKNOWN_UNIT
 from wavedask.errors import FileError, InputError, MotorError
-from wavedask.io.columns import Column
-from wavedask.io.files import PathLike
+from wavedask.io.columns import MOST_COLUMNS, Column
+from wavedask.io.files import PathLike, check_regular
 from wavedask.io.frames import reading
 from wavedask.paths import expanded
 
@@ -180,6 +180,7 @@ def _sidecar_columns(path: Path, n_frames: int) -> list[Column]:
 
 def _sidecar_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Names in the first row of a CSV file, and its other rows with their line numbers."""
+    check_regular(path)
     # A spreadsheet begins its UTF-8 with a byte-order mark.
     with reading(path), path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.reader(file, skipinitialspace=True)
@@ -193,6 +194,11 @@ def _sidecar_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     if not rows:
         raise FileError(f"{path} is empty", "Write a row of names and one row per frame.")
     (line, names), *others = rows
+    if len(names) > MOST_COLUMNS:
+        raise MotorError(
+            f"{path} names {len(names)} motors, more than {MOST_COLUMNS}",
+            "Keep the columns of the motors that matter.",
+        )
     if any(_is_number(name) for name in names) or len(set(names)) < len(names):
         raise MotorError(
             f"{path}, line {line}: {', '.join(names)} are not names of different motors",

@@ -1,4 +1,4 @@
-"""What a source holds, found once and without a pixel: open_scan() and the engine begin here."""
+"""Find the frames and headers of a source without reading a pixel."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
@@ -15,8 +15,11 @@ from wavedask.compute import progress_bar
 from wavedask.conventions import (
     DIMENSIONLESS,
     FRAME,
+    HEADER,
     IMAGE,
     LONG_NAME,
+    PIXEL_SIZE_X,
+    PIXEL_SIZE_Y,
     POSITION_X,
     POSITION_Y,
     SOURCE_DATASET,
@@ -30,6 +33,14 @@ from wavedask.errors import CorruptFileError, InputError
 from wavedask.io.columns import Column, coordinates, gather
 from wavedask.io.edf import read_edf
 from wavedask.io.euxfel import is_run_file, read_run
+from wavedask.io.facts import (
+    FACT_ITEMS,
+    NO_FACTS,
+    Facts,
+    header_columns,
+    header_facts,
+    joined_facts,
+)
 from wavedask.io.files import Format, Scans, Source, checked_source, find_files, split_scan
 from wavedask.io.frames import FrameRecord, FrameStack, Stack
 from wavedask.io.hdf5 import join_files, read_files
@@ -43,16 +54,18 @@ READERS = {Format.EDF: read_edf, Format.TIFF: read_tiff}
 """Readers of formats whose frames may be spread over many files."""
 THREADS = 8
 """Headers read at a time: enough to hide the latency of a file server."""
+SIZES: Final = (PIXEL_SIZE_Y.name, PIXEL_SIZE_X.name)
+"""Facts about the pixels that hold for the whole scan, also where no frame is at hand."""
 AGAIN: Final = "wavedask_again"
 """Item of the encoding of a scan: what opens its source again."""
 
-Found = tuple[Stack, list[Column], dict[str, str]]
-"""Where pixels are, what is known of each frame, and what is known of all."""
+Found = tuple[Stack, list[Column], dict[str, str], Facts]
+"""Where pixels are, what is known of each frame, of all, and what is stated of the detector."""
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A scan before anybody has said how its pixels shall be held.
+    """A scan before it is decided whether its pixels are a dask array or a lazy array of xarray.
 
     Attributes
     ----------
@@ -62,6 +75,8 @@ class Opened:
         Motors, counters, header items, origins and pixel numbers.
     attrs : dict of str to str
         Header items that do not change.
+    image_attrs : dict
+        What the files state about the pixels: codes, valid counts, sizes.
     stamp : object
         What changes when the files change.
     again : callable
@@ -71,7 +86,8 @@ class Opened:
 
     stack: Stack
     coords: dict[str, xr.Variable]
-    attrs: dict[str, str]
+    attrs: dict[str, Any]
+    image_attrs: dict[str, Any]
     stamp: Any
     again: Callable[..., "Opened"]
 
@@ -119,7 +135,9 @@ def open_source(
         stamps = [stamp_of(path) for path in files]
         for path, stamp in zip(files, stamps, strict=True):
             _check_not_empty(path, stamp)
-        (stack, columns, constants), behind = _open_hdf5(files, scan, image, motors, progress)
+        (stack, columns, constants, facts), behind = _open_hdf5(
+            files, scan, image, motors, progress
+        )
         stamps += [stamp_of(path) for path in behind]
     else:
         _check_not_given(format_, scan=scan, image=image)
@@ -130,16 +148,23 @@ def open_source(
         given = _given(motors, stack)
         columns, constants = gather(records, replaced={column.name for column in given})
         columns += given
+        recorded = {column.name for column in columns if column.role != HEADER}
+        stated = header_columns(columns, constants)
+        columns += [column for column in stated if column.name not in recorded]
+        facts = _header_facts(records)
     coords = {
         **_own_coordinates(stack),
+        **facts.coords,
         **coordinates(columns, n_frames=stack.shape[0], units=units or {}, where=files[0]),
     }
-    # An HDF5 file holds many scans: without its name, dask would take them for one.
-    return Opened(stack, coords, constants, (stamps, scan, image), partial(again, known=headers))
+    attrs = constants | {name: facts.attrs[name] for name in SIZES if name in facts.attrs}
+    # An HDF5 file holds many scans: without their names, dask would take them for one.
+    named = (stamps, scan, image)
+    return Opened(stack, coords, attrs, facts.attrs, named, partial(again, known=headers))
 
 
 def _absolute(given: Any) -> Any:
-    """Paths that mean the same when the working directory is another; what is none as it is."""
+    """Make paths absolute, so that the working directory may change; leave the rest unchanged."""
     if isinstance(given, list):
         return [_absolute(item) for item in given]
     is_path = isinstance(given, str | os.PathLike)
@@ -147,7 +172,7 @@ def _absolute(given: Any) -> Any:
 
 
 def _checked_scans(scans: Any) -> Scans | None:
-    """Names of scans, several as a list, which can be gone through again."""
+    """Names of scans, several as a list, as a list that can be iterated again."""
     several = isinstance(scans, Iterable) and not isinstance(scans, str | bytes | Mapping | Set)
     names: list[Any] = list(scans) if several else [scans]
     if not names:
@@ -219,17 +244,31 @@ def _open_hdf5(
                 "A run is one scan: choose a camera with image='SOURCE[key]'.",
             )
         stack, columns, constants = read_run(files, image=image, motors=in_file)
-        return (stack, columns + _given(others, stack), constants), []
+        return (stack, columns + _given(others, stack), constants, NO_FACTS), []
     names = [scan] if scan is None or isinstance(scan, str) else scan
     scans = read_files(files, scans=names, image=image, motors=in_file, progress=progress)
     behind = sorted({file for _, found in scans for file in found.behind})
     if len(scans) == 1:
         ((_, found),) = scans
-        return (found.stack, found.columns + _given(others, found.stack), found.constants), behind
+        columns = found.columns + _given(others, found.stack)
+        return (found.stack, columns, found.constants, found.facts), behind
     joined = JoinedStack([found.stack for _, found in scans])
     given = _given(others, joined)
     columns, constants = join_files(scans, replaced={column.name for column in given})
-    return (joined, columns + given, constants), behind
+    facts = joined_facts((path, found.facts) for path, found in scans)
+    return (joined, columns + given, constants, facts), behind
+
+
+def _header_facts(records: Sequence[FrameRecord]) -> Facts:
+    """Read what the headers state; of headers that are alike, one is looked at."""
+    alike = {
+        (tuple(record.header.get(name) for name in FACT_ITEMS), record.frame.dtype): record
+        for record in records
+    }
+    return joined_facts(
+        (record.frame.path, header_facts(record.header, record.frame.dtype))
+        for record in alike.values()
+    )
 
 
 def _given(motors: Motors | None, stack: Stack) -> list[Column]:

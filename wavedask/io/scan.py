@@ -51,7 +51,8 @@ def open_scan(
         of them. Of one file it may stand in the source, too: ``"bliss.h5::1.1"``.
     image : str, optional
         HDF5 only: path of the dataset with the frames (from `scan`, if that is given), where no
-        layout says it; ``"SOURCE"`` or ``"SOURCE[key]"`` in a run of the European XFEL.
+        layout says it, or a pattern (``"/frames/*"``) where each is a dataset of its own;
+        ``"SOURCE"`` or ``"SOURCE[key]"`` in a run of the European XFEL.
     chunks : mapping of str to int, optional
         Chunk size by dimension; by default one whole frame each, or as many as share a chunk of
         an HDF5 file, up to 32 MiB.
@@ -87,18 +88,25 @@ def open_scan(
 
     Notes
     -----
+    What the files state about the detector is there, too: the coordinate ``pixel_mask`` (y, x;
+    True where a pixel is bad), ``energy`` in keV, ``exposure_time`` in s, ``detector_distance`` in
+    m; the attributes ``bad_values`` (codes that are no counts), ``saturation_value``,
+    ``underload_value`` and ``binning`` of ``image``, and ``pixel_size_y``, ``pixel_size_x`` in m
+    of the scan and of ``image``. No pixel is changed. The attribute ``not_read`` names what could
+    not be read, or was not taken.
+
     A motor called like a dimension or a variable of this package (``x``, ``image``), and a counter
     or header item called like a motor, is given its role as a prefix: ``motor_x``,
     ``counter_mono``, ``header_energy``; a slash or space in a name becomes an underscore.
 
-    HDF5 files are opened without a lock. Of a scan of BLISS that is still running come the frames
-    whose motors are all recorded; the attribute ``unfinished`` says how many those are.
+    HDF5 files are opened without a lock. Of a scan that is still running, or was stopped, come the
+    frames that are there with all their motors; the attribute ``unfinished`` says how many.
 
     In a run of the European XFEL every pulse of a train is a frame, with the coordinates
     ``trainId``, ``pulseIndex`` and what else the detector keeps of a pulse.
 
     ``image_key`` says what the frames of NXtomo and Data Exchange files are: 0 sample, 1 flat,
-    2 dark, 3 invalid. A position that a file does not know is NaN, and never guessed.
+    2 dark, 3 invalid. An unknown position is NaN, and never guessed.
 
     A file is checked against its header when it is opened; if it changes afterwards, the
     computation raises a `FileError` that names it.
@@ -171,8 +179,8 @@ def refresh(scan: xr.Dataset, *, progress: bool | None = None) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        The whole scan as the files have it now, opened with the same arguments and held as dask
-        arrays; `scan` itself stays as it is.
+        The whole scan as the files have it now, opened with the same arguments, as dask
+        arrays; `scan` itself does not change.
 
     Raises
     ------
@@ -204,7 +212,7 @@ def refresh(scan: xr.Dataset, *, progress: bool | None = None) -> xr.Dataset:
 def _lazy_dataset(opened: Opened, chunks: Mapping[str, Any] | None) -> xr.Dataset:
     """Hold the pixels of a scan as a dask array."""
     frames = lazy(opened.stack, stamp=opened.stamp, chunks=chunks)
-    image = labelled(frames, IMAGE, coords=opened.coords)
+    image = labelled(frames, IMAGE, coords=opened.coords, attrs=opened.image_attrs)
     dataset = xr.Dataset({IMAGE.name: image}, attrs=opened.attrs)
     dataset.encoding |= {AGAIN: opened.again, CHUNKS: chunks}
     return dataset

@@ -12,8 +12,10 @@ import tifffile
 from wavedask.errors import CorruptFileError, FileError, FrameMismatchError
 from wavedask.io.frames import Frame, FrameRecord, Pixels, RawFrame, reading
 
-HEADER_TAGS = ("DateTime", "ImageDescription", "Make", "Model")
+HEADER_TAGS = ("DateTime", "ImageDescription", "Make", "Model", "GDAL_NODATA")
 """Tags that say something about the measurement."""
+PACKED_BYTES = 24
+"""Bits of an integer that is no type of NumPy, though it is made of whole bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,8 @@ def _check_chain(tif: Any, path: Path) -> None:
 
 
 def _check_page(page: Any, index: int, path: Path) -> None:
-    if page.samplesperpixel != 1 or page.photometric == tifffile.PHOTOMETRIC.PALETTE:
+    coloured = page.photometric == tifffile.PHOTOMETRIC.PALETTE and not _is_grey_map(page)
+    if page.samplesperpixel != 1 or coloured:
         raise FileError(
             f"{path}: page {index} is a colour image", "A frame is grey: save one channel."
         )
@@ -116,11 +119,25 @@ def _check_page(page: Any, index: int, path: Path) -> None:
     try:
         tifffile.TIFF.DECOMPRESSORS[page.compression]
         tifffile.TIFF.UNPREDICTORS[page.predictor]
-    except KeyError as error:
+        if page.bitspersample % 8 or page.bitspersample == PACKED_BYTES:
+            # One pixel that is not in the file shows whether such pixels can be unpacked.
+            packed = bytes(-(-page.bitspersample // 8))
+            codecs = tifffile.tifffile.imagecodecs  # type: ignore[attr-defined]  # or its own
+            codecs.packints_decode(packed, page.dtype, page.bitspersample, runlen=1)
+    except (KeyError, NotImplementedError, ImportError) as error:
         raise FileError(
-            f"{path}: page {index} cannot be decoded: {error.args[0]}",
-            "Install the package imagecodecs, or save the file without compression.",
+            f"{path}: page {index} ({page.bitspersample} bits per pixel) cannot be decoded:"
+            f" {error.args[0]}",
+            "Install the package imagecodecs (pip install 'wavedask[tiff]'), or save the file with"
+            " 8, 16 or 32 bits per pixel and without compression.",
         ) from error
+
+
+def _is_grey_map(page: Any) -> bool:
+    """Whether the colour map of a page only sets how its counts are shown: a ramp of grey."""
+    red, green, blue = page.colormap
+    grey = np.array_equal(red, green) and np.array_equal(green, blue)
+    return grey and bool((np.diff(red.astype(np.int64)) >= 0).all()) and red[0] < red[-1]
 
 
 def _check_extent(page: Any, index: int, size: int, path: Path) -> None:
@@ -147,6 +164,9 @@ def _paged(pages: Sequence[Any], byteorder: str, path: Path) -> list[Frame]:
 def _stacked(tif: Any, path: Path) -> list[Frame]:
     """Frames of a file with one page; ImageJ and others put a whole stack behind it."""
     page = tif.pages.first
+    if tif.is_ome or tif.series[0].is_multifile:
+        # The description counts the pages of all files of the series: here is one of them.
+        return _paged([page], tif.byteorder, path)
     images = math.prod(tif.series[0].shape) // math.prod(page.shape)
     announced = int((tif.imagej_metadata or {}).get("images", 1))
     nbytes = page.nbytes

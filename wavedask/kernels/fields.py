@@ -1,12 +1,38 @@
 """What a tracker gives for every pixel."""
 
+from enum import IntEnum
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 
+class Reason(IntEnum):
+    """Why a pixel has no displacement; where several reasons hold, the largest counts."""
+
+    MATCHED = 0
+    """It has one."""
+    BORDER = 1
+    """Too much of its window, or of the match, lies outside of the frame."""
+    MASKED = 2
+    """Too much of its window, or of the match, has no data."""
+    NO_STRUCTURE = 3
+    """The window is flat, or a pattern of lines along one direction."""
+    SEARCH_LIMIT = 4
+    """The best match lies at the limit of the search."""
+    AMBIGUOUS = 5
+    """A second match is nearly as good: a periodic pattern."""
+    NOT_CONVERGED = 6
+    """The refinement has not settled."""
+    UNCORRELATED = 7
+    """Nothing within the search resembles the window."""
+    OUTLIER = 8
+    """The match disagrees with its neighbours, or stands alone."""
+    OUTSIDE_PUPIL = 9
+    """It was not asked for; no tracker gives this reason."""
+
+
 class Fields(NamedTuple):
-    """Fields of a tracking, float32, all of one shape.
+    """Fields of a tracking, all of one shape; ``reason`` is uint8, the others are float32.
 
     Attributes
     ----------
@@ -24,6 +50,8 @@ class Fields(NamedTuple):
     dark_field : array
         Ratio of the relative visibilities, sample to reference: the gain of the match over the
         transmission; NaN where there is no match.
+    reason : array
+        Why there is no match, a value of `Reason`; 0 where there is one.
     """
 
     displacement_y: Any
@@ -34,7 +62,10 @@ class Fields(NamedTuple):
     window: Any
     transmission: Any
     dark_field: Any
+    reason: Any
 
 
-NO_MATCH: Final = Fields(np.nan, np.nan, np.inf, np.inf, np.nan, 0, np.nan, np.nan)
-"""What a pixel without a match holds."""
+NO_MATCH: Final = Fields(
+    np.nan, np.nan, np.inf, np.inf, np.nan, 0, np.nan, np.nan, Reason.NOT_CONVERGED
+)
+"""What a pixel without a match holds; a tracker gives the reason that it knows."""

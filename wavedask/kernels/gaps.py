@@ -3,10 +3,9 @@
 from typing import Final
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from wavedask.kernels.jit import JIT
+from wavedask.kernels.jit import JIT, njit
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]

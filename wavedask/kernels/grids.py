@@ -173,6 +173,51 @@ def _weights(
     return np.asarray(weights)
 
 
+def largest_around(
+    codes: NDArray[np.uint8],
+    *,
+    rows: NDArray[np.intp],
+    columns: NDArray[np.intp],
+    pixel_rows: NDArray[np.intp],
+    pixel_columns: NDArray[np.intp],
+) -> NDArray[np.uint8]:
+    """Give each pixel the largest code of the grid points around it.
+
+    These are the corners of its cell, or the two ends of the side or the point that it lies on: a
+    pixel gets a code above 0 where `interpolate` leaves a gap.
+
+    Parameters
+    ----------
+    codes : ndarray of uint8, shape (n, m)
+    rows, columns : ndarray of int, shapes (n,) and (m,)
+        Coordinates of the grid, equally spaced.
+    pixel_rows, pixel_columns : ndarray of int, shapes (p,) and (q,)
+        Coordinates of the pixels.
+
+    Returns
+    -------
+    ndarray of uint8, shape (p, q)
+
+    Examples
+    --------
+    >>> grid, pixels = np.arange(0, 9, 4), np.arange(9)
+    >>> codes = np.array([[0, 0, 7]], np.uint8)
+    >>> line = np.zeros(1, np.intp)
+    >>> largest_around(
+    ...     codes, rows=line, columns=grid, pixel_rows=line, pixel_columns=pixels
+    ... ).tolist()
+    [[0, 0, 0, 0, 0, 7, 7, 7, 7]]
+    """
+    out = codes
+    for axis, (grid, pixels) in enumerate(((rows, pixel_rows), (columns, pixel_columns))):
+        step = int(grid[1] - grid[0]) if grid.size > 1 else 1
+        last = grid.size - 1
+        below = np.clip((pixels - grid[0]) // step, 0, last)
+        above = np.clip(-((grid[0] - pixels) // step), 0, last)
+        out = np.maximum(out.take(below, axis), out.take(above, axis))
+    return np.asarray(out, np.uint8)
+
+
 def interpolate(
     values: Floats,
     *,

@@ -1,19 +1,104 @@
-"""How the kernels are compiled."""
+"""How the kernels are compiled, and where the compiled code is kept."""
 
+import logging
+import threading
+from collections.abc import Callable
 from typing import Any, Final
+
+import numba
+from numba.core.caching import FunctionCache
 
 JIT: Final[dict[str, Any]] = {
     "nogil": True,
-    "cache": True,
     "fastmath": True,
     "error_model": "numpy",
 }
-"""Options of a kernel that Python calls: one thread, without the GIL, kept on disk."""
+"""Options of a kernel that Python calls: one thread, without the GIL."""
 
 INLINED: Final[dict[str, Any]] = {**JIT, "forceinline": True}
 """Options of a kernel that other kernels call.
 
-Were it linked rather than inlined, the process that compiles would run the code of the kernel
-alone, and those that load from the disk the copy in its caller, which the optimiser has treated
-once more: with sums in another order, the last bits of a result would tell who compiled.
+If such a kernel were linked, and not inlined, the process that compiles would run the code of the
+kernel alone. Processes that load it from the disk would run the copy in its caller, which the
+optimiser has treated once more. Their sums would have another order, and the last bits of a result
+would depend on which process compiled it.
 """
+
+_logger = logging.getLogger("wavedask")
+_told: Final = threading.Event()
+
+
+def njit(**options: Any) -> Any:  # numba has no types, and so has none what it decorates
+    """Compile a function with Numba, and keep the compiled code on the disk where that is possible.
+
+    Numba's own ``cache=True`` raises where it finds no folder to write to, where a file of the
+    cache is cut off, and where the disk is full. Here the function is then compiled anew, and one
+    warning of the logger ``wavedask`` names the cause and ``NUMBA_CACHE_DIR``.
+
+    Parameters
+    ----------
+    **options
+        Options of `numba.njit`, without ``cache``.
+
+    Returns
+    -------
+    callable
+        The decorator.
+
+    Examples
+    --------
+    >>> @njit(**JIT)
+    ... def double(x):
+    ...     return 2 * x
+    >>> double(21)
+    42
+    """
+
+    def compiled(function: Callable[..., Any]) -> Any:
+        dispatcher = numba.njit(**options)(function)
+        try:
+            # What `cache=True` does, with a cache that never stops a computation.
+            dispatcher._cache = _KernelCache(function)  # type: ignore[no-untyped-call]  # numba has no types
+        except (OSError, RuntimeError) as error:
+            _tell_once("there is no folder to keep them in", str(error))
+        return dispatcher
+
+    return compiled
+
+
+class _KernelCache(FunctionCache):
+    """Numba's cache of one function on the disk; a cache that fails costs time only."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)  # type: ignore[no-untyped-call]  # numba has no types
+        except Exception as error:  # whatever bytes stand in the file
+            _tell_once(f"files in {self.cache_path} cannot be read", repr(error))
+            self._repair()
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        try:
+            super().save_overload(sig, data)  # type: ignore[no-untyped-call]  # numba has no types
+        except Exception as error:
+            _tell_once(f"files in {self.cache_path} cannot be written", repr(error))
+
+    def _repair(self) -> None:
+        """Write an empty index over one that cannot be read."""
+        try:
+            self.flush()  # type: ignore[no-untyped-call]  # numba has no types
+        except OSError as error:
+            _tell_once(f"files in {self.cache_path} cannot be written", repr(error))
+
+
+def _tell_once(problem: str, cause: str) -> None:
+    """Say once in a process why kernels are compiled again."""
+    if _told.is_set():
+        return
+    _told.set()
+    _logger.warning(
+        "compiled kernels: %s (%s). They are compiled again, which takes up to a minute. If this "
+        "repeats, set NUMBA_CACHE_DIR to a folder that can be written.",
+        problem,
+        cause,
+    )

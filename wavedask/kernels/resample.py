@@ -1,13 +1,12 @@
 """An image resampled at arbitrary coordinates by its B-spline; gaps stay gaps."""
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from wavedask.errors import InputError
 from wavedask.kernels.gaps import centred
-from wavedask.kernels.jit import JIT
+from wavedask.kernels.jit import JIT, njit
 from wavedask.kernels.spline import Floats, Order, SplineFilters, coefficients, displaced_row
 
 MARGIN = 12

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from wavedask.kernels.jit import INLINED, JIT
+from wavedask.kernels.jit import INLINED, JIT, njit
 
 Floats = NDArray[np.float32]
 Order = Literal[3, 5]

@@ -1,15 +1,15 @@
 """The report's two-pass tracker (crossSpot) on one tile of one pair."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from wavedask.kernels.fields import NO_MATCH, Fields
-from wavedask.kernels.grids import anchored, interpolate
+from wavedask.kernels.fields import NO_MATCH, Fields, Reason
+from wavedask.kernels.grids import anchored, interpolate, largest_around
 from wavedask.kernels.start import MaskedImage, Matches, match_points, without_outliers
+from wavedask.kernels.threads import one_opencv_thread
 from wavedask.kernels.tile import Tile
 from wavedask.kernels.uncertainty import displacement_uncertainty
 
@@ -61,7 +61,8 @@ class TwoPass:
 
     def track(self, samples: NDArray[Any], references: NDArray[Any], tile: Tile) -> NDArray[Any]:
         """Track one tile of one pair; see `track_two_pass`."""
-        return track_two_pass(samples[0], references[0], settings=self, tile=tile)
+        with one_opencv_thread():
+            return track_two_pass(samples[0], references[0], settings=self, tile=tile)
 
 
 def track_two_pass(
@@ -84,11 +85,9 @@ def track_two_pass(
 
     Returns
     -------
-    ndarray of float32, shape (8, rows, columns)
+    ndarray of float32, shape (9, rows, columns)
         The fields of `Fields` in their order, for the inner part of the tile.
     """
-    if cv2.getNumThreads() != 1:
-        cv2.setNumThreads(1)  # the cores belong to Dask
     largest = max(settings.windows)
     image = MaskedImage(sample, margin=largest // 2, window=settings.windows[0])
     target = MaskedImage(reference, margin=2 * settings.reach + largest, window=settings.windows[0])
@@ -122,7 +121,7 @@ def track_two_pass(
     coarse = points(settings.coarse_step, settings.coarse_step // 2, None)
     fine = points(settings.step, 0, GRID_SUPPORT * settings.step)
     nowhere = np.zeros((2, coarse[0].size, coarse[1].size), np.float32)
-    first = without_outliers(
+    *first, lost = without_outliers(
         matched(coarse, nowhere, settings.search, first_pass=True), spacing=settings.coarse_step
     )
     start = np.stack(
@@ -140,6 +139,10 @@ def track_two_pass(
         ]
     )
     second = matched(fine, start, SECOND_SEARCH, first_pass=False).without_isolated()
+    before = largest_around(
+        lost, rows=coarse[0], columns=coarse[1], pixel_rows=fine[0], pixel_columns=fine[1]
+    )
+    second = replace(second, reason=np.where(np.isnan(start[0]), before, second.reason))
     return _to_pixels(second, (image, target), fine, tile, settings.step)
 
 
@@ -180,10 +183,18 @@ def _to_pixels(
         np.where(matches.valid, matches.window, np.nan).astype(np.float32),
         ratios[0],
         ratios[1],
+        matches.reason,
     )
     pixels = [np.arange(inner.start, inner.stop) for inner in tile.inner]
     out = np.empty((len(fields), pixels[0].size, pixels[1].size), np.float32)
-    for index, field in enumerate(fields):
+    reason = largest_around(
+        fields.reason,
+        rows=grid[0],
+        columns=grid[1],
+        pixel_rows=pixels[0],
+        pixel_columns=pixels[1],
+    )
+    for index, field in enumerate(fields[:-1]):
         if step == 1:
             values = field[np.ix_(pixels[0] - grid[0][0], pixels[1] - grid[1][0])]
         else:
@@ -196,6 +207,7 @@ def _to_pixels(
                 cubic=index < SMOOTH,
             )
         out[index] = np.where(np.isnan(values), NO_MATCH[index], values)
+    out[-1] = np.where(np.isnan(out[0]), np.maximum(reason, Reason.BORDER), Reason.MATCHED)
     return out
 
 

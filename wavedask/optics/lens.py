@@ -16,6 +16,8 @@ from wavedask.conventions import (
     FIGURE_ERROR,
     FOCAL_LENGTH,
     FOCAL_LENGTH_UNCERTAINTY,
+    FRAME,
+    LONG_NAME,
     METRE,
     RADIUS,
     RADIUS_UNCERTAINTY,
@@ -29,6 +31,7 @@ from wavedask.conventions import (
     RESIDUAL_RMS_UNCERTAINTY,
     SLOPE_UNCERTAINTY_X,
     SLOPE_UNCERTAINTY_Y,
+    SURE,
     UNITS,
     WAVEFRONT,
     WINDOW,
@@ -36,6 +39,7 @@ from wavedask.conventions import (
     Y,
 )
 from wavedask.errors import InputError
+from wavedask.facts import Names, agreed_energy, agreed_number, confirmed_facts, with_energy
 from wavedask.geometry import Errors, Geometry, radius_effects
 from wavedask.kernels.surface import mean_window
 from wavedask.optics.material import refractive_decrement
@@ -47,14 +51,13 @@ from wavedask.optics.paraboloid import (
 )
 from wavedask.units import (
     DISTANCE,
-    ENERGY,
     MEMBRANE_DISTANCE,
     MODE,
     SOURCE_DISTANCE,
     in_range,
+    number_of,
     one_chunk_per_map,
     relabelled,
-    source_distance_of,
 )
 
 FloatArray = npt.NDArray[np.float64]
@@ -62,14 +65,14 @@ FloatArray = npt.NDArray[np.float64]
 DELTA: Final = "delta"
 """Attribute: refractive index decrement of the lens."""
 MATERIAL: Final = "material"
-"""Attribute: material of the lens; only where it was given."""
+"""Attribute: material of the lens, if it was given."""
 LENSES: Final = "lenses"
 """Attribute: number of lenses in the stack."""
 SURFACES: Final = "surfaces"
 """Attribute: number of parabolic surfaces of each lens."""
 
 PARAMETER: Final = "paraboloid"
-"""Dimension of the fitted parameters, on their way out of a block."""
+"""Dimension of the fitted parameters, inside `apply_ufunc`."""
 PLAIN: Final = (
     CENTER_Y,
     CENTER_UNCERTAINTY_Y,
@@ -94,6 +97,7 @@ def fit_lens(
     lenses: int = 1,
     surfaces: int = 2,
     source_distance: float | None = None,
+    sure: Names = (),
 ) -> xr.Dataset:
     r"""Fit a paraboloid to a wavefront; return focal length, radius and figure error.
 
@@ -110,13 +114,13 @@ def fit_lens(
     .. math:: k = 1 / (L + d) - 1 / q \quad\text{(differential)}, \qquad
               k = -1 / q \quad\text{(absolute)},
 
-    and so :math:`k / (1 - k d)` behind the lens, which adds -1/f to the 1/L that arrives there:
+    and :math:`k / (1 - k d)` directly behind the lens. The lens adds -1/f to the incident 1/L:
     :math:`1 / f = 1 / L - k / (1 - k d)`. A stack of N thin lenses, each with n parabolic
     surfaces of apex radius R, has f = R / (n N delta) (Lengeler et al., J. Synchrotron Rad. 6,
     1153, 1999, with n = 2); hence R.
 
-    A thickness t delays the phase by less than vacuum does: its path length is W = -delta t. What
-    the paraboloid leaves of W is therefore, divided by -delta, the excess of material.
+    Material of thickness t has the path length W = -delta t relative to vacuum. The residual of W
+    after the fit, divided by -delta, is therefore the excess of material.
 
     Parameters
     ----------
@@ -130,7 +134,8 @@ def fit_lens(
     density : float, optional
         Density of `material` in g/cm3; by default that of xraydb.
     energy : float, optional
-        Photon energy in keV, for `material`; by default the attribute ``energy_keV``.
+        Photon energy in keV, for `material`; by default the one that `wf` states, frame by frame if
+        it changes.
     lenses : int, default 1
         Number N of lenses in the stack.
     surfaces : int, default 2
@@ -138,7 +143,10 @@ def fit_lens(
     source_distance : float, optional
         Distance L from the source to the lens in m, infinite for a parallel beam; by default the
         attribute of `wf`. An absolute wavefront needs it, for the beam's own curvature is in it; a
-        differential one without it is taken as that of a parallel beam.
+        differential one has the source that `wavefront` was given, or else a parallel beam.
+    sure : str or sequence of str, optional
+        ``"energy"`` or ``"source_distance"`` confirms an unusual value, and that the given one
+        counts although `wf` states another.
 
     Returns
     -------
@@ -146,23 +154,23 @@ def fit_lens(
         Lazy if `wf` is. Per frame:
 
         * ``focal_length``: f in m; positive for a focusing lens,
-        * ``center_y``, ``center_x``: where the fitted wavefront has no slope, in m. A tilt of the
-          beam, or a shift between sample and reference image, moves it,
+        * ``center_y``, ``center_x``: position at which the fitted wavefront has no slope, in m. A
+          tilt of the beam, or a shift between sample and reference image, moves it,
         * ``residual``: wavefront without the fitted paraboloid, tilt and piston, in m,
         * ``residual_rms``: its root mean square over the pixels with data, in m,
         * ``residual_noise``: what noise of matching alone would make of it, in m,
         * ``focal_length_uncertainty``, ``center_uncertainty_y``, ``center_uncertainty_x``,
           ``residual_rms_uncertainty``: standard errors in m.
 
-        And, with `material` or `delta`, without which they cannot be known:
+        And, if `material` or `delta` is given:
 
         * ``radius``: apex radius R of one surface in m, if all are alike,
-        * ``radius_y``, ``radius_x``: the same with an own curvature for each axis; they differ by
-          astigmatism,
+        * ``radius_y``, ``radius_x``: the same with a separate curvature for each axis; they differ
+          by astigmatism,
         * ``radius_uncertainty``, ``radius_uncertainty_y``, ``radius_uncertainty_x``: standard
           errors in m,
         * ``figure_error``: excess thickness in m along the beam, summed over all surfaces, at the
-          place where its ray meets the detector.
+          position where its ray meets the detector.
 
         Standard errors count the noise of matching, correlated as integration leaves it, and the
         ``distance_error`` and ``pixel_size_error`` that were given to `wavefront`. Without standard
@@ -178,7 +186,8 @@ def fit_lens(
     ------
     InputError
         If the wavefront, its coordinates or a distance is missing, if a value is outside its
-        range, if `material` and `delta` are both given, or if the material is unknown.
+        range or differs from what `wf` states, if `material` and `delta` are both given, or if the
+        material is unknown.
 
     Examples
     --------
@@ -195,14 +204,14 @@ def fit_lens(
     """
     surface, distance = _checked(wf)
     for name, count in (("lenses", lenses), ("surfaces", surfaces)):
-        if count < 1 or count != int(count):
+        if number_of(name, count, unit=DIMENSIONLESS) < 1 or count != int(count):
             raise InputError(f"{name} is {count}", "It must be a whole number, at least 1.")
     attrs: dict[str, Any] = {**wf.attrs, LENSES: int(lenses), SURFACES: int(surfaces)}
-    decrement = _decrement(wf, material=material, delta=delta, density=density, energy=energy)
+    decrement, keV = _decrement(wf, material, delta, density, energy, sure)
     if material is not None:
         attrs[MATERIAL] = material
 
-    source, before = _beam(wf, source_distance, distance)
+    source, before = _beam(wf, source_distance, distance, sure)
     if np.isfinite(source):
         attrs[SOURCE_DISTANCE] = source
 
@@ -236,8 +245,9 @@ def fit_lens(
         relabelled(residual, RESIDUAL),
     ]
     variables += [relabelled(fit[quantity.name], quantity) for quantity in PLAIN]
+    if confirmed := confirmed_facts(sure, {"wf": wf}):
+        attrs[SURE] = confirmed
     if decrement is not None:
-        attrs[DELTA] = decrement
         power = surfaces * lenses * decrement
         for part, radius, uncertainty in (
             ("", RADIUS, RADIUS_UNCERTAINTY),
@@ -248,7 +258,18 @@ def fit_lens(
             variables.append(relabelled(focal * power, radius))
             variables.append(relabelled(error * power, uncertainty))
         variables.append(relabelled(-residual / decrement, FIGURE_ERROR))
-    return xr.Dataset({v.name: v for v in variables}, attrs=attrs)
+    result = xr.Dataset({v.name: v for v in variables}, attrs=attrs)
+    return with_energy(_with_decrement(result, decrement), keV, sure=sure)
+
+
+def _with_decrement(result: xr.Dataset, decrement: xr.DataArray | None) -> xr.Dataset:
+    """State the decrement: an attribute, or a coordinate where it changes from frame to frame."""
+    if decrement is None:
+        return result
+    if not decrement.ndim:
+        return result.assign_attrs({DELTA: float(decrement)})
+    attrs = {UNITS: DIMENSIONLESS, LONG_NAME: "refractive index decrement"}
+    return result.assign_coords({DELTA: (decrement.dims, decrement.data, attrs)})
 
 
 def _checked(wf: xr.Dataset) -> tuple[xr.DataArray, float]:
@@ -274,29 +295,35 @@ def _checked(wf: xr.Dataset) -> tuple[xr.DataArray, float]:
             "Give the result of wavefront, or set the distance from the optic to the detector in"
             " m: wf.assign_attrs(distance=...).",
         )
-    distance = in_range("distance", wf.attrs[DISTANCE], low=1e-4, high=1e4, unit=METRE)
+    distance = in_range(DISTANCE, wf.attrs[DISTANCE], low=1e-4, high=1e4, unit=METRE)
     if surface.chunks is not None:
         # Of the variable: DataArray.chunk() would make the coordinates lazy, too.
         surface = surface.copy(deep=False, data=surface.variable.chunk({Y: -1, X: -1}).data)
     return surface.transpose(..., Y, X), distance
 
 
-def _beam(wf: xr.Dataset, given: float | None, distance: float) -> tuple[float, float]:
-    """Distance of the source, and the curvature at the detector that the wavefront lacks."""
-    stated = wf.attrs.get(SOURCE_DISTANCE) if given is None else given
-    absolute = wf.attrs.get(MODE) == "absolute"
-    if absolute and stated is None:
+def _beam(wf: xr.Dataset, given: Any, distance: float, sure: Names) -> tuple[float, float]:
+    """Return the source distance, and the curvature of the beam that the wavefront lacks."""
+    mode = wf.attrs.get(MODE)
+    stated = agreed_number(SOURCE_DISTANCE, given, {"wf": wf}, sure=sure)
+    if mode == "absolute" and stated is None:
         raise InputError(
             "wf is an absolute wavefront: it holds the curvature of the beam before the lens, too",
             "Give source_distance, from the source to the lens in m; math.inf if it is parallel.",
         )
-    source = source_distance_of(stated)
-    return source, 0.0 if absolute else 1 / (source + distance)
+    source = np.inf if stated is None else stated
+    if mode == "differential" and SOURCE_DISTANCE not in wf.attrs and np.isfinite(source):
+        raise InputError(
+            f"source_distance is {source:g} m as given, and the wavefront was computed for a"
+            " parallel beam",
+            "Give it to wavefront, too: the slopes depend on it.",
+        )
+    return source, 0.0 if mode == "absolute" else 1 / (source + distance)
 
 
 def _focal_length(radius: Any, *, distance: float, source: float, before: float) -> Any:
-    """Focal length of a lens from the radius q that it leaves at a distance."""
-    # A wavefront without curvature is that of a lens without power.
+    """Return the focal length of a lens from the radius q of its wavefront at a distance."""
+    # A wavefront without curvature belongs to a lens without power.
     with np.errstate(divide="ignore"):
         curvature = before - 1 / radius
         return 1 / (1 / source - curvature / (1 - curvature * distance))
@@ -331,29 +358,31 @@ def _radius_errors(
 
 
 def _decrement(
-    wf: xr.Dataset,
-    *,
-    material: str | None,
-    delta: float | None,
-    density: float | None,
-    energy: float | None,
-) -> float | None:
-    """Refractive index decrement, given or of a material; None if neither is known."""
+    wf: xr.Dataset, material: Any, delta: Any, density: Any, energy: Any, sure: Names
+) -> tuple[xr.DataArray | None, FloatArray | None]:
+    """Return the refractive index decrement and the photon energy in keV, where known."""
+    keV = agreed_energy(energy, None, {"wf": wf}, sure=sure)
     if delta is not None:
         if material is not None:
-            raise InputError(f"material is {material!r} and delta is {delta:g}", "Give one.")
-        return in_range("delta", delta, low=1e-12, high=0.1, unit=DIMENSIONLESS)
+            raise InputError(f"material is {material!r} and delta is {delta!r}", "Give one.")
+        checked = in_range(DELTA, delta, low=1e-12, high=0.1, unit=DIMENSIONLESS)
+        return xr.DataArray(checked), keV
     if material is None:
         if density is not None:
-            raise InputError(f"density is {density:g} without a material", "Give the material.")
-        return None
-    energy = wf.attrs.get(ENERGY) if energy is None else energy
-    if energy is None:
+            raise InputError(f"density is {density!r} without a material", "Give the material.")
+        return None, keV
+    if keV is None:
         raise InputError(
             f"the refractive index of {material!r} needs the photon energy",
             "Give energy in keV, here or to wavefront; or give delta.",
         )
-    return refractive_decrement(material, energy=energy, density=density)
+    found = [
+        refractive_decrement(material, energy=value, density=density)
+        if np.isfinite(value)
+        else np.nan
+        for value in np.atleast_1d(keV)
+    ]
+    return xr.DataArray(np.reshape(found, keV.shape), dims=(FRAME,) if keV.ndim else ()), keV
 
 
 def _fit(wf: xr.Dataset, surface: xr.DataArray) -> tuple[dict[str, xr.DataArray], xr.DataArray]:

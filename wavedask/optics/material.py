@@ -5,7 +5,7 @@ from wavedask.units import in_range
 
 
 def refractive_decrement(material: str, *, energy: float, density: float | None = None) -> float:
-    """Look up how far the refractive index of a material is below one: n = 1 - delta.
+    """Look up the refractive index decrement delta of a material: n = 1 - delta.
 
     Parameters
     ----------
@@ -24,14 +24,14 @@ def refractive_decrement(material: str, *, energy: float, density: float | None 
     Raises
     ------
     InputError
-        A material that is unknown or whose density is, or a value outside its range.
+        An unknown material or density, or a value outside its range.
 
     Examples
     --------
     >>> print(f"{refractive_decrement('Be', energy=17.0):.2e}")
     1.18e-06
     """
-    import xraydb  # half a second, which only those pay who name a material
+    import xraydb  # takes half a second, needed only with a material
 
     electronvolts = 1e3 * in_range("energy", energy, low=0.01, high=1000.0, unit="keV")
     formula, known_density = _composition(material)

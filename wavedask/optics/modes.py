@@ -5,9 +5,12 @@ from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import xarray as xr
 from numpy.polynomial import legendre
 
+from wavedask.conventions import X, Y
 from wavedask.errors import InputError
+from wavedask.kernels.masking import filled
 from wavedask.optics.correlated import Noise, regular_grid, residual_noise
 from wavedask.optics.pieces import levels_left, numbered_pieces, solved
 
@@ -16,9 +19,9 @@ Basis = Literal["zernike", "legendre"]
 BASES: Final = ("zernike", "legendre")
 
 POINTS: Final = 100_000
-"""Points whose modes are in memory at a time during a fit."""
+"""Number of points whose modes are in memory at a time during a fit."""
 CACHED: Final = 8192
-"""Points that are evaluated at a time: few enough to stay in the cache."""
+"""Number of points that are evaluated at a time, so that they stay in the processor cache."""
 
 
 class ModeFit(NamedTuple):
@@ -44,16 +47,16 @@ class ModeFit(NamedTuple):
 
 
 def mode_orders(basis: Basis, count: int) -> list[tuple[int, int]]:
-    """Name the modes in the order in which their coefficients stand.
+    """Orders of the modes, in the order of their coefficients.
 
     Parameters
     ----------
     basis : "zernike" or "legendre"
-        Zernike modes stand in the order of OSA/ANSI (Z80.28), ``j = (n (n + 2) + m) / 2`` from
-        zero. Legendre products stand by total degree, and within one with falling degree in y.
-        In both, 0 is piston, 1 is tilt in y, 2 is tilt in x.
+        Zernike modes are in OSA/ANSI order (Z80.28), ``j = (n (n + 2) + m) / 2`` from zero.
+        Legendre products are in order of total degree, then of decreasing degree in y. In both
+        bases, 0 is piston, 1 is tilt in y, and 2 is tilt in x.
     count : int
-        How many.
+        Number of modes.
 
     Returns
     -------
@@ -91,17 +94,19 @@ def mode_orders(basis: Basis, count: int) -> list[tuple[int, int]]:
 def evaluate_modes(
     coefficients: npt.ArrayLike, y: npt.ArrayLike, x: npt.ArrayLike, *, basis: Basis
 ) -> Floats:
-    """Sum modes with given coefficients.
+    """Evaluate a sum of modes.
 
-    Every mode but piston has zero mean and a root mean square of 1, over the unit disc (Zernike)
-    or over the square from -1 to 1 (Legendre): a coefficient is the rms that its mode adds.
+    Every mode has a root mean square of 1, and every mode except piston has zero mean, over the
+    unit disc (Zernike) or the square from -1 to 1 (Legendre). So a coefficient is the rms of its
+    mode.
 
     Parameters
     ----------
     coefficients : array_like, shape (count,)
-        In the order of `mode_orders`.
-    y, x : array_like
-        Positions in units of the radius or half the side; they broadcast.
+        Coefficients in the order of `mode_orders`.
+    y, x : array_like or xarray.DataArray
+        Positions in units of the radius or of half the side; they broadcast. Coordinates of a map,
+        labelled ``y`` and ``x``, span the map.
     basis : "zernike" or "legendre"
         Kind of the modes.
 
@@ -109,7 +114,7 @@ def evaluate_modes(
     -------
     ndarray of float64
         The surface, in the unit of the coefficients. Outside the disc or square the polynomials
-        go on.
+        are continued.
 
     Raises
     ------
@@ -129,12 +134,12 @@ def evaluate_modes(
 def gradient_modes(
     coefficients: npt.ArrayLike, y: npt.ArrayLike, x: npt.ArrayLike, *, basis: Basis
 ) -> tuple[Floats, Floats]:
-    """Take the gradient (y, x) of the surface that `evaluate_modes` gives.
+    """Evaluate the gradient (y, x) of a sum of modes.
 
     Parameters
     ----------
     coefficients, y, x, basis
-        As of `evaluate_modes`.
+        As in `evaluate_modes`.
 
     Returns
     -------
@@ -167,30 +172,33 @@ def fit_modes(
 ) -> ModeFit:
     """Fit modes to a surface by least squares.
 
-    Over a pupil that is cut or has gaps the modes are not orthogonal: they are fitted together. If
-    the points with data of a map form separate pieces, each has a level of its own, which is fitted
-    too: an integration does not know it.
+    All modes are fitted together, because they are not orthogonal over a pupil that is cut or has
+    gaps. If the points with data of a map form separate pieces, each piece has a level of its own,
+    which is fitted too: an integration does not know it.
 
     The errors follow from what the fit leaves of a map on a regular grid. Noise of an integrated
-    wavefront is mostly in its large waves; the spectrum of the residual beyond the modes tells how
+    wavefront is mostly in its large waves. The spectrum of the residual beyond the modes tells how
     much of it the modes hold. Where the spectrum is flat, and for scattered points, the noise is
-    white, with the scatter of the residual. That takes a pupil several windows of the tracker wide,
-    and counts figure beyond the modes as noise: with slopes at hand, `fit_wavefront` knows better.
+    white, with the scatter of the residual. This takes a pupil several windows of the tracker wide,
+    and counts figure beyond the modes as noise: if slopes are available, use `fit_wavefront`.
 
     Parameters
     ----------
-    surface : array_like
-        Values; NaN where there are none.
-    y, x : array_like
-        Positions in units of the radius or half the side; they broadcast with the surface. With
-        Zernike modes, points outside the unit disc are not used.
+    surface : array_like or xarray.DataArray
+        Values; NaN, or masked by `numpy.ma`, where there are none. A labelled map is taken in the
+        order (y, x).
+    y, x : array_like or xarray.DataArray
+        Positions in units of the radius or half the side; they broadcast with the surface, by their
+        labels ``y`` and ``x`` where they have some. With Zernike modes, points outside the unit
+        disc are not used.
     basis : "zernike" or "legendre"
         Kind of the modes.
     count : int
-        How many, in the order of `mode_orders`.
+        Number of modes, in the order of `mode_orders`.
     weights : array_like, optional
-        Weight of each point, 1/variance, zero or more; by default all are alike. Where the noise is
-        white, the errors are those that the weights say.
+        Weight of each point (1/variance), zero or more; by default all weights are equal. A weight
+        that `numpy.ma` masks is zero. Where the noise is white, the errors are those that the
+        weights say.
 
     Returns
     -------
@@ -199,7 +207,7 @@ def fit_modes(
     Raises
     ------
     InputError
-        Too few points, points that do not tell the modes apart, or weights that are negative.
+        Too few points, points that do not determine the modes, or negative weights.
 
     Examples
     --------
@@ -211,11 +219,14 @@ def fit_modes(
     mode_orders(basis, count)
     heights, rows, columns, wanted = (
         np.asarray(array, np.float64)
-        for array in np.broadcast_arrays(surface, y, x, 1.0 if weights is None else weights)
+        for array in np.broadcast_arrays(
+            *(filled(_in_order(part)) for part in (surface, y, x)),
+            1.0 if weights is None else np.ma.filled(_in_order(weights), 0),
+        )
     )
     if not np.all(wanted >= 0):
         raise InputError("weights are negative or NaN", "Give 1/variance, zero where unknown.")
-    used = np.isfinite(heights) & (wanted > 0)
+    used = np.isfinite(heights) & np.isfinite(rows) & np.isfinite(columns) & (wanted > 0)
     if basis == "zernike":
         used &= rows**2 + columns**2 <= 1
     points = np.flatnonzero(used)
@@ -289,12 +300,12 @@ def _noise(
 class ModalSurface:
     """A surface given by modes over a disc or square of known size.
 
-    Outside, it goes on with the value of the nearest point of the rim: polynomials would explode.
+    Outside, it has the value of the nearest point on the rim, because polynomials diverge there.
 
     Attributes
     ----------
     coefficients : tuple of float
-        m, in the order of `mode_orders`; each is the rms that its mode adds.
+        Coefficients in m, in the order of `mode_orders`; each is the rms of its mode.
     half_width : float
         Radius of the disc (Zernike) or half the side of the square (Legendre), m.
     basis : "zernike" or "legendre", default "zernike"
@@ -331,7 +342,7 @@ class ModalSurface:
         rows, columns, stretch = self._nearest(y, x)
         down, across = gradient_modes(self.coefficients, rows, columns, basis=self.basis)
         if self.basis == "zernike":
-            # Beyond the rim only the part along the rim is left, and it thins out.
+            # Beyond the rim the surface changes only along the rim, by less with the distance.
             outside = stretch > 1
             radial = np.where(outside, rows * down + columns * across, 0.0)
             down, across = (down - radial * rows) / stretch, (across - radial * columns) / stretch
@@ -341,7 +352,7 @@ class ModalSurface:
         return down / self.half_width, across / self.half_width
 
     def _nearest(self, y: Any, x: Any) -> tuple[Floats, Floats, Floats]:
-        """Scaled coordinates of the nearest point that is inside, and the radius beyond 1."""
+        """Scaled coordinates of the nearest point inside, and the radius where it is above 1."""
         rows, columns = np.broadcast_arrays(
             np.asarray(y, np.float64) / self.half_width, np.asarray(x, np.float64) / self.half_width
         )
@@ -349,6 +360,19 @@ class ModalSurface:
             return np.clip(rows, -1, 1), np.clip(columns, -1, 1), np.ones(rows.shape)
         stretch = np.maximum(np.hypot(rows, columns), 1.0)
         return rows / stretch, columns / stretch, stretch
+
+
+def _in_order(values: Any) -> Any:
+    """Bring labelled values to the order (y, x); others stay as they are."""
+    if not isinstance(values, xr.DataArray):
+        return values
+    if set(values.dims) - {Y, X}:
+        raise InputError(
+            f"a map of modes has the dimensions {values.dims}",
+            f"Give one map ({Y}, {X}): select a frame.",
+        )
+    ordered = values.transpose(Y, X, missing_dims="ignore").to_numpy()
+    return ordered[:, np.newaxis] if values.dims == (Y,) else ordered
 
 
 def _blocks(points: npt.NDArray[np.intp]) -> list[npt.NDArray[np.intp]]:
@@ -366,7 +390,9 @@ def _summed(
     """Sum of modes, shape (1, ...), or its derivatives along y and x, shape (2, ...)."""
     given = np.atleast_1d(np.asarray(coefficients, np.float64))
     orders = mode_orders(basis, given.size)
-    rows, columns = np.broadcast_arrays(np.asarray(y, np.float64), np.asarray(x, np.float64))
+    rows, columns = np.broadcast_arrays(
+        *(np.asarray(_in_order(part), np.float64) for part in (y, x))
+    )
     flat_y, flat_x = rows.ravel(), columns.ravel()
     sums = np.empty((2 if derivatives else 1, flat_y.size))
     summed = _zernike if basis == "zernike" else _legendre
@@ -379,7 +405,7 @@ def _summed(
 def _zernike(
     orders: list[tuple[int, int]], coefficients: Floats, y: Floats, x: Floats, derivatives: bool
 ) -> list[Floats]:
-    """Sum of Zernike modes or its derivatives, without a division by the radius.
+    """Sum of Zernike modes or its derivatives, without dividing by the radius.
 
     ``R_n^m(r) = r^m P_k(2 r^2 - 1)`` with ``k = (n - m) / 2`` and the Jacobi polynomial P of
     parameters (0, m) (Born & Wolf, Principles of Optics, 9.2.1), and ``r^m exp(i m phi)`` is the

@@ -1,8 +1,9 @@
 """A virtual beamline: wave optics from a source to the frames of its detectors, with the truth.
 
-A partially coherent point-like source at the origin; a random membrane; optics that go in and out
-of the beam together, and others that stay; one or two detectors. All have a `position` along the
-beam, the distance from the source in m, and the lab axes (y, x) are those of the motors.
+The parts are a small, partially coherent source at the origin, a random membrane, optics that move
+in and out of the beam together, optics that stay, and one or two detectors. Every part has a
+`position` along the beam: its distance from the source in m. The lab axes (y, x) are those of the
+motors.
 
 >>> from wavedask.simulate import Crl, differential_beamline, REFERENCE, SAMPLE
 >>> lens = Crl(40.0, radius=200e-6, delta=1.2e-6)
@@ -14,9 +15,8 @@ beam, the distance from the source in m, and the lab axes (y, x) are those of th
 >>> truth.displacement_x.shape
 (64, 64)
 
-`Setting` says where the motors stand during an exposure; `intensity` gives what a detector sees
-without noise; `expose` gives counts; `truth` traces rays. What the waves do beyond geometric optics
-is in the frames only.
+A `Setting` holds the motor positions during an exposure. `intensity` gives an image without noise,
+`expose` gives counts, and `truth` traces rays. Effects of wave optics are in the frames only.
 """
 
 from collections.abc import Iterator, Sequence
@@ -41,7 +41,7 @@ from wavedask.simulate.waves import Beam
 from wavedask.simulate.writers import unit_of
 
 PARKED: Final = -20.0
-"""Position of a membrane or an optic out of the beam, mm."""
+"""Motor position of a membrane or an optic that is out of the beam, mm."""
 
 
 @dataclass(frozen=True)
@@ -55,21 +55,21 @@ class Beamline:
     detectors : tuple of Detector
         One or more.
     membrane : Membrane, optional
-        Makes the speckle.
+        The membrane that makes the speckle.
     optics : tuple of Optic, default ()
-        Those that a sample frame has and a reference frame lacks.
+        Optics that are in the beam for sample frames only.
     fixed : tuple of Optic, default ()
-        Those that are always in the beam.
+        Optics that are always in the beam.
     oversampling : float, default 2.0
-        Points of the grid per pixel of the finest detector.
+        Grid points per pixel of the finest detector.
     max_points : int, default 6144
         Largest number of points of the grid along an axis.
 
     Raises
     ------
     InputError
-        No detector, or one that is not behind everything else. Settings that cannot be sampled are
-        refused when they are simulated.
+        No detector, or one that is not behind all other parts. A setting that cannot be sampled is
+        an error when it is simulated.
     """
 
     source: Source
@@ -89,7 +89,7 @@ class Beamline:
         if first < last:
             raise InputError(
                 f"a detector is at {first} m, before an optic or membrane at {last} m",
-                "Put the detectors behind everything else.",
+                "Put the detectors behind all other parts.",
             )
 
     def expose(
@@ -100,11 +100,11 @@ class Beamline:
         Parameters
         ----------
         settings : sequence of Setting
-            Where everything stands, one per frame.
+            Positions, one setting per frame.
         detector : int, default 0
             Number of the detector.
         first : int, default 0
-            Number of the first frame: it decides the noise.
+            Number of the first frame; the noise depends on it.
 
         Returns
         -------
@@ -138,12 +138,12 @@ class Beamline:
         return labelled(np.stack(frames), IMAGE, coords=coords)
 
     def intensity(self, setting: Setting = SAMPLE, *, detector: int = 0) -> NDArray[np.float32]:
-        """Intensity that each pixel of a detector sees, without noise.
+        """Intensity on each pixel of a detector, without noise.
 
         Parameters
         ----------
         setting : Setting
-            Where everything stands.
+            Positions during the exposure.
         detector : int, default 0
             Number of the detector.
 
@@ -155,33 +155,33 @@ class Beamline:
         Raises
         ------
         InputError
-            The setup aliases or focuses before the detector, the membrane repeats in the beam, or
-            the grid would be larger than `max_points`; with the numbers.
+            The wave aliases or comes to a focus before the detector, the membrane repeats in the
+            beam, or the grid is larger than `max_points`. The message gives the numbers.
         """
         return next(self.intensities([setting], detector=detector))
 
     def intensities(
         self, settings: Sequence[Setting], *, detector: int = 0
     ) -> Iterator[NDArray[np.float32]]:
-        """Give the `intensity` of one setting after the other.
+        """Yield the `intensity` of one setting after the other.
 
         Parameters
         ----------
         settings : sequence of Setting
-            Neighbours that differ in the detector's place or the beam's intensity only share one
-            propagation.
+            Positions. Consecutive settings that differ only in the position of the detector or in
+            the intensity share one propagation.
         detector : int, default 0
             Number of the detector.
 
         Yields
         ------
         ndarray of float32, shape (y, x)
-            As of `intensity`.
+            As in `intensity`.
 
         Raises
         ------
         InputError
-            As of `intensity`.
+            As in `intensity`.
         """
         camera = self._detector(detector)
         for wave_setting, group in groupby(settings, lambda setting: setting.of_the_wave):
@@ -228,10 +228,11 @@ class Beamline:
         sample, reference : Setting
             The two exposures that are compared.
         detector : int, default 0
-            Number of the detector of the sample, whose pixels the truth is for.
+            Number of the detector of the sample; the truth is given on its pixels.
         reference_detector : int, optional
             Number of the detector of the reference; by default the same one. In absolute mode the
-            sample is the far detector and the reference the near one, and both have one setting.
+            sample is the far detector, the reference is the near one, and both have the same
+            setting.
 
         Returns
         -------
@@ -240,7 +241,7 @@ class Beamline:
         Raises
         ------
         InputError
-            A beam without membrane on one side only, or rays that cross.
+            Only one of the exposures has the membrane, or rays cross.
         """
         other = detector if reference_detector is None else reference_detector
         return beam_truth(
@@ -250,21 +251,21 @@ class Beamline:
         )
 
     def motors(self, setting: Setting, *, detector: int = 0) -> dict[str, float]:
-        """Read the motors, as the headers of frames have them.
+        """Motor positions, as in the headers of the frames.
 
         Parameters
         ----------
         setting : Setting
-            Where everything stands.
+            Positions during the exposure.
         detector : int, default 0
             Number of the detector.
 
         Returns
         -------
         dict of str to float
-            In mm, ``membrane_y, membrane_x, optic_y, optic_x`` (-20 out of the beam), ``dety,
-            detx`` of the detector, and ``detz``, its distance from the first thing in the beam;
-            ``energy`` in keV.
+            In mm: ``membrane_y``, ``membrane_x``, ``optic_y``, ``optic_x`` (-20 if out of the
+            beam), ``dety`` and ``detx`` of the detector, and ``detz``, its distance from the first
+            part in the beam. In keV: ``energy``.
         """
         places = {
             "membrane": setting.membrane if self.membrane else None,
@@ -286,7 +287,7 @@ class Beamline:
 
     @property
     def _start(self) -> float:
-        """Distance from the source of the first thing in the beam, or else the detector."""
+        """Distance from the source to the first part in the beam."""
         return min(
             (item.position for item in self._items),
             default=min(detector.position for detector in self.detectors),
@@ -327,7 +328,7 @@ class Beamline:
         )
 
     def _marker(self, sample: Setting, reference: Setting) -> float:
-        """Plane whose points are found again: that of the membrane, or else of the last optic."""
+        """Plane whose points are tracked: the membrane, or without one the last optic."""
         inside = [setting.membrane is not None for setting in (sample, reference)]
         if self.membrane is not None and all(inside):
             return self.membrane.position

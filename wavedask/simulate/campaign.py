@@ -1,4 +1,4 @@
-"""A beamline campaign on disk, as the beamline would write it, with its truth."""
+"""A campaign on disk, with files like those of a beamline, and its truth."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ class Campaign:
     shape : (int, int)
         Rows and columns of a frame.
     pixel_size, distance, energy : float
-        m, m and keV.
+        Pixel size and distance from lens to detector in m, photon energy in keV.
     """
 
     folder: Path
@@ -103,24 +103,25 @@ def write_campaign(
     Parameters
     ----------
     folder : path
-        Where to write; created. It must not hold files of an earlier campaign.
+        Folder to write to. It is created, and must not hold files of an earlier campaign.
     lens : Lens
         The optic.
     centers : sequence of (float, float)
-        Positions (y, x) of the lens axis from the middle of the detector, m: a sample frame each.
+        Positions (y, x) of the lens axis from the middle of the detector, m; one per sample
+        frame.
     shape : (int, int), default (512, 512)
         Rows and columns of a frame.
     pixel_size : float, default 0.65e-6
-        m.
+        Pixel size, m.
     distance : float, default 1.0
         From lens to detector, m.
     energy : float, default 17.0
-        keV; written to the header.
+        Photon energy, keV; written to the header.
     counts : float, default 8000
         Mean counts of a pixel.
     file_format : "edf" or "tiff", default "edf"
-        EDF: a frame per file with SPEC motors in its header, lengths in mm. TIFF: a multi-page
-        file per role without motors, and a sidecar CSV with those of the sample.
+        EDF: one file per frame with SPEC motors in its header, lengths in mm. TIFF: one multi-page
+        file per role without motors, and a CSV file with the motors of the sample frames.
     seed : int, default 0
         Seed of the random numbers.
 
@@ -133,7 +134,7 @@ def write_campaign(
     InputError
         An unknown format, or rays that cross before the detector.
     FileError
-        The folder holds files of a campaign already.
+        The folder already holds files of a campaign.
 
     Examples
     --------
@@ -179,7 +180,7 @@ def _exposures(campaign: Campaign, camera: Camera, seed: int) -> dict[str, list[
     beams += [("flat", 1.0, PARKED, out_of_beam)] * FLATS
     beams += [("reference", speckle(y, x), 0.0, out_of_beam)]
     for truth, center in zip(truths, campaign.centers, strict=True):
-        # The lens concentrates the beam: flux per area goes with the Jacobian of the rays.
+        # The lens concentrates the beam: the flux per area is the Jacobian of the rays.
         (yy, yx), (xy, xx) = (
             np.gradient(origin, campaign.pixel_size) for origin in (truth.origin_y, truth.origin_x)
         )

@@ -1,4 +1,4 @@
-"""A detector in a beam: where its pixels are, what they see, and how it blurs."""
+"""A detector in a beam: the positions of its pixels, its blur, and its frames."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -25,11 +25,12 @@ SAMPLING_ORDER: Final = 5
 class Detector:
     """An area detector.
 
-    The pixel ``p = (row, column)`` of a frame sees the true pixel ``q = p + f(p)``, with f the
-    distortion, and the true pixel q is at ``c + R [s (q - q0)]`` in the lab: s the pixel size, q0
-    the middle of the frame, c the center, and ``R (y, x) = (y cos a - x sin a, x cos a + y sin a)``
-    with the rotation a. Motors move along the lab axes. True pixels are what `correct` gives, and
-    the truth of a beamline is in terms of them.
+    The pixel ``p = (row, column)`` of a frame sees the true pixel ``q = p + f(p)``, where f is the
+    distortion. The true pixel q is at ``c + R [s (q - q0)]`` in the lab. Here s is the pixel size,
+    q0 the middle of the frame, c the `center`, and
+    ``R (y, x) = (y cos a - x sin a, x cos a + y sin a)`` the rotation by the angle a. Motors move
+    along the lab axes. `correct` gives images on true pixels, and the truth of a beamline refers to
+    them.
 
     Attributes
     ----------
@@ -40,7 +41,7 @@ class Detector:
     camera : Camera
         Shape, counts, scintillator, noise and bad pixels.
     psf : float, default 0.0
-        Standard deviation of its Gaussian point spread, m; pixels are square boxes on top.
+        Standard deviation of the Gaussian point spread, m. The square pixels add their own blur.
     rotation : float, default 0.0
         Angle of the motor axes against the pixel axes, rad; positive turns +x toward +y.
     center : (float, float), default (0, 0)
@@ -77,7 +78,7 @@ class Detector:
         return self.camera.shape
 
     def pixels(self, *, step: int = 1) -> tuple[Floats, Floats]:
-        """Row and column of every pixel; of every `step`-th and the last, where that is not 1."""
+        """Row and column of every `step`-th pixel, and of the last one."""
         rows, columns = (
             np.unique(np.append(np.arange(0, length, step), length - 1)) for length in self.shape
         )
@@ -92,7 +93,7 @@ class Detector:
         return y + f_y, x + f_x
 
     def lab(self, y: Floats, x: Floats, *, motors: Pair = (0.0, 0.0)) -> tuple[Floats, Floats]:
-        """Lab position in m of the true pixel (y, x), with the motors displaced (y, x), m."""
+        """Lab position in m of the true pixel (y, x), with the motors at a position (y, x) in m."""
         size_y, size_x = both(self.pixel_size)
         down = size_y * (np.asarray(y) - (self.shape[0] - 1) / 2)
         across = size_x * (np.asarray(x) - (self.shape[1] - 1) / 2)
@@ -113,16 +114,16 @@ class Detector:
         )
 
     def blurred(self, intensity: NDArray[Any], *, spacing: Pair, blur: Pair) -> Floats:
-        """Blur an intensity as the detector does, ready to be sampled.
+        """Blur an intensity as the detector does, and prepare it for `sampled`.
 
         Parameters
         ----------
         intensity : ndarray, shape (rows, columns)
-            On a grid in the lab, periodic.
+            Intensity on a periodic grid in the lab.
         spacing : (float, float)
             Distance of its points, m.
         blur : (float, float)
-            Standard deviation of a further Gaussian, the image of the source, m.
+            Standard deviation of the image of the source, a further Gaussian blur, m.
 
         Returns
         -------
@@ -151,7 +152,7 @@ class Detector:
         Parameters
         ----------
         coefficients : ndarray
-            As of `blurred`.
+            As in `blurred`.
         origin, spacing : (float, float)
             Lab position of the first point of the grid and distance of its points, m.
         motors : (float, float)

@@ -28,7 +28,7 @@ class Feature:
     Attributes
     ----------
     center : (float, float)
-        Where it lies (y, x), pixels of the detector.
+        Position (y, x) of its centre, px.
     shift : (float, float)
         Distortion (y, x) at its centre, px.
     width : float
@@ -54,7 +54,7 @@ class Distortion:
         Radial distortion of third order: each component of f reaches this many px, of either sign,
         in the corners.
     features : tuple of Feature
-        Local distortions on top.
+        Local distortions that are added.
 
     Raises
     ------
@@ -74,7 +74,7 @@ class Distortion:
     features: tuple[Feature, ...] = field(default=())
 
     def __post_init__(self) -> None:
-        # Steepest: 3 r^2 of the cubic in the corner; the inflection of a Gaussian.
+        # Largest gradients: 3 r^2 of the cubic in the corner, and the inflection of a Gaussian.
         steepness = 6 * abs(self.barrel) / min(self.shape)
         for feature in self.features:
             if not feature.width > 0:
@@ -83,7 +83,7 @@ class Distortion:
         if not steepness < STEEPEST:
             raise InputError(
                 f"the distortion changes by up to {steepness:.2g} px per px",
-                f"Give a smaller or a wider one: up to {STEEPEST} it cannot fold the image.",
+                f"Give smaller or wider features: above {STEEPEST} px per px the image may fold.",
             )
 
     def __call__(self, y: Any, x: Any) -> tuple[Floats, Floats]:
@@ -101,10 +101,10 @@ class Distortion:
         return np.asarray(f_y), np.asarray(f_x)
 
     def distorted(self, y: Any, x: Any) -> tuple[Floats, Floats]:
-        """Where true coordinates ``(y, x)`` lie in the distorted image: the inverse, in px."""
+        """Position in the distorted image of true coordinates ``(y, x)``, px: the inverse."""
         y, x = np.asarray(y, np.float64), np.asarray(x, np.float64)
         at_y, at_x = y, x
-        # The steepness is below STEEPEST: each round at least halves what is left.
+        # The gradient is below STEEPEST, so that each round at least halves the misfit.
         for _ in range(60):
             f_y, f_x = self(at_y, at_x)
             left = max(np.abs(y - f_y - at_y).max(), np.abs(x - f_x - at_x).max())
@@ -125,11 +125,11 @@ class MeshScan:
     distortion : Distortion
         Of the detector.
     matrix : ndarray, shape (2, 2)
-        Pixels (y, x) that the detector moves per metre of each motor (y, x), the pixels those of
-        an undistorted detector.
+        Movement of the detector in pixels (y, x) per metre of each motor (y, x). The pixels are
+        those of an undistorted detector.
     positions : ndarray, shape (frame, 2)
-        Where the detector truly was in each frame, (y, x) in undistorted pixels: what was asked
-        of the motors, and the error of the stage.
+        True position (y, x) of the detector in each frame, in undistorted pixels: the requested
+        position plus the error of the stage.
     """
 
     scan: xr.Dataset
@@ -150,7 +150,7 @@ class MeshScan:
         f_y, f_x : ndarray, shape (y, x)
             Distortion in px.
         matrix : ndarray, shape (2, 2)
-            Pixels per metre that belongs to it.
+            Movement of the detector in px per metre, in this gauge.
         """
         y, x = np.mgrid[: self.distortion.shape[0], : self.distortion.shape[1]]
         f_y, f_x, change = without_affine(*self.distortion(y, x), valid)
@@ -175,15 +175,15 @@ def mesh_scan(
     frames: Sequence[int] | None = None,
     seed: int = 0,
 ) -> MeshScan:
-    """Simulate a mesh scan: the detector moves through a speckle pattern that stands still.
+    """Simulate a mesh scan: the detector moves through a fixed speckle pattern.
 
-    A frame is the speckle at ``p + f(p) + d``, with d the position of the detector: evaluated, not
-    resampled, so that the distortion is known exactly.
+    A frame is the speckle at ``p + f(p) + d``, where d is the position of the detector. The
+    pattern is evaluated there and not resampled, so that the distortion is known exactly.
 
     Parameters
     ----------
     distortion : Distortion
-        Of the detector, and its shape.
+        Distortion of the detector; it also gives the shape of the frames.
     positions : (int, int), default (5, 5)
         Positions of the grid along the motors (y, x); the motor x is the fast one.
     step : float or (float, float), default 20
@@ -195,17 +195,16 @@ def mesh_scan(
     shear : float, default 0
         Angle of the motor x beyond that of the motor y, rad.
     backward : (bool, bool), default (False, False)
-        Whether a motor runs against its axis.
+        Whether the motors (y, x) run against their axes.
     jitter : float, default 0
         Standard deviation of the error of the stage along both axes, px.
     readback : bool, default True
-        Whether the recorded motors are where the stage went (an encoder); otherwise they are where
-        it was sent.
+        Whether the recorded motors are the true positions (an encoder); otherwise they are the
+        requested positions.
     grain, contrast, counts, noise
         As in `displaced_pair`.
     frames : sequence of int, optional
-        Numbers of the grid positions that are taken, in this order; by default all of them, row
-        by row.
+        Numbers of the grid positions to record, in this order; by default all, row by row.
     seed : int, default 0
         Seed of the random numbers.
 
@@ -257,7 +256,7 @@ def mesh_scan(
 
 
 def _reach(distortion: Distortion) -> tuple[float, ...]:
-    """Distortions in the corners and at the features: about the largest there are."""
+    """Distortions in the corners and at the features: about the largest values."""
     rows, columns = distortion.shape
     corners = distortion(np.array([0.0, rows - 1]), np.array([0.0, columns - 1]))
     bumps = [part for feature in distortion.features for part in feature.shift]

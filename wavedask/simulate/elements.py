@@ -1,4 +1,4 @@
-"""What makes speckle: a small source, and a random membrane in its beam."""
+"""The elements that make speckle: a small source, and a random membrane in its beam."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,10 +16,10 @@ Floats = NDArray[np.float64]
 Pair = tuple[float, float]
 
 UNITS_PER_GRAIN: Final = 2.5
-"""Points per grain of a membrane on which its random numbers are drawn: a Gaussian grain has only
-3e-3 of its amplitude beyond their Nyquist frequency."""
+"""Grid points per grain on which the random numbers of a membrane are drawn: only 3e-3 of the
+amplitude of a Gaussian grain lies beyond the Nyquist frequency of this grid."""
 ABSORPTION_MARGIN: Final = 3.0
-"""Mean thickness of a membrane in rms thicknesses: it does not amplify."""
+"""Mean thickness of a membrane, in rms thicknesses: large enough that it never amplifies."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Source:
     energy : float, default 17.0
         Photon energy, keV.
     size : (float, float), default (0, 0)
-        Root mean square size (y, x), m; Gaussian, its points are mutually incoherent. It blurs
-        the speckle by its image through the grains of the membrane.
+        Root mean square size (y, x) of a Gaussian source, m. Its points are mutually incoherent:
+        the image of the source through the grains of the membrane blurs the speckle.
     divergence : (float, float), optional
         Root mean square half-angle (y, x) of the intensity, rad; by default the beam is uniform.
 
@@ -61,10 +61,10 @@ class Source:
 
 @dataclass(frozen=True)
 class Membrane:
-    """A random thin screen: sandpaper, filter paper.
+    """A thin random screen, such as sandpaper or filter paper.
 
-    Its thickness is Gaussian noise with Gaussian grains, periodic, kept as a spline: it can be
-    moved by any distance exactly. The same seed gives the same membrane.
+    Its thickness is periodic Gaussian noise with Gaussian grains, kept as a spline, so that it can
+    be moved by any distance without an interpolation error. The same seed gives the same membrane.
 
     Attributes
     ----------
@@ -75,10 +75,10 @@ class Membrane:
     phase : float, default 0.4
         Root mean square phase depth, rad, at the energy of the source.
     absorption : float, default 0.0
-        Root mean square of the attenuation exponent (of the intensity). Its mean is three times
-        that, and thick places delay the phase and attenuate together.
+        Root mean square of the attenuation exponent (of the intensity). Its mean is three times as
+        large. Phase delay and attenuation are both proportional to the thickness.
     size : float, default 1.2e-3
-        Period along both axes, m: more than the beam that is seen.
+        Period along both axes, m; it must exceed the width of the visible beam.
     seed : int, default 0
         Seed of the random numbers.
 
@@ -105,7 +105,7 @@ class Membrane:
 
     @cached_property
     def _unit(self) -> float:
-        """Distance in m of two of the points on which its random numbers are drawn."""
+        """Spacing in m of the points on which the random numbers are drawn."""
         return self.grain / UNITS_PER_GRAIN
 
     @cached_property
@@ -124,7 +124,7 @@ class Membrane:
         Parameters
         ----------
         y, x : ndarray, shape (rows,) and (columns,)
-            Places on the membrane of the rows and of the columns, m.
+            Positions of the rows and columns on the membrane, m.
 
         Returns
         -------
@@ -135,7 +135,7 @@ class Membrane:
         return np.asarray(rows @ across)
 
     def _weights(self, places: Floats) -> sparse.csr_array:
-        """Values of the periodic B-splines at places on the membrane."""
+        """Values of the periodic B-splines at positions on the membrane."""
         length = self._field.coefficients.shape[0]
         scaled = np.asarray(places, np.float64) * (OVERSAMPLING / self._unit)
         spline = interpolate.BSpline.basis_element(
@@ -151,7 +151,7 @@ class Membrane:
         )
 
     def transmitted(self, y: Floats, x: Floats) -> NDArray[np.complex64]:
-        """Complex amplitude behind the membrane on a grid, as of `thickness`."""
+        """Complex amplitude behind the membrane, on a grid as in `thickness`."""
         thickness = self.thickness(y, x)
         if not self.absorption:
             return np.asarray(np.exp(-1j * self.phase * thickness), np.complex64)
@@ -159,12 +159,12 @@ class Membrane:
         return np.asarray(np.exp(-1j * self.phase * thickness - depth), np.complex64)
 
     def slope(self, wavelength: float) -> float:
-        """Root mean square angle by which it bends the rays along one axis, rad."""
+        """Root mean square deflection of the rays along one axis, rad."""
         sigma = self.grain / np.sqrt(8 * np.log(2))
         return float(self.phase / (np.sqrt(2) * sigma) * wavelength / (2 * np.pi))
 
 
 def above_zero(name: str, value: Any, unit: str) -> None:
-    """Refuse a number that is not finite and above zero."""
+    """Raise an error unless a number is finite and above zero."""
     if not (np.isfinite(value) and value > 0):
         raise InputError(f"{name} is {value} {unit}".rstrip(), "It must be above zero.")

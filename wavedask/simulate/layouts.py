@@ -29,21 +29,21 @@ def differential_beamline(
     Parameters
     ----------
     optic : Optic, optional
-        What a sample frame has and a reference frame lacks.
+        Optic that is in the beam for sample frames only.
     source_distance : float, default 40.0
-        From the source to the membrane, m, where neither an optic nor a membrane is given.
+        Distance from source to membrane, m; used if neither an optic nor a membrane is given.
     distance : float, default 1.0
-        From the optic (or else the membrane) to the detector, m.
+        Distance from the optic (without one: from the membrane) to the detector, m.
     membrane_distance : float, default 0.0
-        How far the membrane is behind the optic, m; negative before it.
+        Distance of the membrane behind the optic, m; negative if it is before the optic.
     shape : (int, int), default (512, 512)
         Rows and columns of the detector.
     pixel_size : float or (float, float), default 0.65e-6
-        m.
+        Pixel size, m.
     source : Source, optional
         By default 17 keV, 15 x 40 um (y, x) rms.
     membrane : Membrane, optional
-        By default grains of 6 um of 0.4 rad rms, at its place and as wide as the beam.
+        By default a phase membrane with grains of 6 um and 0.4 rad rms, as wide as the beam.
     counts : float, default 8000
         Counts of a pixel without membrane and optic.
     seed : int, default 0
@@ -56,7 +56,7 @@ def differential_beamline(
     Raises
     ------
     InputError
-        Distances that do not fit.
+        Distances that are not possible.
 
     Examples
     --------
@@ -68,12 +68,7 @@ def differential_beamline(
         place = optic.position
     else:
         place = source_distance if membrane is None else membrane.position
-    detector = Detector(
-        place + distance,
-        pixel_size,
-        camera=Camera(shape, counts=counts, structure=0.02, vignetting=0.0, seed=seed),
-        psf=0.3 * min(both(pixel_size)),
-    )
+    detector = _detector(place + distance, pixel_size, shape, counts=counts, seed=seed)
     return Beamline(
         source or Source(size=(15e-6, 40e-6)),
         (detector,),
@@ -102,21 +97,21 @@ def absolute_beamline(
     Parameters
     ----------
     optic : Optic, optional
-        An optic, which a reference frame lacks.
+        Optic that is in the beam for sample frames only.
     source_distance : float, default 40.0
-        From the source to the membrane, m, where no membrane is given.
+        Distance from source to membrane, m; used if no membrane is given.
     distances : (float, float), default (0.3, 0.8)
-        From the membrane to the near and the far detector, m.
+        Distances from the membrane to the near and the far detector, m.
     shape : (int, int), default (512, 512)
         Rows and columns of both.
     pixel_sizes : pair of float or (float, float), default (1.6e-6, 1.6e-6)
-        Of the near and the far detector, m.
+        Pixel sizes of the near and the far detector, m.
     source, counts, seed
-        As of `differential_beamline`.
+        As in `differential_beamline`.
     membrane : Membrane, optional
-        By default one that absorbs more than it delays, with grains of 12 um: finer grains, and
-        those of a pure phase, change by diffraction between the detectors, which a tracker takes
-        for displacement.
+        By default a membrane of grains of 12 um that absorbs more than it shifts the phase. Finer
+        grains, and grains that only shift the phase, change by diffraction between the detectors,
+        and a tracker takes that for displacement.
 
     Returns
     -------
@@ -125,7 +120,7 @@ def absolute_beamline(
     Raises
     ------
     InputError
-        Distances that do not fit.
+        Distances that are not possible.
 
     Examples
     --------
@@ -136,16 +131,11 @@ def absolute_beamline(
     if not 0 < distances[0] < distances[1]:
         raise InputError(
             f"distances are {distances} m",
-            "The near detector comes first, both behind the membrane.",
+            "Give two positive distances, that of the near detector first.",
         )
     place = source_distance if membrane is None else membrane.position
     detectors = tuple(
-        Detector(
-            place + distance,
-            size,
-            camera=Camera(shape, counts=counts, structure=0.02, vignetting=0.0, seed=seed + number),
-            psf=0.3 * min(both(size)),
-        )
+        _detector(place + distance, size, shape, counts=counts, seed=seed + number)
         for number, (distance, size) in enumerate(zip(distances, pixel_sizes, strict=True))
     )
     return Beamline(
@@ -164,8 +154,25 @@ def absolute_beamline(
     )
 
 
+def _detector(
+    position: float,
+    pixel_size: float | Pair,
+    shape: tuple[int, int],
+    *,
+    counts: float,
+    seed: int,
+) -> Detector:
+    """Make a detector with a realistic camera and a point spread of a third of a pixel."""
+    return Detector(
+        position,
+        pixel_size,
+        camera=Camera(shape, counts=counts, structure=0.02, vignetting=0.0, seed=seed),
+        psf=0.3 * min(both(pixel_size)),
+    )
+
+
 def _membrane_size(detectors: tuple[Detector, ...]) -> float:
-    """Wider than what the detectors see, with a margin for optics and scans."""
+    """Size of a membrane that covers the field of the detectors, with a margin for scans."""
     width = max(
         max(np.multiply(detector.shape, both(detector.pixel_size))) for detector in detectors
     )

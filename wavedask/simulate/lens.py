@@ -27,7 +27,7 @@ class Lens:
         Coefficients in m of the Legendre products ``L_i(y / half_aperture) L_j(x / half_aperture)``
         that add up to the thickness error.
     half_aperture : float
-        Half the side of the square on which the Legendre polynomials live, m.
+        Half the side of the square on which the Legendre polynomials are defined, m.
     """
 
     radius: float
@@ -77,7 +77,7 @@ class Truth:
     wavefront : ndarray, shape (y, x)
         Wavefront in the plane of the detector, m, zero mean.
     origin_y, origin_x : ndarray, shape (y, x)
-        Where that ray crossed the lens, m from its axis.
+        Position where that ray crossed the lens, m from its axis.
     """
 
     displacement_y: Floats
@@ -110,7 +110,7 @@ def lens_truth(
     shape : (int, int)
         Rows and columns of the detector.
     pixel_size : float
-        m.
+        Pixel size, m.
     distance : float
         From the lens to the detector, m; less than the focal length.
     center : (float, float), default (0, 0)

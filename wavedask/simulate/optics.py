@@ -1,7 +1,7 @@
-"""Thin optics: refractive lenses, a rod, a mirror, and what else can act as one.
+"""Thin optics: refractive lenses, a rod, a mirror, and the protocol of further ones.
 
 An optic has a wavefront W (path length: the wave is multiplied by ``exp(i k W)``), its gradient
-(the angle by which it bends a ray), and a power 1/f that the propagation takes out of W exactly.
+(the deflection of a ray), and a power 1/f, which the propagation takes out of W exactly.
 """
 
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ Floats = NDArray[np.float64]
 
 
 class Optic(Protocol):
-    """A thin optic at a place along the beam."""
+    """A thin optic at a position along the beam."""
 
     @property
     def position(self) -> float:
@@ -44,8 +44,46 @@ class Optic(Protocol):
         """Attenuation exponent of the intensity; None if it is transparent."""
 
 
+class _Refractive:
+    """A thin piece of material: its thickness gives the phase and the absorption."""
+
+    delta: float
+    beta: float
+
+    def thickness(self, y: Any, x: Any) -> Floats:
+        """Thickness of material in m at ``(y, x)`` in m from the axis."""
+        raise NotImplementedError
+
+    def wavefront(self, y: Any, x: Any) -> Floats:
+        """Path length in m, ``-delta * thickness``."""
+        return -self.delta * self.thickness(y, x)
+
+    def attenuation(self, y: Any, x: Any, *, wavelength: float) -> Floats | None:
+        """Attenuation exponent of the intensity, ``2 k beta * thickness``."""
+        if not self.beta:
+            return None
+        return 4 * np.pi / wavelength * self.beta * self.thickness(y, x)
+
+    def _check_material(self) -> None:
+        if self.beta < 0:
+            raise InputError(f"beta is {self.beta}", "Give zero or more.")
+
+
+def _check_axis(axis: int | None, *, round_too: bool = False) -> None:
+    """Raise an error unless an axis is 0 or 1 (or None, if the optic may be round)."""
+    if axis not in ((None, 0, 1) if round_too else (0, 1)):
+        other = ", or None (round)" if round_too else ""
+        raise InputError(f"axis is {axis}", f"Give 0 (deflects along y) or 1 (along x){other}.")
+
+
+def _along(axis: int, bend: Floats) -> tuple[Floats, Floats]:
+    """Slope (y, x) of an optic that deflects along one axis only."""
+    flat = np.zeros(bend.shape)
+    return (bend, flat) if axis == 0 else (flat, bend)
+
+
 @dataclass(frozen=True)
-class Crl:
+class Crl(_Refractive):
     """A stack of parabolic refractive lenses, round or cylindrical, with a thickness error.
 
     Attributes
@@ -61,12 +99,12 @@ class Crl:
     beta : float, default 0.0
         Imaginary part of the refractive index; 0 is transparent.
     aperture : float, optional
-        Diameter of the parabolic part (width, if cylindrical), m. Around it the material is as
-        thick as at its rim. By default the parabola does not end.
+        Diameter (width, if cylindrical) of the parabolic part, m. Outside, the material is as
+        thick as at the rim. By default the parabola has no end.
     error : ModalSurface, optional
         Excess thickness in m, summed over all surfaces.
     axis : int, optional
-        0 or 1 for a cylindrical lens that bends along y or x; by default it is round.
+        0 or 1 for a cylindrical lens that deflects along y or x; by default the lens is round.
     center : (float, float), default (0, 0)
         Lab position (y, x) of its axis, m.
 
@@ -99,10 +137,8 @@ class Crl:
         above_zero("surfaces of the lens", self.surfaces, "")
         if self.aperture is not None:
             above_zero("aperture of the lens", self.aperture, "m")
-        if self.beta < 0:
-            raise InputError(f"beta is {self.beta}", "Give zero or more.")
-        if self.axis not in (None, 0, 1):
-            raise InputError(f"axis is {self.axis}", "Give 0 (bends along y), 1 (x), or None.")
+        self._check_material()
+        _check_axis(self.axis, round_too=True)
 
     @property
     def focal_length(self) -> float:
@@ -123,10 +159,6 @@ class Crl:
         ideal = self.surfaces * square / (2 * self.radius)
         return ideal if self.error is None else ideal + self.error(y, x)
 
-    def wavefront(self, y: Any, x: Any) -> Floats:
-        """Path length in m, ``-delta * thickness``."""
-        return -self.delta * self.thickness(y, x)
-
     def slope(self, y: Any, x: Any) -> tuple[Floats, Floats]:
         """Gradient (y, x) of the wavefront in rad."""
         y, x = np.broadcast_arrays(y, x)
@@ -140,38 +172,32 @@ class Crl:
             slope_y, slope_x = slope_y - self.delta * down, slope_x - self.delta * across
         return np.asarray(slope_y), np.asarray(slope_x)
 
-    def attenuation(self, y: Any, x: Any, *, wavelength: float) -> Floats | None:
-        """Attenuation exponent of the intensity, ``2 k beta * thickness``."""
-        if not self.beta:
-            return None
-        return 4 * np.pi / wavelength * self.beta * self.thickness(y, x)
-
     def _square(self, y: Any, x: Any) -> Floats:
         weight_y, weight_x = (0.0 if self.axis == 1 else 1.0, 0.0 if self.axis == 0 else 1.0)
         return np.asarray(weight_y * np.square(y) + weight_x * np.square(x))
 
 
 @dataclass(frozen=True)
-class Rod:
-    """A round rod across the beam: a fibre, a wire.
+class Rod(_Refractive):
+    """A round rod across the beam, such as a fibre or a wire.
 
     Attributes
     ----------
     position : float
         Distance from the source, m.
     radius : float
-        m.
+        Radius of the rod, m.
     delta : float
         Refractive index decrement of the material.
     beta : float, default 0.0
         Imaginary part of the refractive index; 0 is transparent.
     axis : int, default 1
-        0 or 1: the rod bends along y (it lies along x) or along x (it stands).
+        0: the rod is horizontal and deflects along y. 1: it is vertical and deflects along x.
     center : (float, float), default (0, 0)
         Lab position (y, x) of its axis, m.
     rounding : float, default 5e-7
-        Width over which its edge is rounded, m: the thickness ``2 sqrt(R^2 - x^2)`` of a perfect
-        rod is infinitely steep there, which no grid holds.
+        Width over which the edge is rounded, m. The thickness ``2 sqrt(R^2 - x^2)`` of a perfect
+        rod is infinitely steep at its edge, which no grid can sample.
 
     Raises
     ------
@@ -198,10 +224,8 @@ class Rod:
         above_zero("radius of the rod", self.radius, "m")
         above_zero("delta of the rod", self.delta, "")
         above_zero("rounding of the rod", self.rounding, "m")
-        if self.beta < 0:
-            raise InputError(f"beta is {self.beta}", "Give zero or more.")
-        if self.axis not in (0, 1):
-            raise InputError(f"axis is {self.axis}", "Give 0 (bends along y) or 1 (x).")
+        self._check_material()
+        _check_axis(self.axis)
 
     @property
     def power(self) -> Pair:
@@ -212,27 +236,16 @@ class Rod:
         """Thickness of material in m at ``(y, x)`` in m from the axis."""
         return self._chord(np.broadcast_arrays(y, x)[self.axis])[0]
 
-    def wavefront(self, y: Any, x: Any) -> Floats:
-        """Path length in m, ``-delta * thickness``."""
-        return -self.delta * self.thickness(y, x)
-
     def slope(self, y: Any, x: Any) -> tuple[Floats, Floats]:
         """Gradient (y, x) of the wavefront in rad."""
         bend = -self.delta * self._chord(np.broadcast_arrays(y, x)[self.axis])[1]
-        flat = np.zeros(bend.shape)
-        return (bend, flat) if self.axis == 0 else (flat, bend)
-
-    def attenuation(self, y: Any, x: Any, *, wavelength: float) -> Floats | None:
-        """Attenuation exponent of the intensity, ``2 k beta * thickness``."""
-        if not self.beta:
-            return None
-        return 4 * np.pi / wavelength * self.beta * self.thickness(y, x)
+        return _along(self.axis, bend)
 
     def _chord(self, across: Floats) -> tuple[Floats, Floats]:
         """Thickness, and its derivative across the rod.
 
-        ``T = 2 sqrt(u)`` with ``u = R^2 - x^2``, and below ``u = e = 2 R rounding`` the tangent to
-        it, down to zero at ``u = -e``.
+        ``T = 2 sqrt(u)`` with ``u = R^2 - x^2``; below ``u = e = 2 R rounding`` the tangent to this
+        curve, down to zero at ``u = -e``.
         """
         inside = self.radius**2 - np.square(across)
         edge = 2 * self.radius * self.rounding
@@ -244,22 +257,22 @@ class Rod:
 
 @dataclass(frozen=True)
 class Mirror:
-    """The figure error of a plane mirror at grazing incidence, unfolded: a bend along one axis.
+    """The figure error of a plane mirror at grazing incidence, as a thin optic on one axis.
 
     Attributes
     ----------
     position : float
         Distance from the source, m.
     height : tuple of float
-        Height error in m at equally spaced points along the mirror, two or more; a bump, which
-        shortens the way, is positive. A cubic spline joins them.
+        Height error in m at two or more equally spaced points along the mirror; a bump, which
+        shortens the path, is positive. A cubic spline joins the points.
     length : float
-        Distance of the first from the last of them, m.
+        Distance from the first to the last point, m.
     angle : float
-        Grazing angle, rad: the mirror fills ``length * angle`` of the beam. Beyond it the height
-        stays as it is at its end.
+        Grazing angle, rad: the mirror fills ``length * angle`` of the beam. Beyond the mirror the
+        height keeps its value at the end.
     axis : int, default 0
-        0 or 1: the mirror bends along y or x.
+        0 or 1: the mirror deflects along y or x.
     center : (float, float), default (0, 0)
         Lab position (y, x) of its middle, m.
 
@@ -281,8 +294,7 @@ class Mirror:
             above_zero(f"{name} of the mirror", getattr(self, name), unit)
         if len(self.height) < 2:
             raise InputError(f"height has {len(self.height)} points", "Give two or more.")
-        if self.axis not in (0, 1):
-            raise InputError(f"axis is {self.axis}", "Give 0 (bends along y) or 1 (x).")
+        _check_axis(self.axis)
 
     @property
     def power(self) -> Pair:
@@ -307,9 +319,8 @@ class Mirror:
         half = self.length * self.angle / 2
         across = np.broadcast_arrays(y, x)[self.axis]
         bend = np.where(np.abs(across) <= half, -2 * self.angle * self._figure(across, 1), 0.0)
-        flat = np.zeros(bend.shape)
-        return (bend, flat) if self.axis == 0 else (flat, bend)
+        return _along(self.axis, bend)
 
     def attenuation(self, y: Any, x: Any, *, wavelength: float) -> Floats | None:
-        """Return None: it reflects everything."""
+        """Return None: the mirror reflects everything."""
         return None

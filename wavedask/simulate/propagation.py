@@ -1,16 +1,16 @@
 """Free-space propagation of a wave in the coordinates of a fan of rays, with its sampling checked.
 
-A wave that diverges from a source or converges behind a lens cannot be sampled, but what is left of
-it on top of a fan of paraxial rays can. With the lab position ``x = h(z) + m(z) X`` of a ray of the
-fan, ``h`` its chief ray and ``m`` its scale, the wave is
+The phase of a wave that diverges from a source or converges behind a lens is too steep to sample.
+Relative to a fan of paraxial rays it is smooth. A ray of the fan has the lab position
+``x = h(z) + m(z) X``, where ``h`` is the chief ray and ``m`` the scale of the fan. The wave is
 
     psi(x) = m^-1 exp[i k (x-h)^2 m' / 2m + i k (x-h) h'] phi(X)
 
-and phi propagates like a parallel beam, over the path ``zeta`` with ``d zeta = dz / m^2``: between
-two planes ``dz / (m_1 m_2)``. That is the Fresnel scaling theorem (Paganin, Coherent X-Ray Optics,
-App. B): behind a source at a distance z_1, with m = 1 in the plane of the sample,
-``zeta = z_2 / M`` and ``m = M = (z_1 + z_2) / z_1``. A thin lens bends the fan, and phi keeps only
-its errors.
+and phi propagates like a parallel beam over the path ``zeta``, with ``d zeta = dz / m^2``; between
+two planes it is ``dz / (m_1 m_2)``. This is the Fresnel scaling theorem (Paganin, Coherent X-Ray
+Optics, App. B): behind a source at a distance z_1, with m = 1 in the plane of the sample,
+``zeta = z_2 / M`` and ``m = M = (z_1 + z_2) / z_1``. A thin lens bends the fan, so that phi
+holds only the errors of the lens.
 """
 
 from dataclasses import dataclass, replace
@@ -28,10 +28,10 @@ Pair = tuple[float, float]
 Wave = NDArray[np.complex64]
 
 OUTER_BAND: Final = 2 / 3
-"""Part of the Nyquist frequency beyond which a wave must be empty: its intensity has twice the
-band, and what is aliased of that comes back above this."""
+"""Fraction of the Nyquist frequency above which a wave must have no power: its intensity has twice
+the bandwidth, and aliases fall above this fraction."""
 MAX_OUTER_POWER: Final = 1e-3
-"""Largest share of the power beyond that, which is the error of the intensity."""
+"""Largest share of the power above it: the error of the intensity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +69,12 @@ class Fan:
         )
 
     def at(self, position: float) -> Self:
-        """Go on to another plane through free space.
+        """Propagate the fan to another plane through free space.
 
         Raises
         ------
         InputError
-            The rays meet before it.
+            The rays come to a focus before that plane.
         """
         length = position - self.position
         scale = _pair(m + length * d for m, d in zip(self.scale, self.divergence, strict=True))
@@ -82,7 +82,7 @@ class Fan:
             focus = min(m / -d for m, d in zip(self.scale, self.divergence, strict=True) if d < 0)
             raise InputError(
                 f"the beam is focused {focus:.4g} m behind the plane at {self.position:.4g} m,"
-                f" before that at {position:.4g} m",
+                f" before the plane at {position:.4g} m",
                 "Put the detector between the optic and its focus: behind it, rays have crossed.",
             )
         return replace(
@@ -123,18 +123,18 @@ def propagate(
 ) -> Wave:
     """Propagate a sampled wave through free space by its angular spectrum, paraxially.
 
-    The wave is taken as periodic: give it a guard band, into which nothing of interest comes.
+    The wave is treated as periodic: leave a guard band around it that stays empty.
 
     Parameters
     ----------
     wave : ndarray of complex, shape (rows, columns)
         Field in one plane.
     wavelength : float
-        m.
+        Wavelength, m.
     spacing : float or (float, float)
-        Distance of its points, along y and x, m.
+        Distance between its points along y and x, m.
     distance : float or (float, float)
-        How far, m; for a wave in the coordinates of a `Fan`, its path along y and x.
+        Propagation distance, m; for a wave in the coordinates of a `Fan`, its path along y and x.
 
     Returns
     -------
@@ -144,7 +144,7 @@ def propagate(
     Raises
     ------
     InputError
-        The wave is sampled too coarsely, or leaves the grid on its way.
+        The sampling is too coarse, or the wave leaves the grid on its way.
 
     Examples
     --------
@@ -161,17 +161,17 @@ def propagate(
 
 
 def both(value: float | Pair) -> Pair:
-    """One number for both axes, or a pair as it is."""
+    """Make a pair (y, x) of one number; leave a pair as it is."""
     return value if isinstance(value, tuple) else (value, value)
 
 
 def angular_spectrum(wave: NDArray[Any], *, spacing: Pair) -> Wave:
-    """Fourier transform of a wave, which must not fill its band.
+    """Fourier transform of a wave, with a check of its sampling.
 
     Raises
     ------
     InputError
-        The wave, or the intensity it would make, is sampled too coarsely.
+        The sampling is too coarse for the wave or for its intensity.
     """
     spectrum = np.asarray(fft.fft2(wave.astype(np.complex64, copy=False), workers=1), np.complex64)
     for density, step, name in zip(_marginals(spectrum), spacing, (Y, X), strict=True):
@@ -193,7 +193,7 @@ def propagated(spectrum: Wave, *, wavelength: float, spacing: Pair, path: Pair) 
     Raises
     ------
     InputError
-        The wave goes further aside than half the grid: the transfer function is undersampled.
+        The wave spreads over more than half the grid: the transfer function is undersampled.
     """
     filters = []
     for axis, (density, step, length) in enumerate(
@@ -215,14 +215,14 @@ def _marginals(spectrum: Wave) -> tuple[Floats, Floats]:
 def _check_kernel(
     density: Floats, frequencies: Floats, area: float, width: float, axis: int
 ) -> None:
-    """Refuse a path on which the edge of the wave's band goes more than half the grid aside."""
+    """Raise an error if the edge of the band of a wave moves by more than half the grid."""
     order = np.argsort(np.abs(frequencies))
     within = np.cumsum(density[order]) / density.sum()
     last = min(int(np.searchsorted(within, 1 - MAX_OUTER_POWER)), order.size - 1)
     aside = area * abs(float(frequencies[order[last]]))
     if aside > width / 2:
         raise InputError(
-            f"on the way of {area:.3g} m2 (wavelength times path) the wave spreads by"
+            f"over {area:.3g} m2 (wavelength times path) the wave spreads by"
             f" {aside:.3g} m along {(Y, X)[axis]}, more than half the grid of {width:.3g} m: the"
             " propagation kernel is beyond its Nyquist frequency",
             "Take a larger grid, a shorter distance, or a wave with a narrower band.",

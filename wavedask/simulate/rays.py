@@ -1,4 +1,4 @@
-"""Rays through the optics of a beam, from a point source: the exact truth of geometric optics."""
+"""Rays from a point source through the optics of a beam: the exact truth of geometric optics."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,15 +16,15 @@ Floats = NDArray[np.float64]
 
 ITERATIONS: Final = 40
 ROUGH: Final = 12
-"""Of these, the first ones that take the derivative of the ideal optics."""
+"""First iterations, which use the derivative of the ideal optics."""
 NEIGHBOUR: Final = 1e-8
-"""Distance of the rays whose difference gives the derivative, m."""
+"""Distance between two rays for a finite difference, m."""
 SINGULAR: Final = 1e-6
-"""Magnification of an area below which rays are taken to cross."""
+"""Area magnification below which rays count as crossing."""
 SETTLED: Final = 1e-14
-"""Change of a ray's place, m, below which it has been found."""
+"""Change of the position of a ray at which the iteration stops, m."""
 MAX_LOST: Final = 0.25
-"""Share of the places that no single ray may reach."""
+"""Largest share of the positions where rays may cross."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Rays:
     slope_y, slope_x : ndarray
         Slope, rad.
     path : ndarray
-        Optical path from the source without that along the axis: the wavefront, m.
+        Optical path from the source minus the path along the axis: the wavefront, m.
     """
 
     y: Floats
@@ -48,7 +48,7 @@ class Rays:
     path: Floats
 
     def at(self, length: float) -> "Rays":
-        """Go on through free space by a length along the beam."""
+        """Propagate through free space by a length along the beam."""
         return Rays(
             self.y + length * self.slope_y,
             self.x + length * self.slope_x,
@@ -58,7 +58,7 @@ class Rays:
         )
 
     def through(self, optic: Optic, center: Pair, *, paths: bool = True) -> "Rays":
-        """Pass an optic with its axis at a lab position; without `paths`, they are left as is."""
+        """Pass an optic with its axis at a lab position; update the paths only with `paths`."""
         y, x = self.y - center[0], self.x - center[1]
         bend_y, bend_x = optic.slope(y, x)
         return Rays(
@@ -74,7 +74,7 @@ class Rays:
 class OpticalSystem:
     """Optics in the beam of a point source, in order, each with the lab position of its axis.
 
-    A ray is known by its coordinates in the fan of the ideal optics (`propagation.Fan`).
+    A ray is identified by its coordinates in the fan of the ideal optics (`propagation.Fan`).
 
     Attributes
     ----------
@@ -91,7 +91,7 @@ class OpticalSystem:
     optics: tuple[tuple[Optic, Pair], ...]
 
     def fan(self, position: float) -> Fan:
-        """Fan of the ideal optics, behind those that stand in that plane."""
+        """Fan of the ideal optics, behind any optic in that plane."""
         fan = Fan.from_source(self.start, source=self.source)
         for optic, center in self.optics:
             if optic.position <= position:
@@ -99,7 +99,7 @@ class OpticalSystem:
         return fan.at(position)
 
     def lever(self, begin: float, end: float) -> Pair:
-        """Where a ray ends up, m per rad by which it is bent at the beginning (ideal optics)."""
+        """Displacement of a ray at `end` per deflection at `begin`, m/rad, by ideal optics."""
         levers = []
         for axis in (0, 1):
             place, slope, here = 0.0, 1.0, begin
@@ -114,9 +114,9 @@ class OpticalSystem:
     def trace(
         self, y: Floats, x: Floats, positions: Sequence[float], *, paths: bool = True
     ) -> list[Rays]:
-        """Follow rays to planes, in the order of the beam; behind the optics that stand there.
+        """Follow rays to planes, in the order of the beam; behind any optic in a plane.
 
-        Without `paths`, what the optics add to them is left out.
+        Without `paths`, the optics do not add to the optical paths.
         """
         away_y, away_x = y - self.source[0], x - self.source[1]
         rays = Rays(
@@ -139,7 +139,7 @@ class OpticalSystem:
         return states
 
     def reaching(self, y: Floats, x: Floats, position: float) -> tuple[Floats, Floats]:
-        """Find the rays that arrive at places in a plane.
+        """Find the rays that arrive at given positions in a plane.
 
         Parameters
         ----------
@@ -151,13 +151,13 @@ class OpticalSystem:
         Returns
         -------
         (ndarray, ndarray)
-            Coordinates of the rays in the fan. NaN where several rays cross, as behind the rim of
+            Coordinates of the rays in the fan; NaN where rays cross, for example behind the rim of
             an aperture.
 
         Raises
         ------
         InputError
-            Rays cross over much of the plane.
+            Rays cross in more than a quarter of the positions.
         """
         fan = self.fan(position)
         targets = np.stack(np.broadcast_arrays(y, x))
@@ -174,7 +174,7 @@ class OpticalSystem:
             active = active[~(np.abs(step).max(axis=0, initial=0.0) < SETTLED)]
             if not active.size:
                 break
-        # Behind a caustic an image is turned over: its rays have crossed others.
+        # Behind a caustic the image is inverted: its rays have crossed others.
         (yy, xy), (yx, xx) = self._spread(found, position)
         lost = ~(yy * xx - yx * xy > SINGULAR)
         lost[active] = True
@@ -182,7 +182,7 @@ class OpticalSystem:
         if share > MAX_LOST:
             raise InputError(
                 f"rays cross before the plane at {position:.4g} m: {100 * share:.0f} % of the"
-                " places are reached by several",
+                " positions are reached by several rays",
                 "Give weaker errors, a wider aperture, or a shorter distance.",
             )
         found[:, lost] = np.nan
@@ -190,9 +190,9 @@ class OpticalSystem:
         return rays_y, rays_x
 
     def _step(self, here: Floats, wanted: Floats, fan: Fan, *, exact: bool) -> Floats:
-        """Newton's step toward the rays that arrive where wanted.
+        """Newton step toward the rays that arrive at the wanted positions.
 
-        The derivative is that of the ideal optics, or the exact one from neighbouring rays.
+        The derivative comes from the ideal optics, or exactly from neighbouring rays.
         """
         off = wanted - self._arrival(here, fan.position)
         if not exact:
@@ -203,7 +203,7 @@ class OpticalSystem:
         return np.stack([(xx * off[0] - yx * off[1]) / area, (yy * off[1] - xy * off[0]) / area])
 
     def _spread(self, labels: Floats, position: float) -> tuple[Floats, Floats]:
-        """Take the derivatives of the place of arrival: along the ray's y, and along its x."""
+        """Differentiate the position of arrival with respect to the y and the x of a ray."""
         centre = self._arrival(labels, position)
         below, beside = (
             (self._arrival(labels + np.reshape(aside, (2, 1)), position) - centre) / NEIGHBOUR

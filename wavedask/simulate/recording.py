@@ -14,9 +14,9 @@ from wavedask.simulate.truth import BeamTruth
 from wavedask.simulate.writers import Exposure, FileFormat, FrameWriter, Recording
 
 FRAMES_PER_SETTING: Final = 5
-"""Dark and flat frames, where the caller names none."""
+"""Number of dark and of flat frames, unless the caller gives some."""
 STREAM: Final = 1_000_000
-"""Numbers of frames between two scans: each frame of a detector has noise of its own."""
+"""Offset of the frame numbers between two scans, so that every frame has its own noise."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class BeamlineCampaign:
     folder : pathlib.Path
         Where the files are.
     beamline : Beamline
-        What took them.
+        The beamline that took the frames.
     settings : mapping of str to tuple of Setting
-        Where everything stood, frame by frame, by the name of the scan.
+        Settings of every frame, by name of the scan.
     recordings : mapping of (str, int) to Recording
         The files, by name of the scan and number of the detector.
     """
@@ -50,17 +50,17 @@ class BeamlineCampaign:
         detector : int, default 0
             Number of the detector.
         **options
-            Passed on.
+            Passed to `wavedask.open_scan`.
 
         Returns
         -------
         xarray.Dataset
-            As of `wavedask.open_scan`.
+            As in `wavedask.open_scan`.
 
         Raises
         ------
         InputError
-            There is no such scan.
+            No scan has this name.
         """
         return self._recording(name, detector).open(**options)
 
@@ -81,9 +81,9 @@ class BeamlineCampaign:
         scan : str, default "sample"
             Name of the scan.
         reference : Setting
-            What the frame is compared with; by default the optics out of the beam.
+            Setting that the frame is compared with; by default the optics are out of the beam.
         **numbers
-            Of detectors, as of `Beamline.truth`.
+            Detector numbers, as in `Beamline.truth`.
 
         Returns
         -------
@@ -92,7 +92,7 @@ class BeamlineCampaign:
         Raises
         ------
         InputError
-            There is no such scan, or rays cross.
+            No scan has this name, or rays cross.
         """
         self._recording(scan, 0)
         return self.beamline.truth(self.settings[scan][frame], reference, **numbers)
@@ -114,22 +114,23 @@ def write_beamline_campaign(
     *,
     file_format: FileFormat = "edf",
 ) -> BeamlineCampaign:
-    """Take scans with every detector of a virtual beamline and write them.
+    """Record scans with every detector of a virtual beamline and write them to disk.
 
     Dark and flat frames are added, five each, unless `scans` names them.
 
     Parameters
     ----------
     folder : path
-        Where to write; created. It must not hold files of that format.
+        Folder to write to. It is created, and must not hold files of that format.
     beamline : Beamline
-        What takes the frames.
+        The beamline that takes the frames.
     scans : mapping of str to sequence of Setting
         Settings of each scan by its name: ``{"reference": [REFERENCE], "sample": [SAMPLE]}``, a
         `membrane_scan`, a `detector_mesh`, a `pulse_train`.
     file_format : "edf", "tiff" or "hdf5", default "edf"
-        EDF and TIFF: files named after scan, and detector where there are two. HDF5: a BLISS file
-        per detector. Motors are those of `Beamline.motors`; ``monitor`` counts the intensity.
+        EDF and TIFF: the file names hold the scan, and the detector if there are two. HDF5: one
+        BLISS file per detector. Motors are those of `Beamline.motors`; the counter ``monitor``
+        holds the intensity.
 
     Returns
     -------
@@ -140,7 +141,7 @@ def write_beamline_campaign(
     InputError
         An unknown format, a scan without frames, or a setting that cannot be sampled.
     FileError
-        The folder holds files already.
+        The folder already holds files.
 
     Examples
     --------

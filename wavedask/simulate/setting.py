@@ -1,4 +1,4 @@
-"""Where the motors of a virtual beamline stand during one exposure, and scans of them."""
+"""Positions in a virtual beamline during one exposure, and scans of them."""
 
 from dataclasses import dataclass, replace
 from typing import Final
@@ -13,7 +13,7 @@ IN: Final[Pair] = (0.0, 0.0)
 
 @dataclass(frozen=True)
 class Setting:
-    """Where everything stands during one exposure.
+    """Positions and intensity during one exposure.
 
     Attributes
     ----------
@@ -22,13 +22,14 @@ class Setting:
     optic : (float, float) or None, default (0, 0)
         Displacement (y, x) of the optics, m; None is out of the beam.
     detector : (float, float), default (0, 0)
-        Displacement (y, x) of the detectors that their motors report, m.
+        Displacement (y, x) of the detectors as their motors report it, m.
     detector_error : (float, float), default (0, 0)
-        How much further they have really moved, m.
+        True minus reported displacement (y, x) of the detectors, m.
     source : (float, float), default (0, 0)
-        Displacement (y, x) of the source, m. The rays at a distance z tilt by minus that over z.
+        Displacement (y, x) of the source, m. At a distance z the rays
+        tilt by minus this displacement over z.
     intensity : float, default 1.0
-        Of the beam, relative; 0 is a dark frame.
+        Relative intensity of the beam; 0 is a dark frame.
 
     Raises
     ------
@@ -57,7 +58,7 @@ class Setting:
 
     @property
     def of_the_wave(self) -> "Setting":
-        """The part that decides the wave: settings alike in it share their propagation."""
+        """The part that determines the wave: settings that agree in it share one propagation."""
         return replace(self, detector=(0.0, 0.0), detector_error=(0.0, 0.0), intensity=1.0)
 
 
@@ -72,21 +73,21 @@ DARK: Final = Setting(membrane=None, optic=None, intensity=0.0)
 
 
 def membrane_scan(ny: int, nx: int, step: float | Pair, *, base: Setting = SAMPLE) -> list[Setting]:
-    """Move the membrane over a grid, x being the fast axis: the stack of XSVT and XSS.
+    """Move the membrane over a grid (x is the fast axis): the stack of XSVT and XSS.
 
     Parameters
     ----------
     ny, nx : int
-        Number of positions along each axis; 1 for a scan along the other one.
+        Number of positions along each axis; 1 for a scan along the other axis.
     step : float or (float, float)
         Distance of neighbouring positions, m.
     base : Setting
-        Everything else.
+        Setting that gives everything else.
 
     Returns
     -------
     list of Setting
-        ``ny * nx`` of them; the grid is centred on the membrane of `base`.
+        ``ny * nx`` settings; the grid is centred on the membrane of `base`.
 
     Raises
     ------
@@ -113,7 +114,7 @@ def detector_mesh(
     base: Setting = REFERENCE,
     seed: int = 0,
 ) -> list[Setting]:
-    """Move the detectors over a grid, x being the fast axis: the scan that calibrates them.
+    """Move the detectors over a grid (x is the fast axis): the scan for their calibration.
 
     Parameters
     ----------
@@ -122,16 +123,16 @@ def detector_mesh(
     step : float or (float, float)
         Distance of neighbouring positions, m.
     jitter : float, default 0.0
-        Standard deviation per axis of where they really are, m, unknown to the motors.
+        Standard deviation per axis of the true positions against the motor readings, m.
     base : Setting
-        Everything else.
+        Setting that gives everything else.
     seed : int, default 0
         Seed of the jitter.
 
     Returns
     -------
     list of Setting
-        ``ny * nx`` of them; the grid is centred on zero.
+        ``ny * nx`` settings; the grid is centred on zero.
 
     Raises
     ------

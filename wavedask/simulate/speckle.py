@@ -20,8 +20,8 @@ SPLINE_ORDER: Final = 5
 class SpeckleField:
     """A random, periodic, band-limited intensity pattern that can be evaluated anywhere.
 
-    White noise smoothed by a Gaussian grain and cut at the Nyquist frequency of the detector, kept
-    as quintic B-spline coefficients on a grid of three points per pixel.
+    It is white noise, smoothed by a Gaussian grain and cut at the Nyquist frequency of the
+    detector, and kept as quintic B-spline coefficients on a grid of three points per pixel.
 
     Attributes
     ----------
@@ -61,12 +61,12 @@ def speckle_field(
     Parameters
     ----------
     size : int
-        Smallest period in pixels: the frame and whatever is displaced into it.
+        Smallest period in pixels: the frame plus a margin for displacements.
     grain : float, default 4.0
         Full width at half maximum of a grain in pixels, at least 2.
     contrast : float, default 0.25
-        Standard deviation of the intensity over its mean, 0 to 0.3: a Gaussian pattern of more
-        would be clipped at zero and no longer band-limited.
+        Standard deviation of the intensity over its mean, 0 to 0.3. With more contrast, a Gaussian
+        pattern is clipped at zero and no longer band-limited.
     seed : int, default 0
         Seed of the random numbers.
 
@@ -143,7 +143,7 @@ def displaced_pair(
     noise: bool = True,
     seed: int = 0,
 ) -> Pair:
-    """Simulate a reference image and the sample image that a displacement makes of it.
+    """Simulate a reference image and a sample image that is displaced against it.
 
     Parameters
     ----------

@@ -22,23 +22,23 @@ def pulse_train(
 ) -> list[Setting]:
     """Make the settings of a train of pulses, whose source moves and whose intensity changes.
 
-    The source moves aside, which tilts the rays and shifts the whole speckle pattern; its place and
-    intensity in each setting are the truth, and `Beamline.truth` follows them.
+    The source moves sideways, which tilts the rays and shifts the whole speckle pattern. Its
+    position and the intensity in each setting are the truth, which `Beamline.truth` uses.
 
     Parameters
     ----------
     pulses : int
-        How many.
+        Number of pulses.
     distance : float
-        From the source to where the angles below are seen (the membrane), m.
+        Distance from the source to the plane of the angles below (the membrane), m.
     pointing_jitter : float or (float, float), default 0.0
-        Standard deviation of the rays' tilt (y, x), rad; independent from pulse to pulse.
+        Standard deviation of the tilt (y, x) of the rays, rad; independent from pulse to pulse.
     intensity_jitter : float, default 0.0
         Relative standard deviation of the intensity; log-normal with mean 1.
     drift : (float, float), default (0, 0)
         Tilt (y, x) of the last pulse against the first, rad; linear in between.
     base : Setting
-        Everything else.
+        Setting that gives everything else.
     seed : int, default 0
         Seed of the jitter.
 

@@ -1,4 +1,4 @@
-"""What perfect tracking would find: the rays of one exposure against those of another."""
+"""The result of perfect tracking: the rays of one exposure against those of another."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class BeamTruth:
-    """What perfect tracking on a perfect detector would find, at each true pixel of a detector.
+    """The result of perfect tracking on a perfect detector, at each true pixel.
 
     Vectors are along the rows and columns of the detector. Everything is exact in geometric optics.
     Pixels that no single ray reaches (behind the rim of an aperture) are NaN.
@@ -22,23 +22,24 @@ class BeamTruth:
     Attributes
     ----------
     displacement_y, displacement_x : ndarray, shape (y, x)
-        Displacement u in px: the membrane's grain that the sample shows at p is at p - u in the
-        reference. NaN where sample and reference are of two detectors.
+        Displacement u in px: the grain of the membrane that the sample shows at p is at p - u in
+        the reference. NaN if sample and reference are of two detectors.
     reference_y, reference_x : ndarray, shape (y, x)
-        True pixel of the reference's detector that shows that grain.
+        True pixel of the reference detector that shows this grain.
     slope_y, slope_x : ndarray, shape (y, x)
-        Slope of the ray that arrives in the sample, rad; absolute: of the source's curvature and
-        all optics.
+        Slope of the ray that arrives in the sample, rad. It is absolute: from the curvature of
+        the source and all optics.
     wavefront : ndarray, shape (y, x)
         Wavefront in the plane of the detector, m, zero mean; its gradient is the slope.
     difference_slope_y, difference_slope_x : ndarray, shape (y, x)
-        Slope of the sample's ray minus that of the reference's ray that arrives at the same place.
-        With no optic that stays, and L the distance from the optic or the membrane, whichever is
-        later, to the detector at the distance z of the source,
-        ``u * pixel_size = difference_slope * L z / (z - L)``.
+        Slope of the ray in the sample minus the slope of the ray in the reference that arrives at
+        the same position. If no optic stays in the beam,
+        ``u * pixel_size = difference_slope * L z / (z - L)``. Here L is the distance to the
+        detector from the optic or the membrane, whichever is later, and z the distance from source
+        to detector.
     difference : ndarray, shape (y, x)
-        Wavefront of the sample minus that of the reference, m, zero mean; its gradient is the
-        difference of slopes.
+        Wavefront of the sample minus wavefront of the reference, m, zero mean; its gradient is the
+        difference of the slopes.
     """
 
     displacement_y: Floats
@@ -83,7 +84,7 @@ def beam_truth(sample: View, reference: View, *, marker: float) -> BeamTruth:
     sample, reference : View
         The two exposures.
     marker : float
-        Distance from the source of the membrane, whose grains are found again, m.
+        Distance from the source to the membrane whose grains are tracked, m.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""The wave of one exposure: a grid that holds it, its way to a detector, and what aliases."""
+"""The wave of one exposure: its grid, its propagation to a detector, checks against aliasing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ from wavedask.simulate.rays import OpticalSystem
 Floats = NDArray[np.float64]
 
 MAX_BEND: Final = 0.25
-"""Cycles of the wave's phase per point of the grid, at most: half the Nyquist frequency, so that
-the intensity does not alias."""
+"""Largest phase change per grid point, in cycles: half the Nyquist frequency, so that the
+intensity does not alias."""
 COARSE: Final = 12
-"""Every so many pixels a ray is traced to find how large the grid must be."""
+"""Pixels between the rays that are traced to find the size of the grid."""
 TAIL: Final = 4.0
-"""Standard deviations after which a Gaussian is taken to end."""
+"""Standard deviations beyond which a Gaussian is neglected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +38,8 @@ class Grid:
     y, x : ndarray
         Coordinates of its rows and columns, m.
     fade : (int, int)
-        Points at each end of the axes over which the wave fades out, so that nothing of it comes
-        round from the other side.
+        Points at each end of the axes over which the wave fades out, so that nothing wraps around
+        to the other side.
     """
 
     spacing: Pair
@@ -48,7 +48,7 @@ class Grid:
     fade: tuple[int, int]
 
     def edge(self) -> NDArray[np.float32]:
-        """Amplitude that fades out at the edges, without a corner."""
+        """Amplitude that fades out smoothly at the edges."""
         ramps = []
         for points, fade in zip((self.y.size, self.x.size), self.fade, strict=True):
             ramp = np.sin(np.pi / 2 * (np.arange(fade) + 0.5) / fade) ** 2
@@ -58,14 +58,14 @@ class Grid:
 
 @dataclass(frozen=True)
 class Beam:
-    """Source, optics and membrane as they stand during an exposure.
+    """Source, optics and membrane at their positions during an exposure.
 
     Attributes
     ----------
     source : Source
         Its energy, size and divergence.
     system : OpticalSystem
-        Its place, and the optics.
+        Position of the source, and the optics.
     membrane : Membrane or None
         The membrane, if it is in the beam.
     place : (float, float)
@@ -85,7 +85,7 @@ class Beam:
         oversampling: float,
         max_points: int,
     ) -> Grid:
-        """Lay out a grid for every ray to a detector, with a guard band around.
+        """Choose a grid that holds every ray to a detector, and a guard band around them.
 
         Parameters
         ----------
@@ -105,7 +105,7 @@ class Beam:
         Raises
         ------
         InputError
-            There are more points than allowed, or rays cross.
+            The grid needs more points than allowed, or rays cross.
         """
         fan = self.system.fan(detector.position)
         scale, path = np.array(fan.scale), np.array(fan.path)
@@ -119,7 +119,7 @@ class Beam:
             ]
         )
         low, high = np.nanmin(rays, axis=(0, 2, 3)), np.nanmax(rays, axis=(0, 2, 3))
-        # How far waves go aside: at an edge, and from the membrane; and what a pixel collects.
+        # How far waves spread: by diffraction at an edge, by scattering in the membrane, by blur.
         fresnel = np.sqrt(self.source.wavelength * path)
         scattered = 0.0
         if self.membrane is not None:
@@ -135,7 +135,7 @@ class Beam:
             if points > max_points:
                 raise InputError(
                     f"the grid needs {points} points along {name}: {spacing[axis]:.3g} m apart"
-                    f" over {width:.3g} m of beam and guard bands for rays and waves that leave it",
+                    f" over {width:.3g} m of beam and guard bands",
                     f"max_points is {max_points}: raise it, or take a smaller detector or scan, a"
                     " shorter distance, a weaker optic or less oversampling.",
                 )
@@ -163,12 +163,12 @@ class Beam:
         return blur_y, blur_x
 
     def intensity(self, grid: Grid, position: float) -> NDArray[np.float32]:
-        """Intensity of a point source in a plane behind everything, on a grid.
+        """Intensity of a point source on a grid, in a plane behind all elements.
 
         Parameters
         ----------
         grid : Grid
-            As of `grid`.
+            As from `grid`.
         position : float
             Distance of the plane from the source, m.
 
@@ -183,13 +183,13 @@ class Beam:
             Something aliases, or the membrane repeats in the beam.
         """
         wave = self.wave(grid, position)
-        # The optics concentrate the beam, against its free expansion from the source.
+        # The optics concentrate the beam compared with its free expansion from the source.
         scale_y, scale_x = self.system.fan(position).scale
         expansion = (position / self.system.start) ** 2 / (scale_y * scale_x)
         return np.asarray((wave.real**2 + wave.imag**2) * np.float32(expansion), np.float32)
 
     def wave(self, grid: Grid, position: float) -> Wave:
-        """Wave in a plane behind everything, on a grid, without the phase of its fan."""
+        """Wave on a grid, in a plane behind all elements, without the phase of its fan."""
         wave = np.asarray(grid.edge() * self._profile(grid), np.complex64)
         path = (0.0, 0.0)
         stations: list[tuple[float, Optic | Membrane, Pair]] = [
@@ -230,11 +230,11 @@ class Beam:
         )
 
     def _pass(self, wave: Wave, optic: Optic, y: Floats, x: Floats) -> None:
-        """Multiply a wave by what an optic does beyond bending its fan, in place."""
+        """Apply an optic to a wave in place, without the ideal shape, which the fan has."""
         _check_bend(optic, y, x, self.source.wavelength)
         rows, columns = y[:, None], x[None, :]
         power_y, power_x = optic.power
-        # The fan has taken the ideal shape out, wherever its chief ray is.
+        # The fan contains the ideal shape, at any position of its chief ray.
         rest = optic.wavefront(rows, columns) + (power_y * rows**2 + power_x * columns**2) / 2
         if np.any(rest):
             wave *= np.exp(2j * np.pi / self.source.wavelength * rest).astype(np.complex64)
@@ -244,7 +244,7 @@ class Beam:
 
 
 def _check_membrane(membrane: Membrane, y: Floats, x: Floats, wavelength: float) -> None:
-    """Refuse a membrane that repeats in the beam, or is too fine for the grid."""
+    """Raise an error if a membrane repeats in the beam or is too fine for the grid."""
     for places in (y, x):
         width = float(np.ptp(places))
         if width > membrane.period:
@@ -257,15 +257,15 @@ def _check_membrane(membrane: Membrane, y: Floats, x: Floats, wavelength: float)
         cycles = TAIL * membrane.slope(wavelength) * step / wavelength
         if cycles > MAX_BEND:
             raise InputError(
-                f"the phase of the membrane changes by {cycles:.2g} cycles per {step:.3g} m, a"
-                f" point of the grid, at {TAIL:g} standard deviations",
+                f"the phase of the membrane changes by {cycles:.2g} cycles per grid point"
+                f" ({step:.3g} m), at {TAIL:g} standard deviations",
                 f"At most {MAX_BEND} is sampled: multiply oversampling by"
                 f" {cycles / MAX_BEND:.2f}, or take coarser grains or less phase.",
             )
 
 
 def _check_bend(optic: Optic, y: Floats, x: Floats, wavelength: float) -> None:
-    """Refuse an optic whose phase, beyond its ideal shape, is too steep for the grid."""
+    """Raise an error if the phase of an optic, beyond its ideal shape, is too steep to sample."""
     rows, columns = y[::4, None], x[None, ::4]
     power_y, power_x = optic.power
     slope_y, slope_x = optic.slope(rows, columns)
@@ -278,8 +278,7 @@ def _check_bend(optic: Optic, y: Floats, x: Floats, wavelength: float) -> None:
         if cycles > MAX_BEND:
             raise InputError(
                 f"{type(optic).__name__} at {optic.position:.4g} m: its phase beyond the ideal lens"
-                f" changes by {cycles:.2g} cycles per {step:.3g} m along {name}, a point of the"
-                " grid",
+                f" changes by {cycles:.2g} cycles per grid point ({step:.3g} m) along {name}",
                 f"At most {MAX_BEND} is sampled: multiply oversampling by"
                 f" {cycles / MAX_BEND:.2f}, or take weaker errors or a wider aperture.",
             )

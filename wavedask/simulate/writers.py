@@ -1,4 +1,4 @@
-"""Frames with motors on disk, as beamlines write them: EDF, TIFF with a sidecar, HDF5 of BLISS."""
+"""Frames with motors on disk, as beamlines write them: EDF, TIFF with a CSV file, BLISS HDF5."""
 
 import csv
 from collections.abc import Iterable, Mapping
@@ -22,21 +22,21 @@ from wavedask.io import open_scan
 FileFormat = Literal["edf", "tiff", "hdf5"]
 SUFFIXES: Final = {"edf": "edf", "tiff": "tiff", "hdf5": "h5"}
 CAMERA_DATASET: Final = "data"
-"""Name under which a BLISS file keeps the frames of a camera."""
+"""Name of the dataset that holds the frames of a camera in a BLISS file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Exposure:
-    """A frame and what the control system knew of it.
+    """A frame with its motor positions and counter readings.
 
     Attributes
     ----------
     image : ndarray of uint16, shape (y, x)
         Counts.
     motors : mapping of str to float
-        Positions, lengths in mm and energies in keV.
+        Positions; lengths in mm, energies in keV.
     counters : mapping of str to float
-        What was counted.
+        Readings of the counters.
     """
 
     image: NDArray[np.uint16]
@@ -46,16 +46,16 @@ class Exposure:
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """A scan on disk, and what `open_scan` must be told to open it.
+    """A scan on disk, with the arguments that `open_scan` needs to open it.
 
     Attributes
     ----------
     source : str
-        File, or glob of files.
+        A file, or a glob of files.
     motors : pathlib.Path or None
-        CSV file with the motors, where the format has no header.
+        CSV file with the motors, if the format has no header.
     scan : str or None
-        Name of the scan, where a file holds several.
+        Name of the scan, if a file holds several.
     """
 
     source: str
@@ -68,20 +68,20 @@ class Recording:
 
 
 class FrameWriter:
-    """Writes scans of one detector into a folder.
+    """Write scans of one detector to a folder.
 
-    EDF: a file per frame, with SPEC motors in its header. TIFF: a multi-page file per scan, and a
-    CSV file with its motors. HDF5: one file laid out as BLISS (ESRF) does, with the scans ``1.1``,
-    ``2.1`` and so on.
+    EDF: one file per frame, with SPEC motors in its header. TIFF: one multi-page file per scan and
+    a CSV file with its motors. HDF5: one file in the layout of BLISS (ESRF), with the scans
+    ``1.1``, ``2.1`` and so on.
 
     Parameters
     ----------
     folder : path
-        Where to write; created.
+        Folder to write to; it is created.
     file_format : "edf", "tiff" or "hdf5"
         Format of the files.
     prefix : str, default ""
-        What the names of all files begin with.
+        Start of all file names.
     detector : str, default "pco"
         Name of the camera in HDF5 files.
 
@@ -90,7 +90,7 @@ class FrameWriter:
     InputError
         An unknown format.
     FileError
-        The folder holds files of this format and prefix already.
+        The folder already holds files with this format and prefix.
     """
 
     def __init__(
@@ -115,17 +115,17 @@ class FrameWriter:
         present = sorted(path.name for path in self._folder.glob(pattern))
         if present:
             raise FileError(
-                f"{self._folder} already holds {len(present)} files, {present[0]} first",
+                f"{self._folder} already holds {len(present)} such files: {present[0]}, ...",
                 "Choose an empty folder.",
             )
 
     def write(self, name: str, exposures: Iterable[Exposure]) -> Recording:
-        """Write a scan, frame by frame: only one is in memory.
+        """Write a scan frame by frame, with one frame in memory at a time.
 
         Parameters
         ----------
         name : str
-            Name of the scan, of which the names of its files are made.
+            Name of the scan; the file names contain it.
         exposures : iterable of Exposure
             One or more, all with the same motors and counters.
 
@@ -136,7 +136,7 @@ class FrameWriter:
         Raises
         ------
         InputError
-            There are no exposures.
+            No exposures.
         """
         frames = iter(exposures)
         first = next(frames, None)
@@ -215,7 +215,7 @@ class FrameWriter:
         motors: Mapping[str, list[float]],
         counters: Mapping[str, list[float]],
     ) -> None:
-        """Motors as BLISS keeps them: an array where they moved, and then measured as well."""
+        """Write motors as BLISS does: one that moved is an array, also in ``measurement``."""
         positioners = _group(entry, "instrument/positioners", "NXcollection")
         start = _group(entry, "instrument/positioners_start", "NXcollection")
         measurement = _group(entry, "measurement", "NXcollection")
@@ -236,7 +236,7 @@ class FrameWriter:
 
 
 def unit_of(motor: str) -> str:
-    """Name the unit in which the position of a motor is written."""
+    """Return the unit of the position of a motor in the files."""
     return "keV" if motor == "energy" else "mm"
 
 

@@ -1,4 +1,4 @@
-"""Whether a result is that which a store holds: what differs, in words."""
+"""Compare a result with the one that a store holds, and describe the differences."""
 
 import json
 from collections.abc import Mapping, Sequence, Set
@@ -29,7 +29,7 @@ SHARED_REMEDY: Final = (
 
 
 def refuse(place: Place, found: list[str], remedy: str = ANEW) -> None:
-    """Raise if anything was found to differ."""
+    """Raise an error if there are differences."""
     if found:
         more = f"; and {len(found) - 3} more" if len(found) > 3 else ""
         raise StoreExistsError(
@@ -40,9 +40,9 @@ def refuse(place: Place, found: list[str], remedy: str = ANEW) -> None:
 def comparable(
     provenance: Attributes, *, without: Sequence[str] = (), own: Set[str] = frozenset()
 ) -> dict[str, Any]:
-    """Keep settings, shared frames, and inputs by path; of these not the files in `own`.
+    """Select settings, shared frames, and inputs by path, without the files in `own`.
 
-    Nor those behind another one: `changed_files` tells of these.
+    Files behind another file are left out, too: `changed_files` compares them.
     """
     inputs = {
         item["path"]: stamp(item)
@@ -63,10 +63,10 @@ def changed_files(
     own: Set[str] = frozenset(),
     gaining: Set[str] = frozenset(),
 ) -> list[str]:
-    """Name files that are there and may not be what they were: those in `own`, and those behind.
+    """List changed files: those in `own`, and the files behind them.
 
-    A file of many frames in `own` may have become longer: an HDF5 file while its scan runs or when
-    it is closed, any other one if it has frames that are new. So may what is behind it.
+    A file in `own` with many frames may have grown: an HDF5 file while its scan runs or when it is
+    closed, any other file if it has new frames. The same holds for the files behind it.
     """
     there, here = (
         {item["path"]: item for item in side[INPUTS]} for side in (attributes, provenance)
@@ -84,12 +84,12 @@ def changed_files(
 
 
 def stamp(item: Attributes) -> dict[str, Any]:
-    """Size and time of change: a hash is further evidence, not an identity."""
+    """Select path, size and time of change: a hash is extra evidence, not an identity."""
     return {key: item[key] for key in ("path", "size", "mtime_ns")}
 
 
 def _layout(variable: xr.Variable, *, whole: bool) -> dict[str, Any]:
-    """Shape and data type of a variable, alike before and after storage."""
+    """Describe shape and data type of a variable, in the same way before and after storage."""
     return {
         "shape": {str(d): size for d, size in variable.sizes.items() if whole or d != FRAME},
         "data type": "text" if variable.dtype.kind in "OTU" else variable.dtype.name,
@@ -99,9 +99,9 @@ def _layout(variable: xr.Variable, *, whole: bool) -> dict[str, Any]:
 def differing(
     stored: xr.Dataset, new: xr.Dataset, lazy: Mapping[str, xr.Variable], *, whole: bool
 ) -> list[str]:
-    """Name what differs in layout, or in values of what is in memory.
+    """List differences of the layout, or of the values of variables in memory.
 
-    With `whole` all of it; otherwise all that does not lie along frame alone.
+    With `whole` all variables are compared, otherwise only those with other dimensions than frame.
     """
     sides: list[dict[Any, xr.Variable]] = [{**stored.variables}, {**new.variables, **lazy}]
     there, here = (
@@ -126,7 +126,7 @@ def differing(
 
 
 def _equal(one: xr.Variable, other: xr.Variable) -> bool:
-    """Whether dimensions and values agree; unknown ones do."""
+    """Whether dimensions and values are equal; two unknown values are."""
     # xarray leaves the method untyped.
     return bool(one.equals(other))  # type: ignore[no-untyped-call]
 
@@ -139,7 +139,7 @@ def moved(
     lazy: Set[str],
     growing: bool,
 ) -> list[str]:
-    """Name what frames that are there have otherwise, and what does not fit the array there."""
+    """List differences of existing frames, and values that do not fit the stored array."""
     known = np.flatnonzero(positions < stored.sizes[FRAME])
     found = []
     for name, variable in new.variables.items():
@@ -171,7 +171,7 @@ def moved(
 
 
 def _otherwise(name: str, there: xr.Variable, here: xr.Variable) -> str:
-    """Say that values differ; of a stack, in which frames."""
+    """Describe different values; for a stack, name the frames."""
     if name != STACK_FRAMES:
         return f"{name} has other values there than here"
     at = int(np.flatnonzero(there.values != here.values)[0])
@@ -186,7 +186,7 @@ def _other_unit(variable: xr.Variable, there: xr.Variable) -> bool:
 
 
 def _fits(variable: xr.Variable, there: xr.Variable) -> bool:
-    """Whether new values can be written to the array there as they are."""
+    """Whether new values can be written to the stored array without conversion."""
     if variable.dtype.kind in "OTU" or there.dtype.kind in "OTU":
         return variable.dtype.kind in "OTU" and there.dtype.kind in "OTU"
     return bool(np.can_cast(variable.dtype, there.dtype, "same_kind"))

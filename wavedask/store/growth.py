@@ -1,4 +1,4 @@
-"""Growth of a store: which frames it has already, which it gains, and why not."""
+"""Growth of a store: which frames it has, which are new, and why it cannot grow."""
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import MemoryStore
 
-from wavedask.conventions import COMPLETE, FRAME, SCAN, SOURCE_FILE, SOURCE_INDEX
+from wavedask.conventions import COMPLETE, DIGEST, FRAME, SCAN, SOURCE_FILE, SOURCE_INDEX
 from wavedask.errors import InputError
 from wavedask.frames import ORIGIN, frame_files, origins_of, positions_of
 from wavedask.store.comparison import (
@@ -24,6 +24,7 @@ from wavedask.store.comparison import (
     refuse,
     stamp,
 )
+from wavedask.store.durable import barrier
 from wavedask.store.layout import (
     BLANK_NAME,
     INPUTS,
@@ -32,14 +33,13 @@ from wavedask.store.layout import (
     SHARED,
     STILL,
     along_frames,
-    array,
     encodings,
     has_blank,
     settled,
 )
 from wavedask.store.places import Place
 from wavedask.store.provenance import as_json, differences
-from wavedask.store.writer import os_errors
+from wavedask.store.writer import open_array, os_errors
 
 Attributes = Mapping[str, Any]
 
@@ -48,14 +48,15 @@ SCAN_ATTRS: Final = {"units": "1", "long_name": "run that added the frame"}
 
 @dataclass(frozen=True)
 class Match:
-    """Frames of a dataset in a store.
+    """The positions in a store at which the frames of a dataset are, or will be.
 
     Attributes
     ----------
     positions : ndarray of int, shape (frames,)
-        Frame of the store for each frame of the dataset; new ones follow those that are there.
+        Index along the store for each frame of the dataset. New frames come after the existing
+        ones.
     gained : int
-        How many are new.
+        Number of new frames.
     """
 
     positions: NDArray[np.intp]
@@ -63,7 +64,7 @@ class Match:
 
 
 def can_grow(dataset: xr.Dataset) -> bool:
-    """Whether each frame of a dataset tells where it comes from."""
+    """Whether each frame of a dataset has the coordinates of its source."""
     return all(
         name in dataset.coords and dataset[name].dims == (FRAME,)
         for name in (SOURCE_FILE, SOURCE_INDEX)
@@ -81,31 +82,30 @@ def match(
     grow: Sequence[str] | None,
     joined: str = "",
 ) -> Match:
-    """Find the frames of a result in the store that is to hold them.
+    """Find the frames of a result in an existing store.
 
     Parameters
     ----------
     place : Place
         The store.
     stored : xarray.Dataset
-        Its arrays, as they are.
+        Its arrays, as `read_arrays` returns them.
     attributes, provenance : mapping
-        Settings, inputs and shared frames: of the store, and of the result.
+        Settings, inputs and shared frames of the store, and of the result.
     eager : xarray.Dataset
-        The result without what is written block by block.
-    lazy : mapping
-        What is.
+        The result without the variables that are written block by block.
+    lazy : mapping These variables.
     grow : sequence of str, optional
-        Settings that only say which frames there are; None if the frames must be those there.
+        Settings that only select the frames; None if the frames must be the same as in the store.
     joined : str, default ""
-        What makes frames depend on each other, where they do.
+        Why the frames depend on each other, if they do.
 
     Raises
     ------
     StoreExistsError
-        Another result: the message names what differs.
+        The store holds another result: the message names what differs.
     InputError
-        A frame that is in the dataset twice.
+        A frame is in the dataset twice.
     """
     frames = eager.sizes[FRAME] if FRAME in eager.sizes else _frames(lazy)
     if grow is None or not can_grow(eager) or not can_grow(stored):
@@ -122,7 +122,7 @@ def match(
     settings, shared, inputs = (
         differences(*({part: side[part]} for side in sides)) for part in (SETTINGS, SHARED, INPUTS)
     )
-    # Files of shared frames are among the inputs, too: what they are for says more.
+    # Files of shared frames are inputs, too. The role of a file says more than its path.
     refuse(place, settings + shared or inputs, SHARED_REMEDY if shared and not settings else ANEW)
     new = along_frames(eager)
     refuse(place, differing(stored, new, lazy, whole=False))
@@ -148,11 +148,13 @@ def grow_store(
     attributes: Attributes,
     *,
     lazy: Set[str],
+    durable: bool = True,
 ) -> None:
-    """Lengthen a store by the frames that it lacks, as missing if there is anything to compute.
+    """Append the new frames to a store; frames with lazy variables are marked as incomplete.
 
-    Every array is lengthened and filled by itself; who reads the store sees nothing of it until
-    the consolidated metadata is replaced at the end. Killed before, it is as it was.
+    Each array is lengthened and filled separately. A reader sees the change only when the
+    consolidated metadata is replaced, at the end. If the run is killed before, the store is
+    unchanged.
 
     Parameters
     ----------
@@ -161,7 +163,9 @@ def grow_store(
     attributes : mapping
         New attributes of the store; the last of its runs gives the coordinate ``scan``.
     lazy : set of str
-        Variables that are written block by block, later.
+        Variables that are written block by block afterwards.
+    durable : bool, default True
+        Whether all of it must be on the disk before it becomes visible.
     """
     before = stored.sizes[FRAME]
     total = before + found.gained
@@ -186,7 +190,7 @@ def grow_store(
         group = place.group()
         for name, variable in stored.variables.items():
             if FRAME in variable.dims:
-                own = array(group, str(name))
+                own = open_array(group, str(name))
                 own.resize(
                     tuple(
                         total if dim == FRAME else size
@@ -197,23 +201,34 @@ def grow_store(
             {name: (variable.dims, variable.values) for name, variable in written.items()}
         )
         part.to_zarr(
-            place.open(), mode="r+", region={FRAME: slice(before, total)}, consolidated=False
+            place.open(),
+            mode="r+",
+            region={FRAME: slice(before, total)},
+            consolidated=False,
+            write_empty_chunks=True,
         )
-        # Where nothing is computed, nothing is missing.
-        array(group, COMPLETE.name)[before:total] = np.full(found.gained, not lazy)
+        # Without lazy variables the new frames are complete.
+        known = place.array_names()
+        if DIGEST.name in known:
+            digests = open_array(group, DIGEST.name)
+            digests.resize((total,))
+            digests[before:total] = np.zeros(found.gained, np.uint32)
+        open_array(group, COMPLETE.name)[before:total] = np.full(found.gained, not lazy)
         _add_arrays(place, xr.Dataset(unknown))
         added_names = list(map(str, unknown))
+        if durable and not place.remote:
+            barrier(place.path, place.files)
         place.commit(
             attributes,
-            [*map(str, stored.variables), *added_names],
+            [*known, *added_names],
             coordinates=[name for name in added_names if not has_blank(name)],
         )
 
 
 def merged_inputs(there: list[Any], here: list[Any]) -> list[Any]:
-    """List the inputs of a store that has grown: those there, and the new ones behind them.
+    """Merge the inputs of a store and of a run: the existing ones first, then the new ones.
 
-    A file that has grown, too, is listed as it is now.
+    A file that has changed its size is listed with its present state.
     """
     known = {item["path"]: item for item in there}
     for item in here:
@@ -232,7 +247,7 @@ def _stored_type(there: xr.Variable) -> Any:
 
 
 def _blank(like: xr.Variable, size: int) -> xr.Variable:
-    """Values that nobody knows."""
+    """Return unknown values: NaN, NaT or empty texts."""
     return xr.Variable((FRAME,), np.full(size, _unknown(like), _stored_type(like)))
 
 
@@ -243,7 +258,7 @@ def _unknown(like: xr.Variable) -> Any:
 
 
 def _spread(variable: xr.Variable, positions: NDArray[np.intp], total: int) -> xr.Variable:
-    """Values of a coordinate that the store did not have, at all of its frames."""
+    """Extend a coordinate that is new in the store to all frames of the store."""
     dtype = np.float64 if variable.dtype.kind in "biu" else variable.dtype
     values = np.full(total, _unknown(variable), dtype)
     values[positions] = variable.values
@@ -257,7 +272,13 @@ def _add_arrays(place: Place, dataset: xr.Dataset) -> None:
         if has_blank(str(name)):
             variable.attrs[BLANK_NAME] = True
     memory = MemoryStore()
-    dataset.to_zarr(memory, zarr_format=3, consolidated=False, encoding=encodings(dataset))
+    dataset.to_zarr(
+        memory,
+        zarr_format=3,
+        consolidated=False,
+        encoding=encodings(dataset),
+        write_empty_chunks=True,
+    )
 
     async def copied() -> dict[str, bytes]:
         found = {}

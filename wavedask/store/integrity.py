@@ -1,33 +1,40 @@
-"""Whether a result store holds what its ledger says: a copy that was interrupted does not."""
+"""Check that a result store holds what its ledger says: every chunk, with the right checksum."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import zarr
+from dask.delayed import Delayed, delayed
 from numpy.typing import NDArray
-from zarr.core.sync import sync
 
-from wavedask.conventions import COMPLETE, FRAME
+from wavedask.compute import run_each
+from wavedask.conventions import COMPLETE, DIGEST, FRAME
 from wavedask.errors import StoreError
-from wavedask.store.layout import INPUTS, array, attributes_of, read_arrays
+from wavedask.store.checked import CRC_BYTES, chunks_of, combined, problem_of
+from wavedask.store.layout import COVERED, INPUTS, attributes_of, checked_store, read_arrays
+from wavedask.store.metadata import ArrayLayout
 from wavedask.store.places import Place, place_of
 from wavedask.store.provenance import changes
-from wavedask.store.writer import chunk_keys, os_errors, unit_of
+from wavedask.store.writer import open_array, os_errors
+
+CHUNKS_PER_TASK: Final = 256
+"""Chunks that one task checks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Soundness:
-    """What `verify` found.
+    """The differences that `verify` found in the inputs and the frames of a store.
 
     Attributes
     ----------
     changed : list of str
-        A line for each input that is gone or is not what it was.
+        A line for each input that is missing or has changed.
     lost : dict of str to list of int
-        As of `lost_frames`.
+        As `lost_frames` returns it.
     sound : bool
         Whether nothing is wrong.
     """
@@ -41,20 +48,23 @@ class Soundness:
         return not (self.changed or self.lost)
 
 
-def verify(path: str | Path, *, storage_options: Mapping[str, Any] | None = None) -> Soundness:
-    """Look whether the inputs of a result store are what they were, and its results still there.
+def verify(
+    path: str | Path,
+    *,
+    storage_options: Mapping[str, Any] | None = None,
+    progress: bool | None = None,
+) -> Soundness:
+    """Check that the inputs of a result store are unchanged, and that its frames are intact.
 
     Parameters
     ----------
-    path : str or Path
-        A result store, a folder or a URL.
-    storage_options : mapping, optional
-        Options of a URL: credentials, endpoint.
+    path, storage_options, progress
+        As of `lost_frames`.
 
     Returns
     -------
     Soundness
-        Where the store keeps hashes, the inputs are read.
+        If the store holds hashes of the inputs, the inputs are read and compared with them.
 
     Raises
     ------
@@ -70,19 +80,23 @@ def verify(path: str | Path, *, storage_options: Mapping[str, Any] | None = None
     ...     verify(report.path).sound
     True
     """
-    lost = lost_frames(path, storage_options=storage_options)
+    lost = lost_frames(path, storage_options=storage_options, progress=progress)
     attributes = attributes_of(place_of(path, storage_options)) or {}
     return Soundness(changes(attributes.get(INPUTS, ())), lost)
 
 
 def lost_frames(
-    path: str | Path, *, storage_options: Mapping[str, Any] | None = None
+    path: str | Path,
+    *,
+    storage_options: Mapping[str, Any] | None = None,
+    progress: bool | None = None,
 ) -> dict[str, list[int]]:
-    """Find frames that are marked as complete, and of which something is missing.
+    """Find complete frames of which a chunk is missing or damaged.
 
-    Zarr reads what is missing as NaN, as it reads what no run has computed yet. A run leaves
-    nothing out; a copy that was interrupted, or a file that was deleted, does. The chunks are
-    listed, and not read.
+    A copy that was interrupted and a file that was deleted leave chunks out. A disk or a network
+    may change bits. All chunks are read, on the current Dask client or local scheduler: their
+    checksums are compared with their contents, and those of each frame with the ledger. Stores of
+    older versions have no checksums; there only missing chunks are found.
 
     Parameters
     ----------
@@ -90,11 +104,14 @@ def lost_frames(
         A result store, a folder or a URL.
     storage_options : mapping, optional
         Options of a URL: credentials, endpoint.
+    progress : bool, optional
+        Whether to show a progress bar; by default only on a terminal.
 
     Returns
     -------
     dict of str to list of int
-        Numbers of the frames by variable; empty for a store that is whole.
+        Numbers of the frames by variable; empty for an intact store. ``digest`` has frames whose
+        chunks are valid, but are not those that the run has written.
 
     Raises
     ------
@@ -114,57 +131,163 @@ def lost_frames(
     place = place_of(path, storage_options)
     if attributes_of(place) is None:
         raise StoreError(f"{place} is not a wavedask result store", "Check the path.")
-    with os_errors(f"store {place} cannot be read"):
-        store = place.open(read_only=True)
-        stored = read_arrays(place)
-        complete = stored[COMPLETE.name].to_numpy()
-        lost = {}
-        for name, data in stored.data_vars.items():
-            # Maps only: of what is written at once Zarr leaves out chunks of nothing but NaN.
-            if FRAME in data.dims and data.ndim > 1:
-                array = zarr.open_array(store, path=str(name), mode="r")
-                present = sync(_keys(store, f"{name}/"))
-                frames = _lost_of(array, complete, present, axis=data.dims.index(FRAME))
-                if frames.size:
-                    lost[str(name)] = frames.tolist()
+    lost, _ = _search(place, progress)
     return lost
 
 
-def forget_lost(place: Place) -> dict[str, list[int]]:
-    """Take the mark from frames of which something is missing: the next run computes them.
+def forget_lost(place: Place, progress: bool | None = None) -> dict[str, list[int]]:
+    """Mark lost frames as incomplete, so that the next run computes them.
+
+    Damaged chunks are removed: a part of one must not be read to write the rest of it.
 
     Parameters
     ----------
     place : Place
-        A result store, which nobody else is writing.
+        A result store that no other run is writing.
+    progress : bool, optional
+        As of `lost_frames`.
 
     Returns
     -------
     dict of str to list of int
-        As of `lost_frames`.
+        As `lost_frames` returns it.
     """
-    lost = lost_frames(place.text, storage_options=place.options)
+    lost, damaged = _search(place, progress)
     if lost:
-        ledger = array(place.group(), COMPLETE.name)
+        ledger = open_array(place.group(durable=True), COMPLETE.name)
         complete = np.asarray(ledger[:])
         complete[np.unique(np.concatenate(list(lost.values())))] = False
         ledger[:] = complete
+        for key in damaged:
+            place.delete(key)
     return lost
 
 
-async def _keys(store: Any, prefix: str) -> set[str]:
-    """List what is stored below a prefix, by keys without it."""
-    return {key.removeprefix(prefix) async for key in store.list_prefix(prefix)}
+@dataclass(frozen=True)
+class _Answer:
+    """What a task found in one block of frames: lost ones by array, and keys of bad chunks."""
+
+    lost: dict[str, list[int]]
+    damaged: list[str]
 
 
-def _lost_of(
-    array: zarr.Array[Any], complete: NDArray[np.bool_], present: set[str], *, axis: int
-) -> NDArray[np.intp]:
-    """Complete frames of one array that lie in a chunk that is not present."""
-    size = unit_of(array)[axis]
-    lost = np.zeros(complete.size, dtype=bool)
-    for block in range(-(-complete.size // size)):
-        frames = slice(block * size, (block + 1) * size)
-        if complete[frames].any():
-            lost[frames] = not present.issuperset(chunk_keys(array, axis, block))
-    return np.flatnonzero(lost & complete)
+def _search(place: Place, progress: bool | None) -> tuple[dict[str, list[int]], list[str]]:
+    """Find lost frames, and the keys of damaged chunks."""
+    with os_errors(f"store {place} cannot be read"):
+        store = checked_store(place)
+        complete = read_arrays(place)[COMPLETE.name].to_numpy()
+        layouts = {
+            name: layout
+            for name, layout in store.layouts.items()
+            # Coordinates are checked when they are read; older versions left out empty chunks.
+            if FRAME in layout.dims and (len(layout.dims) > 1 or layout.summed)
+        }
+        digests, covered = _digests(store)
+        found = {name: layouts[name] for name in covered if name in layouts}
+        rest = {name: layouts[name] for name in layouts.keys() - found.keys()}
+        tasks = _tasks(place, complete, digests, found)
+        for name, layout in rest.items():
+            tasks += _tasks(place, complete, None, {name: layout})
+        lost: dict[str, set[int]] = {}
+        damaged: list[str] = []
+
+        def collect(_: int, answer: _Answer) -> None:
+            for name, frames in answer.lost.items():
+                lost.setdefault(name, set()).update(frames)
+            damaged.extend(answer.damaged)
+
+        run_each(tasks, label=f"checking {place.name}", on_done=collect, show=progress)
+    return {name: sorted(lost[name]) for name in [*layouts, DIGEST.name] if name in lost}, damaged
+
+
+def _digests(store: Any) -> tuple[NDArray[np.uint32] | None, list[str]]:
+    """Read the digests of the frames, and the names of the arrays that they cover."""
+    if DIGEST.name not in store.layouts:
+        return None, []
+    array = zarr.open_array(store, path=DIGEST.name, mode="r")
+    covered = array.attrs.get(COVERED, [])
+    return np.asarray(array[:]), [str(name) for name in covered] if covered else []
+
+
+def _tasks(
+    place: Place,
+    complete: NDArray[np.bool_],
+    digests: NDArray[np.uint32] | None,
+    layouts: Mapping[str, ArrayLayout],
+) -> list[Delayed]:
+    """Make tasks that check arrays together, each for some complete frames."""
+    if not layouts:
+        return []
+    together = math.lcm(*(one.chunks[one.dims.index(FRAME)] for one in layouts.values()))
+    chunks = sum(len(chunks_of(one, 0)) for one in layouts.values())
+    starts = [
+        start
+        for start in range(0, complete.size, together)
+        if complete[start : start + together].any()
+    ]
+    each = max(1, CHUNKS_PER_TASK // max(1, chunks))
+    check = delayed(_check, pure=False)
+    return [
+        check(place, complete, digests, layouts, together, starts[first : first + each])
+        for first in range(0, len(starts), each)
+    ]
+
+
+def _check(
+    place: Place,
+    complete: NDArray[np.bool_],
+    digests: NDArray[np.uint32] | None,
+    layouts: Mapping[str, ArrayLayout],
+    together: int,
+    starts: Sequence[int],
+) -> _Answer:
+    """Check all chunks of some groups of frames."""
+    lost: dict[str, list[int]] = {}
+    damaged: list[str] = []
+    for start in starts:
+        group = slice(start, min(start + together, complete.size))
+        checksums: dict[str, bytes] = {}
+        whole = True
+        for name, layout in layouts.items():
+            size = layout.chunks[layout.dims.index(FRAME)]
+            for block in range(start // size, -(-group.stop // size)):
+                frames = slice(block * size, (block + 1) * size)
+                if not complete[frames].any():
+                    whole = False
+                    continue
+                found, bad = _read(place, name, layout, block)
+                checksums.update(found)
+                if bad is not None:
+                    whole = False
+                    damaged += bad
+                    lost.setdefault(name, []).extend(_complete_in(complete, frames))
+        # Zero stands for unknown, as of chunks that were written in parts.
+        if whole and digests is not None and digests[start] not in (0, combined(checksums)):
+            lost.setdefault(DIGEST.name, []).extend(_complete_in(complete, group))
+    return _Answer(lost, damaged)
+
+
+def _read(
+    place: Place, name: str, layout: ArrayLayout, block: int
+) -> tuple[dict[str, bytes], list[str] | None]:
+    """Read the chunks of an array in one block of frames.
+
+    Returns their checksums, and the keys of damaged ones; None instead of these if all are there
+    and valid.
+    """
+    checksums, bad, missing = {}, [], False
+    for index in chunks_of(layout, block):
+        key = "/".join((name, "c", *map(str, index)))
+        content = place.read(key)
+        if content is None:
+            missing = True
+        elif problem_of(content, layout):
+            bad.append(key)
+        else:
+            checksums[key] = content[-CRC_BYTES:]
+    return checksums, bad if bad or missing else None
+
+
+def _complete_in(complete: NDArray[np.bool_], frames: slice) -> Iterable[int]:
+    """List the complete frames in a range."""
+    return [int(frame) + frames.start for frame in np.flatnonzero(complete[frames])]

@@ -1,58 +1,71 @@
-"""The arrays of a result store: how they are created, chunked, compressed and found again."""
+"""The arrays of a result store: how they are created, chunked, compressed and opened."""
 
 import uuid
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 import dask
 import numpy as np
 import xarray as xr
 import zarr
-from zarr.codecs import BloscCodec
+from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 from zarr.errors import ZarrUserWarning
 
-from wavedask.conventions import COMPLETE, FRAME
-from wavedask.errors import StoreError
-from wavedask.store.places import Place
+from wavedask.conventions import COMPLETE, DIGEST, FRAME
+from wavedask.errors import StoreError, WavedaskError
+from wavedask.store.checked import CheckedStore
+from wavedask.store.durable import barrier, sync_folder
+from wavedask.store.metadata import (
+    CHECKSUM,
+    CONSOLIDATED,
+    DAMAGED,
+    check_document,
+    layouts_of,
+    names_of,
+)
+from wavedask.store.places import METADATA, Place
 from wavedask.store.provenance import as_json
-from wavedask.store.writer import os_errors
+from wavedask.store.writer import is_object_error, open_array, os_errors
 
 FORMAT: Final = "wavedask_store"
-"""Attribute that tells a result store from any other Zarr group; its value is the version."""
+"""Attribute that identifies a result store; its value is the version of the format."""
 FORMAT_VERSION: Final = 1
 DRAFT: Final = "wavedask_draft"
-"""Attribute of a group that was begun in an object store and is no store yet."""
+"""Attribute of a group in an object store whose creation has not finished."""
 STILL: Final = "stands_still"
-"""Attribute of a coordinate that had one value for all frames when it was written.
+"""Attribute of a coordinate that had the same value for all frames when it was written.
 
-In a store that may grow it lies along frame: the next scan may have another value.
+In a store that can grow it has a value for every frame: the next scan may have another one.
 """
 BLANK_NAME: Final = "coordinate_with_blank"
-"""Attribute of a coordinate whose name holds blanks, which divide the list of the others."""
+"""Attribute of a coordinate whose name holds a blank; blanks separate the names in the list."""
+COVERED: Final = "covered"
+"""Attribute of the digests of the frames: the arrays whose chunks they cover."""
 SETTINGS: Final = "settings"
 INPUTS: Final = "inputs"
 SHARED: Final = "shared"
-"""Attribute of a store: raw frames that all of its frames depend on, by what they are for."""
+"""Attribute of a store: raw frames that all of its frames depend on, by their role."""
 RUNS: Final = "runs"
 VERSION: Final = "wavedask_version"
 VERSIONS: Final = "versions"
 CREATED: Final = "created"
 
 COMPRESSOR: Final = BloscCodec(cname="lz4", clevel=1, shuffle="shuffle")
-"""For noisy float32 maps: nearly as fast as without compression, and much smaller."""
+"""For noisy float32 maps this is nearly as fast as no compression, and much smaller."""
 EPOCH: Final = "1970-01-01"
 SMALL_CHUNK: Final = 4096
-"""Frames per chunk of what is one number per frame, at least: a store may begin with one frame."""
+"""Smallest number of frames per chunk of a one-dimensional array: a store may begin with one."""
 
 
 def attributes_of(place: Place) -> dict[str, Any] | None:
-    """Attributes of the store at a place; None if something else is there, or nothing.
+    """Return the attributes of a store; None if there is no store at the place.
 
     Raises
     ------
     StoreError
-        A store that a newer wavedask wrote, or that cannot be read.
+        A newer wavedask wrote the store, or it cannot be read.
     """
     with os_errors(f"store {place} cannot be read"):
         document = place.document()
@@ -65,32 +78,81 @@ def attributes_of(place: Place) -> dict[str, Any] | None:
             f"store {place} has format {version}, and this wavedask reads up to {FORMAT_VERSION}",
             f"Update wavedask; the store was written by {attributes.get(VERSION)}.",
         )
-    return dict(attributes)
+    check_document(document or {}, place)
+    return {name: value for name, value in attributes.items() if name != CHECKSUM}
 
 
 def is_draft(place: Place) -> bool:
-    """Whether a creation in an object store was killed here, and nothing else is there."""
+    """Whether a run was killed here while it created a store in an object store."""
     return DRAFT in ((place.document() or {}).get("attributes", {}))
 
 
 def read_arrays(place: Place) -> xr.Dataset:
-    """Open the arrays of a store as they are; coordinates are in memory."""
-    with os_errors(f"store {place} cannot be read"):
-        consolidated = "consolidated_metadata" in (place.document() or {})
+    """Open the arrays of a store without further changes; coordinates are in memory."""
+    with os_errors(f"store {place} cannot be read"), _readable(place):
+        store = checked_store(place)
         dataset: xr.Dataset = xr.open_zarr(
-            place.open(read_only=True), consolidated=consolidated, chunks={}
+            store, consolidated=CONSOLIDATED in (place.document() or {}), chunks={}
         )
+        dataset.attrs.pop(CHECKSUM, None)
+        dataset = dataset.drop_vars(DIGEST.name, errors="ignore")
         apart = [name for name, v in dataset.variables.items() if v.attrs.pop(BLANK_NAME, False)]
         dataset = dataset.set_coords([COMPLETE.name, *apart])
-        # Small, and needed here: a cluster would only be in the way.
+        # They are small and needed in this process: do not send the tasks to a cluster.
         with dask.config.set(scheduler="synchronous"):
             for coordinate in dataset.coords.values():
                 coordinate.load()
     return dataset
 
 
+def checked_store(place: Place) -> CheckedStore:
+    """Open a store for reading: its metadata is checked now, and each chunk when it is read.
+
+    Parameters
+    ----------
+    place : Place
+        The store.
+
+    Returns
+    -------
+    CheckedStore
+
+    Raises
+    ------
+    StoreError
+        Metadata that this package does not write, or a ledger that is damaged.
+    """
+    document = place.document() or {}
+    check_document(document, place)
+    store = place.open(read_only=True)
+    if CONSOLIDATED in document:
+        consolidated = document[CONSOLIDATED]
+        documents = consolidated.get("metadata") if isinstance(consolidated, dict) else None
+    else:
+        names = names_of(place.objects(), METADATA)
+        documents = {name: place.metadata_of(name) for name in names}
+    layouts = layouts_of(documents if isinstance(documents, dict) else {}, place)
+    known = CheckedStore(store, place.text, {COMPLETE.name: layouts[COMPLETE.name]})
+    complete = np.asarray(zarr.open_array(known, path=COMPLETE.name, mode="r")[:], dtype=bool)
+    return CheckedStore(store, place.text, layouts, complete)
+
+
+@contextmanager
+def _readable(place: Place) -> Iterator[None]:
+    """Convert what Zarr and xarray raise of damaged metadata into a StoreError."""
+    try:
+        yield
+    except (WavedaskError, OSError, ImportError):
+        raise
+    except Exception as error:
+        if is_object_error(error):
+            raise
+        said = f"{type(error).__name__}: {error}".strip().split("\n", maxsplit=1)[0][:200]
+        raise StoreError(f"store {place} is damaged: {said}", DAMAGED) from error
+
+
 def settled(stored: xr.Dataset) -> xr.Dataset:
-    """Give coordinates that have stood still in all scans one value again."""
+    """Replace coordinates that are the same for all frames by one value."""
     changed = {}
     for name, coord in stored.coords.items():
         if STILL in coord.attrs:
@@ -103,7 +165,7 @@ def settled(stored: xr.Dataset) -> xr.Dataset:
 
 
 def _samples(variable: xr.Variable) -> list[int]:
-    """Frames at which a coordinate differs from the frame before, and the first."""
+    """Find the frames at which a coordinate changes, and the first frame."""
     values = variable.values
     differs = values[1:] != values[:-1]
     if values.dtype.kind == "f":
@@ -112,12 +174,12 @@ def _samples(variable: xr.Variable) -> list[int]:
 
 
 def has_blank(name: str) -> bool:
-    """Whether a name cannot stand in a list that is divided by blanks."""
+    """Whether a name holds a blank and cannot be part of a list that blanks separate."""
     return name.split() != [name]
 
 
 def along_frames(dataset: xr.Dataset) -> xr.Dataset:
-    """Give coordinates that stand still a value for every frame."""
+    """Expand scalar coordinates to a value for every frame."""
     frames = dataset.sizes[FRAME]
     spread = {
         name: xr.Variable(
@@ -136,21 +198,24 @@ def create(
     attributes: Mapping[str, Any],
     *,
     frames: int,
+    durable: bool = True,
 ) -> None:
-    """Create a store whose frames are all missing, in full or not at all.
+    """Create a store whose frames are all incomplete, completely or not at all.
 
     Parameters
     ----------
     place : Place
-        Where; nothing is there, or what `is_draft` tells.
+        Where to create it. Nothing exists there, or an unfinished creation, see `is_draft`.
     eager : xarray.Dataset
-        Everything that is not written block by block, in memory.
+        Everything that is not written block by block; it is in memory.
     lazy : mapping of str to xarray.Variable
         What is.
     attributes : mapping
         Attributes of the store.
     frames : int
         Number of frames.
+    durable : bool, default True
+        Whether all of it must be on the disk before the store gets its name.
     """
     eager = eager.copy()
     eager.attrs = {DRAFT: uuid.uuid4().hex}
@@ -160,7 +225,7 @@ def create(
     for name in apart:
         eager[name].attrs[BLANK_NAME] = True
     eager = eager.reset_coords(apart)
-    # A folder is renamed when it is whole; in an object store the attributes are written last.
+    # A folder gets its name when it is complete. In an object store the attributes come last.
     hidden = f"{place.parent}/.{place.name}.{uuid.uuid4().hex}.draft"
     draft = place if place.remote else Place(hidden)
     with os_errors(f"store {place} cannot be created"):
@@ -170,7 +235,7 @@ def create(
             else:
                 place.path.parent.mkdir(parents=True, exist_ok=True)
             with warnings.catch_warnings():
-                # Of what was cleared, some servers keep the empty folders.
+                # Some servers keep the empty folders of deleted objects.
                 warnings.filterwarnings("ignore", "Object at", ZarrUserWarning)
                 eager.to_zarr(
                     draft.open(),
@@ -178,31 +243,46 @@ def create(
                     zarr_format=3,
                     consolidated=False,
                     encoding=encodings(eager),
+                    # A chunk that is not there is one that was lost.
+                    write_empty_chunks=True,
                 )
             group = draft.group()
             for name, variable in lazy.items():
                 allocate(group, name, variable)
-            # Nothing to compute is complete from the start. One chunk, so that one atomic rename
-            # replaces the whole ledger.
-            ledger = xr.Variable((FRAME,), np.full(frames, not lazy), COMPLETE.attrs)
+            # Without lazy variables all frames are complete. The ledger is one chunk, so that one
+            # atomic rename replaces all of it.
             chunk = max(frames, SMALL_CHUNK)
-            allocate(group, COMPLETE.name, ledger, chunks=(chunk,))[:] = ledger.values
-            draft.commit(attributes, [*map(str, eager.variables), *lazy, COMPLETE.name])
+            for quantity, values in (
+                (COMPLETE, np.full(frames, not lazy)),
+                (DIGEST, np.zeros(frames, np.uint32)),
+            ):
+                covered = {COVERED: list(lazy)} if quantity is DIGEST else {}
+                ledger = xr.Variable((FRAME,), values, {**quantity.attrs, **covered})
+                allocate(group, quantity.name, ledger, chunks=(chunk,))
+                open_array(group, quantity.name)[:] = values
+            draft.commit(
+                attributes, [*map(str, eager.variables), *lazy, COMPLETE.name, DIGEST.name]
+            )
             if draft is not place:
+                if durable:
+                    barrier(draft.path, draft.files)
                 draft.path.rename(place.path)
+                if durable:
+                    sync_folder(place.path.parent)
         except BaseException:
             draft.clear()
             raise
 
 
 def encodings(eager: xr.Dataset) -> dict[Any, dict[str, Any]]:
-    """Choose chunks and units of time for what is written at once, for `Dataset.to_zarr`.
+    """Choose chunks and units of time of the eager variables, for `Dataset.to_zarr`.
 
-    Chunks leave room for frames to come; times count nanoseconds, because xarray would otherwise
-    choose days for one that is alone, and round those that follow.
+    Chunks have space for further frames. Times are stored in nanoseconds: xarray would choose days
+    for a single time, and round the times that follow.
     """
     chosen: dict[Any, dict[str, Any]] = {}
     for name, variable in eager.variables.items():
+        chosen[name] = {"compressors": (ZstdCodec(), Crc32cCodec())}
         if variable.dims == (FRAME,):
             chosen.setdefault(name, {})["chunks"] = (max(variable.size, SMALL_CHUNK),)
         if variable.dtype.kind == "M":
@@ -227,14 +307,7 @@ def allocate(
         chunks=chunks or blocks,
         dtype=variable.dtype,
         fill_value=np.nan if variable.dtype.kind in "fc" else 0,
-        compressors=COMPRESSOR,
+        compressors=(COMPRESSOR, Crc32cCodec()),
         dimension_names=[str(dim) for dim in variable.dims],
         attributes=as_json(variable.attrs, where=f"attributes of {name}"),
     )
-
-
-def array(group: zarr.Group, name: str) -> zarr.Array[Any]:
-    """Open an array to be written; a block of nothing but the fill value is stored as well."""
-    # open_array() takes a `config` too, and ignores it where the array exists.
-    with zarr.config.set({"array.write_empty_chunks": True}):
-        return zarr.open_array(group.store, path=name, mode="r+")

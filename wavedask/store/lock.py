@@ -1,4 +1,4 @@
-"""One writer at a time: a lock on a store that a dead process does not hold."""
+"""One writer at a time: a lock on a store that ends with its process."""
 
 import errno
 import json
@@ -8,57 +8,68 @@ import platform
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from wavedask.compute import software
 from wavedask.errors import StoreError
+from wavedask.store.durable import machine
 from wavedask.store.places import Place
 
 try:
     import fcntl
 except ImportError:
-    # A system without flock has the lease, as the tests do that take it away.
+    # Without flock, as on other systems and in some tests, there is the lease.
     fcntl = None  # type: ignore[assignment]
 
 BEAT_SECONDS: Final = 5.0
-"""Time between two signs of life of a lease."""
+"""Interval between two renewals of a lease."""
 LEASE_BEATS: Final = 6
-"""Signs of life that must be missed in a row before a lease counts as left behind."""
+"""Number of missed renewals after which a lease counts as abandoned."""
 NO_LOCKS: Final = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF}
-"""What a file system without locks says."""
+"""Error numbers of a file system without locks."""
 
 _logger = logging.getLogger("wavedask")
 
 
 @dataclass(frozen=True)
 class Right:
-    """The right of one run to write a store; its workers take it along.
+    """The right of one run to write a store; each of its tasks carries and checks it.
 
-    A worker may outlive the run that it works for: its driver is killed, and a block that it has
-    begun is still being computed, or held up by a file server. When it ends, another run may have
-    finished the store and lengthened it, or begun a new one there.
+    A worker may live longer than its run: the driver is killed while the worker computes a block or
+    waits for a file server. When the block ends, another run may have finished the store,
+    lengthened it, or begun a new one there.
 
     Attributes
     ----------
     place : Place
         The store.
     token : str
-        What the lock holds while the run has it.
+        Content of the lock while the run holds it.
+    software : mapping of str to str
+        Versions of the driver, which all workers must have.
+    machine : str
+        The machine of the driver: workers on another one flush what they write by themselves.
+    durable : bool, default True
+        Whether frames must be on the disk before they are complete.
     """
 
     place: Place
     token: str
+    software: Mapping[str, str] = field(default_factory=software, repr=False)
+    machine: str = field(default_factory=machine, repr=False)
+    durable: bool = True
 
     def check(self) -> None:
-        """Raise unless the run still has the right, as the lock says that lies beside the store.
+        """Raise an error unless the lock beside the store still belongs to the run.
 
         Raises
         ------
         StoreError
-            Another run has it, or the lock is gone.
+            Another run holds the lock, or the lock is gone.
         """
         folder, key = _beside(self.place)
         content = folder.read(key)
@@ -67,41 +78,44 @@ class Right:
             raise StoreError(
                 f"store {self.place} is not written by this run any more: "
                 f"{gone if content is None else 'it was taken over by another run'}",
-                "Let the other run finish, or run the same again; complete frames are kept.",
+                "Let the other run finish, or run the same command again: complete frames are "
+                "kept.",
             )
 
 
 @contextmanager
-def writing(place: Place) -> Iterator[Right]:
+def writing(place: Place, *, durable: bool = True) -> Iterator[Right]:
     """Hold the right to write a store while the body runs.
 
-    In a folder this is a lock of the operating system on a file beside the store,
-    ``.results.zarr.lock``. The system gives it up when the process ends, however it ends; on NFS
-    the server does so for a machine that is gone. Where the file system has no locks (Lustre
-    mounted without ``flock``), and in an object store, it is a lease instead: an object that the
-    writer renews every 5 s, and that who comes next takes over when it has watched it for 30 s
-    without a renewal. No clocks are compared. Of several that take it over at once one succeeds:
-    S3, Google and Azure write only if the object is what it was. Elsewhere each compares and writes
-    in two steps. Either way it looks again after a second, and the last to write has it: two could
-    both succeed only if the store does not compare by itself, and one of them was held up for
-    longer than that second between comparing and writing.
+    In a folder this is a lock of the operating system (``flock``) on a file beside the store,
+    ``.results.zarr.lock``. The system releases it when the process ends, for any reason. On NFS the
+    server releases the locks of a machine that is gone.
+
+    If the file system has no locks (Lustre mounted without ``flock``), and in an object store,
+    there is a lease instead: an object that the writer renews every 5 s. A new run watches it for
+    30 s and takes it over if it is not renewed. No clocks are compared. If several runs take it
+    over at once, one succeeds: S3, Google and Azure write only if the object is unchanged
+    (``If-Match``). Elsewhere a run compares and writes in two steps, looks again after a second,
+    and the last writer has the lease. Two runs could both succeed only if the server does not
+    compare, and one run is delayed for longer than that second between comparing and writing.
 
     Parameters
     ----------
     place : Place
-        The store. It need not be there yet.
+        The store. It need not exist yet.
+    durable : bool, default True
+        Passed on to the right.
 
     Yields
     ------
     Right
-        Its ``check()`` raises a `StoreError` if the right has been lost: a process that was
-        suspended for longer than a lease finds another writer when it goes on, and so does a
-        worker that goes on after its driver was killed.
+        Its ``check()`` raises a `StoreError` if the right has been lost. This happens to a process
+        that was suspended for longer than a lease, and to a worker whose driver was killed.
 
     Raises
     ------
     StoreError
-        Another process writes the store: the message says which.
+        Another process writes the store: the message names it.
 
     Examples
     --------
@@ -115,7 +129,7 @@ def writing(place: Place) -> Iterator[Right]:
     ['.results.zarr.lock']
     []
     """
-    right = Right(place, uuid.uuid4().hex)
+    right = Right(place, uuid.uuid4().hex, durable=durable)
     folder, key = _beside(place)
     if not folder.remote and fcntl is not None:
         folder.path.mkdir(parents=True, exist_ok=True)
@@ -124,7 +138,7 @@ def writing(place: Place) -> Iterator[Right]:
             try:
                 yield right
             finally:
-                # While it is still locked: who waits for it must not get a file that is gone.
+                # Remove it while it is locked: a run that waits must not lock a removed file.
                 (folder.path / key).unlink(missing_ok=True)
                 os.close(descriptor)
             return
@@ -137,9 +151,9 @@ def writing(place: Place) -> Iterator[Right]:
 
 
 def _beside(place: Place) -> tuple[Place, str]:
-    """Folder and name of the lock of a store.
+    """Return the folder and the name of the lock of a store.
 
-    Beside the store itself: who comes by a link to it writes the same store.
+    The lock is beside the real folder: a link leads to the same store.
     """
     real = place if place.remote else Place(os.path.realpath(place.path))
     return real.parent, f".{real.name}.lock"
@@ -148,7 +162,8 @@ def _beside(place: Place) -> tuple[Place, str]:
 def _locked(file: Path, right: Right) -> int | None:
     """Lock a file; None if the file system has no locks."""
     while True:
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        # Not through a link: in a folder that others may write, it could lead to any file.
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -165,7 +180,7 @@ def _locked(file: Path, right: Right) -> int | None:
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, _own(right.token), 0)
             return descriptor
-        # The writer before removed the file between our opening and our locking it.
+        # The previous writer removed the file after we opened it.
         os.close(descriptor)
 
 
@@ -177,7 +192,7 @@ def _is_same(descriptor: int, file: Path) -> bool:
 
 
 def _own(token: str, beat: int = 0) -> bytes:
-    """Who writes: for workers, and for the message to who may not."""
+    """Describe this writer, for its workers and for the message of a run that is refused."""
     found = {
         "host": platform.node(),
         "pid": os.getpid(),
@@ -191,12 +206,12 @@ def _own(token: str, beat: int = 0) -> bytes:
 def _refused(place: Place, holder: bytes) -> StoreError:
     return StoreError(
         f"store {place} is being written by another run{_named(holder)}",
-        "Wait for it to end, or stop it; a run that was killed is not waited for.",
+        "Wait for it to end, or stop it. A run that was killed does not hold the store.",
     )
 
 
 def _named(holder: bytes) -> str:
-    """Which process holds a lock, in brackets; nothing if it does not say."""
+    """Name the process that holds a lock, in brackets; nothing if it is not known."""
     who = _parsed(holder)
     return f" (process {who['pid']} on {who['host']})" if {"pid", "host"} <= set(who) else ""
 
@@ -214,7 +229,7 @@ def _token_of(content: bytes | None) -> Any:
 
 
 class _Lease:
-    """A lock by signs of life, for where the system has none."""
+    """A lock by regular renewals, for file systems and object stores without locks."""
 
     def __init__(self, folder: Place, key: str, right: Right) -> None:
         self._folder = folder
@@ -225,7 +240,7 @@ class _Lease:
         self._thread = threading.Thread(target=self._renew, daemon=True)
 
     def acquire(self) -> None:
-        """Take it, or take it over from who has shown no life."""
+        """Take the lease, or take it over if nobody renews it."""
         own = _own(self._token)
         self._folder.write(self._key, own, new=True)
         seen = self._folder.read(self._key)
@@ -233,12 +248,12 @@ class _Lease:
         if not first and seen is not None:
             self._watch(seen)
             if not self._folder.replace(self._key, own, seen=seen):
-                # Given up meanwhile, or taken by another.
+                # It was released meanwhile, or another run took it.
                 self._folder.write(self._key, own, new=True)
             seen = self._folder.read(self._key)
         if seen == own and not (first and self._folder.conditional):
-            # Of several that wrote at once the last one has it: not every store compares and
-            # writes in one step, nor does every server that says so.
+            # If several wrote at once, the last one has it: not every store compares and writes in
+            # one step, and not every server that claims to.
             time.sleep(BEAT_SECONDS / 5)
             seen = self._folder.read(self._key)
         if seen != own:
@@ -246,7 +261,7 @@ class _Lease:
         self._thread.start()
 
     def _watch(self, seen: bytes) -> None:
-        """Wait for a sign of life of the writer; return if there is none, or if it has gone."""
+        """Watch for a renewal by the writer; return if there is none or the lease is gone."""
         _logger.warning(
             "%s: another run%s has begun to write it; waiting %.0f s for a sign that it still does",
             self._place,
@@ -262,7 +277,7 @@ class _Lease:
                 raise _refused(self._place, now)
 
     def release(self) -> None:
-        """Give it up."""
+        """Release the lease."""
         self._stop.set()
         self._thread.join()
         if _token_of(self._folder.read(self._key)) == self._token:
@@ -273,15 +288,13 @@ class _Lease:
         while not self._stop.wait(BEAT_SECONDS):
             beat += 1
             try:
-                # What is there, and not what was written last: of a write that seemed to fail
-                # nobody knows whether it did.
+                # Read the content again: a write that seemed to fail may have succeeded.
                 now = self._folder.read(self._key) or b""
                 if _token_of(now) != self._token or not self._folder.replace(
                     self._key, _own(self._token, beat), seen=now
                 ):
-                    # Another has it; whoever writes for this run finds that out by looking.
+                    # Another run has it. The tasks of this run find that out by `Right.check`.
                     return
             except Exception:
-                # A server that does not answer for a while. Who has taken it over when it does
-                # again is seen then.
+                # The server does not answer for a while. The next round shows who has the lease.
                 continue

@@ -1,4 +1,4 @@
-"""Objects of an object store as a store of Zarr, without threads that outlive the interpreter."""
+"""An object store as a Zarr store, without threads that outlive the interpreter."""
 
 import asyncio
 import os
@@ -24,30 +24,29 @@ from zarr.core.buffer import Buffer, BufferPrototype
 from wavedask.paths import NOT_THERE
 
 CONNECTIONS: Final = 32
-"""Requests of a process that are under way at once; each has a thread that waits for it."""
+"""Simultaneous requests of a process; for each one a thread waits."""
 ENVIRONMENT: Final = ("AWS_", "AZURE_", "GOOGLE_")
-"""Beginnings of the environment variables in which obstore looks for credentials."""
+"""Prefixes of the environment variables from which obstore takes credentials."""
 
 _threads: Final = ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="objects")
 
 
 class Objects(Store):
-    """What lies below a URL of an object store.
+    """The objects below the URL of an object store.
 
-    Zarr's own `zarr.storage.ObjectStore` awaits the futures of obstore. A thread of Rust sets
-    their results, and needs the interpreter for a moment longer than who waits for them: where
-    the process ends in that moment, Python before 3.14 ends that thread in a way that Rust takes
-    for a crash, and a run that has done everything ends with SIGABRT (2 of 100 short processes on
-    busy cores). Here threads of Python wait for the answers, and Python waits for its threads.
+    Zarr's own `zarr.storage.ObjectStore` awaits the futures of obstore. A Rust thread sets their
+    results, and needs the interpreter for a moment longer. If the process ends in that moment,
+    Python before 3.14 ends the thread in a way that Rust takes for a crash: the process ends with
+    SIGABRT after all work is done (2 of 100 short processes on busy cores). Here Python threads
+    wait for the answers, and Python waits for its threads.
 
     Parameters
     ----------
-    url : str
-        Where it is.
+    url : str The prefix of the objects.
     options : mapping
         What `obstore.store.from_url` takes: credentials, endpoint.
     read_only : bool, optional
-        Whether writing is an error.
+        Whether the store refuses to write.
 
     Examples
     --------
@@ -77,7 +76,7 @@ class Objects(Store):
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        # Without its credentials.
+        # The options may hold credentials.
         return f"Objects({self._given[0]!r})"
 
     supports_writes = True
@@ -98,7 +97,7 @@ class Objects(Store):
         return await asyncio.gather(*(self.get(key, prototype, part) for key, part in key_ranges))
 
     async def exists(self, key: str) -> bool:
-        """Whether there is an object."""
+        """Whether an object exists."""
         try:
             await _waited(obstore.head, self.client, key)
         except NOT_THERE:
@@ -115,13 +114,13 @@ class Objects(Store):
         await _waited(obstore.put, self.client, key, value.as_buffer_like())
 
     async def set_if_not_exists(self, key: str, value: Buffer) -> None:
-        """Write an object unless there is one."""
+        """Write an object unless it exists."""
         self._check_writable()
         with suppress(AlreadyExistsError):
             await _waited(obstore.put, self.client, key, value.as_buffer_like(), mode="create")
 
     async def delete(self, key: str) -> None:
-        """Remove an object if it is there."""
+        """Remove an object if it exists."""
         self._check_writable()
         with suppress(FileNotFoundError):
             await _waited(obstore.delete, self.client, key)
@@ -152,14 +151,14 @@ class Objects(Store):
 
 
 async def _waited(call: Callable[..., Any], *args: Any, **given: Any) -> Any:
-    """Call what waits for the server, in a thread."""
+    """Run a blocking call in a thread, and await it."""
     loop = asyncio.get_running_loop()
     return await loop.run_in_executor(_threads, lambda: call(*args, **given))
 
 
 @dataclass(frozen=True)
 class _Access:
-    """All that decides how a client speaks to a server."""
+    """Everything that decides how a client connects to a server."""
 
     url: str
     options: Mapping[str, Any] = field(hash=False, repr=False)
@@ -168,7 +167,7 @@ class _Access:
 
 @lru_cache(maxsize=64)
 def _client(access: _Access) -> Any:
-    """Client that keeps its connections: one for all tasks of a process."""
+    """Make a client; all tasks of a process share it and its connections."""
     return from_url(access.url, **access.options)
 
 

@@ -1,6 +1,7 @@
-"""Where a store is: a folder that all workers see, or the URL of an object store."""
+"""The place of a store: a folder that all workers see, or the URL of an object store."""
 
 import errno
+import glob
 import json
 import re
 import shutil
@@ -17,29 +18,42 @@ from zarr.storage import FsspecStore, LocalStore
 
 from wavedask.errors import InputError, StoreError
 from wavedask.paths import NOT_THERE, expanded
+from wavedask.store.durable import DurableStore, write_durably
+from wavedask.store.metadata import CHECKSUM, CONSOLIDATED, DAMAGED, checksum_of
 
 METADATA: Final = "zarr.json"
-"""File that every Zarr group and array has."""
+"""Name of the metadata file of every Zarr group and array."""
 COORDINATES: Final = "coordinates"
 URL: Final = re.compile(r"[a-z][a-z0-9+.-]+://")
+SECRET_URL: Final = re.compile(r"[a-z][a-z0-9+.-]+://[^/]*:[^/]*@")
+"""A URL with a user and a password."""
 BROKEN_URL: Final = re.compile(r"[a-z][a-z0-9+.-]+:/[^/]")
-"""What `pathlib` makes of a URL."""
+"""A URL after `pathlib` has removed one of its slashes."""
 OBSTORE: Final = ("s3", "s3a", "gs", "az", "abfs", "abfss", "azure")
-"""Schemes of object stores that are spoken to by obstore, several times faster than by fsspec."""
-RETRIES: Final = {"max_retries": 5, "retry_timeout": timedelta(seconds=30)}
-"""A server that is restarted is waited for; one that is gone is an error within half a minute."""
+"""Schemes of object stores that go through obstore, which is several times faster than fsspec."""
+RETRIES: Final = {
+    "retry_timeout": timedelta(seconds=60),
+    # So many that the time is the bound: refused connections fail in milliseconds.
+    "max_retries": 600,
+    "backoff": {
+        "init_backoff": timedelta(seconds=0.1),
+        "max_backoff": timedelta(seconds=2),
+        "base": 2,
+    },
+}
+"""Each request is repeated for up to a minute: a server may be restarted meanwhile."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """A folder or a URL at which a store is, or will be.
+    """A folder or a URL where a store is or will be, with what is needed to access it.
 
     Attributes
     ----------
     text : str
         Absolute path, or URL.
     options : mapping
-        Credentials and the like of a URL.
+        Options of a URL, such as credentials.
     """
 
     text: str
@@ -65,18 +79,18 @@ class Place:
 
     @property
     def parent(self) -> "Place":
-        """Where it lies."""
+        """The folder or prefix that contains it."""
         if self.remote:
             return Place(self.text.rstrip("/").rpartition("/")[0], self.options)
         return Place(str(self.path.parent))
 
     def open(self, *, read_only: bool = False) -> Any:
-        """Open it as Zarr does.
+        """Open it as a Zarr store.
 
         Raises
         ------
         StoreError
-            A URL that nothing installed here can open.
+            A URL that no installed package can open.
         """
         if not self.remote:
             return LocalStore(self.path, read_only=read_only)
@@ -116,21 +130,24 @@ class Place:
         return None if found is None else bytes(found.to_bytes())
 
     def write(self, key: str, content: bytes, *, new: bool = False) -> None:
-        """Write an object below it at once; with `new` only if there is none."""
+        """Write an object below it in one step; with `new` only if it does not exist."""
+        if not self.remote and not new:
+            write_durably(self.path / key, content)
+            return
         store = self.open()
         buffer = default_buffer_prototype().buffer.from_bytes(content)
         sync((store.set_if_not_exists if new else store.set)(key, buffer))
 
     @property
     def conditional(self) -> bool:
-        """Whether the server itself compares before it writes, so that one of several wins."""
+        """Whether the server compares before it writes, so that one of several writers wins."""
         return self.remote and self.text.partition("://")[0] in OBSTORE
 
     def replace(self, key: str, content: bytes, *, seen: bytes) -> bool:
-        """Replace an object below it if it is still what was `seen`; whether it was.
+        """Replace an object below it if its content is still `seen`; return whether it was.
 
-        Of several that replace the same at once, one succeeds where `conditional` is true: the
-        server is told the version that was seen (``If-Match``). Elsewhere all may.
+        If several writers replace the same object at once and `conditional` is true, one succeeds:
+        the request names the version that was seen (``If-Match``). Elsewhere all may succeed.
         """
         if not self.conditional:
             if self.read(key) != seen:
@@ -154,7 +171,7 @@ class Place:
         except (NotFoundError, FileNotFoundError):
             return False
         except PreconditionError:
-            # Or the answer to the first of two attempts was lost, and the second met its own.
+            # Perhaps the answer to a first attempt was lost, and the retry met its own object.
             return self.read(key) == content
         return True
 
@@ -170,7 +187,7 @@ class Place:
             shutil.rmtree(self.path, ignore_errors=True)
 
     def occupied(self) -> bool:
-        """Whether anything is there: for a folder also a file, or a link to nowhere."""
+        """Whether anything exists there, for a folder also a file or a broken link."""
         if not self.remote:
             return self.path.exists() or self.path.is_symlink()
 
@@ -182,14 +199,14 @@ class Place:
         return bool(sync(any_object()))
 
     def document(self) -> dict[str, Any] | None:
-        """Metadata of the group that is there; None if there is no group."""
+        """Return the metadata of the group; None if there is no group."""
         try:
             content = self.read(METADATA)
             found = None if content is None else json.loads(content)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
         is_group = isinstance(found, dict) and found.get("node_type") == "group"
-        return found if is_group else None
+        return found if is_group and isinstance(found.get("attributes", {}), dict) else None
 
     def commit(
         self,
@@ -198,49 +215,86 @@ class Place:
         *,
         coordinates: Sequence[str] = (),
     ) -> None:
-        """Replace attributes and consolidated metadata of the group, both in one step.
+        """Replace the attributes and the consolidated metadata of the group, in one step.
 
-        Who reads the consolidated metadata sees the arrays as they were before, or as they are
-        now: arrays may be lengthened one by one before.
+        Arrays may be lengthened one by one before. A reader of the consolidated metadata sees them
+        as they were before, or as they are now.
         """
         document = self.document() or {"zarr_format": 3, "node_type": "group"}
-        # Where xarray keeps the names of coordinates that no variable names.
+        # Here xarray keeps the names of coordinates that no variable refers to.
         known = str(document.get("attributes", {}).get(COORDINATES, "")).split()
         document["attributes"] = dict(attributes)
         if known or coordinates:
             document["attributes"][COORDINATES] = " ".join(dict.fromkeys([*known, *coordinates]))
-        document["consolidated_metadata"] = {
+        document[CONSOLIDATED] = {
             "kind": "inline",
             "must_understand": False,
-            "metadata": {name: self._metadata(name) for name in arrays},
+            "metadata": {name: self.metadata_of(name) for name in arrays},
         }
+        document["attributes"][CHECKSUM] = checksum_of(document)
         self.write(METADATA, json.dumps(document, indent=2).encode())
 
     def roll_back(self) -> None:
-        """Give arrays the lengths that the consolidated metadata of the group has of them.
+        """Set the lengths of the arrays to those in the consolidated metadata of the group.
 
-        They differ where a growth was killed before its commit; a commit of something else would
-        make frames visible that nobody has described yet.
+        They differ after a growth that was killed before its commit. Another commit would show
+        frames that have no coordinates yet.
         """
-        consolidated = (self.document() or {}).get("consolidated_metadata", {})
+        consolidated = (self.document() or {}).get(CONSOLIDATED, {})
         for name, metadata in consolidated.get("metadata", {}).items():
-            if self._metadata(name) != metadata:
+            if self.metadata_of(name) != metadata:
                 self.write(f"{name}/{METADATA}", json.dumps(metadata, indent=2).encode())
 
-    def _metadata(self, name: str) -> Any:
-        """Metadata of one array."""
+    def array_names(self) -> list[str]:
+        """List the arrays in the consolidated metadata of the group."""
+        consolidated = (self.document() or {}).get(CONSOLIDATED, {})
+        return list(consolidated.get("metadata", {}))
+
+    def objects(self) -> list[str]:
+        """List the keys of all objects below it."""
+
+        async def listed() -> list[str]:
+            return [key async for key in self.open(read_only=True).list_prefix("")]
+
+        return list(sync(listed()))
+
+    def files(self) -> list[Path]:
+        """List all files of a folder."""
+        return [self.path / key for key in self.objects()]
+
+    def remove_drafts(self) -> None:
+        """Remove what killed runs have left beside a folder while they created it.
+
+        Only for the holder of the lock: a draft of another run may be in use.
+        """
+        if not self.remote:
+            pattern = f".{glob.escape(self.name)}.{'[0-9a-f]' * 32}.draft"
+            for draft in self.path.parent.glob(pattern):
+                shutil.rmtree(draft, ignore_errors=True)
+
+    def metadata_of(self, name: str) -> Any:
+        """Read the metadata of one array."""
         content = self.read(f"{name}/{METADATA}")
         if content is None:
             raise StoreError(f"store {self} has lost its array {name!r}", "Compute it anew.")
-        return json.loads(content)
+        try:
+            return json.loads(content)
+        except (ValueError, RecursionError) as error:
+            raise StoreError(
+                f"store {self} has damaged metadata of the array {name!r}: {error}", DAMAGED
+            ) from error
 
-    def group(self) -> zarr.Group:
-        """Open the group that is there for writing, by the metadata of each array."""
-        return zarr.open_group(self.open(), mode="r+", use_consolidated=False)
+    def group(self, *, durable: bool = False) -> zarr.Group:
+        """Open the group for writing, with the metadata of each array.
+
+        With `durable` each object in a folder is on the disk when it is written.
+        """
+        store = DurableStore(self.path) if durable and not self.remote else self.open()
+        return zarr.open_group(store, mode="r+", use_consolidated=False)
 
 
 def place_of(path: str | Path, options: Mapping[str, Any] | None = None) -> Place:
-    """Find out what a path or URL means.
+    """Interpret a path or a URL.
 
     Parameters
     ----------
@@ -257,7 +311,7 @@ def place_of(path: str | Path, options: Mapping[str, Any] | None = None) -> Plac
     Raises
     ------
     InputError
-        Options with a folder, or a URL that is no text any more.
+        Options for a folder, a URL that is not a text, or one that holds a password.
 
     Examples
     --------
@@ -265,6 +319,13 @@ def place_of(path: str | Path, options: Mapping[str, Any] | None = None) -> Plac
     ('results.zarr', False)
     """
     if isinstance(path, str) and URL.match(path):
+        if SECRET_URL.match(path):
+            scheme, _, rest = path.partition("://")
+            raise InputError(
+                f"the URL {scheme}://***@{rest.rpartition('@')[2]} holds a password",
+                "URLs are stored with results and printed: give credentials as environment "
+                "variables or storage_options.",
+            )
         return Place(path.rstrip("/"), dict(options or {}))
     if options:
         raise InputError(f"storage_options with the folder {path}", "They belong to a URL.")
@@ -277,8 +338,8 @@ def local_path(path: str | Path) -> Path:
     Raises
     ------
     InputError
-        A URL, or what `pathlib` made of one: a folder called ``s3:`` is not what was meant. The
-        home folder of a user who is not known.
+        A URL, also one that `pathlib` has changed: nobody means a folder called ``s3:``. A home
+        folder of an unknown user.
 
     Examples
     --------
@@ -298,19 +359,19 @@ def local_path(path: str | Path) -> Path:
 
 
 def _content(file: Path) -> bytes | None:
-    """Read a file that others may replace meanwhile; None if it is not there."""
+    """Read a file that others may replace at the same time; None if it does not exist."""
     try:
         try:
             return file.read_bytes()
         except OSError as error:
             if error.errno != errno.ESTALE:
                 raise
-            # On NFS another machine has replaced it between our opening and our reading it.
+            # On NFS another machine replaced the file after we opened it.
             return file.read_bytes()
     except NOT_THERE:
         return None
 
 
 def _first_line(error: Exception) -> str:
-    """Say what an object store said, without its debugging output."""
+    """Return the message of an object store without its debugging output."""
     return str(error).strip().split("\n", maxsplit=1)[0][:300]

@@ -1,4 +1,4 @@
-"""Provenance: what a result was made of, as JSON that is the same for the same making."""
+"""Provenance of a result as JSON: equal for equal settings and inputs."""
 
 import dataclasses
 import datetime
@@ -17,26 +17,26 @@ import numpy as np
 from wavedask.errors import FileError, InputError
 
 LIBRARIES: Final = ("numpy", "dask", "xarray", "zarr", "numba", "scipy")
-"""Libraries, beside OpenCV, whose versions belong to a result."""
+"""Libraries, besides OpenCV, whose versions are stored with a result."""
 
 
 def as_json(value: Any, *, where: str = "settings") -> Any:
-    """Express settings in what JSON has: dictionaries, lists, texts, numbers, true, false, none.
+    """Convert settings to JSON types: dictionaries, lists, texts, numbers, true, false, none.
 
-    The same settings give the same JSON, whatever types they came in.
+    Equal settings give equal JSON, independent of their Python types.
 
     Parameters
     ----------
     value : object
-        Mapping, dataclass, sequence, set, small array, number, text, path, date or enumeration,
-        nested at will.
+        Mapping, dataclass, sequence, set, small array, number, text, path, date or enumeration;
+        they may be nested.
     where : str, default "settings"
         Name of `value` in error messages.
 
     Returns
     -------
     object
-        The same in JSON's types. NaN and infinities, which JSON lacks, become their texts.
+        The same value in JSON types. NaN and infinities become texts: JSON has none.
 
     Raises
     ------
@@ -84,29 +84,29 @@ def fingerprints(
     behind: Mapping[Path, Sequence[Path]] | None = None,
     hashed: bool = False,
 ) -> list[dict[str, Any]]:
-    """Tell input files apart by their path, size and time of modification.
+    """Record path, size and time of modification of the input files.
 
     Parameters
     ----------
     inputs : iterable of str or Path
         Files.
     behind : mapping of Path to sequence of Path, optional
-        Files that others lead to, by these, as of `wavedask.frames.behind_inputs`: an HDF5
-        master does not change when the images that it links to do.
+        For each file the files that it links to, as `wavedask.frames.behind_inputs` returns them:
+        an HDF5 master does not change when its linked images do.
     hashed : bool, default False
-        Whether to add the SHA-256 of their contents, which are read for nothing else.
+        Whether to add the SHA-256 of the contents, for which the files are read.
 
     Returns
     -------
     list of dict
-        ``path`` (absolute), ``size`` (bytes) and ``mtime_ns`` of each file, in the order given and
-        once; with `hashed` also ``sha256``. Those `behind` the inputs follow, with ``of``, the path
-        of the file that leads to them.
+        ``path`` (absolute), ``size`` (bytes) and ``mtime_ns`` of each file, once and in the given
+        order; with `hashed` also ``sha256``. The files `behind` the inputs follow, with ``of``, the
+        path of the file that links to them.
 
     Raises
     ------
     FileError
-        A file that is not there or cannot be looked at.
+        A file does not exist or cannot be read.
 
     Examples
     --------
@@ -114,7 +114,7 @@ def fingerprints(
     ['mtime_ns', 'path', 'size']
     """
     found = []
-    # A file may hold frames of several roles.
+    # One file may hold frames of several roles.
     leads: dict[Path, Path | None] = {Path(path).absolute(): None for path in inputs}
     for master in list(leads):
         for path in (behind or {}).get(master, ()):
@@ -142,17 +142,17 @@ def fingerprints(
 
 
 def changes(stored: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Name the input files that are no longer what they were.
+    """List the input files that have changed.
 
     Parameters
     ----------
     stored : iterable of mapping
-        What `fingerprints` gave. Where it holds a hash, contents are compared and times are not.
+        The result of `fingerprints`. If it holds a hash, contents are compared instead of times.
 
     Returns
     -------
     list of str
-        A line for each file that is gone or has changed.
+        A line for each file that is missing or has changed.
 
     Examples
     --------
@@ -177,7 +177,7 @@ def changes(stored: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of this package, of Python, and of the libraries that shape a result.
+    """Return the versions of this package, of Python, and of the libraries that affect a result.
 
     Returns
     -------
@@ -195,14 +195,12 @@ def versions() -> dict[str, str]:
 
 
 def differences(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
-    """Name what differs between two nested dictionaries, one line each.
+    """List the differences between two nested dictionaries, one line each.
 
     Parameters
     ----------
-    stored : mapping
-        What there is.
-    asked : mapping
-        What is wanted.
+    stored : mapping The existing values.
+    asked : mapping The requested values.
 
     Returns
     -------
@@ -223,7 +221,7 @@ def differences(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str
 
 
 def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Values by dotted key; an empty dictionary is a value."""
+    """Map dotted keys to values; an empty dictionary is a value."""
     flat: dict[str, Any] = {}
     for key, value in nested.items():
         if isinstance(value, Mapping) and value:

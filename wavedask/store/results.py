@@ -1,8 +1,8 @@
 """The result store: create, write frame by frame, resume after a crash, grow, open.
 
-A store is one Zarr v3 group that holds one dataset along ``frame``. Each dask block is one Zarr
-chunk, written by one task. The boolean variable ``complete`` is the ledger: only the process that
-drives the run writes it, and only after all chunks of a frame have landed.
+A store is one Zarr v3 group with one dataset along ``frame``. Each dask block is one Zarr chunk,
+and one task writes it. The boolean variable ``complete`` is the ledger. Only the process that
+drives the run writes it, after all chunks of a frame have been written.
 """
 
 import datetime
@@ -15,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 import xarray as xr
 
+from wavedask.compute import check_software, current_client
 from wavedask.conventions import COMPLETE, FRAME, SCAN
 from wavedask.errors import InputError, StoreError, StoreExistsError
 from wavedask.frames import behind_inputs, dataset_of
@@ -31,27 +32,27 @@ from wavedask.store.layout import (
     VERSION,
     VERSIONS,
     along_frames,
-    array,
     attributes_of,
     create,
     is_draft,
     read_arrays,
     settled,
 )
-from wavedask.store.lock import writing
+from wavedask.store.lock import Right, writing
 from wavedask.store.places import Place, place_of
 from wavedask.store.provenance import as_json, fingerprints, versions
 from wavedask.store.storable import lazy_variables, storable
-from wavedask.store.writer import Ledger, os_errors, write_missing
+from wavedask.store.writer import Ledger, files_of, open_array, os_errors, write_missing
+from wavedask.tables import Rows, Tabular
 
 OWN: Final = (FORMAT, SETTINGS, INPUTS, SHARED, RUNS, VERSION, VERSIONS, CREATED)
-"""Attributes of a store that do not come from the dataset."""
+"""Attributes that the store adds to those of the dataset."""
 
 _logger = logging.getLogger("wavedask")
 
 
-@dataclass(frozen=True, slots=True)
-class StoreReport:
+@dataclass(frozen=True, slots=True, repr=False)
+class StoreReport(Tabular):
     """What :func:`write_store` did.
 
     Attributes
@@ -70,8 +71,16 @@ class StoreReport:
 
     @property
     def kept(self) -> int:
-        """Frames that an earlier run had written."""
+        """Frames that an earlier run wrote."""
         return self.frames - self.written
+
+    @property
+    def rows(self) -> Rows:
+        """Rows of the table that a notebook shows."""
+        return [
+            ("frames", f"{self.frames} ({self.written} computed now, {self.kept} kept)"),
+            ("result store", str(self.path)),
+        ]
 
 
 def write_store(
@@ -86,16 +95,17 @@ def write_store(
     record: Mapping[str, Any] | None = None,
     hashed: bool = False,
     repair: bool = False,
+    durable: bool = True,
     storage_options: Mapping[str, Any] | None = None,
     progress: bool | None = None,
 ) -> StoreReport:
-    """Compute a lazy dataset frame by frame into a store, or finish one that was begun.
+    """Compute a lazy dataset frame by frame into a store, or finish a store that was begun.
 
-    If nothing stands at `path`, a store is created there in one step. If a store with the same
-    settings and inputs stands there, only the frames that it lacks are computed. With `grow`,
-    frames that it does not know are added to it, as a further scan. Whatever else stands there is
-    left alone. A run may be killed at any moment: the store opens, and running the same again
-    completes it. One run at a time writes a store, see `wavedask.store.lock.writing`.
+    If nothing exists at `path`, the store is created there in one step. If a store with the same
+    settings and inputs exists, only its missing frames are computed. With `grow`, new frames are
+    added to it as a further scan. Anything else at `path` is left as it is. A run may be killed at
+    any time: the store opens, and the same call completes it. Only one run at a time can write a
+    store, see `wavedask.store.lock.writing`.
 
     The computation runs on the current Dask client or local scheduler. Memory is bounded by the
     blocks in flight, not by the number of frames.
@@ -103,8 +113,8 @@ def write_store(
     Parameters
     ----------
     path : str or Path
-        The store, a folder that all workers see under this path; by habit its name ends in
-        ``.zarr``. Or a URL, such as ``s3://bucket/results.zarr``.
+        The store: a folder that all workers see under this path, usually with the ending ``.zarr``,
+        or a URL such as ``s3://bucket/results.zarr``.
     dataset : xarray.Dataset
         The result, with the dimension ``frame``. Lazy variables on ``frame`` are computed block
         by block; coordinates, and variables without ``frame``, are computed at once when the
@@ -112,27 +122,30 @@ def write_store(
     settings : mapping
         The resolved settings, see :func:`wavedask.store.provenance.as_json`.
     inputs : str, Path or sequence of these, optional
-        Input files. Of an HDF5 master, the files that its frames are in are found and kept, too.
+        Input files. The files that hold the frames of an HDF5 master are found and recorded, too.
     grow : str or sequence of str, optional
-        Names of settings that only say which frames there are, such as ``["sample"]``; a dot leads
-        into a section, as in ``"near.files"``. With it, and with the coordinates ``source_file``
-        and ``source_index`` along ``frame``, frames are found again by file and number (and by
-        ``source_dataset``, where they have it), and those that are new are appended; the coordinate
-        ``scan`` tells which run added a frame. Only for results whose frames do not depend on each
-        other.
+        Names of settings that only select the frames, such as ``["sample"]``; a dot names a key of
+        a section, as in ``"near.files"``. The dataset needs the coordinates ``source_file`` and
+        ``source_index`` along ``frame`` (and may have ``source_dataset``): they identify a frame.
+        New frames are appended, and the coordinate ``scan`` is the number of the run that added a
+        frame. Only for results whose frames do not depend on each other.
     shared : mapping, optional
-        Raw frames that every frame of the result depends on, such as the darks, by what they are
-        for: as of `wavedask.frames.sources_of`. A store grows only by frames that share the
-        same.
+        Raw frames that every frame of the result depends on, such as the darks, by their role, as
+        `wavedask.frames.sources_of` returns them. Only frames with the same shared frames can be
+        added to a store.
     joined : str, default ""
-        Without `grow`: what makes the frames depend on each other, for the message that refuses.
+        Without `grow`: why the frames depend on each other, for the error message.
     record : mapping, optional
-        Facts about this run that are kept in the history, and compared with nothing.
+        Facts about this run for the history. They are not compared with anything.
     hashed : bool, default False
-        Whether to keep the SHA-256 of every input, which reads them all.
+        Whether to store the SHA-256 of every input, for which all inputs are read.
     repair : bool, default False
-        Whether to look for frames that a copy has lost, see
-        `wavedask.store.integrity.lost_frames`, and to compute them again as well.
+        Whether to look for lost or damaged frames, see `wavedask.store.integrity.lost_frames`, and
+        to compute them again.
+    durable : bool, default True
+        Whether frames must be on the disk before they are marked as complete, so that a power cut
+        loses none of them. It costs a flush of the disk every half second. Only for folders: an
+        object store is durable by itself.
     storage_options : mapping, optional
         Options of a URL: credentials, endpoint. Environment variables serve as well.
     progress : bool, optional
@@ -141,21 +154,23 @@ def write_store(
     Returns
     -------
     StoreReport
-        Frames in the store, and how many of them were computed now.
+        Number of frames in the store, and how many of them this call has computed.
 
     Raises
     ------
     StoreExistsError
-        Something else stands at `path`: a store of other settings, inputs, shape or coordinates,
+        Something else exists at `path`: a store with other settings, inputs, shape or coordinates,
         another folder, or a file.
     StoreError
         The store cannot be written or is being written by another run, or an operating-system
         error stopped the computation.
     InputError
-        No dataset, one that has no frames or holds what Zarr cannot, or settings that are no
-        mapping or that JSON cannot hold.
+        Not a dataset, a dataset without frames or with values that Zarr cannot store, or settings
+        that are not a mapping or that JSON cannot express.
     FileError
         An input file that is not there.
+    ClusterError
+        Workers with other software than this process, or a cluster that is lost.
 
     Examples
     --------
@@ -168,6 +183,9 @@ def write_store(
     >>> first.written, again.written, again.kept
     (4, 0, 4)
     """
+    client = current_client()
+    if client is not None:
+        check_software(client)
     place = place_of(path, storage_options)
     dataset = storable(dataset_of(dataset))
     lazy = lazy_variables(dataset)
@@ -185,24 +203,26 @@ def write_store(
         SHARED: as_json(shared or {}, where=SHARED),
     }
     run = _run(provenance, as_json(record or {}, where="record"))
-    with os_errors(f"store {place} cannot be written"), writing(place) as right:
+    with os_errors(f"store {place} cannot be written"), writing(place, durable=durable) as right:
+        place.remove_drafts()
         if place.occupied() and not (place.remote and is_draft(place)):
             if repair and attributes_of(place) is not None:
-                forget_lost(place)
-            found = _continued(place, dataset, lazy, provenance, run, grow, joined)
+                forget_lost(place, progress)
+            found = _continued(right, dataset, lazy, provenance, run, grow, joined)
         else:
             found = Match(np.arange(dataset.sizes[FRAME]), dataset.sizes[FRAME])
-            _begun(place, dataset, lazy, provenance, run, grow)
+            _begun(right, dataset, lazy, provenance, run, grow)
         group = place.group()
-        ledger = Ledger(array(group, COMPLETE.name), right)
+        arrays = {name: open_array(group, name) for name in lazy}
+        axes = {name: variable.dims.index(FRAME) for name, variable in lazy.items()}
+        ledger = Ledger(right, files_of(place, arrays, axes))
         missing = int((~ledger.complete[found.positions]).sum())
-        # Without anything to compute, frames were written as they were found.
+        # If nothing is lazy, the frames were written when they were added.
         written = missing if lazy else found.gained
         if missing:
-            arrays = {name: array(group, name) for name in lazy}
             write_missing(right, lazy, arrays, ledger, found.positions, progress)
     frames = ledger.complete.size
-    # What an earlier scan has left behind is not this run's to count as done.
+    # Frames that an earlier scan left incomplete are not part of this run.
     _tell_of_others(place, ledger)
     return StoreReport(place.text if place.remote else place.path, frames, written)
 
@@ -220,15 +240,15 @@ def open_store(path: str | Path, *, storage_options: Mapping[str, Any] | None = 
     Returns
     -------
     xarray.Dataset
-        The result. Variables are lazy, in blocks as they were written; coordinates are in memory.
-        The coordinate ``complete`` tells which frames have been written; the others hold NaN (or
-        zero, for integers). The attributes hold ``settings``, ``inputs``, ``created`` and
-        ``versions``.
+        The result. Variables are lazy, in the blocks in which they were written; coordinates are in
+        memory. The coordinate ``complete`` is true for frames that have been written; the others
+        hold NaN (or zero, for integers). The attributes hold ``settings``, ``inputs``, ``created``
+        and ``versions``.
 
     Raises
     ------
     StoreError
-        Nothing there, something that is not a result store, or one that a newer wavedask wrote.
+        Nothing exists there, or it is not a result store, or a newer wavedask wrote it.
 
     Examples
     --------
@@ -246,6 +266,11 @@ def open_store(path: str | Path, *, storage_options: Mapping[str, Any] | None = 
         if not place.occupied():
             raise StoreError(f"there is no store at {place}", "Check the path.")
     if attributes_of(place) is None:
+        if place.remote and is_draft(place):
+            raise StoreError(
+                f"there is no store at {place}: a run was killed while it created it",
+                "Run the same command again.",
+            )
         raise StoreError(
             f"{place} is not a wavedask result store",
             "Give the folder that was written as a result; open other Zarr data with xarray.",
@@ -259,7 +284,7 @@ def open_store(path: str | Path, *, storage_options: Mapping[str, Any] | None = 
 
 
 def _run(provenance: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
-    """Entry of this run in the history of a store."""
+    """Make the entry of this run in the history of a store."""
     package = versions()
     return {
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -271,7 +296,7 @@ def _run(provenance: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, 
 
 
 def _begun(
-    place: Place,
+    right: Right,
     dataset: xr.Dataset,
     lazy: Mapping[str, xr.Variable],
     provenance: Mapping[str, Any],
@@ -293,11 +318,11 @@ def _begun(
         CREATED: run["started"],
         RUNS: [{**run, "frames": frames, SCAN: 0}],
     }
-    create(place, eager, lazy, attributes, frames=frames)
+    create(right.place, eager, lazy, attributes, frames=frames, durable=right.durable)
 
 
 def _continued(
-    place: Place,
+    right: Right,
     dataset: xr.Dataset,
     lazy: Mapping[str, xr.Variable],
     provenance: Mapping[str, Any],
@@ -305,7 +330,8 @@ def _continued(
     grow: Sequence[str] | None,
     joined: str,
 ) -> Match:
-    """Find the frames of a dataset in the store that stands there, and add those it lacks."""
+    """Find the frames of a dataset in an existing store, and add the missing ones."""
+    place = right.place
     attributes = attributes_of(place)
     if attributes is None:
         raise StoreExistsError(
@@ -322,7 +348,8 @@ def _continued(
     if complete[known].all() and not found.gained and inputs == attributes[INPUTS]:
         return found
     if np.unique(known).size == complete.size:
-        # It is all of the store that this run has opened: what was unfinished may be no longer.
+        # This run has opened all frames of the store: attributes such as `unfinished` may be
+        # outdated.
         attributes = {
             **as_json(dict(dataset.attrs), where="attributes"),
             **{name: attributes[name] for name in OWN if name in attributes},
@@ -337,10 +364,10 @@ def _continued(
         RUNS: [*runs, entry],
     }
     if found.gained:
-        grow_store(place, stored, eager, found, changed, lazy=set(lazy))
+        grow_store(place, stored, eager, found, changed, lazy=set(lazy), durable=right.durable)
     else:
         with os_errors(f"store {place} cannot be written"):
-            place.commit(changed, [str(name) for name in stored.variables])
+            place.commit(changed, place.array_names())
     return found
 
 

@@ -1,12 +1,13 @@
-"""Writing: each block of a lazy dataset by its own task, each finished frame in the ledger."""
+"""Write each block of a lazy dataset in a task, and mark each finished frame in the ledger."""
 
 import platform
 import sys
 import threading
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import product
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -18,17 +19,19 @@ from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 from numpy.typing import NDArray
 
-from wavedask.compute import run_each
-from wavedask.conventions import FRAME
+from wavedask.compute import check_here, run_each
+from wavedask.conventions import COMPLETE, DIGEST, FRAME
 from wavedask.errors import StoreError, WavedaskError
 from wavedask.frames import pick_frames
+from wavedask.store.checked import RecordingStore
+from wavedask.store.durable import barrier, machine, sync_files
 from wavedask.store.lock import Right
 from wavedask.store.places import METADATA, Place
 
 FLUSH_SECONDS: Final = 0.5
-"""Time between two writes of the ledger: what a killed run must do again."""
+"""Interval between two writes of the ledger; a killed run repeats this much work."""
 UNFINISHED: Final = "*.partial"
-"""What Zarr calls a file in a folder until it is whole, and renames it."""
+"""Name of a file that Zarr has not finished and renamed yet."""
 
 
 def write_missing(
@@ -44,13 +47,13 @@ def write_missing(
     Parameters
     ----------
     right : Right
-        The right to write the store. Each task looks whether it still stands.
+        The right to write the store. Each task checks that it is still valid.
     lazy : mapping of str to xarray.Variable
         Variables to compute, each with the dimension ``frame``.
     arrays : mapping of str to zarr.Array
         Where to write them.
     ledger : Ledger
-        What is complete; updated as frames land.
+        The ledger; frames are marked when they have been written.
     positions : ndarray of int
         Frame of the store for each frame of the variables.
     progress : bool, optional
@@ -60,7 +63,7 @@ def write_missing(
     wanted = np.flatnonzero(~ledger.complete[positions])
     wanted = wanted[np.argsort(positions[wanted], kind="stable")]
     rows = positions[wanted]
-    # What shares a chunk of any of the arrays is written by one task.
+    # One task writes all frames that share a chunk of any array.
     together = np.lcm.reduce([unit_of(a)[_frame_axis(lazy[n])] for n, a in arrays.items()])
     starts = np.flatnonzero(np.diff(rows // together, prepend=-1))
     blocks = np.split(rows, starts[1:])
@@ -71,24 +74,49 @@ def write_missing(
                 _remove_unfinished(place, array, _frame_axis(lazy[name]), rows)
     tasks, block_of = _write_tasks(right, _picked(lazy, wanted), arrays, blocks)
     outstanding = np.bincount(block_of)
+    digests = np.zeros(len(blocks), np.uint32)
 
-    def landed(index: int, _: Any) -> None:
+    def landed(index: int, digest: NDArray[np.uint32]) -> None:
         block = block_of[index]
+        digests[block] ^= digest.flat[0]
         outstanding[block] -= 1
         if outstanding[block] == 0:
-            ledger.mark(blocks[block])
+            ledger.mark(blocks[block], int(digests[block]), int(together))
 
     with os_errors(f"writing {place} was interrupted"), ledger:
         run_each(tasks, label=f"writing {place.name}", on_done=landed, show=progress)
 
 
+def files_of(
+    place: Place, arrays: Mapping[str, zarr.Array[Any]], axes: Mapping[str, int]
+) -> Callable[[NDArray[np.intp]], list[Path]]:
+    """Return a function that lists the files of given frames of a store in a folder."""
+
+    def files(frames: NDArray[np.intp]) -> list[Path]:
+        return [
+            place.path / array.path / key
+            for name, array in arrays.items()
+            for block in np.unique(frames // unit_of(array)[axes[name]]).tolist()
+            for key in chunk_keys(array, axes[name], block)
+        ]
+
+    return files
+
+
+def open_array(group: zarr.Group, name: str) -> zarr.Array[Any]:
+    """Open an array for writing; a block that holds only the fill value is stored, too."""
+    # open_array() has an argument `config`, and ignores it if the array exists.
+    with zarr.config.set({"array.write_empty_chunks": True}):
+        return zarr.open_array(RecordingStore(group.store), path=name, mode="r+")
+
+
 def unit_of(array: zarr.Array[Any]) -> tuple[int, ...]:
-    """Shape of what is written at once: a shard, or a chunk where there are none."""
+    """Return the shape of a shard, or of a chunk if the array has no shards."""
     return array.shards or array.chunks
 
 
 def chunk_keys(array: zarr.Array[Any], axis: int, block: int) -> Iterator[str]:
-    """Keys of all that is written at once and lies in one block of the axis of the frames."""
+    """List the keys of all chunks (or shards) in one block along the axis of the frames."""
     sizes = unit_of(array)
     grid = [range(-(-length // size)) for length, size in zip(array.shape, sizes, strict=True)]
     grid[axis] = range(block, block + 1)
@@ -98,9 +126,9 @@ def chunk_keys(array: zarr.Array[Any], axis: int, block: int) -> Iterator[str]:
 def _remove_unfinished(
     place: Place, array: zarr.Array[Any], axis: int, frames: NDArray[np.intp]
 ) -> None:
-    """Remove files beside those of `frames` that a killed run had no time to rename.
+    """Remove files of `frames` that a killed run wrote and did not rename.
 
-    No reader sees them, but nobody else would ever remove them, and each may be a whole chunk.
+    No reader sees them, but nothing else would remove them, and each may be as large as a chunk.
     """
     folder = place.path / array.path
     blocks = np.unique(frames // unit_of(array)[axis]).tolist()
@@ -115,7 +143,7 @@ def _frame_axis(variable: xr.Variable) -> int:
 
 
 def _picked(lazy: Mapping[str, xr.Variable], frames: NDArray[np.intp]) -> dict[str, xr.Variable]:
-    """Variables at some of their frames, in their order."""
+    """Select frames of all variables, in the given order."""
     if np.array_equal(frames, np.arange(next(iter(lazy.values())).sizes[FRAME])):
         return dict(lazy)
     picked = pick_frames(xr.Dataset(dict(lazy)), frames)
@@ -128,9 +156,9 @@ def _write_tasks(
     arrays: Mapping[str, zarr.Array[Any]],
     frames: Sequence[NDArray[np.intp]],
 ) -> tuple[list[Delayed], list[int]]:
-    """Tasks that write blocks of `frames` of the store, and the block of each task."""
-    # A name of this run alone: a cluster must not take a write of an earlier run, into a store
-    # since removed, for this one.
+    """Make the tasks that write blocks of `frames`, and list the block of each task."""
+    # A unique name: a cluster must not reuse the result of an earlier write, into a store that has
+    # since been removed.
     run = uuid.uuid4().hex
     written: list[da.Array] = []
     keys: list[list[Any]] = [[] for _ in frames]
@@ -147,17 +175,17 @@ def _write_tasks(
             right=right,
             axis=axis,
             name=f"write-{number}-{run}",
-            dtype=bool,
+            dtype=np.uint32,
             chunks=tuple((1,) * count for count in blocks[0].numblocks),
-            meta=np.empty((0,) * blocks[0].ndim, dtype=bool),
+            meta=np.empty((0,) * blocks[0].ndim, dtype=np.uint32),
         )
         written.append(acknowledged)
         for position in range(len(frames)):
             grid = [range(count) for count in acknowledged.numblocks]
             grid[axis] = range(position, position + 1)
             keys[position] += [(acknowledged.name, *index) for index in product(*grid)]
-    # All at once: dask.optimize() treats each array by itself, and what two of them need would
-    # be computed twice.
+    # All together: dask.optimize() treats each array separately, and would compute twice what two
+    # of them need.
     whole = HighLevelGraph.merge(*(array.__dask_graph__() for array in written))
     graph = dict(written[0].__dask_optimize__(whole, [key for frame in keys for key in frame]))
     tasks = [Delayed(key, graph) for frame in keys for key in frame]
@@ -165,7 +193,7 @@ def _write_tasks(
 
 
 def _rows(frames: Sequence[NDArray[np.intp]], *, axis: int, ndim: int, name: str) -> da.Array:
-    """Frames of the store of each block, as an array beside those that are written."""
+    """Make an array with the store's frame numbers of each block; it is passed with the values."""
     shape = [1] * ndim
     shape[axis] = -1
     layer: Any = {
@@ -181,7 +209,7 @@ def _rows(frames: Sequence[NDArray[np.intp]], *, axis: int, ndim: int, name: str
 def _alike(
     lazy: Mapping[str, xr.Variable], arrays: Mapping[str, zarr.Array[Any]]
 ) -> list[list[str]]:
-    """Names of the variables with the same grid: one task writes a block of all of them."""
+    """Group the variables with the same grid: one task writes a block of all of them."""
     groups: dict[Any, list[str]] = {}
     for name, variable in lazy.items():
         grid = (variable.dims, variable.shape, unit_of(arrays[name]))
@@ -195,22 +223,24 @@ def _write_blocks(
     right: Right,
     axis: int,
     block_id: tuple[int, ...],
-) -> NDArray[np.bool_]:
-    """Write blocks to where they belong; runs where they were computed.
+) -> NDArray[np.uint32]:
+    """Write blocks to the store, in the process that computed them; return a digest of them.
 
-    The last of the blocks holds the frames of the store. No other task writes to the same chunks.
+    The last block holds the frame numbers in the store. No other task writes to the same chunks.
     """
     *values, rows = blocks
     frames = rows.ravel()
     place = right.place
-    # Without this, a worker that does not see the store would make a folder of its own.
+    # Without this check, a worker that does not see the store would create a new folder.
     if not place.remote and not (place.path / METADATA).is_file():
         raise StoreError(
             f"a worker on {platform.node()} does not find the store {place}",
             "Put the store on a file system that all workers see under the same path.",
         )
+    check_here(right.software)
     with os_errors(f"the lock of {place} cannot be read"):
         right.check()
+    digest = 0
     for block, target in zip(values, targets, strict=True):
         where: list[Any] = [
             slice(index * size, min(length, (index + 1) * size))
@@ -231,20 +261,43 @@ def _write_blocks(
             else:
                 where[axis] = frames
                 target.oindex[tuple(where)] = block
-    return np.ones((1,) * len(block_id), dtype=bool)
+            keys = _keys_of(target, axis, block_id, frames)
+            digest ^= target.store.digest(keys)
+            if right.durable and not place.remote and machine() != right.machine:
+                # The barrier of the driver does not reach the memory of this machine.
+                sync_files(place.path / key for key in keys)
+    return np.full((1,) * len(block_id), digest, dtype=np.uint32)
+
+
+def _keys_of(
+    target: zarr.Array[Any], axis: int, block_id: tuple[int, ...], frames: NDArray[np.intp]
+) -> list[str]:
+    """List the keys of the chunks that hold frames of one block."""
+    keys = []
+    for number in np.unique(frames // unit_of(target)[axis]).tolist():
+        index = (*block_id[:axis], number, *block_id[axis + 1 :])
+        keys.append(f"{target.path}/{target.metadata.encode_chunk_key(index)}")
+    return keys
 
 
 class Ledger:
-    """The variable ``complete`` of a store while its frames are being written.
+    """The ledger of a store, its variables ``complete`` and ``digest``, while frames are written.
 
-    Marks are flushed by a thread every half second, so that their cost does not grow with the
-    number of frames, and none waits for the next frame to end.
+    A thread writes it every half second. So the cost does not grow with the number of frames, and a
+    mark does not wait for the next frame.
     """
 
-    def __init__(self, array: zarr.Array[Any], right: Right) -> None:
-        self.array = array
+    def __init__(self, right: Right, files_of: Callable[[NDArray[np.intp]], list[Path]]) -> None:
+        group = right.place.group(durable=right.durable)
+        self.array = open_array(group, COMPLETE.name)
+        # Stores of older versions have no digests.
+        self._digest_array = open_array(group, DIGEST.name) if DIGEST.name in group else None
         self._right = right
-        self.complete: NDArray[np.bool_] = np.asarray(array[:], dtype=bool)
+        self._files_of = files_of
+        self.complete: NDArray[np.bool_] = np.asarray(self.array[:], dtype=bool)
+        digests = np.zeros(self.complete.size) if self._digest_array is None else self._digest_array
+        self._digests: NDArray[np.uint32] = np.array(digests[:], dtype=np.uint32)
+        self._written: list[NDArray[np.intp]] = []
         self._changed = False
         self._failure: WavedaskError | None = None
         self._lock = threading.Lock()
@@ -263,14 +316,35 @@ class Ledger:
     ) -> None:
         self._stop.set()
         self._thread.join()
-        self._flush()
+        try:
+            self._flush()
+        except WavedaskError:
+            if error is None:
+                raise
+            # The first error says more.
 
-    def mark(self, frames: NDArray[np.intp]) -> None:
-        """Mark frames as complete; raise what the flushing thread ran into."""
+    def mark(self, frames: NDArray[np.intp], digest: int, together: int) -> None:
+        """Mark frames as complete; raise an error of the thread that writes the ledger.
+
+        Parameters
+        ----------
+        frames : ndarray of int
+            Frames that share their chunks.
+        digest : int
+            Digest of what was written for them.
+        together : int
+            Number of frames that share chunks, and have one digest.
+        """
         if self._failure is not None:
             raise self._failure
+        first = int(frames[0]) // together * together
+        group = slice(first, min(first + together, self.complete.size))
         with self._lock:
             self.complete[frames] = True
+            # Of chunks that were not written whole, the digest is not known.
+            whole = frames.size == group.stop - group.start
+            self._digests[group] = digest if whole else 0
+            self._written.append(frames)
             self._changed = True
 
     def _flush_regularly(self) -> None:
@@ -285,32 +359,43 @@ class Ledger:
         with self._lock:
             if not self._changed:
                 return
-            marks = self.complete.copy()
+            marks, digests = self.complete.copy(), self._digests.copy()
+            written, self._written = self._written, []
             self._changed = False
         with os_errors(f"the ledger of store {self._right.place} cannot be written"):
             self._right.check()
-            # Zarr writes a chunk beside the old one and renames it: there is always a whole one.
+            place = self._right.place
+            if self._right.durable and not place.remote:
+                # Before the marks: of a frame that is complete, a power cut must lose nothing.
+                barrier(
+                    place.path,
+                    lambda: [file for frames in written for file in self._files_of(frames)],
+                )
+            if self._digest_array is not None:
+                self._digest_array[:] = digests
+            # Zarr writes the chunk under another name and renames it: a reader never sees a part.
             self.array[:] = marks
 
 
 @contextmanager
 def os_errors(problem: str) -> Iterator[None]:
-    """Turn an error of a file system or an object store into one that names the store."""
+    """Convert an error of a file system or object store into one that names the store."""
     try:
         yield
     except Exception as error:
-        if isinstance(error, WavedaskError) or not isinstance(error, (OSError, _object_error())):
+        if isinstance(error, WavedaskError) or not (
+            isinstance(error, OSError) or is_object_error(error)
+        ):
             raise
         said = str(error).strip().split("\n", maxsplit=1)[0]
         raise StoreError(
             f"{problem}: {said}",
             "Check permissions or credentials, free space and quota, and that the files are still "
-            "there; then run the same again: frames already complete are kept.",
+            "there; then run the same command again: complete frames are kept.",
         ) from error
 
 
-def _object_error() -> type[Exception]:
-    """Find what obstore raises, where it is in use."""
+def is_object_error(error: Exception) -> bool:
+    """Whether obstore raised an error, if obstore is in use."""
     module = sys.modules.get("obstore.exceptions")
-    found: type[Exception] = OSError if module is None else module.BaseError
-    return found
+    return module is not None and isinstance(error, module.BaseError)

@@ -3,7 +3,14 @@
 from wavedask.tracking.averages import combine
 from wavedask.tracking.crossspot import ENGINES, Engine, Rigid, checked_settings, cross_spot
 from wavedask.tracking.labelled import track
-from wavedask.tracking.registration import Registration, is_registered, register, registration_of
+from wavedask.tracking.missing import MissingReport, why_missing
+from wavedask.tracking.registration import (
+    Registration,
+    check_scale,
+    is_registered,
+    register,
+    registration_of,
+)
 from wavedask.tracking.speckle import SpeckleReport, describe_speckle
 from wavedask.tracking.visibility import visibility_uncertainty
 from wavedask.tracking.xss import self_reference, track_scan
@@ -11,9 +18,11 @@ from wavedask.tracking.xss import self_reference, track_scan
 __all__ = [
     "ENGINES",
     "Engine",
+    "MissingReport",
     "Registration",
     "Rigid",
     "SpeckleReport",
+    "check_scale",
     "checked_settings",
     "combine",
     "cross_spot",
@@ -25,4 +34,5 @@ __all__ = [
     "track",
     "track_scan",
     "visibility_uncertainty",
+    "why_missing",
 ]

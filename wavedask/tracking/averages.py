@@ -1,4 +1,4 @@
-"""Averages of several exposures of one setting, and the drift between them."""
+"""The average of several exposures of one setting, and the drift between them."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -21,6 +21,7 @@ from wavedask.conventions import (
     EXPOSURE,
     EXPOSURES,
     FRAME,
+    REASON,
     SETTING,
     TRANSMISSION,
     UNCERTAINTY_X,
@@ -32,7 +33,8 @@ from wavedask.conventions import (
     labelled,
 )
 from wavedask.errors import InputError, MotorError
-from wavedask.frames import listed, names_of, positions
+from wavedask.frames import listed, names_of, of_one_set_up, positions
+from wavedask.statements import STATING
 from wavedask.tracking.exposures import exposure_sums
 
 COMPONENTS: Final = (
@@ -50,33 +52,33 @@ def combine(
     remove_drift: bool = True,
     common_reference: bool | None = None,
 ) -> xr.Dataset:
-    r"""Combine exposures of one setting by their uncertainties.
+    r"""Combine exposures of one setting, weighted by their uncertainties.
 
-    Each pixel is the mean of the exposures that know it, weighted by their inverse variances. The
-    rigid shift that an exposure has against the others, of a beam that drifts or a pulse that
-    points elsewhere, is taken out first and returned.
+    Each pixel is the mean of the exposures that have a value there, weighted by their inverse
+    variances. Before that, the rigid shift of each exposure against the others is removed, and
+    returned: the drift of the beam, or the pointing of a pulse.
 
     Parameters
     ----------
     tracking : xarray.Dataset, dims (frame, y, x)
         As of `track`: displacements with their standard errors.
     by : str or sequence of str, optional
-        Motors: exposures at equal positions are combined, one result for each position. By default
-        all frames are exposures of one setting.
+        Names of motors: exposures at equal positions are combined, one result for each position.
+        By default all frames are exposures of one setting.
     tolerance : float or sequence of float, optional
-        With `by`: largest difference of positions that are equal, in the unit of the motors, one
-        for all or one for each.
+        With `by`: positions that differ by up to this are equal. In the unit of the motors, one
+        number for all motors or one for each.
     remove_drift : bool, default True
-        Whether exposures are shifted onto each other; the drift is returned in either case.
+        Whether the drift is removed; it is returned in either case.
     common_reference : bool, optional
-        Whether all exposures were tracked in one reference image, whose noise no average takes
-        out; by default what `track` states in the attributes, and no otherwise.
+        Whether all exposures were tracked in one reference image, whose noise no average removes;
+        by default what `track` states in the attributes, and no otherwise.
 
     Returns
     -------
     xarray.Dataset
-        Lazy if `tracking` is. Without `by` maps have the dimensions (y, x), with it (frame, y, x)
-        with the mean positions of the motors as coordinates.
+        Lazy if `tracking` is. Without `by` maps have the dimensions (y, x). With `by` they have
+        the dimensions (frame, y, x), and the mean positions of the motors as coordinates.
 
         ``displacement_y``, ``displacement_x``, ``uncertainty_y``, ``uncertainty_x`` (px)
             The mean and its standard error, ``1 / sqrt(sum(1 / uncertainty**2))`` for exposures
@@ -84,31 +86,35 @@ def combine(
             scatter does not show (one minus the mean of ``chi2``; half of it, if sample and
             reference have equal counts) stays whole.
         ``chi2`` (1)
-            Scatter of the exposures of a pixel, both components, over what their uncertainties
-            explain: 1 on average if these are right, less with a common reference, whose noise does
-            not scatter, and NaN of a single exposure.
+            Scatter of the exposures of a pixel, both components, relative to their uncertainties:
+            1 on average if the uncertainties are right, less with a common reference, whose noise
+            does not scatter, NaN for a single exposure.
         ``exposures`` (1)
-            How many know the pixel.
+            Number of exposures that have a value in the pixel.
         ``correlation``, ``transmission``, ``dark_field``
-            Plain means over these, where `tracking` has them; ``window`` the largest.
+            Plain means over these exposures, where `tracking` has them; ``window`` is the largest;
+            ``reason`` is the smallest of all exposures, which is 0 where one has a displacement.
         ``drift_y``, ``drift_x``, ``drift_uncertainty_y``, ``drift_uncertainty_x`` (px)
-            Rigid shift of each exposure, with zero mean, and its standard error, along ``frame``
+            Rigid shift of each exposure, with zero mean, and its standard error. Along ``frame``,
             with its coordinates; with `by` along ``exposure``, whose coordinate ``setting`` is the
             frame of the result. NaN and infinite for an exposure without a match.
 
     Raises
     ------
     InputError
-        A tracking without frames, displacements or uncertainties; `by` without a tolerance.
+        A tracking without frames, displacements or uncertainties; `by` without a tolerance; an
+        argument of the wrong kind; exposures of one setting at different photon energies or
+        distances.
     MotorError
-        Motors that the tracking does not have, or positions that are within the tolerance of two
+        A motor that the tracking does not have, or a position that is within the tolerance of two
         settings.
 
     Notes
     -----
-    A drift is the robust mean over the pixels of the difference to the field that up to eight
-    exposures, spread over the train, have in common. So a train of any length passes exposure by
-    exposure, and only these eight are held. Its error counts pixels of one window as one.
+    The drift of an exposure is measured against a field that up to eight exposures, spread over the
+    train, have in common: it is the robust mean of the difference over all pixels. Only these eight
+    are in memory at once; all others pass one by one, so a train may have any length. For the error
+    of the drift, the pixels of one window count as one.
 
     Examples
     --------
@@ -122,6 +128,8 @@ def combine(
     [-0.1  0.2 -0.1] 0.041 px
     """
     _check(tracking)
+    if not isinstance(remove_drift, bool | np.bool_):
+        raise InputError(f"remove_drift is {remove_drift!r}", "Give True or False.")
     stated = tracking.attrs.get(COMMON_REFERENCE, False)
     shared = bool(stated if common_reference is None else common_reference)
     if by is None:
@@ -131,7 +139,7 @@ def combine(
             )
         mean, drifts = _combined(tracking, remove_drift=remove_drift, shared=shared)
         along = {name: coord for name, coord in tracking.coords.items() if coord.dims == (FRAME,)}
-        # Maps have all other coordinates.
+        # The maps have all other coordinates.
         return mean.assign(drifts.assign_coords(along)).assign_attrs(tracking.attrs)
     names = names_of(by, argument="by")
     places = positions(tracking[DISPLACEMENT_Y.name], names, name="tracking")
@@ -148,13 +156,17 @@ def combine(
         parts.append(mean.assign_coords(motors))
         label = labelled(np.full(chosen.size, setting), SETTING, dims=(FRAME,))
         drifts_of.append(drifts.assign_coords({SETTING.name: label}).rename({FRAME: EXPOSURE}))
+    # Each setting has its motors, and may have a photon energy or distance of its own.
+    own = [*names, *(name for name in parts[0].coords if name in STATING and name not in names)]
     combined = xr.concat(
-        parts, FRAME, data_vars="all", coords=list(names), compat="override", join="override"
+        parts, FRAME, data_vars="all", coords=own, compat="override", join="override"
     )
     return combined.assign(xr.concat(drifts_of, EXPOSURE)).assign_attrs(tracking.attrs)
 
 
 def _check(tracking: xr.Dataset) -> None:
+    if not isinstance(tracking, xr.Dataset):
+        raise InputError(f"tracking is a {type(tracking).__name__}", "Give the result of track.")
     needed = [quantity.name for parts in COMPONENTS for quantity in parts[:2]]
     missing = [name for name in needed if name not in tracking]
     if missing:
@@ -162,23 +174,33 @@ def _check(tracking: xr.Dataset) -> None:
             f"tracking has no {', '.join(missing)}; it has {', '.join(map(str, tracking))}",
             "Give the result of track.",
         )
-    if set(tracking[needed[0]].dims) != {FRAME, Y, X}:
+    for name in needed:
+        if set(tracking[name].dims) != {FRAME, Y, X}:
+            raise InputError(
+                f"{name} of the tracking has the dimensions {tracking[name].dims}",
+                f"Give several exposures: ({FRAME}, {Y}, {X}).",
+            )
+        if tracking[name].dtype.kind not in "iuf":
+            raise InputError(
+                f"{name} of the tracking has data type {tracking[name].dtype}", "Give real numbers."
+            )
+    if not tracking.sizes[FRAME]:
         raise InputError(
-            f"tracking has the dimensions {tracking[needed[0]].dims}",
-            f"Give several exposures: ({FRAME}, {Y}, {X}).",
+            "tracking has no frames", "Give one exposure or more: did a selection find none?"
         )
 
 
 def _settings(
     places: NDArray[np.float64], names: tuple[str, ...], tolerance: Any
 ) -> NDArray[np.intp]:
-    """Give frames whose positions are equal within the tolerance one number."""
-    limits = np.asarray(np.nan if tolerance is None else tolerance, np.float64)
-    if limits.shape not in ((), (len(names),)) or not (limits > 0).all():
+    """Assign one number to all frames whose positions are equal within the tolerance."""
+    limits = np.asarray(tolerance)
+    known = limits.dtype.kind in "iuf" and bool((limits > 0).all() and np.isfinite(limits).all())
+    if not known or limits.shape not in ((), (len(names),)):
         raise InputError(
             f"tolerance is {tolerance!r}",
-            "Give the largest difference of equal positions, in the unit of the motors: one"
-            " positive number, or one for each motor.",
+            "Give the largest difference of equal positions: one positive number in the unit of the"
+            " motors, or one for each motor.",
         )
     first: list[NDArray[np.float64]] = []
     numbers = []
@@ -201,6 +223,7 @@ def _combined(
     tracking: xr.Dataset, *, remove_drift: bool, shared: bool
 ) -> tuple[xr.Dataset, xr.Dataset]:
     """Combine exposures of one setting: maps (y, x), and the drifts along frame."""
+    tracking = of_one_set_up(tracking, "the tracking")
     tracking = tracking.transpose(FRAME, Y, X, ...)
     like = tracking[DISPLACEMENT_Y.name]
     others = [quantity for quantity in AVERAGED if quantity.name in tracking]
@@ -221,9 +244,15 @@ def _combined(
     if WINDOW.name in tracking:
         maps.append((WINDOW, sums.window))
     coords = like.isel({FRAME: 0}, drop=True).coords
-    return xr.Dataset(
+    mean = xr.Dataset(
         {
             quantity.name: labelled(values.astype(np.float32), quantity, dims=(Y, X), coords=coords)
             for quantity, values in maps
         }
-    ), xr.Dataset(drifts)
+    )
+    if REASON.name in tracking:
+        reason = tracking[REASON.name]
+        # Of the reasons of several exposures the mildest: matched, where one exposure is.
+        values = reason.data.min(axis=0)
+        mean[REASON.name] = labelled(values, REASON, dims=(Y, X), coords=coords, attrs=reason.attrs)
+    return mean, xr.Dataset(drifts)

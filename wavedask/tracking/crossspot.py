@@ -1,21 +1,25 @@
 """The tracker of the report (crossSpot) on bare arrays: tile by tile under Dask."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, Literal, TypeGuard
+from typing import Any, Final, Literal
 
 import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 
+from wavedask.conventions import DIMENSIONLESS, WINDOW
 from wavedask.errors import InputError
+from wavedask.frames import masked_array
+from wavedask.geometry import each
 from wavedask.kernels.dense import Dense
 from wavedask.kernels.fields import Fields
 from wavedask.kernels.spline import Order
-from wavedask.kernels.start import rigid_shift, shifted, windows_between
+from wavedask.kernels.start import moved_in_frame, rigid_shift, windows_between
+from wavedask.kernels.threads import one_opencv_thread
 from wavedask.kernels.tile import Tile
 from wavedask.kernels.twopass import TwoPass
+from wavedask.units import number_of, whole_number
 
 Array = NDArray[Any] | da.Array
 Engine = Literal["dense", "opencv"]
@@ -52,7 +56,8 @@ class Matching:
             return 0, 0
         if self.rigid == "auto":
             window, search = max(self.tracker.windows), self.tracker.search
-            return rigid_shift(sample, reference, window=window, search=search)
+            with one_opencv_thread():
+                return rigid_shift(sample, reference, window=window, search=search)
         return round(self.rigid[0]), round(self.rigid[1])
 
     def stacks(self, frames: int) -> list[slice]:
@@ -80,7 +85,8 @@ def cross_spot(
     Parameters
     ----------
     sample : ndarray or dask.array.Array, shape (y, x) or (frame, y, x)
-        Images with the optic. NaN marks missing pixels.
+        Images with the optic. NaN marks missing pixels, as does a `numpy.ma` mask, and, in
+        integers, what detectors write into masked pixels.
     reference : ndarray or dask.array.Array, shape (y, x) or (frame, y, x)
         Images without: one for all samples, or one for each.
     engine : "dense" or "opencv", default "dense"
@@ -111,7 +117,8 @@ def cross_spot(
     Fields
         A named tuple of arrays of the shape of `sample`, lazy if one of the two is lazy:
         ``displacement_y``, ``displacement_x``, ``uncertainty_y``, ``uncertainty_x`` (px),
-        ``correlation``, ``window`` (px), ``transmission``, ``dark_field``.
+        ``correlation``, ``window`` (px), ``transmission``, ``dark_field``, and ``reason`` (uint8),
+        0 where there is a displacement.
 
     Raises
     ------
@@ -120,11 +127,12 @@ def cross_spot(
 
     Notes
     -----
-    Pixels without a match that deserves the name have NaN displacement and infinite uncertainty.
-    ``opencv``: the peak lies on the edge of the search range, more than a twentieth of the window
-    is missing, the window is flat, another peak is nearly as high, or the match stands alone.
-    ``dense``: less than a quarter of the window has data, it has no pattern, there was no
-    unambiguous start nearby, or the iteration has not settled.
+    A pixel without a reliable match has a displacement of NaN and an infinite uncertainty, and
+    ``reason`` says why: 1 the window or the match reaches beyond the border of the frame, 2 it is
+    masked (less than a quarter of the window has data; ``opencv``: less than 19 twentieths), 3 no
+    structure, 4 the best match lies at the limit of the search, 5 ambiguous (a second match is
+    nearly as good), 6 not converged, 7 uncorrelated (nothing within the search resembles the
+    window), 8 outlier (the match disagrees with its neighbours, or stands alone).
 
     The result is chunked as a lazy `sample` is (a joint one has all frames in one chunk): a chunk
     that spans the frame needs no halo, and pairs are independent; smaller tiles share a halo and
@@ -149,9 +157,9 @@ def cross_spot(
     )
     if joint and not isinstance(tracker, Dense):
         raise InputError(f"joint matching with engine {engine!r}", 'Use engine="dense" for stacks.')
-    _check_rigid(rigid)
-    matching = Matching(tracker, rigid, joint)
+    matching = Matching(tracker, _checked_rigid(rigid), joint)
     _check_pair(sample, reference, matching)
+    sample, reference = masked_array(sample, "sample"), masked_array(reference, "reference")
     if isinstance(sample, da.Array) or isinstance(reference, da.Array):
         return _track_lazy(da.asarray(sample), da.asarray(reference), matching)
     return _track_arrays(np.asarray(sample), np.asarray(reference), matching)
@@ -184,24 +192,18 @@ def checked_settings(
     """
     if engine not in ENGINES:
         raise InputError(f"engine is {engine!r}", f"Choose one of: {', '.join(ENGINES)}.")
-    smallest, largest = window if isinstance(window, Sequence) else (window, window)
-    for side in (smallest, largest):
-        if side != int(side) or side < 5 or side % 2 == 0:
-            raise InputError(
-                f"window is {window!r}",
-                "Give an odd number of pixels from 5 up, or a pair (smallest, largest).",
-            )
+    smallest, largest = _checked_window(window)
     if largest < smallest:
         raise InputError(
             f"window is {window!r}", "Give the smallest side first: (smallest, largest)."
         )
-    if search != int(search) or search < 1:
-        raise InputError(
-            f"search is {search!r}",
-            "Give the largest displacement to look for, beyond the rigid shift, in whole "
-            "pixels from 1 up.",
-        )
-    if not 0 < good <= 1:
+    remedy = (
+        "Give the largest displacement to look for, beyond the rigid shift, in whole pixels from 1"
+        " up."
+    )
+    if whole_number("search", search, remedy=remedy) < 1:
+        raise InputError(f"search is {search!r}", remedy)
+    if not 0 < number_of("good", good, unit=DIMENSIONLESS) <= 1:
         raise InputError(f"good is {good!r}", "Give a correlation between 0 and 1.")
     windows = tuple(windows_between(smallest, largest))
     if engine == "dense":
@@ -218,32 +220,38 @@ def checked_settings(
             f"order is {order!r} with engine 'opencv', which has no splines",
             'Leave it out, or choose engine="dense".',
         )
-    step = STEP if step is None else step
-    if step != int(step) or not 1 <= step <= smallest:
+    remedy = (
+        f"Give a whole number of pixels from 1 to the window ({smallest}): wider steps leave pixels"
+        " unseen."
+    )
+    apart = STEP if step is None else whole_number("step", step, remedy=remedy)
+    if not 1 <= apart <= smallest:
+        raise InputError(f"step is {step!r}", remedy)
+    return TwoPass(windows, int(search), apart, float(good))
+
+
+def _checked_window(window: Any) -> tuple[int, int]:
+    remedy = "Give an odd number of pixels from 5 up, or a pair (smallest, largest)."
+    given = each(window)
+    sides = [whole_number(WINDOW.name, side, remedy=remedy, given=window) for side in given]
+    if len(sides) not in (1, 2) or any(side < 5 or side % 2 == 0 for side in sides):
+        raise InputError(f"window is {window!r}", remedy)
+    return sides[0], sides[-1]
+
+
+def _checked_rigid(rigid: Any) -> Rigid:
+    if rigid is None:
+        return None
+    if isinstance(rigid, str) and rigid == "auto":
+        return "auto"
+    pair = np.asarray(rigid, dtype=object)
+    if pair.shape != (2,) or not all(
+        isinstance(part, int | float | np.number) and np.isfinite(part) for part in pair
+    ):
         raise InputError(
-            f"step is {step!r}",
-            f"Give a whole number of pixels from 1 to the window ({smallest}): wider steps "
-            "leave pixels unseen.",
+            f"rigid is {rigid!r}", 'Give "auto", a pair (y, x) of pixels, or None for no shift.'
         )
-    return TwoPass(windows, int(search), int(step), float(good))
-
-
-def _is_pair_of_numbers(value: object) -> TypeGuard[tuple[float, float]]:
-    return (
-        isinstance(value, Sequence)
-        and not isinstance(value, str)
-        and len(value) == 2
-        and all(isinstance(number, int | float | np.number) for number in value)
-        and bool(np.isfinite(value).all())
-    )
-
-
-def _check_rigid(rigid: object) -> None:
-    if rigid is None or rigid == "auto" or _is_pair_of_numbers(rigid):
-        return
-    raise InputError(
-        f"rigid is {rigid!r}", 'Give "auto", a pair (y, x) of pixels, or None for no shift.'
-    )
+    return pair[0], pair[1]
 
 
 def _check_pair(sample: Array, reference: Array, matching: Matching) -> None:
@@ -252,6 +260,11 @@ def _check_pair(sample: Array, reference: Array, matching: Matching) -> None:
             raise InputError(
                 f"{name} has {array.ndim} dimensions, shape {array.shape}",
                 "Give (y, x) or (frame, y, x).",
+            )
+        if np.isnan(array.shape).any():
+            raise InputError(
+                f"{name} has the shape {array.shape}: its Dask chunks are of unknown size",
+                "Call compute_chunk_sizes() on the Dask array first, or load it.",
             )
         if array.dtype.kind not in "uif":
             raise InputError(f"{name} has data type {array.dtype}", "Give real numbers.")
@@ -269,6 +282,8 @@ def _check_pair(sample: Array, reference: Array, matching: Matching) -> None:
         )
     if matching.joint and sample.ndim != 3:
         raise InputError(f"a joint sample has shape {sample.shape}", "Give a stack: (frame, y, x).")
+    if matching.joint and not frames:
+        raise InputError(f"a joint sample has shape {sample.shape}", "Give a stack with frames.")
     largest = max(matching.tracker.windows)
     if min(sample.shape[-2:]) < largest:
         raise InputError(
@@ -283,19 +298,20 @@ def _frames(array: Array) -> int:
 
 def _track_arrays(sample: NDArray[Any], reference: NDArray[Any], matching: Matching) -> Fields:
     """Track arrays that are in memory."""
+    if not sample.size:
+        return Fields(*np.empty((len(Fields._fields), *sample.shape), np.float32))
     samples = sample.reshape(-1, *sample.shape[-2:])
     references = np.broadcast_to(reference, samples.shape)
     tile = Tile.whole(samples.shape)
     results = []
     for frames in matching.stacks(len(samples)):
         shift = matching.shift(samples[frames][0], references[frames][0])
-        moved = np.stack([shifted(image, shift) for image in references[frames]])
+        moved = np.stack([moved_in_frame(image, shift) for image in references[frames]])
         fields = matching.tracker.track(samples[frames], moved, tile)
         fields[:2] += np.array(shift, np.float32)[:, None, None]
         results.append(fields)
-    if matching.joint or sample.ndim == 2:
-        return Fields(*results[0])
-    return Fields(*np.stack(results, axis=1))
+    whole = results[0] if matching.joint or sample.ndim == 2 else np.stack(results, axis=1)
+    return Fields(*[*whole[:-1], whole[-1].astype(np.uint8)])
 
 
 def _track_lazy(sample: da.Array, reference: da.Array, matching: Matching) -> Fields:
@@ -352,6 +368,7 @@ def _track_lazy(sample: da.Array, reference: da.Array, matching: Matching) -> Fi
     fields = [tracked[index] for index in range(len(Fields._fields))]
     for index in (0, 1):
         fields[index] = fields[index] + shift[:, index : index + 1].astype(np.float32)
+    fields[-1] = fields[-1].astype(np.uint8)
     fields = [field.rechunk((outer, *samples.chunks[1:])) for field in fields]
     return Fields(*(field[0] if single or joint else field for field in fields))
 
@@ -381,7 +398,7 @@ def _shift_block(
 def _move_block(reference: NDArray[Any], shift: NDArray[np.int64]) -> NDArray[np.float32]:
     shifts = np.broadcast_to(shift[:, :, 0], (len(reference), 2))
     return np.stack(
-        [shifted(image, (y, x)) for image, (y, x) in zip(reference, shifts, strict=True)]
+        [moved_in_frame(image, (y, x)) for image, (y, x) in zip(reference, shifts, strict=True)]
     )
 
 

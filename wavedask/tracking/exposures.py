@@ -19,32 +19,33 @@ from wavedask.kernels.averaging import (
     joined,
     weighted_sums,
 )
+from wavedask.kernels.masking import filled
 
 Array = NDArray[Any] | da.Array
 Floats = NDArray[np.float32]
 
 ANCHORS: Final = 8
-"""Exposures, at most, from which the field is found that drifts are measured against: they are held
-in memory together, and all others pass one by one."""
+"""Largest number of exposures in the field against which drifts are measured. They are in memory
+together; all others pass one by one."""
 FAN_IN: Final = 4
-"""Sums that are added at once."""
+"""Number of sums that one task adds."""
 
 
 class Combined(NamedTuple):
-    """What exposures have in common, arrays (y, x).
+    """Averages of exposures, arrays (y, x).
 
     Attributes
     ----------
     mean, error : tuple of array
         Weighted mean of both components, and its standard error; NaN and infinite without data.
     chi2 : array
-        Reduced chi-squared of both components; NaN of less than two exposures.
+        Reduced chi-squared of both components; NaN for fewer than two exposures.
     count : array
-        Exposures that have data.
+        Number of exposures that have data.
     others : tuple of array
         Plain means of the other channels.
     window : array
-        The largest.
+        Largest window.
     """
 
     mean: tuple[Any, Any]
@@ -65,7 +66,7 @@ def exposure_sums(
     parts : sequence of array, shape (exposures, y, x)
         Two components, their standard errors, the side of the windows, and any others.
     align : bool
-        Whether the shifts are taken out.
+        Whether the shifts are removed.
     shared : bool, default False
         Whether the exposures share part of their noise, that of a common reference.
 
@@ -84,7 +85,7 @@ def exposure_sums(
     there = np.isfinite(shifts)
     number = np.maximum(there.sum(axis=0), 1)
     middle = np.where(there, shifts, 0).sum(axis=0) / number
-    # Against the mean of all, of which an exposure is one.
+    # The error of the difference to the mean, which contains the exposure itself.
     own = np.where(there, errors, 0) ** 2
     spread = np.maximum(own * (1 - 2 / number) + own.sum(axis=0) / number**2, 0)
     errors = np.where(there, np.sqrt(spread), np.inf)
@@ -92,7 +93,7 @@ def exposure_sums(
 
 
 def _finished(fields: Any, total: Any, middle: Any, *, shared: bool) -> Combined:
-    """Turn sums into means, errors and chi-squared."""
+    """Compute means, errors and chi-squared from sums."""
     count = total[0]
     means, errors, scatter = [], [], 0.0
     for k in (0, 1):
@@ -120,7 +121,7 @@ def _finished(fields: Any, total: Any, middle: Any, *, shared: bool) -> Combined
 def _eager(
     parts: Sequence[Array], anchors: NDArray[np.intp], *, align: bool
 ) -> tuple[Any, Any, Any]:
-    """Find fields, drifts and sums of exposures in memory."""
+    """Compute fields, drifts and sums of exposures in memory."""
     planes = np.stack([np.asarray(part, np.float32) for part in parts], axis=1)
     fields = _fields(planes[anchors])
     found = _drifts(planes, fields)
@@ -138,8 +139,12 @@ def _eager(
 def _lazy(
     parts: Sequence[Array], anchors: NDArray[np.intp], *, align: bool
 ) -> tuple[Any, Any, Any]:
-    """Express fields, drifts and sums so that an exposure is forgotten once it is added."""
-    planes = da.stack([da.asarray(part) for part in parts], axis=1)
+    """Build the graph of fields, drifts and sums: an exposure is released once it is added."""
+    singles = [
+        da.map_blocks(_single, da.asarray(part), dtype=np.float32, meta=np.empty((0, 0, 0), "f4"))
+        for part in parts
+    ]
+    planes = da.stack(singles, axis=1)
     planes = planes.rechunk({0: 1, 1: -1, 2: -1, 3: -1})
     chosen = planes[anchors].rechunk(-1)
     fields = da.map_blocks(
@@ -181,14 +186,19 @@ def _lazy(
     return fields, found, total
 
 
+def _single(part: Any) -> Floats:
+    """Convert to single precision; what is masked becomes NaN, for which there is no data."""
+    return filled(part).astype(np.float32, copy=False)
+
+
 def _fields(planes: NDArray[Any]) -> Floats:
-    """Field of both components that some exposures have in common."""
+    """Compute the field that some exposures have in common, for both components."""
     fields = [common_field(planes[:, k], planes[:, 2 + k], planes[:, 4]) for k in (0, 1)]
     return np.stack(fields)[None].astype(np.float32)
 
 
 def _drifts(planes: NDArray[Any], fields: Floats) -> NDArray[np.float64]:
-    """Rigid shift of both components against the fields, and their errors, of each exposure."""
+    """Compute the rigid shift of each exposure against the fields, and its error."""
     found = [
         [drift(plane[k], plane[2 + k], plane[4], fields[0, k]) for k in (0, 1)] for plane in planes
     ]
@@ -198,6 +208,6 @@ def _drifts(planes: NDArray[Any], fields: Floats) -> NDArray[np.float64]:
 def _sums(
     planes: NDArray[Any], fields: Floats, drifts: NDArray[np.float64], *, align: bool
 ) -> Floats:
-    """Compute what a single exposure adds."""
+    """Compute what a single exposure adds to the sums."""
     shifts = np.nan_to_num(drifts[0, :2, 0, 0]) * align
     return weighted_sums(planes[0], fields[0], shifts)[None]

@@ -13,6 +13,7 @@ from wavedask.conventions import (
     DISPLACEMENT_Y,
     FRAME,
     LONG_NAME,
+    REASON,
     TRANSMISSION,
     UNCERTAINTY_X,
     UNCERTAINTY_Y,
@@ -22,9 +23,11 @@ from wavedask.conventions import (
 )
 from wavedask.errors import InputError
 from wavedask.frames import (
+    DECLARED,
     TrainReference,
-    check_alike,
     image_of,
+    masked_images,
+    matched_pair,
     paired_frames,
     reference_coordinates,
     train_pairs,
@@ -32,6 +35,7 @@ from wavedask.frames import (
 from wavedask.kernels.fields import Fields
 from wavedask.kernels.spline import Order
 from wavedask.tracking.crossspot import Engine, Rigid, cross_spot
+from wavedask.tracking.missing import is_lazy, reason_attrs, why_missing
 from wavedask.tracking.registration import Registration, registered
 
 FIELDS: Final = Fields(
@@ -43,6 +47,7 @@ FIELDS: Final = Fields(
     window=WINDOW,
     transmission=TRANSMISSION,
     dark_field=DARK_FIELD,
+    reason=REASON,
 )
 """The quantity that each field of the tracker is."""
 
@@ -98,7 +103,8 @@ def track(
     Returns
     -------
     xarray.Dataset
-        Lazy where the images are, with the coordinates of `sample` and the variables
+        Lazy where the images are, on the pixels that both have by their labels ``y`` and ``x``,
+        with the coordinates of `sample` and the variables
 
         ``displacement_y``, ``displacement_x`` (px)
             ``u`` with ``sample(p) = reference(p - u)``, positive toward larger index; NaN where
@@ -111,6 +117,12 @@ def track(
             Side of the window that gave the match; 0 where there is none.
         ``transmission``, ``dark_field`` (1)
             Ratio of the local means, and of the relative visibilities, sample to reference.
+        ``reason`` (uint8)
+            Why a pixel has no displacement, 0 where it has one. The attributes ``flag_values`` and
+            ``flag_meanings`` (CF conventions) list the codes; `why_missing` counts them.
+
+        Where the images are in memory, the counts are logged, as a warning where a third of the
+        pixels has no displacement.
 
         Where each frame has a reference of its own, the coordinates ``reference_file`` and
         ``reference_index`` say which.
@@ -122,14 +134,17 @@ def track(
     ------
     InputError
         An unknown engine, images of other dimensions, unequal shapes, a sample and a reference that
-        were not corrected alike or not taken at one photon energy, or settings that make no sense.
+        were not corrected alike or state different facts (photon energy, pixel size, distance,
+        binning), pixel labels of other grids, or settings that make no sense.
     MotorError
-        Frames that do not pair by `motors`; the message lists their positions.
+        Frames that do not pair by `motors`, or that are paired in their order and were not taken in
+        the same order; the message lists their positions.
 
     See Also
     --------
     wavedask.cross_spot : the same on bare arrays.
     wavedask.track_scan : frames at finely stepped positions of the membrane.
+    wavedask.why_missing : how many pixels have a displacement, and why the others have none.
     wavedask.combine : the mean of several exposures, and the drift of a train.
     wavedask.wavefront : what to do with the displacement.
     wavedask.register : where the pixels of one detector lie on another.
@@ -146,7 +161,7 @@ def track(
     >>> print(f"{tracked.displacement_x[48, 48]:.1f} {tracked.displacement_x.units}")
     2.3 px
     """
-    images = image_of(sample, "sample")
+    images = masked_images(image_of(sample, "sample"), "sample")
     if isinstance(reference, str):
         if over is not None or motors is not None:
             raise InputError(
@@ -156,7 +171,7 @@ def track(
             )
         images, targets = train_pairs(images, reference)
     else:
-        targets = image_of(reference, "reference")
+        targets = masked_images(image_of(reference, "reference"), "reference")
     if over is not None and (over != FRAME or over not in images.dims):
         raise InputError(
             f"over is {over!r}, the sample has dimensions {images.dims}",
@@ -170,7 +185,13 @@ def track(
         raise InputError(
             f"tolerance is {tolerance!r} without motors", "Name the motors that it belongs to."
         )
-    check_alike(images, targets)
+    images, targets = matched_pair(
+        images,
+        targets,
+        one_detector=registration is None,
+        in_order=motors is None and not isinstance(reference, str),
+        joint=over is not None,
+    )
     # A single reference is one for all, unless something else says that the two are a pair.
     paired = motors is not None or registration is not None or isinstance(reference, str)
     origins = {}
@@ -208,12 +229,18 @@ def track(
         )
         for quantity, field in zip(FIELDS, fields, strict=True)
     }
+    variables[REASON.name].attrs.update(reason_attrs(search))
     # A unit is that of the image, not of the tracking.
-    attrs = {name: value for name, value in sample.attrs.items() if name not in (UNITS, LONG_NAME)}
+    others = (UNITS, LONG_NAME, *DECLARED)
+    stated = {**sample.attrs, **images.attrs}
+    attrs = {name: value for name, value in stated.items() if name not in others}
     attrs |= _shared(images, targets, reference)
     if registration is not None:
         attrs |= registration.attrs
-    return xr.Dataset(variables, attrs=attrs)
+    tracked = xr.Dataset(variables, attrs=attrs)
+    if not is_lazy(tracked):
+        why_missing(tracked).log("track")
+    return tracked
 
 
 def _shared(images: xr.DataArray, targets: xr.DataArray, reference: object) -> dict[str, int]:

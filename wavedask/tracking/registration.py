@@ -1,4 +1,4 @@
-"""Two detectors, one beam: where a pixel of the one lies on the other."""
+"""Registration of two detectors in one beam: the map from pixels of one to the other."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -11,12 +11,20 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from wavedask.conventions import FRAME, LONG_NAME, PIXEL, UNITS, X, Y
+from wavedask.conventions import FRAME, LONG_NAME, PIXEL, SURE, UNITS, X, Y
 from wavedask.errors import InputError
-from wavedask.frames import image_of
-from wavedask.geometry import each
+from wavedask.facts import Names, agreed_number, agreed_pixels, confirmed_facts
+from wavedask.frames import image_of, masked_images
+from wavedask.geometry import Sizes, each
 from wavedask.kernels.start import CENTRES, find_affine, onto_sample, scale_steps
-from wavedask.units import pixel_numbers, pixel_sizes
+from wavedask.tables import Rows, html_table, titled_table
+from wavedask.units import (
+    DISTANCE,
+    NEAR_DISTANCE,
+    NEAR_PIXEL_SIZE,
+    PIXEL_SIZE,
+    pixel_numbers,
+)
 
 Floats = NDArray[np.float64]
 
@@ -26,7 +34,7 @@ REGISTRATION_OFFSET: Final = "registration_offset"
 """Attribute of a tracking: the offset of its registration along y and x, px."""
 
 ANY_SCALE: Final = (0.3, 3.3)
-"""Scales that are tried where nothing is known of the pixel sizes."""
+"""Scales that are tried if the pixel sizes are unknown."""
 BENT_BEAM: Final = 1.45
 """Factor by which a focusing or diverging beam may change the ratio of the pixel sizes."""
 
@@ -39,12 +47,12 @@ ORIENTATIONS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "turned by -90 degrees": lambda image: np.rot90(image, -1),
     "transposed and turned by 180 degrees": lambda image: image.T[::-1, ::-1],
 }
-"""Ways in which a mirror or a turned camera shows the same image."""
+"""Orientations in which a mirror or a rotated camera shows the same image."""
 
 
 @dataclass(frozen=True, eq=False)
 class Registration:
-    """Where the pixels of a sample lie on its reference: ``q = matrix @ p + offset``.
+    """Map from the pixels of a sample to those of its reference: ``q = matrix @ p + offset``.
 
     Attributes
     ----------
@@ -54,13 +62,17 @@ class Registration:
         Pixel (y, x) of the reference at which pixel (0, 0) of the sample lies.
     residual : float
         Rms distance of the matches from this map in pixels of the reference; NaN if unknown. It
-        holds what the beam bends beyond an affine map, and is no measure of success.
+        contains what the beam bends beyond an affine map, and does not measure success.
     correlation : float
         Median correlation of the matches; NaN if unknown.
     matches, points : int
-        Matches that are no outliers, and points in the field that both images share.
+        Number of matches without outliers, and of points in the common field.
     shape, reference_shape : (int, int) or None
         Pixels (y, x) of the images it was made from.
+    pixel_size, reference_pixel_size : (float, float) or None
+        Pixel sizes (y, x) of sample and reference, m, where they are known.
+    sure : tuple of str
+        ``pixel_size`` if the user confirmed these.
 
     Examples
     --------
@@ -77,6 +89,9 @@ class Registration:
     points: int = 0
     shape: tuple[int, int] | None = field(default=None)
     reference_shape: tuple[int, int] | None = field(default=None)
+    pixel_size: tuple[float, float] | None = field(default=None)
+    reference_pixel_size: tuple[float, float] | None = field(default=None)
+    sure: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         matrix, offset = (np.array(given, np.float64) for given in (self.matrix, self.offset))
@@ -89,26 +104,49 @@ class Registration:
         object.__setattr__(self, "offset", offset)
 
     @property
+    def rows(self) -> Rows:
+        """Rows of the table that a notebook shows."""
+        return [
+            ("offset (y, x)", f"({self.offset[0]:.2f}, {self.offset[1]:.2f}) px"),
+            ("rotation angle", f"{math.degrees(self.rotation):.3f} deg"),
+            ("magnification", f"{self.magnification:.5f}"),
+            ("matches", f"{self.matches} of {self.points} points"),
+            ("residual, rms", f"{self.residual:.3f} px"),
+            ("median correlation", f"{self.correlation:.2f}"),
+        ]
+
+    def __repr__(self) -> str:
+        """Write the table as text."""
+        return titled_table(type(self).__name__, self.rows)
+
+    def _repr_html_(self) -> str:
+        """Write the table for a notebook."""
+        return html_table(self.rows, title=type(self).__name__)
+
+    @property
     def rotation(self) -> float:
-        """Turn of the reference's detector against the sample's, rad; positive from y toward x."""
+        """Rotation of the reference's detector against the sample's, rad; positive from y to x."""
         m = self.matrix
         return float(np.arctan2(m[0, 1] - m[1, 0], m[0, 0] + m[1, 1]))
 
     @property
     def magnification(self) -> float:
-        """Size of the pattern on the sample over that on the reference, in their own pixels."""
+        """Size of the pattern on the sample relative to the reference, each in its own pixels."""
         return float(1 / np.sqrt(np.linalg.det(self.matrix)))
 
     @property
-    def attrs(self) -> dict[str, list[float]]:
-        """As attributes of a tracking."""
+    def attrs(self) -> dict[str, Any]:
+        """Attributes of a tracking that hold the registration."""
+        sizes = {PIXEL_SIZE: self.pixel_size, NEAR_PIXEL_SIZE: self.reference_pixel_size}
         return {
             REGISTRATION_MATRIX: self.matrix.ravel().tolist(),
             REGISTRATION_OFFSET: self.offset.tolist(),
+            **{name: list(size) for name, size in sizes.items() if size is not None},
+            **({SURE: list(self.sure)} if self.sure else {}),
         }
 
     def __str__(self) -> str:
-        """Say in words what it is."""
+        """Describe the registration in words."""
         return (
             f"offset ({self.offset[0]:.2f}, {self.offset[1]:.2f}) px, "
             f"rotation {math.degrees(self.rotation):.3f} deg, "
@@ -123,15 +161,16 @@ def register(
     reference: xr.DataArray | xr.Dataset,
     *,
     pixel_size: tuple[Any, Any] | None = None,
+    sure: Names = (),
 ) -> Registration:
-    """Find where the pixels of one detector lie on another that sees the same speckle.
+    """Find the map from the pixels of one detector to another that sees the same speckle.
 
-    The two may be shifted by any amount that leaves a common field, turned by 2 degrees, and differ
-    in scale by a factor of three. Patches of the sample are searched for in the whole reference, on
-    reduced images, at all scales and angles in question; then a grid of patches over the common
-    field is matched, down to the full images, and fitted by an affine map without outliers.
+    The two may be shifted by any amount that leaves a common field, rotated by 2 degrees, and
+    differ in scale by a factor of three. Patches of the sample are searched for in the whole
+    reference, on reduced images, at all possible scales and angles. Then a grid of patches over the
+    common field is matched up to full resolution, and an affine map is fitted without outliers.
 
-    The images are computed: this is where the offset must be known before anything can be tracked.
+    This function computes the images, because tracking needs the offset.
 
     Parameters
     ----------
@@ -140,19 +179,24 @@ def register(
     reference : DataArray or Dataset, dims ([frame], y, x)
         Image of the near detector at the same time, with the same position of the membrane.
     pixel_size : (float, float), optional
-        Pixel sizes of sample and reference, in this order, in m; each may be a pair (y, x). With
-        it, only scales are tried that a beam may make of their ratio: faster, and safer.
+        Pixel sizes of sample and reference, in this order, in m; each may be a pair (y, x). By
+        default those that the images state. With them, only scales are tried that a beam may make
+        of their ratio: faster, and safer. The tracking keeps them for `wavefront`.
+    sure : str or sequence of str, optional
+        ``"pixel_size"`` confirms unusual pixel sizes, and that the given ones count although the
+        images state others.
 
     Returns
     -------
     Registration
-        From pixel numbers of the sample to those of the reference; `print` says it in words.
+        Map from pixel numbers of the sample to those of the reference; `print` describes it.
 
     Raises
     ------
     InputError
-        Two images that have nothing in common, or one of which is a mirror image or turned by a
-        right angle: the message says how.
+        Two images that have nothing in common, or one that is mirrored or rotated by a right angle:
+        the message says how. A pixel size that is unusual or that differs from that of
+        its image.
 
     See Also
     --------
@@ -171,18 +215,10 @@ def register(
     ([-20.0, 10.0], 0.909)
     """
     images = [_first(image, name) for image, name in ((sample, "sample"), (reference, "reference"))]
+    sizes = _pixel_sizes(pixel_size, {"sample": sample, "reference": reference}, sure)
     low, high = ANY_SCALE
-    if pixel_size is not None:
-        given = each(pixel_size)
-        if len(given) != 2:
-            raise InputError(
-                f"pixel_size is {pixel_size!r}", "Give that of the sample and of the reference."
-            )
-        sizes = [
-            math.sqrt(math.prod(pixel_sizes(size, name=f"pixel_size of the {name}")))
-            for size, name in zip(given, ("sample", "reference"), strict=True)
-        ]
-        ratio = sizes[0] / sizes[1]
+    if sizes[0] is not None and sizes[1] is not None:
+        ratio = _mean_size(sizes[0]) / _mean_size(sizes[1])
         low, high = ratio / BENT_BEAM, ratio * BENT_BEAM
     scales = scale_steps(low, high)
     arrays = [np.asarray(image.to_numpy(), np.float32) for image in images]
@@ -198,8 +234,73 @@ def register(
         found.correlation,
         found.matches,
         found.points,
-        shapes[0],
-        shapes[1],
+        shape=shapes[0],
+        reference_shape=shapes[1],
+        pixel_size=sizes[0],
+        reference_pixel_size=sizes[1],
+        sure=tuple(confirmed_facts(sure)),
+    )
+
+
+def _pixel_sizes(
+    given: Any, images: Mapping[str, xr.DataArray | xr.Dataset], sure: Names
+) -> list[Sizes | None]:
+    """Pixel sizes of sample and reference, given or stated by the images."""
+    pair = [None, None] if given is None else each(given)
+    if len(pair) != 2:
+        raise InputError(
+            f"pixel_size is {given!r}", "Give that of the sample and of the reference."
+        )
+    return [
+        agreed_pixels(
+            size,
+            {f"the {name}": image_of(part, name)},
+            sure=sure,
+            label=f"{PIXEL_SIZE} of the {name}",
+        )
+        for size, (name, part) in zip(pair, images.items(), strict=True)
+    ]
+
+
+def _mean_size(pixels: Sizes) -> float:
+    return math.sqrt(math.prod(pixels))
+
+
+def check_scale(registration: Registration, far: Sizes, near: Sizes) -> None:
+    """Refuse pixel sizes that a registration contradicts, such as those in the wrong order.
+
+    Parameters
+    ----------
+    registration : Registration
+        From the pixels of the far detector to those of the near one.
+    far, near : (float, float)
+        Their pixel sizes along (y, x), m.
+
+    Raises
+    ------
+    InputError
+        The pattern changes its size between the detectors by more than a beam does.
+
+    Examples
+    --------
+    >>> half = Registration(0.5 * np.eye(2), np.zeros(2))
+    >>> check_scale(half, far=(1e-6, 1e-6), near=(2e-6, 2e-6))
+    >>> check_scale(half, far=(2e-6, 2e-6), near=(1e-6, 1e-6))
+    Traceback (most recent call last):
+        ...
+    wavedask.errors.InputError: pixel_size is 1e-06 m of the near and 2e-06 m of the far ...
+    """
+    bent = registration.magnification * _mean_size(far) / _mean_size(near)
+    if 1 / BENT_BEAM <= bent <= BENT_BEAM:
+        return
+    other = registration.magnification * _mean_size(near) / _mean_size(far)
+    swapped = " Are the two swapped?" if 1 / BENT_BEAM <= other <= BENT_BEAM else ""
+    raise InputError(
+        f"pixel_size is {_mean_size(near):g} m of the near and {_mean_size(far):g} m of the far"
+        f" detector, and with these the pattern on the far one is {bent:.3g} times as large as on"
+        " the near one",
+        f"A beam changes it by less than {BENT_BEAM:g}.{swapped} If they are right, add"
+        f" sure={PIXEL_SIZE!r}.",
     )
 
 
@@ -208,7 +309,7 @@ def _first(images: xr.DataArray | xr.Dataset, name: str) -> xr.DataArray:
     array = image_of(images, name)
     if FRAME in array.dims:
         array = array.isel({FRAME: 0}, drop=True)
-    array = array.compute()
+    array = masked_images(array, name).compute()
     if min(array.shape) < 64:
         raise InputError(
             f"{name} is {array.shape} pixels (y, x)", "A registration needs 64 along each axis."
@@ -222,7 +323,7 @@ def _nothing_in_common(arrays: list[NDArray[np.float32]], scales: Floats) -> Inp
     sample, reference = arrays
     for words, turned in ORIENTATIONS.items():
         other = np.ascontiguousarray(turned(reference))
-        # One patch is enough to guess by: this is for the message.
+        # One patch is enough for a hint in the message.
         if find_affine(sample, other, scales, centres=CENTRES[:1]) is not None:
             return InputError(
                 f"sample matches the reference only when that is {words}",
@@ -239,7 +340,7 @@ def _nothing_in_common(arrays: list[NDArray[np.float32]], scales: Floats) -> Inp
 
 
 def is_registered(tracking: xr.Dataset) -> bool:
-    """Whether a tracking is that of two registered detectors.
+    """Tell whether a tracking is of two registered detectors.
 
     Examples
     --------
@@ -255,7 +356,7 @@ def registration_of(tracking: xr.Dataset) -> Registration:
     Raises
     ------
     InputError
-        A tracking without one.
+        A tracking without registration.
 
     Examples
     --------
@@ -278,7 +379,7 @@ def registration_of(tracking: xr.Dataset) -> Registration:
 def registered(
     reference: xr.DataArray, sample: xr.DataArray, registration: Registration
 ) -> tuple[xr.DataArray, xr.DataArray]:
-    """Resample a reference onto the pixels of a sample, and number those.
+    """Resample a reference onto the pixels of a sample, and number the pixels.
 
     Parameters
     ----------
@@ -290,14 +391,15 @@ def registered(
     Returns
     -------
     sample : xarray.DataArray
-        The same, with pixel numbers as coordinates ``y`` and ``x``: a registration holds for them.
+        The same, with the coordinates ``y`` and ``x`` as pixel numbers, which the registration
+        refers to.
     reference : xarray.DataArray
-        On the pixels of the sample; lazy, with one block per frame, if it was.
+        On the pixels of the sample. Lazy if it was, with one block per frame.
 
     Raises
     ------
     InputError
-        Images of other shapes than those that were registered.
+        Images that differ from the registered ones in shape or pixel size.
 
     Examples
     --------
@@ -338,6 +440,7 @@ def registered(
         )
     else:
         moved = resample(np.asarray(data))
+    sample = _stating_both(sample, reference, registration)
     words = {Y: "detector row", X: "detector column"}
     numbers = {
         dim: (dim, values, {UNITS: PIXEL, LONG_NAME: words[dim]})
@@ -347,6 +450,34 @@ def registered(
     return sample.assign_coords(numbers), xr.DataArray(
         moved, dims=reference.dims, coords={**others, **numbers}, attrs=reference.attrs
     )
+
+
+def _stating_both(
+    sample: xr.DataArray, reference: xr.DataArray, registration: Registration
+) -> xr.DataArray:
+    """Let a sample state what is known of both detectors."""
+    facts: dict[str, Any] = {}
+    for name, image, size, words in (
+        (PIXEL_SIZE, sample, registration.pixel_size, "sample"),
+        (NEAR_PIXEL_SIZE, reference, registration.reference_pixel_size, "reference"),
+    ):
+        label = f"{PIXEL_SIZE} of the {words}"
+        registered_size = xr.Dataset(attrs={} if size is None else {PIXEL_SIZE: list(size)})
+        stated = {f"the {words}": image.coords.to_dataset().assign_attrs(image.attrs)}
+        if PIXEL_SIZE in registration.sure:
+            stated = {}
+        known = agreed_pixels(
+            None,
+            {"the registration": registered_size, **stated},
+            sure=registration.sure,
+            label=label,
+        )
+        if known is not None:
+            facts[name] = list(known)
+    near = agreed_number(DISTANCE, None, {"the reference": reference})
+    if near is not None:
+        facts[NEAR_DISTANCE] = near
+    return sample.assign_attrs(facts)
 
 
 def _resampled_frames(

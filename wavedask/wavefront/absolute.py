@@ -38,15 +38,15 @@ from wavedask.units import in_metres, pixel_numbers, relabelled
 Floats = NDArray[np.float64]
 
 NUMBERS: Final = "number"
-"""Dimension of what a map is fitted with, on its way out of a block."""
+"""Dimension of the fit results of a map, inside `apply_ufunc`."""
 LEAST_PIXELS: Final = 12
-"""Pixels with a match from which a wavefront can be fitted."""
+"""Smallest number of matched pixels for a fit."""
 
 logger = logging.getLogger("wavedask")
 
 
 class _Fit(NamedTuple):
-    """What one map is fitted with: in rad, 1/m and m."""
+    """Results of the fit of one map, in rad, 1/m and m."""
 
     tilt_y: Any
     tilt_x: Any
@@ -67,7 +67,7 @@ class AbsoluteSlopes(NamedTuple):
     maps : list of xarray.DataArray
         ``slope_y``, ``slope_x`` and their standard errors.
     numbers : list of xarray.DataArray
-        What goes with each map: tilt, rotation and radius of curvature.
+        Results for each map: tilt, rotation and radius of curvature.
     """
 
     maps: list[xr.DataArray]
@@ -75,7 +75,7 @@ class AbsoluteSlopes(NamedTuple):
 
 
 def absolute_slopes(tracking: xr.Dataset, setup: Geometry, errors: Errors) -> AbsoluteSlopes:
-    """Turn the places of each grain on two detectors into the slopes of the rays between.
+    """Convert the positions of grains on two detectors to the slopes of the rays between them.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def absolute_slopes(tracking: xr.Dataset, setup: Geometry, errors: Errors) -> Ab
     setup : Geometry
         The detectors.
     errors : Errors
-        What is known of the errors of the set-up; they go into those of the radii.
+        Known errors of the set-up; they contribute to the errors of the radii.
 
     Returns
     -------
@@ -182,7 +182,7 @@ def _map_slopes(
     squares = np.square([sigma_y[valid], sigma_x[valid]], dtype=np.float64)
     lever = np.square(matrix * pixel_near[:, None] / setup.gap)
     variance = np.stack([row[0] * squares[0] + row[1] * squares[1] for row in lever])
-    # No match is so good that it outweighs all others.
+    # Limits the weight of a single very good match.
     least = 1e-6 * float(variance.mean()) if rows.size else 0.0
     weights = 1 / np.maximum(variance.sum(0), least or 1.0)
     fit = affine_fit(near, far[0], far[1], weights) if rows.size >= LEAST_PIXELS else None
@@ -190,9 +190,9 @@ def _map_slopes(
     maps = np.full((4, *u_y.shape), np.nan)
     maps[2:] = np.inf
     if fit is None:
-        logger.warning("wavefront: the pixels of a frame with a match do not span a plane")
+        logger.warning("wavefront: the matched pixels of a frame do not span a plane")
         return (*maps.astype(u_y.dtype), np.full(len(_Fit._fields), np.nan))
-    # The wavefront has no curl: what is left of the affine map, turned back, is symmetric.
+    # The wavefront has no curl: the affine map without its rotation is symmetric.
     angle = float(
         np.arctan2(fit.matrix[1, 0] - fit.matrix[0, 1], fit.matrix[0, 0] + fit.matrix[1, 1])
     )
@@ -204,7 +204,7 @@ def _map_slopes(
     maps[2][valid], maps[3][valid] = np.sqrt(variance)
     turned = np.array([[cosine, sine], [-sine, cosine]]) @ fit.matrix
     radii = _radii(turned, fit.moments, far_centred, variance, weights, window[valid], setup)
-    # A camera that is turned one way sees the beam turned the other way.
+    # A camera that is rotated one way sees the beam rotated the other way.
     numbers = np.concatenate([(fit.center - fit.mean) / setup.gap, [-angle], radii])
     return (*maps.astype(u_y.dtype), numbers)
 

@@ -29,8 +29,8 @@ def slope_per_length(
 ) -> float:
     """Slope of the wavefront at the detector for a displacement of one metre, in rad/m.
 
-    ``1 / l - 1 / t``, with l the distance to the detector from the last of optic and membrane, and
-    t that from the source.
+    ``1 / l - 1 / t``, with l the distance to the detector from the last element (optic or
+    membrane), and t the distance from the source.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def slope_per_length(
     source_distance : float, default inf
         From the source to the optic, in m.
     membrane_distance : float, optional
-        From the membrane to the detector, in m; by default the membrane is upstream of the optic.
+        From the membrane to the detector, in m. By default the membrane is upstream of the optic.
 
     Returns
     -------
@@ -48,7 +48,7 @@ def slope_per_length(
     Raises
     ------
     InputError
-        A membrane behind the detector or before the source.
+        A membrane that is not between source and detector.
 
     Examples
     --------
@@ -75,7 +75,7 @@ def slope_per_length(
 def differential_slopes(
     tracking: xr.Dataset, pixels: tuple[float, float], *, factor: float
 ) -> list[xr.DataArray]:
-    """Turn the displacements of one detector into slopes relative to the reference beam.
+    """Convert the displacements of one detector to slopes relative to the reference beam.
 
     Parameters
     ----------

@@ -1,8 +1,9 @@
-"""What each error of a set-up does to the radius of curvature and to the wavefront."""
+"""Error budget: the effect of each error of the set-up on radius of curvature and wavefront."""
 
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from html import escape
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -28,6 +29,7 @@ from wavedask.kernels.affine import affine_fit
 from wavedask.kernels.surface import AREA, mean_window, surface_noise
 from wavedask.optics import fitted_paraboloid
 from wavedask.prefixes import prefixed
+from wavedask.tables import html_table, text_table
 from wavedask.units import (
     DISTANCE,
     MEMBRANE_DISTANCE,
@@ -42,11 +44,11 @@ Floats = NDArray[np.float64]
 NEEDED: Final = (WAVEFRONT.name, SLOPE_Y.name, SLOPE_X.name)
 """Maps without which there is no budget."""
 ASSUMED: Final = 1e-4
-"""Relative error that is looked at where none was given."""
+"""Relative error that is assumed where none was given."""
 ASSUMED_DISTORTION: Final = 0.05
-"""Error of undistorted positions that is looked at where none was given, px."""
+"""Error of undistorted positions that is assumed where none was given, px."""
 SAME: Final = 1e-3
-"""Relative difference of two radii that is not worth a word."""
+"""Relative difference of two radii that is not worth a remark."""
 DETECTORS: Final = ("near", "far")
 
 
@@ -63,12 +65,12 @@ class Contribution:
     unit : str
         ``m``, ``px`` or ``rad``.
     radius_y, radius_x : float
-        What it does to the radius of curvature, as a fraction of it.
+        Effect on the radius of curvature, as a fraction of it.
     wavefront : float
-        What it does to the wavefront, rms over the pixels with data, m.
+        Effect on the wavefront, rms over the pixels with data, m.
     given : bool
-        Whether the error is known. One that is not is shown for what an error of that size would
-        do, and does not count in the total.
+        Whether the error is known. An unknown error is shown with an assumed size, and does not
+        count in the total.
     """
 
     source: str
@@ -91,11 +93,11 @@ class Budget:
     wavefront_rms : float
         Root mean square of the wavefront, m.
     contributions : tuple of Contribution
-        The largest effect on the radius first, those of unknown size last.
+        Sorted by their effect on the radius, largest first; assumed errors last.
     paraboloid_radius_y, paraboloid_radius_x : float
-        Radii of the paraboloid that fits the heights best, m: those that `fit_lens` turns into a
-        focal length. Radii of curvature are of the mean slopes; they differ by aberration, which
-        counts most at the rim there. NaN where the heights do not tell.
+        Radii of the paraboloid that fits the heights best, m, from which `fit_lens` computes a
+        focal length. The radii of curvature are those of the slopes. The two differ by aberration,
+        because the slopes count most at the rim. NaN where the heights span no plane.
     """
 
     radius_of_curvature_y: float
@@ -107,7 +109,7 @@ class Budget:
 
     @property
     def total(self) -> Contribution:
-        """All errors of known size together, as if independent."""
+        """Sum of all known errors, taken as independent."""
         known = [part for part in self.contributions if part.given]
         return Contribution(
             "total",
@@ -118,42 +120,51 @@ class Budget:
             math.hypot(*(part.wavefront for part in known)),
         )
 
-    def __str__(self) -> str:
-        """Draw the table."""
-        cells: list[tuple[str, ...]] = [
-            ("source of error", "size", "radius y [%]", "radius x [%]", "wavefront [nm]")
-        ]
-        cells += [_cells(part) for part in (*self.contributions, self.total)]
-        widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
-        lines = [
+    @property
+    def _headline(self) -> str:
+        return (
             f"radius of curvature {self.radius_of_curvature_y:.5g} m (y), "
             f"{self.radius_of_curvature_x:.5g} m (x); wavefront {1e9 * self.wavefront_rms:.4g} nm"
             " rms"
+        )
+
+    @property
+    def _table(self) -> list[tuple[str, ...]]:
+        return [
+            ("source of error", "size", "radius y [%]", "radius x [%]", "wavefront [nm]"),
+            *(_cells(part) for part in (*self.contributions, self.total)),
         ]
-        for row in cells:
-            first, *others = (
-                text.ljust(width) if column == 0 else text.rjust(width)
-                for column, (text, width) in enumerate(zip(row, widths, strict=True))
-            )
-            lines.append("  ".join((first, *others)).rstrip())
+
+    @property
+    def _remarks(self) -> list[str]:
+        remarks = []
         pairs = (
             (self.radius_of_curvature_y, self.paraboloid_radius_y, self.total.radius_y),
             (self.radius_of_curvature_x, self.paraboloid_radius_x, self.total.radius_x),
         )
         if any(abs(slope / height - 1) > max(error, SAME) for slope, height, error in pairs):
-            lines.append(
+            remarks.append(
                 f"paraboloid of the heights, as of fit_lens: {self.paraboloid_radius_y:.5g} m (y), "
-                f"{self.paraboloid_radius_x:.5g} m (x); they differ by aberration"
+                f"{self.paraboloid_radius_x:.5g} m (x); the two differ by aberration"
             )
         if not all(part.given for part in self.contributions):
-            lines.append("* not given: what an error of this size would do; not in the total")
-        return "\n".join(lines)
+            remarks.append("* not given: the effect of an error of this size; not in the total")
+        return remarks
+
+    def __str__(self) -> str:
+        """Write the table as text."""
+        return "\n".join((self._headline, text_table(self._table), *self._remarks))
 
     __repr__ = __str__
 
+    def _repr_html_(self) -> str:
+        """Write the table for a notebook."""
+        below = "".join(f"<p>{escape(remark)}</p>" for remark in self._remarks)
+        return html_table(self._table, title=self._headline, header=True) + below
+
 
 def _cells(part: Contribution) -> tuple[str, ...]:
-    """Write the cells of one row."""
+    """Format the cells of one row."""
     size = ""
     if part.unit:
         scale, unit = (1.0, PIXEL) if part.unit == PIXEL else prefixed(part.size, part.unit)
@@ -167,7 +178,7 @@ def _cells(part: Contribution) -> tuple[str, ...]:
 
 
 class _Surface(NamedTuple):
-    """Wavefront over the pixels with data, and what its slopes say: m, rad."""
+    """Wavefront over the pixels with data, and the fit of its slopes: m, rad."""
 
     y: Floats
     x: Floats
@@ -178,30 +189,30 @@ class _Surface(NamedTuple):
 
     @property
     def bowl(self) -> tuple[float, float]:
-        """Rms of y^2 / 2 and x^2 / 2 without their means: what a curvature of one makes."""
+        """Rms of y^2 / 2 and x^2 / 2 without their means: the effect of a curvature of 1/m."""
         return float(np.std(self.y**2)) / 2, float(np.std(self.x**2)) / 2
 
 
 def budget(wf: xr.Dataset, *, window: float | None = None) -> Budget:
-    r"""Tell what each error of the set-up does to the wavefront.
+    r"""Compute the effect of each error of the set-up on the wavefront.
 
-    An error of a pixel size, of a distance or of undistorted positions moves all pixels together:
-    no average takes it out. Where none was given to `wavefront`, the line shows what a relative
-    error of 1e-4 (0.05 px for positions) would do, marked by a star.
+    An error of a pixel size, of a distance or of undistorted positions changes all pixels together;
+    averaging does not reduce it. Where no error was given to `wavefront`, the line shows the effect
+    of a relative error of 1e-4 (0.05 px for positions), marked by a star.
 
     In absolute mode the radius of curvature R follows from how much smaller the pattern is on the
     near detector, ``1 - gap / R``: an error of a pixel size enters enlarged by ``|R / gap - 1|``.
     With the detectors 0.5 m apart, 1e-4 of a pixel size is 0.8 % of a radius of 40 m.
 
-    The wavefront is computed here.
+    This function computes the wavefront.
 
     Parameters
     ----------
     wf : xarray.Dataset
         Result of `wavefront`, of one frame.
     window : float, optional
-        Side of the tracker's window in pixels, within which errors of matching are one; by default
-        the mean of ``window`` of `wf`.
+        Side of the tracker's window in pixels. Errors of matching are correlated within it. By
+        default the mean of ``window`` of `wf`.
 
     Returns
     -------
@@ -210,17 +221,17 @@ def budget(wf: xr.Dataset, *, window: float | None = None) -> Budget:
     Raises
     ------
     InputError
-        Not one frame of a result of `wavefront`, one without data, or one with uncertainties whose
-        window is not known.
+        Data that is not one frame of a result of `wavefront`, that has no pixels with data, or that
+        has uncertainties whose window is not known.
 
     Notes
     -----
     Matching: errors of the slopes are independent beyond an area A of 1.1 windows squared. The
     radius is then known to :math:`\sigma_k^2 = A \sigma^2 / \sum y^2`. The error of the wavefront
     is the rms of `surface_uncertainty`; in absolute mode without the tilt, which is taken out.
-    Distortion: how an error of the undistorted positions varies over the field is not known; taken
-    all as a change of scale, it does the most. In differential mode it cancels, but for its change
-    over the displacement, and is left out.
+    Distortion: how an error of the undistorted positions varies over the field is not known. The
+    worst case is a change of scale, which is assumed. In differential mode the error cancels,
+    except for its change over the displacement, and is left out.
 
     Examples
     --------
@@ -303,7 +314,7 @@ def _surface(wf: xr.Dataset) -> _Surface:
     with np.errstate(divide="ignore"):
         radius = 1 / np.diag(fit.matrix)
     spread = np.sqrt(np.diag(fit.moments) / weights.sum())
-    # Of the pixels that count: those at the border hardly do.
+    # Weighted, because pixels at the border hardly contribute.
     sigma = [
         math.nan if part is None else float(np.sqrt((weights * part).sum() / weights.sum()))
         for part in variance
@@ -319,7 +330,7 @@ def _surface(wf: xr.Dataset) -> _Surface:
 
 
 def _matching(surface: _Surface, wf: xr.Dataset, given: float | None) -> Iterator[Contribution]:
-    """Tell what the noise of the tracker does, where it is known."""
+    """Compute the effect of the tracker's noise, where it is known."""
     if not np.isfinite(surface.sigma).all():
         return
     window = _window(wf, given)
@@ -367,7 +378,7 @@ def _height_noise(wf: xr.Dataset, window: float) -> float:
 
 
 def _absolute(surface: _Surface, setup: Geometry, errors: Errors) -> Iterator[Contribution]:
-    """Tell what the errors of two detectors do, those not given of the size that is assumed."""
+    """Compute the effects of the errors of two detectors; errors not given are assumed."""
     pixels = (setup.pixel_near, setup.pixel_far)
     distances = errors.distance or (ASSUMED * setup.gap,) * 2
     sizes = errors.pixel_size or tuple((ASSUMED * y, ASSUMED * x) for y, x in pixels)
@@ -403,13 +414,13 @@ def _absolute(surface: _Surface, setup: Geometry, errors: Errors) -> Iterator[Co
 def _differential(
     surface: _Surface, attrs: Mapping[Any, Any], errors: Errors
 ) -> Iterator[Contribution]:
-    """Tell what the errors of one detector do, those not given of the size that is assumed."""
+    """Compute the effects of the errors of one detector; errors not given are assumed."""
     distance = float(attrs[DISTANCE])
     source = float(attrs.get(SOURCE_DISTANCE, math.inf))
     membrane = attrs.get(MEMBRANE_DISTANCE)
     rms = float(np.std(surface.height))
     error = errors.distance[0] if errors.distance else ASSUMED * distance
-    # An error of the distance moves the detector: the membrane is as much farther from it.
+    # An error of the distance moves the detector, and changes the membrane's distance by as much.
     low, high = (
         slope_per_length(
             distance + step,
@@ -426,7 +437,7 @@ def _differential(
     size_y, size_x = (
         errors.pixel_size[0] if errors.pixel_size else (ASSUMED * pixel_y, ASSUMED * pixel_x)
     )
-    # Angles and lengths grow together: the radius stays.
+    # Angles and lengths scale together, so the radius does not change.
     height = math.sqrt(2) * math.hypot(size_y / pixel_y, size_x / pixel_x) * rms
     size = math.hypot(size_y, size_x) / math.sqrt(2)
     yield Contribution("pixel size", size, METRE, 0.0, 0.0, height, errors.pixel_size is not None)

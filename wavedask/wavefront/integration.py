@@ -1,4 +1,4 @@
-"""Slopes -> surface: NumPy, Dask or labelled arrays, a map or a stack of maps."""
+"""Integrate slopes to a surface: NumPy, Dask or labelled arrays, one map or a stack."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -23,6 +23,8 @@ from wavedask.conventions import (
     labelled,
 )
 from wavedask.errors import InputError
+from wavedask.frames import aligned
+from wavedask.kernels.masking import filled
 from wavedask.kernels.surface import Solution, frankot_chellappa, grad2surf, least_squares
 
 Method = Literal["least_squares", "frankot_chellappa", "grad2surf"]
@@ -33,10 +35,10 @@ METHODS: Final[Mapping[str, Callable[..., Solution]]] = {
     "frankot_chellappa": frankot_chellappa,
     "grad2surf": grad2surf,
 }
-"""Methods of integration by name; the first is the default, and the only one with weights."""
+"""Integration methods by name; the first is the default and the only one with weights."""
 
 STEP_TOLERANCE: Final = 1e-4
-"""Steps of a coordinate may differ by this part of their mean."""
+"""Largest difference of the steps of a coordinate, as a fraction of their mean."""
 
 logger = logging.getLogger("wavedask")
 
@@ -76,13 +78,13 @@ def integrate(
     weights: xr.DataArray | Array | None = None,
     spacing: float | tuple[float, float] | None = None,
 ) -> xr.DataArray | Array:
-    """Integrate two slope maps to the surface that has them.
+    """Integrate two slope maps to a surface.
 
     Parameters
     ----------
     slope_y, slope_x : numpy.ndarray, dask.array.Array or xarray.DataArray, shape (..., y, x)
         Derivatives of the surface along y and x at the pixels: one map or a stack. Pixels that
-        are not finite in either have no data.
+        are not finite in either have no data, nor have those that a `numpy.ma` array masks.
     method : {"least_squares", "frankot_chellappa", "grad2surf"}, default "least_squares"
         * ``least_squares``: the differences between neighbours fit the slopes best, with a free
           boundary; by cosine transform [1]_. Gaps and weights: conjugate gradients with that as
@@ -195,6 +197,11 @@ def _integrate_labelled(
             raise InputError(
                 f"{name} has the dimensions {slope.dims}", f"It needs {Y!r} and {X!r}."
             )
+    parts = {"slope_y": slope_y, "slope_x": slope_x}
+    if isinstance(weights, xr.DataArray):
+        parts["weights"] = weights
+    slope_y, slope_x, *weighted = aligned(parts)
+    weights = weighted[0] if weighted else weights
     slope_y = slope_y.transpose(..., Y, X)
     steps = checked_spacing(slope_y, spacing)
     arrays = [slope_y, slope_x]
@@ -216,7 +223,7 @@ def _integrate_labelled(
     except xr.AlignmentError as error:
         raise InputError(
             f"the slopes and weights lie on different coordinates ({error})",
-            "Bring them to the same pixels and frames first, for example with xarray.align.",
+            "Bring them to the same frames first, for example with xarray.align.",
         ) from error
     return labelled(
         surface.data,
@@ -283,7 +290,7 @@ def equal_step(array: xr.DataArray, dim: str) -> float:
 
 
 def surface_unit(slope: xr.DataArray, *, explicit_spacing: bool) -> str:
-    """Name the unit of slope times spacing, where both are known.
+    """Return the unit of slope times spacing, if both are known.
 
     Examples
     --------
@@ -314,7 +321,7 @@ def _integrate_arrays(
     dtype = _checked_dtype(*arrays)
     solve = partial(_integrate_block, spacing=spacing, method=method, dtype=dtype)
     if not any(isinstance(array, da.Array) for array in arrays):
-        return solve(*(np.asarray(array) for array in arrays))
+        return solve(*(filled(array) for array in arrays))
     surface: da.Array = da.map_blocks(
         solve,
         *(_one_map_per_block(da.asarray(array)) for array in arrays),
@@ -365,7 +372,9 @@ def _integrate_block(
     dtype: np.dtype[Any],
     block_info: Mapping[Any, Any] | None = None,
 ) -> npt.NDArray[Any]:
-    """Integrate the maps of one block, and log what there is to say about each."""
+    """Integrate the maps of one block, and log the remarks of the solver."""
+    slope_y, slope_x = filled(slope_y), filled(slope_x)
+    weights = None if weights is None else filled(weights)
     maps = slope_y.shape[:-2]
     first = [0] * len(maps)
     if block_info is not None:

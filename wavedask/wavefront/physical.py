@@ -1,40 +1,47 @@
-"""Displacements -> slopes, wavefront, phase and curvature, in physical units."""
+"""Convert displacements to slopes, wavefront, phase and curvature in physical units."""
 
 import math
 from collections.abc import Mapping
 from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 
 from wavedask.conventions import (
     CORRELATION,
     CURVATURE_X,
     CURVATURE_Y,
-    METRE,
+    FLAGS,
+    FRAME,
     PHASE,
+    REASON,
+    SURE,
     WINDOW,
     Quantity,
     X,
     Y,
 )
 from wavedask.errors import InputError
+from wavedask.facts import (
+    Names,
+    agreed_energy,
+    agreed_number,
+    agreed_pixels,
+    confirmed_facts,
+    with_energy,
+)
 from wavedask.geometry import each, errors_of, geometry
+from wavedask.tracking import check_scale, registration_of
 from wavedask.units import (
     DISTANCE,
-    ENERGY,
     HC_KEV_M,
     MEMBRANE_DISTANCE,
     MODE,
     PIXEL_SIZE,
     SOURCE_DISTANCE,
-    WAVELENGTH,
     in_metres,
-    in_range,
-    pixel_sizes,
     relabelled,
-    source_distance_of,
-    wavelength_of,
 )
 from wavedask.wavefront.absolute import absolute_slopes
 from wavedask.wavefront.differential import differential_slopes, slope_per_length
@@ -49,26 +56,27 @@ def wavefront(
     tracking: xr.Dataset,
     *,
     mode: Literal["differential", "absolute"] = "differential",
-    distance: float | tuple[float, float],
-    pixel_size: float | tuple[Any, Any],
+    distance: float | tuple[float, float] | None = None,
+    pixel_size: float | tuple[Any, Any] | None = None,
     source_distance: float | None = None,
     membrane_distance: float | None = None,
-    energy: float | None = None,
-    wavelength: float | None = None,
+    energy: float | npt.NDArray[Any] | xr.DataArray | None = None,
+    wavelength: float | npt.NDArray[Any] | None = None,
     roi: Roi | None = None,
     pupil: xr.DataArray | Circle | None = None,
     distance_error: float | tuple[float, float] | None = None,
     pixel_size_error: float | tuple[Any, Any] | None = None,
     distortion_error: float | tuple[float, float] | None = None,
     method: Method = "least_squares",
+    sure: Names = (),
 ) -> xr.Dataset:
-    r"""Turn tracked displacements into the wavefront, in physical units.
+    r"""Convert tracked displacements to the wavefront, in physical units.
 
-    Rays are straight: what is tracked at a detector pixel is the slope of the wavefront *in the
+    Rays are straight: the displacement at a detector pixel gives the slope of the wavefront *in the
     plane of the detector*.
 
-    *Differential*: one detector, with and without the optic; what the optic adds to the beam. A ray
-    that it deflects by an angle a arrives ``a * distance`` off the place of its reference, so that
+    *Differential*: one detector, with and without the optic, shows what the optic adds to the beam.
+    A ray that is deflected by an angle a arrives ``a * distance`` away from its reference, so that
     ``slope = displacement * pixel_size / distance`` in a parallel beam. In a beam that diverges
     from a source, ``slope = displacement * pixel_size * (1/l - 1/t)``, with t the distance from
     source to detector, and l that to the detector from the optic, or from the membrane if it stands
@@ -76,11 +84,11 @@ def wavefront(
     at the detector a wavefront of radius f - d, that is :math:`W = -r^2 / 2 (f - d)`, and not
     :math:`-r^2 / 2 f`.
 
-    *Absolute*: two detectors at once, one behind the other; the whole beam. A grain that lies at p1
-    on the near detector and at p2 on the far one has travelled along the ray of slope ``(p2 s2 - p1
-    s1) / (z2 - z1)``. How the detectors are shifted and turned against each other is not known to
-    so small an angle: the tilt that a shift makes and the curl that a turn makes are taken out of
-    the slopes, and returned. Their difference in scale is the curvature of the beam, and stays.
+    *Absolute*: two detectors at once, one behind the other, show the whole beam. A grain at p1 on
+    the near detector and at p2 on the far one has travelled along the ray of slope ``(p2 s2 - p1
+    s1) / (z2 - z1)``. The shift and the rotation of the detectors against each other are not known
+    accurately enough: the tilt from a shift and the curl from a rotation are removed from the
+    slopes, and returned. The difference in scale is the curvature of the beam, and is kept.
 
     Parameters
     ----------
@@ -91,33 +99,41 @@ def wavefront(
         far detector's images in the near one's, with their `registration`.
     mode : {"differential", "absolute"}, default "differential"
         How it was measured.
-    distance : float or (float, float)
+    distance : float or (float, float), optional
         Distance from the optic to the detector in m; in absolute mode (z1, z2), to the near and to
-        the far one.
-    pixel_size : float or (float, float)
+        the far one. Optional if the tracking states it.
+    pixel_size : float or (float, float), optional
         Step of the detector's pixels, or the steps along (y, x), in m; in absolute mode (s1, s2),
-        of the near and the far detector, each one step or a pair (y, x).
+        of the near and the far detector, each one step or a pair (y, x). Optional if the tracking
+        states it, from a calibration, `register`, `track_scan` or the files.
     source_distance : float, optional
         Distance from the source to the optic in m; without it the beam is taken as parallel. In
         absolute mode only `fit_lens` needs it.
     membrane_distance : float, optional
         Distance from the membrane to the detector in m, if it stands downstream of the optic.
         Differential mode only: in absolute mode it does not matter where the membrane stands.
-    energy : float, optional
-        Photon energy in keV.
-    wavelength : float, optional
-        Wavelength in m, instead of `energy`. Without either there is no phase.
+    energy : float or array, shape (frames,), optional
+        Photon energy in keV; by default the one that the tracking states, frame by frame if it
+        changes.
+    wavelength : float or array, shape (frames,), optional
+        Wavelength in m, instead of `energy`. Where nobody states either, there is no phase.
     roi : (slice, slice), optional
         Region of pixel numbers along (y, x), half-open, to which the result is cut.
     pupil : DataArray of bool, dims (y, x), or (float, float, float), optional
         Where there is a wavefront: a mask of the detector's shape or the region's, or a circle, its
-        centre (y, x) and its radius in pixels. There are no slopes outside.
+        centre (y, x) and its radius in pixels. There are no slopes outside. A mask with
+        coordinates ``y`` and ``x`` is placed by them.
     distance_error, pixel_size_error, distortion_error : optional
         Standard errors of `distance` (m) and `pixel_size` (m, not relative), and, in absolute mode,
         the rms error of undistorted positions (px); in absolute mode one for both detectors, or a
         pair. They go into the uncertainty of the radius of curvature, and into `budget`.
     method : {"least_squares", "frankot_chellappa", "grad2surf"}, default "least_squares"
         Method of integration; see `integrate`.
+    sure : str or sequence of str, optional
+        Arguments whose values you confirm, such as ``sure="distance"``: an unusual value is
+        accepted (an energy outside 1 to 200 keV, a pixel size outside 10 nm to 1 mm, a distance
+        above 100 m, a source farther than 2 km), and the given value counts although the data state
+        another. The result keeps the names in its attribute ``sure``.
 
     Returns
     -------
@@ -131,11 +147,11 @@ def wavefront(
         * ``wavefront_uncertainty``: its standard error from matching in m, if `tracking` has
           uncertainties and ``window``; see `surface_uncertainty`. It is that of a wavefront of
           zero mean, with the tilt,
-        * ``phase``: 2 pi W / wavelength in rad, if `energy` or `wavelength` is given,
+        * ``phase``: 2 pi W / wavelength in rad, if the photon energy is known,
         * ``curvature_y``, ``curvature_x``: derivatives of ``slope_y`` along y and of ``slope_x``
           along x in 1/m, by central differences; NaN at and beside pixels without slope,
-        * ``correlation`` and ``window`` (px), if `tracking` has them: within a window, errors of
-          neighbouring pixels are one.
+        * ``correlation``, ``reason`` and ``window``, if `tracking` has them: ``reason`` says why a
+          pixel has no slope; errors of neighbouring pixels are correlated within ``window``, px,
 
         In absolute mode also, one number per frame:
 
@@ -151,15 +167,15 @@ def wavefront(
 
         All other coordinates (the motors) are carried over. The attributes ``mode``, ``distance``
         (to the plane of the wavefront), ``pixel_size`` (y, x), ``energy_keV`` and ``wavelength``
-        hold what was given.
+        hold what was used; an energy that changes from frame to frame is the coordinate ``energy``.
 
     Raises
     ------
     InputError
-        If displacements are missing or not in px, if a value is outside its physical range (the
-        usual cause is its unit), if both `energy` and `wavelength` are given, if the far detector
-        is not farther, if an absolute tracking has no registration or a differential one has, or
-        if an argument belongs to the other mode.
+        If displacements are missing or not in px; if a value is outside its physical or its usual
+        range (the usual cause is its unit); if an argument and the data, or two places in the data,
+        state different values; if the far detector is not farther; if an absolute tracking has no
+        registration or a differential one has; or if an argument belongs to the other mode.
 
     See Also
     --------
@@ -192,8 +208,9 @@ def wavefront(
     """
     if mode not in MODES:
         raise InputError(f"mode is {mode!r}", f"Use one of {', '.join(map(repr, MODES))}.")
-    source = source_distance_of(source_distance)
-    wavelength = wavelength_of(energy, wavelength)
+    data = {"the tracking": tracking}
+    source = agreed_number(SOURCE_DISTANCE, source_distance, data, sure=sure)
+    keV = agreed_energy(energy, wavelength, data, sure=sure)
     kept = selected(tracking, roi=roi, pupil=pupil)
     given = {
         "distance": distance_error,
@@ -202,10 +219,11 @@ def wavefront(
     }
     if mode == "absolute":
         _refuse(mode, membrane_distance=membrane_distance)
-        measured = _absolute(kept, distance, pixel_size, given)
+        measured = _absolute(kept, distance, pixel_size, given, sure)
     else:
         _refuse(mode, distortion_error=distortion_error)
-        measured = _differential(kept, distance, pixel_size, source, membrane_distance, given)
+        lengths = (distance, math.inf if source is None else source, membrane_distance)
+        measured = _differential(kept, lengths, pixel_size, given, sure)
     slope_y, slope_x = measured.maps[:2]
     surface = integrate(slope_y, slope_x, method=method)
     variables = [*measured.maps, surface]
@@ -213,23 +231,28 @@ def wavefront(
         window = kept[WINDOW.name].where(np.isfinite(slope_y.data)).mean((Y, X))
         sigma_y, sigma_x = measured.maps[2:4]
         variables.append(surface_uncertainty(sigma_y, sigma_x, window=window))
-    if wavelength is not None:
-        variables.append(relabelled(surface * (2 * np.pi / wavelength), PHASE))
+    if keV is not None:
+        # In the order of the surface's own dimensions, whatever those of the energy are.
+        waves = xr.DataArray(keV / HC_KEV_M, dims=(FRAME,) if keV.ndim else ())
+        phase = surface * (2 * np.pi * waves)
+        variables.append(relabelled(phase.astype(surface.dtype), PHASE))
     variables += [_derivative(slope_y, CURVATURE_Y, Y), _derivative(slope_x, CURVATURE_X, X)]
-    for quantity in (CORRELATION, WINDOW):
+    for quantity in (CORRELATION, WINDOW, REASON):
         if quantity.name in kept:
             seen = in_metres(kept[quantity.name], measured.pixels)
-            variables.append(relabelled(seen, quantity))
+            codes = {name: seen.attrs[name] for name in FLAGS if name in seen.attrs}
+            variables.append(relabelled(seen, quantity).assign_attrs(codes))
     attrs = {**tracking.attrs, MODE: mode, **measured.attrs}
-    if math.isfinite(source):
+    if source is not None and math.isfinite(source):
         attrs[SOURCE_DISTANCE] = source
-    if wavelength is not None:
-        attrs |= {ENERGY: HC_KEV_M / wavelength, WAVELENGTH: wavelength}
-    return xr.Dataset({v.name: v for v in (*variables, *measured.numbers)}, attrs=attrs)
+    if confirmed := confirmed_facts(sure, data):
+        attrs[SURE] = confirmed
+    result = xr.Dataset({v.name: v for v in (*variables, *measured.numbers)}, attrs=attrs)
+    return with_energy(result, keV, sure=sure)
 
 
 class _Measured(NamedTuple):
-    """What a mode gives: maps with the slopes first, numbers per frame, pixel sizes, attributes."""
+    """Result of a mode: maps with the slopes first, numbers per frame, pixel sizes, attributes."""
 
     maps: list[xr.DataArray]
     numbers: list[xr.DataArray]
@@ -239,38 +262,49 @@ class _Measured(NamedTuple):
 
 def _differential(
     tracking: xr.Dataset,
-    distance: Any,
+    lengths: tuple[Any, float, Any],
     pixel_size: Any,
-    source: float,
-    membrane: float | None,
     given: Mapping[str, Any],
+    sure: Names,
 ) -> _Measured:
-    if len(each(distance)) != 1:
+    """Measure with one detector; `lengths` are those of distance, source and membrane."""
+    distance, source, membrane = lengths
+    data = {"the tracking": tracking}
+    if distance is not None and len(each(distance)) != 1:
         raise InputError(
             f"distance is {distance!r} with mode 'differential'",
             "Give one, from the optic to the detector, in m; or use mode='absolute'.",
         )
-    length = in_range(DISTANCE, distance, low=1e-4, high=1e4, unit=METRE)
-    pixels = pixel_sizes(pixel_size)
+    length = agreed_number(DISTANCE, distance, data, sure=sure)
+    pixels = agreed_pixels(pixel_size, data, sure=sure)
+    if length is None or pixels is None:
+        raise InputError(
+            f"{DISTANCE if length is None else PIXEL_SIZE} is not given, and the tracking does not"
+            " state it",
+            "Give it, in m.",
+        )
+    membrane = agreed_number(MEMBRANE_DISTANCE, membrane, data, sure=sure)
     errors = errors_of(detectors=1, **given)
     factor = slope_per_length(length, source_distance=source, membrane_distance=membrane)
     attrs = {DISTANCE: length, PIXEL_SIZE: list(pixels), **errors.attrs}
     if membrane is not None:
-        attrs[MEMBRANE_DISTANCE] = float(membrane)
+        attrs[MEMBRANE_DISTANCE] = membrane
     return _Measured(differential_slopes(tracking, pixels, factor=factor), [], pixels, attrs)
 
 
 def _absolute(
-    tracking: xr.Dataset, distance: Any, pixel_size: Any, given: Mapping[str, Any]
+    tracking: xr.Dataset, distance: Any, pixel_size: Any, given: Mapping[str, Any], sure: Names
 ) -> _Measured:
-    setup = geometry(distance, pixel_size)
+    setup = geometry(distance, pixel_size, {"the tracking": tracking}, sure=sure)
+    if PIXEL_SIZE not in confirmed_facts(sure, {"the tracking": tracking}):
+        check_scale(registration_of(tracking), setup.pixel_far, setup.pixel_near)
     errors = errors_of(detectors=2, **given)
     maps, numbers = absolute_slopes(tracking, setup, errors)
     return _Measured(maps, numbers, setup.pixel_far, {**setup.attrs, **errors.attrs})
 
 
 def _refuse(mode: str, **arguments: object) -> None:
-    """Refuse an argument that has no meaning in a mode."""
+    """Refuse arguments that the mode does not use."""
     for name, value in arguments.items():
         if value is not None:
             raise InputError(
@@ -291,6 +325,6 @@ def _derivative(slope: xr.DataArray, quantity: Quantity, dim: str) -> xr.DataArr
         dask="parallelized",
         output_dtypes=[slope.dtype],
     )
-    # A central difference skips its own pixel: without a slope there, it has no curvature either.
+    # A central difference does not use its own pixel: without a slope there, it has no curvature.
     curvature = curvature.transpose(*slope.dims).where(np.isfinite(slope))
     return relabelled(curvature, quantity)

@@ -1,4 +1,4 @@
-"""The part of a tracking that counts: a region of the detector, and a pupil within it."""
+"""Select a region of the detector and a pupil from a tracking."""
 
 from typing import Any, Final
 
@@ -10,6 +10,7 @@ from wavedask.conventions import (
     DISPLACEMENT_X,
     DISPLACEMENT_Y,
     PIXEL,
+    REASON,
     UNCERTAINTY_X,
     UNCERTAINTY_Y,
     UNITS,
@@ -18,6 +19,8 @@ from wavedask.conventions import (
     Y,
 )
 from wavedask.errors import InputError
+from wavedask.frames import common_pixels
+from wavedask.kernels.fields import Reason
 from wavedask.units import one_chunk_per_map, pixel_numbers
 
 Roi = tuple[slice, slice]
@@ -33,7 +36,7 @@ COMPONENTS: Final = ((DISPLACEMENT_Y, UNCERTAINTY_Y), (DISPLACEMENT_X, UNCERTAIN
 def selected(
     tracking: xr.Dataset, *, roi: Roi | None = None, pupil: xr.DataArray | Circle | None = None
 ) -> xr.Dataset:
-    """Check a tracking, cut it to a region, and take out what has no match or lies off the pupil.
+    """Check a tracking, cut it to a region, and mask pixels without a match or outside the pupil.
 
     Parameters
     ----------
@@ -42,14 +45,15 @@ def selected(
     roi : (slice, slice), optional
         Pixel numbers along (y, x), half-open.
     pupil : DataArray of bool, dims (y, x), or (float, float, float), optional
-        Where to look: a mask of the detector (of the region, if it has its shape), or a circle, its
-        centre (y, x) and its radius in pixels.
+        Where to look: a circle, its centre (y, x) and its radius in pixels; or a mask. A mask with
+        coordinates ``y`` and ``x`` is placed by them, and holds nothing outside of them; one
+        without is of the detector, or of the region if it has its shape.
 
     Returns
     -------
     xarray.Dataset
-        Displacements, in one chunk per map where they are lazy, NaN where they do not count; with
-        their uncertainties, the correlation and the window where `tracking` has them.
+        Displacements, with one chunk per map if they are lazy, NaN where masked; with their
+        uncertainties, the correlation, the window and the reason if `tracking` has them.
 
     Raises
     ------
@@ -67,7 +71,7 @@ def selected(
     """
     names = {displacement: _checked(tracking, displacement.name) for displacement, _ in COMPONENTS}
     kept = {displacement.name: values for displacement, values in names.items()}
-    for quantity in (UNCERTAINTY_Y, UNCERTAINTY_X, CORRELATION, WINDOW):
+    for quantity in (UNCERTAINTY_Y, UNCERTAINTY_X, CORRELATION, WINDOW, REASON):
         if quantity.name in tracking:
             kept[quantity.name] = tracking[quantity.name].transpose(..., Y, X)
     whole = xr.Dataset(kept, attrs=tracking.attrs)
@@ -77,9 +81,12 @@ def selected(
     for displacement, uncertainty in COMPONENTS:
         values = region[displacement.name]
         if uncertainty.name in region:
-            # The tracker marks a point that it could not match by an infinite uncertainty.
+            # The tracker marks a point without a match by an infinite uncertainty.
             values = values.where(~np.isinf(region[uncertainty.name]))
         variables[displacement.name] = values if mask is None else values.where(mask)
+    if mask is not None and REASON.name in region:
+        outside = np.uint8(Reason.OUTSIDE_PUPIL)
+        variables[REASON.name] = region[REASON.name].where(mask, outside)
     return region.assign(variables).map(one_chunk_per_map, keep_attrs=True)
 
 
@@ -135,7 +142,7 @@ def _region(tracking: xr.Dataset, roi: Any) -> xr.Dataset:
 
 
 def _mask(whole: xr.Dataset, region: xr.Dataset, pupil: Any) -> xr.DataArray:
-    """Where the pupil is, with the dimensions and coordinates of the region."""
+    """Return the pupil as a mask on the region."""
     if isinstance(pupil, xr.DataArray):
         if set(pupil.dims) != {Y, X} or pupil.dtype != np.bool_:
             raise InputError(
@@ -143,30 +150,51 @@ def _mask(whole: xr.Dataset, region: xr.Dataset, pupil: Any) -> xr.DataArray:
                 f"Give a mask of bool with dimensions ({Y}, {X}).",
             )
         inside = pupil.transpose(Y, X)
-        shapes = {
-            "detector": (whole.sizes[Y], whole.sizes[X]),
-            "region": (region.sizes[Y], region.sizes[X]),
-        }
-        if inside.shape not in shapes.values():
-            raise InputError(
-                f"pupil has {inside.shape} pixels (y, x), "
-                + ", ".join(f"the {name} {shape}" for name, shape in shapes.items()),
-                "Give a mask of the detector that was tracked, of the sample's shape.",
-            )
-        if inside.shape != shapes["region"]:
-            start = {
-                dim: int(np.searchsorted(pixel_numbers(whole, dim), pixel_numbers(region, dim)[0]))
-                for dim in (Y, X)
-            }
-            inside = inside.isel(
-                {dim: slice(first, first + region.sizes[dim]) for dim, first in start.items()}
-            )
+        if all(dim in inside.coords for dim in (Y, X)):
+            inside = _placed(inside, region)
+        else:
+            inside = _by_shape(inside, whole, region)
         mask = xr.DataArray(inside.data, dims=(Y, X), coords=_maps_coords(region))
     else:
         mask = _disc(region, pupil)
     if mask.chunks is None and not mask.any():
         raise InputError("pupil holds no pixel of the region", "Move it, or make it larger.")
     return mask
+
+
+def _placed(mask: xr.DataArray, region: xr.Dataset) -> xr.DataArray:
+    """Put a mask on the pixels of the region, by its labels."""
+    numbered = region.assign_coords(
+        {dim: (dim, pixel_numbers(region, dim), {UNITS: PIXEL}) for dim in (Y, X)}
+    )
+    for dim in (Y, X):
+        here, there = common_pixels(numbered, mask, dim, names=("tracking", "pupil"))
+        part = mask.isel({dim: there}).drop_vars(dim)
+        missing = numbered.sizes[dim] - here.size
+        # What the mask does not tell is not in the pupil.
+        mask = part.pad({dim: (int(here[0]), missing - int(here[0]))}, constant_values=False)
+    return mask
+
+
+def _by_shape(mask: xr.DataArray, whole: xr.Dataset, region: xr.Dataset) -> xr.DataArray:
+    """Put a mask on the pixels of the region, by its shape."""
+    shapes = {
+        "detector": (whole.sizes[Y], whole.sizes[X]),
+        "region": (region.sizes[Y], region.sizes[X]),
+    }
+    if mask.shape not in shapes.values():
+        raise InputError(
+            f"pupil has {mask.shape} pixels (y, x), "
+            + ", ".join(f"the {name} {shape}" for name, shape in shapes.items()),
+            "Give a mask of the detector that was tracked, of the sample's shape.",
+        )
+    if mask.shape == shapes["region"]:
+        return mask
+    start = {
+        dim: int(np.searchsorted(pixel_numbers(whole, dim), pixel_numbers(region, dim)[0]))
+        for dim in (Y, X)
+    }
+    return mask.isel({dim: slice(first, first + region.sizes[dim]) for dim, first in start.items()})
 
 
 def _disc(region: xr.Dataset, pupil: Any) -> xr.DataArray:
@@ -185,5 +213,5 @@ def _disc(region: xr.Dataset, pupil: Any) -> xr.DataArray:
 
 
 def _maps_coords(region: xr.Dataset) -> dict[str, Any]:
-    """Coordinates along y and x, where there are any, so that a mask lines up."""
+    """Return the coordinates along y and x, if there are any, for a mask."""
     return {dim: region[dim] for dim in (Y, X) if dim in region.coords}

@@ -99,6 +99,27 @@ def test_a_data_file_that_is_missing_is_named(master: Path) -> None:
     np.testing.assert_array_equal(there.image, FRAMES[2:4])
 
 
+def test_a_detector_that_was_stopped(master: Path) -> None:
+    """Files at the end never came: the frames that are there open, with their positions."""
+    for number in (3, 4):
+        (master.parent / f"lens_12_data_{number:06}.h5").unlink()
+    scan = open_scan(master)
+    np.testing.assert_array_equal(scan.image, FRAMES[:4])
+    np.testing.assert_allclose(scan.omega, 0.1 * np.arange(4))
+    assert scan.attrs["unfinished"] == "4 of 7 frames that were asked for"
+    with h5py.File(master, "a") as file:
+        del file["entry/instrument/detector/detectorSpecific/nimages"]
+    assert open_scan(master).attrs["unfinished"] == "4 frames in 2 of 4 files"
+
+
+def test_data_files_and_blocks_without_their_master(master: Path) -> None:
+    master.rename(master.with_suffix(".other"))
+    np.testing.assert_array_equal(open_scan(f"{master.parent}/*_data_*.h5").image, FRAMES)
+    master.with_suffix(".other").rename(master)
+    blocks = [f"entry/data/data_{number:06}" for number in (1, 2)]
+    np.testing.assert_array_equal(open_scan(master, scan=blocks).image, FRAMES[:4])
+
+
 def test_the_number_of_frames_is_that_of_the_files(master: Path) -> None:
     with h5py.File(master, "a") as file:
         del file["entry/data/data_000004"]

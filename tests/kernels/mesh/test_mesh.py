@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from wavedask.errors import InputError
-from wavedask.kernels.mesh.control import ControlGrid, Normal, add_differences, differences
+from wavedask.kernels.mesh.control import ControlGrid, Normal
 from wavedask.kernels.mesh.gauge import without_affine
 from wavedask.kernels.mesh.gradient import gradient_distortion
 from wavedask.kernels.mesh.motor_axes import fit_matrix, motor_axes, motor_axes_errors
-from wavedask.kernels.mesh.points import Lattice, TrackedPair, covered, mean_map
+from wavedask.kernels.mesh.points import Lattice, Points, TrackedPair, covered, mean_map
 from wavedask.kernels.mesh.solve import solve_mesh
 from wavedask.simulate import Distortion, Feature
 
@@ -73,18 +73,12 @@ def test_normal_equations_are_the_square_of_the_differences() -> None:
     y, x = random.uniform(14, 36, 200), random.uniform(0, 30, 200)
     u_y, u_x = random.normal(12, 1.5, 200).clip(6, 13), random.normal(-13, 3, 200).clip(-18, 0)
     weight = random.uniform(0.5, 2, 200)
-    dense = np.zeros((200, grid.size))
-    for k in range(grid.size):
-        column, out = np.zeros((grid.size, 1)), np.empty((200, 1))
-        column[k] = 1
-        differences(y, x, u_y, u_x, column, 9.0, *grid.shape, out)
-        dense[:, k] = out[:, 0]
+    points = Points(np.ones((20, 10), np.bool_), y, x, u_y, u_x, np.ones(200))
+    dense = grid.differences(points, np.eye(grid.size))
     normal = Normal.for_offsets(grid, grid.offsets(u_y, u_x))
-    normal.add(y, x, u_y, u_x, weight)
+    normal.add(points, weight)
     assert np.allclose(normal.matrix().toarray(), dense.T @ (weight[:, None] * dense))
-    gathered = np.zeros((grid.size, 1))
-    add_differences(y, x, u_y, u_x, weight[:, None], 9.0, *grid.shape, gathered)
-    assert np.allclose(gathered[:, 0], dense.T @ weight)
+    assert np.allclose(grid.gathered(points, weight[:, None])[:, 0], dense.T @ weight)
 
 
 def test_a_control_grid_holds_a_quadratic_and_bends_only_what_is_bent() -> None:

@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 
+from wavedask.kernels.fields import Reason
 from wavedask.kernels.grids import anchored, cubic_weights, interpolate, linear_weights, median_of
 from wavedask.kernels.start.matching import (
     Matches,
@@ -43,7 +44,8 @@ def test_a_quadratic_peak_is_exact_and_a_saddle_refused() -> None:
 
 def field(u: np.ndarray) -> Matches:
     u = u.astype(np.float32)
-    return Matches(u, np.zeros_like(u), np.ones_like(u), np.full(u.shape, 21, np.int16))
+    reason = np.where(np.isnan(u), Reason.AMBIGUOUS, Reason.MATCHED).astype(np.uint8)
+    return Matches(u, np.zeros_like(u), np.ones_like(u), np.full(u.shape, 21, np.int16), reason)
 
 
 def test_an_outlier_is_replaced_and_a_gradient_kept() -> None:
@@ -52,18 +54,18 @@ def test_an_outlier_is_replaced_and_a_gradient_kept() -> None:
     spoiled = ramp.copy()
     spoiled[4, 4] += 9
     spoiled[2, 6] = np.nan
-    clean, _ = without_outliers(field(spoiled), spacing=21)
+    clean, *_ = without_outliers(field(spoiled), spacing=21)
     np.testing.assert_allclose(clean, ramp, atol=1e-5)
 
 
 def test_random_vectors_and_lonely_ones_are_dropped() -> None:
     random = np.random.default_rng(1).uniform(-16, 16, (20, 20))
-    clean, _ = without_outliers(field(random), spacing=21)
+    clean, *_ = without_outliers(field(random), spacing=21)
     assert np.isnan(clean).mean() > 0.8
     lonely = np.full((9, 9), np.nan)
     lonely[4, 4] = 1.0
     assert np.isnan(without_outliers(field(lonely), spacing=21)[0]).all()
-    alone, _ = without_outliers(field(np.array([[2.0]])), spacing=21)
+    alone, *_ = without_outliers(field(np.array([[2.0]])), spacing=21)
     assert alone.item() == 2.0
 
 

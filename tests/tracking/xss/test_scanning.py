@@ -306,6 +306,7 @@ def test_labels(speckle: SpeckleField) -> None:
         "window",
         "transmission",
         "dark_field",
+        "reason",
     }
     assert tracked.delay_x.attrs["units"] == "m"
     assert tracked.displacement_y.attrs["units"] == "px"
@@ -379,6 +380,10 @@ def test_settings_that_make_no_sense(pair: tuple[xr.DataArray, xr.DataArray]) ->
         ({"magnification": 0.0}, "magnification is 0"),
         ({"distance": 1.0}, "distance is 1.0, and there is a reference"),
         ({"pixel_size": 6.5}, "pixel_size is 6.5 m"),
+        ({"window": "3"}, "window is '3'"),
+        ({"search": float("nan")}, "search is nan"),
+        ({"least": "0.5"}, "least is '0.5'"),
+        ({"magnification": None}, "magnification is None"),
     ):
         with pytest.raises(InputError, match=message):
             wd.track_scan(sample, reference, motor="diffuser_x", **settings)
@@ -461,3 +466,53 @@ def test_the_radius_of_a_beam_of_waves_without_a_reference() -> None:
     tracked = wd.track(frames[1], frames[0], window=21, search=20)
     moved = wd.self_reference(tracked, step=(0, step), pixel_size=PIXEL, distance=0.4)
     assert 1 / float(moved.curvature_x[inner].median()) == pytest.approx(3.4, rel=0.05)
+
+
+def test_pixel_size_and_labels_are_those_of_the_frames(speckle: SpeckleField) -> None:
+    positions = {"diffuser_x": steps(16, 0.5)}
+    numbers = {"y": np.arange(SIDE), "x": np.arange(SIDE)}
+    sample = scan_of(speckle, lambda y, x: (y, x + 0.6), positions).assign_coords(numbers)
+    reference = scan_of(speckle, straight, positions).assign_coords(numbers)
+    found = wd.track_scan(
+        sample.isel(x=slice(0, 34)),
+        reference.isel(x=slice(4, None)),
+        motor="diffuser_x",
+        pixel_size=PIXEL,
+    )
+    assert found.x.values.tolist() == list(range(4, 34))
+    assert float(found.delay_x.median()) == pytest.approx(0.6e-6, abs=0.02e-6)
+    assert found.attrs["pixel_size"] == [PIXEL, PIXEL]
+    assert "distance" not in found.attrs
+    slope = wd.wavefront(found, distance=1.0).slope_x
+    assert float(slope.median()) == pytest.approx(-0.6e-6, abs=0.02e-6)
+    with pytest.raises(InputError, match=r"pixel_size is 6.5e-07 m as given and 1e-06 m in attr"):
+        wd.wavefront(found, distance=1.0, pixel_size=0.65e-6)
+    stated = [part.assign_attrs(pixel_size=PIXEL) for part in (sample, reference)]
+    filled = wd.track_scan(*stated, motor="diffuser_x")
+    assert "displacement_x" in filled
+    with pytest.raises(InputError, match="pixel_size is 2e-06 m as given and 1e-06 m in"):
+        wd.track_scan(*stated, motor="diffuser_x", pixel_size=2e-6)
+    with pytest.raises(InputError, match="y of the sample is 0 to 39"):
+        wd.track_scan(sample, reference.assign_coords(y=reference.y + 0.5), motor="diffuser_x")
+
+
+def test_a_self_reference_states_and_compares_its_set_up() -> None:
+    u = xr.DataArray(np.full((4, 4), 40 * 40 / 39), dims=("y", "x"))
+    tracking = xr.Dataset({"displacement_x": u, "displacement_y": 0 * u})
+    tracking = tracking.assign_attrs(membrane_distance=1.0, pixel_size=1e-6)
+    found = wd.self_reference(tracking, step=(0, 40e-6))
+    np.testing.assert_allclose(1 / found.curvature_x, 40.0, rtol=1e-9)
+    for setup, message in (
+        ({"pixel_size": 2e-6}, "pixel_size is 2e-06 m as given and 1e-06 m in"),
+        ({"distance": 1.5}, "distance is 1.5 m as given, and the tracking states 1 m"),
+        ({"distance": "1.5"}, "distance is '1.5'"),
+        ({"magnification": "2"}, "magnification is '2'"),
+    ):
+        arguments: dict[str, Any] = {"step": (0, 40e-6), **setup}
+        with pytest.raises(InputError, match=message):
+            wd.self_reference(tracking, **arguments)
+    sure = wd.self_reference(tracking, step=(0, 40e-6), distance=1.5, sure="distance")
+    assert sure.attrs["sure"] == ["distance"]
+    bare = xr.Dataset({"displacement_x": u, "displacement_y": 0 * u})
+    with pytest.raises(InputError, match="distance is not given, and the tracking does not state"):
+        wd.self_reference(bare, step=(0, 40e-6), pixel_size=1e-6)

@@ -1,11 +1,11 @@
-"""HDF5 files opened without a lock, and the links in them followed or refused with a reason."""
+"""HDF5 files opened without a lock, and the files and filters that their datasets need."""
 
 import glob
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import h5py
 import hdf5plugin  # noqa: F401 - registers the filters of facilities, in every worker
@@ -14,6 +14,17 @@ import numpy as np
 from wavedask.conventions import UNITS, UNKNOWN_UNIT
 from wavedask.errors import CorruptFileError, FileError
 from wavedask.io.frames import reading
+from wavedask.io.hdf5.links import Obstacles, follow, linked_files, located, members
+from wavedask.io.hdf5.locking import open_file
+
+PLUGIN_FILTERS: Final = frozenset(
+    {305, 307, 32000, 32001, 32004, 32008, 32013, 32015, 32017, 32018, 32024, 32026, 32028, 32034}
+)
+"""Numbers of the filters that hdf5plugin has in its newest version."""
+FILTER_REMEDY: Final = (
+    "Install the filter: 'pip install --upgrade hdf5plugin' if it has it, else the plugin of the"
+    " detector's maker, in a folder that HDF5_PLUGIN_PATH names."
+)
 
 Missing = tuple[str, str]
 """A file that is needed and why it cannot be used."""
@@ -21,7 +32,7 @@ Missing = tuple[str, str]
 
 @contextmanager
 def opened(path: Path) -> Iterator[h5py.File]:
-    """Open a file for reading in a way that no writer is disturbed by.
+    """Open a file for reading in a way that disturbs no writer.
 
     Parameters
     ----------
@@ -37,9 +48,9 @@ def opened(path: Path) -> Iterator[h5py.File]:
     CorruptFileError
         If the file ends before what it announces.
     FileError
-        If it is no HDF5 file, or is held by a writer that lets nobody read.
+        If it is no HDF5 file, or is locked by a writer against reading.
     """
-    with reading_hdf5(path), open_file(path) as file:
+    with reading_hdf5(path), linked_files(), open_file(path) as file:
         yield file
 
 
@@ -57,102 +68,11 @@ def reading_hdf5(path: Path) -> Iterator[None]:
             ) from error
 
 
-def open_file(path: Path) -> h5py.File:
-    """Open a file as `opened` does, for who closes it himself.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file.
-
-    Returns
-    -------
-    h5py.File
-
-    Raises
-    ------
-    CorruptFileError, FileError
-        As of `opened`.
-    """
-    with reading(path):
-        try:
-            return _unlocked(path)
-        except OSError as error:
-            if "truncated file" in str(error):
-                raise CorruptFileError(
-                    f"{path} is truncated: {error}", "Copy it again from its source."
-                ) from error
-            if "already open for" in str(error):
-                raise FileError(
-                    f"{path} is being written by a program that lets nobody read: {error}",
-                    "Wait until it has closed the file, or make it write in SWMR mode. If it has"
-                    " crashed, 'h5clear -s' on a copy of the file lets it open again.",
-                ) from error
-            if path.is_file() and h5py.is_hdf5(path):
-                raise CorruptFileError(
-                    f"{path} is damaged: {error}", "Copy it again from its source."
-                ) from error
-            raise
-
-
-def _unlocked(path: Path) -> h5py.File:
-    """Open a file without a lock, or as this very process has it open already.
-
-    HDF5 allows a process one way of locking per file, so that the user's own open file decides;
-    and a file that is written in SWMR mode opens only in that mode.
-    """
-    ways: list[dict[str, Any]] = [{"locking": False}, {"locking": None}, {"locking": True}]
-    for way in ways:
-        try:
-            return h5py.File(path, "r", **way)
-        except OSError as error:
-            if "already open for write" in str(error):
-                return h5py.File(path, "r", swmr=True, **way)
-            if "flag values don't match" not in str(error) or way is ways[-1]:
-                raise
-    raise AssertionError("one of the ways returns or raises")
-
-
-def resolved(group: h5py.Group, name: str, path: Path) -> Any:
-    """Return a member of a group, or None where a link within the file leads nowhere.
-
-    Parameters
-    ----------
-    group : h5py.Group
-        The group.
-    name : str
-        Name of the member.
-    path : pathlib.Path
-        File that the group is in.
-
-    Returns
-    -------
-    h5py.Group, h5py.Dataset or None
-
-    Raises
-    ------
-    FileError
-        If the member is in another file, which is missing.
-    """
-    link = group.get(name, getlink=True)
-    try:
-        return group[name]
-    except (KeyError, OSError) as error:
-        if not isinstance(link, h5py.ExternalLink):
-            return None
-        raise FileError(
-            f"{path}: {group.name.rstrip('/')}/{name} is kept in {link.filename}, which cannot be"
-            f" opened or has no {link.path}",
-            "Copy that file along, keeping its place relative to this one.",
-        ) from error
-
-
-def datasets(group: Any) -> dict[str, h5py.Dataset]:
+def datasets(group: Any, obstacles: Obstacles | None = None) -> dict[str, h5py.Dataset]:
     """Datasets of a group by name, without links that lead nowhere; none, if it is no group."""
-    if not isinstance(group, h5py.Group):
-        return {}
-    items = ((name, group.get(name)) for name in group)
-    return {name: item for name, item in items if isinstance(item, h5py.Dataset)}
+    return {
+        name: item for name, item in members(group, obstacles) if isinstance(item, h5py.Dataset)
+    }
 
 
 def holds_frames(item: Any) -> bool:
@@ -177,7 +97,7 @@ def text_of(item: Any) -> str:
         # Some writers keep every text in an array of one.
         content = content.reshape(-1)[0]
     if isinstance(content, str):
-        # What is no UTF-8, h5py gives in surrogates, which nobody can write.
+        # h5py returns text that is not UTF-8 with surrogates, which cannot be encoded.
         content = content.encode(errors="surrogateescape")
     if isinstance(content, bytes):
         try:
@@ -200,9 +120,9 @@ def unit_of(*items: h5py.Dataset) -> str:
 
 
 def check_sources(dataset: h5py.Dataset, path: Path) -> None:
-    """Refuse a dataset of which parts are in other files that are missing or too short.
+    """Refuse a dataset that cannot be read whole.
 
-    HDF5 would read zeros there.
+    Where a part of it is in another file that is missing or too short, HDF5 would read zeros.
 
     Parameters
     ----------
@@ -214,8 +134,11 @@ def check_sources(dataset: h5py.Dataset, path: Path) -> None:
     Raises
     ------
     FileError
-        The message names the first such file.
+        The message names the first such file, or the filter that is not installed.
     """
+    missing = missing_filter(dataset)
+    if missing:
+        raise FileError(f"{path}: {dataset.name} {missing}", FILTER_REMEDY)
     bad, total = _bad_sources(dataset)
     if bad:
         name, reason = bad[0]
@@ -248,7 +171,8 @@ def files_behind(dataset: h5py.Dataset, path: Path) -> set[Path]:
     elif dataset.is_virtual:
         for name in {source.file_name for source in dataset.virtual_sources()} - {"."}:
             # A name with %b stands for a series of files that grows with the scan.
-            series = glob.escape(str(home.parent / name)).replace("%b", "[0-9]*")
+            place = located(name, home) or home.parent / name
+            series = glob.escape(str(place)).replace("%b", "[0-9]*")
             found |= {Path(file) for file in glob.glob(series)}  # noqa: PTH207 (may be absolute)
     return {file.resolve() for file in found} - {path.resolve()}
 
@@ -269,26 +193,73 @@ def files_behind_each(path: Path, names: Iterable[str]) -> list[Path]:
         As of `files_behind`, in order.
     """
     with opened(path) as file:
-        items = [item for name in names if isinstance(item := file.get(name), h5py.Dataset)]
+        found = (follow(file, name) for name in names)
+        items = [item for item in found if isinstance(item, h5py.Dataset)]
         return sorted(set().union(*(files_behind(item, path) for item in items)))
 
 
+def missing_filter(dataset: h5py.Dataset) -> str:
+    """Say which filter of HDF5 a dataset needs that is not installed; empty, if it has all."""
+    settings = dataset.id.get_create_plist()
+    for place in range(settings.get_nfilters()):
+        code, _, _, title = settings.get_filter(place)
+        if not h5py.h5z.filter_avail(code):
+            maker = ", a filter of hdf5plugin," if code in PLUGIN_FILTERS else ""
+            named = f" ({text_of(title)})" if title else ""
+            return (
+                f"is compressed with the HDF5 filter {code}{named},{maker} which is not installed"
+            )
+    return ""
+
+
+def virtual_prefix(dataset: h5py.Dataset) -> Path | None:
+    """Folder that HDF5 must be told, to find the sources of a virtual dataset that were moved.
+
+    Parameters
+    ----------
+    dataset : h5py.Dataset
+        The virtual dataset; all its sources can be found.
+
+    Returns
+    -------
+    pathlib.Path or None
+        None where HDF5 finds the sources by itself.
+    """
+    home = Path(dataset.file.filename)
+    for name in {source.file_name for source in dataset.virtual_sources()} - {"."}:
+        place = located(name, home)
+        if place is not None and place not in (home.parent / name, home.parent / Path(name).name):
+            # HDF5 keeps of a path that is absolute no more than the name of the file.
+            kept = Path(Path(name).name) if Path(name).is_absolute() else Path(name)
+            return Path(*place.parts[: -len(kept.parts)])
+    return None
+
+
 def _bad_sources(dataset: h5py.Dataset) -> tuple[list[Missing], int]:
-    home = Path(dataset.file.filename).parent
+    home = Path(dataset.file.filename)
     if dataset.external:
-        return _bad_storage(dataset, home), len({name for name, _, _ in dataset.external})
+        return _bad_storage(dataset, home.parent), len({name for name, _, _ in dataset.external})
     if not dataset.is_virtual:
         return [], 0
     bad: dict[str, str] = {}
     sources = [source for source in dataset.virtual_sources() if source.file_name != "."]
+    prefix = virtual_prefix(dataset)
     for source in sources:
         # A name with %b stands for a series of files that grows with the scan.
         if source.file_name in bad or "%b" in source.file_name:
             continue
-        reason = _why_unusable(home / source.file_name, source)
+        place = located(source.file_name, home)
+        reason = "not there" if place is None else _why_unusable(place, source)
+        if not reason and prefix and not _reached(source.file_name, prefix, place):
+            reason = f"found at {place}, but not all such files are in one folder"
         if reason:
             bad[source.file_name] = reason
     return list(bad.items()), len({source.file_name for source in sources})
+
+
+def _reached(name: str, prefix: Path, place: Path | None) -> bool:
+    """Whether HDF5 finds a source at its place, if it is told a folder."""
+    return place == Path(name) or place in (prefix / name, prefix / Path(name).name)
 
 
 def _bad_storage(dataset: h5py.Dataset, home: Path) -> list[Missing]:
@@ -298,7 +269,8 @@ def _bad_storage(dataset: h5py.Dataset, home: Path) -> list[Missing]:
     for name, offset, size in dataset.external:
         here = min(size, remaining)
         remaining -= here
-        if not (home / name).exists():
+        # A pipe or a device has no end that could be checked.
+        if not (home / name).is_file():
             bad.append((name, "not there"))
         elif (home / name).stat().st_size < offset + here:
             bad.append((name, f"{offset + here} bytes are needed"))
@@ -307,23 +279,25 @@ def _bad_storage(dataset: h5py.Dataset, home: Path) -> list[Missing]:
 
 def _why_unusable(path: Path, source: Any) -> str:
     """Say why a file cannot serve as a source of a virtual dataset; empty, if it can."""
-    if not path.exists():
-        return "not there"
     try:
         with opened(path) as file:
-            shape = getattr(file.get(source.dset_name), "shape", None)
+            dataset = follow(file, source.dset_name)
+            if not isinstance(dataset, h5py.Dataset):
+                return f"it has no dataset {source.dset_name}"
+            shape = dataset.shape
+            missing = missing_filter(dataset)
     except FileError as error:
         return str(error)
-    if shape is None:
-        return f"it has no dataset {source.dset_name}"
+    if missing:
+        return f"{source.dset_name} {missing}. {FILTER_REMEDY}"
     if source.src_space.get_select_type() == h5py.h5s.SEL_ALL:
         # All of a source whose shape is not noted: as many values as they are mapped to.
-        missing = math.prod(shape) < source.vspace.get_select_npoints()
+        short = math.prod(shape) < source.vspace.get_select_npoints()
     else:
         try:
             needed = source.src_space.get_select_bounds()[1]
         except RuntimeError:
             # Without bounds: the dataset is as long as its sources are.
             return ""
-        missing = any(size <= last for size, last in zip(shape, needed, strict=True))
-    return f"{source.dset_name} is only {shape}" if missing else ""
+        short = any(size <= last for size, last in zip(shape, needed, strict=True))
+    return f"{source.dset_name} is only {shape}" if short else ""

@@ -1,7 +1,10 @@
 """Datasets that the user names by their path, and what was probably meant where there is none."""
 
 import difflib
-from collections.abc import Mapping
+import fnmatch
+import glob
+from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -12,7 +15,9 @@ import numpy as np
 from wavedask.conventions import UNKNOWN_UNIT
 from wavedask.errors import FileError, InputError
 from wavedask.io.columns import Column
+from wavedask.io.files import natural_key
 from wavedask.io.hdf5.access import is_numeric, unit_of
+from wavedask.io.hdf5.links import MOST_OBJECTS, Obstacles, follow, members
 from wavedask.io.motors import titled_column
 
 LISTED: Final = 5
@@ -37,7 +42,8 @@ def within(file: h5py.File, scan: str | None, name: str) -> str:
         Without slashes at its ends.
     """
     full = name.strip("/")
-    if scan is None or (full in file and f"/{full}/".startswith(f"/{scan.strip('/')}/")):
+    inside = scan is not None and f"/{full}/".startswith(f"/{scan.strip('/')}/")
+    if scan is None or (inside and _is_there(file, full)):
         return full
     return f"{scan.strip('/')}/{full}"
 
@@ -72,22 +78,16 @@ def find_dataset(
         If there is no such dataset; the message names the nearest ones.
     """
     try:
-        item = file.get(name)
-    except (KeyError, OSError) as error:
-        raise FileError(
-            f"{path}: {argument} is kept in another file, which cannot be opened: {error}",
-            "Copy that file along, keeping its place relative to this one.",
-        ) from error
+        item = follow(file, name)
+    except FileError as error:
+        _, kept, where = error.problem.partition(" is kept in ")
+        raise FileError(f"{path}: {argument}{kept}{where}", error.remedy) from error
     if isinstance(item, h5py.Dataset):
         return item
-    link = _broken_link(file, name)
-    if link is not None:
-        raise FileError(
-            f"{path}: {argument} is kept in {link}, which cannot be opened",
-            "Copy that file along, keeping its place relative to this one.",
-        )
     what = "is a group" if item is not None else "is not there"
-    known = {path: shape for path, shape in all_datasets(file).items() if len(shape) >= axes}
+    known = {
+        path: item.shape for path, item in all_datasets(file).items() if len(item.shape) >= axes
+    }
     raise InputError(f"{path}: {argument} {what}", _suggestion(name, known, item))
 
 
@@ -131,6 +131,46 @@ def find_frames(file: h5py.File, name: str, path: Path, *, argument: str) -> h5p
     return item
 
 
+def find_all_frames(
+    file: h5py.File, name: str, path: Path, *, argument: str
+) -> dict[str, h5py.Dataset]:
+    """Return the datasets that a path means, which may be a pattern such as ``/images/*``.
+
+    Parameters
+    ----------
+    file, name, path, argument
+        As of `find_frames`.
+
+    Returns
+    -------
+    dict of str to h5py.Dataset
+        By their paths from the root, in natural order.
+
+    Raises
+    ------
+    InputError, FileError
+        As of `find_frames`, of each.
+    """
+    folder, _, pattern = name.rpartition("/")
+    if not glob.has_magic(pattern) or name in file:
+        return {name: find_frames(file, name, path, argument=argument)}
+    obstacles: Obstacles = {}
+    names = [
+        f"{folder}/{member}".lstrip("/")
+        for member, item in members(follow(file, folder or "/"), obstacles, most=None)
+        if isinstance(item, h5py.Dataset) and fnmatch.fnmatchcase(member, pattern)
+    ]
+    for error in obstacles.values():
+        # A missing frame must be noticed.
+        raise error
+    if not names:
+        raise InputError(
+            f"{path}: {argument} matches no dataset", "'wavedask info FILE' lists what is there."
+        )
+    names.sort(key=lambda full: natural_key(Path(full)))
+    return {full: find_frames(file, full, path, argument=argument) for full in names}
+
+
 def file_motors(
     file: h5py.File, motors: Mapping[str, str], path: Path, *, scan: str | None
 ) -> list[Column]:
@@ -160,7 +200,7 @@ def file_motors(
     columns = []
     for title, where in motors.items():
         inside = f"{(scan or '').strip('/')}/{where}"
-        place = where if where.startswith("/") or inside not in file else inside
+        place = where if where.startswith("/") or not _is_there(file, inside) else inside
         item = find_dataset(file, place, path, argument=f"motors[{title!r}]={where!r}")
         if not is_numeric(item):
             raise InputError(
@@ -174,28 +214,39 @@ def file_motors(
     return columns
 
 
-def _broken_link(file: h5py.File, name: str) -> str | None:
-    """File that the first broken link on a path leads to, or None."""
-    group: Any = file
-    for step in name.strip("/").split("/"):
-        link = group.get(step, getlink=True) if isinstance(group, h5py.Group) else None
-        if link is None:
-            return None
-        group = group.get(step)
-        if group is None and isinstance(link, h5py.ExternalLink):
-            return str(link.filename)
-    return None
+def _is_there(file: h5py.File, name: str) -> bool:
+    """Whether something is at a path, be it in a file that is missing."""
+    try:
+        return follow(file, name) is not None
+    except FileError:
+        return True
 
 
-def all_datasets(file: h5py.File) -> dict[str, tuple[int, ...]]:
-    """Shape of every dataset by its path from the root; behind soft links are only repetitions."""
-    found = {}
+def all_datasets(
+    group: h5py.Group, inside: Callable[[h5py.Group], Mapping[str, Any]] | None = None
+) -> dict[str, h5py.Dataset]:
+    """Datasets by their path from a group, also those behind links, each once.
 
-    def note(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset) and item.shape is not None:
-            found[f"/{name}"] = item.shape
-
-    file.visititems(note)
+    Of a file with very many groups, only the first ones are looked at. `inside` gives the members
+    of a group, where they are known already.
+    """
+    found: dict[str, h5py.Dataset] = {}
+    seen = set()
+    pending = deque([("", group)])
+    looked_at = 0
+    while pending and looked_at < MOST_OBJECTS:
+        name, here = pending.popleft()
+        for member, item in dict(members(here)).items() if inside is None else inside(here).items():
+            looked_at += 1
+            info = h5py.h5o.get_info(item.id)
+            place = (int(info.fileno), int(info.addr))
+            if place in seen:
+                continue
+            seen.add(place)
+            if isinstance(item, h5py.Group):
+                pending.append((f"{name}/{member}", item))
+            elif isinstance(item, h5py.Dataset) and item.shape is not None:
+                found[f"{name}/{member}"] = item
     return found
 
 

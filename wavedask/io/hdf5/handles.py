@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,8 @@ from typing import Final
 import h5py
 
 from wavedask.io.frames import reading
-from wavedask.io.hdf5.access import open_file, opened, reading_hdf5
+from wavedask.io.hdf5.access import reading_hdf5
+from wavedask.io.hdf5.locking import open_file, opens_as
 
 IDLE: Final = 1.0
 """Seconds after its last use at which a file is closed."""
@@ -29,21 +30,23 @@ Stamp = tuple[int, int, int]
 
 
 @contextmanager
-def held(path: Path) -> Iterator[h5py.File]:
+def held(path: Path, *, beside: Sequence[Path] = ()) -> Iterator[h5py.File]:
     """Open a file for reading, or use it again if it is still open and has not changed.
 
-    Only a process that others have started for the work (a worker of Dask) keeps files open: in a
-    user's own process an open file would be in the way of who opens it otherwise, to write say.
+    Only a process that others have started for the work (a worker of Dask) keeps files open. In a
+    user's own process, an open file would keep the user from opening it in another way.
 
     Parameters
     ----------
     path : pathlib.Path
         The file.
+    beside : sequence of pathlib.Path
+        Files that HDF5 reads through this one: the sources of a virtual dataset.
 
     Yields
     ------
     h5py.File
-        Never to be closed by who uses it.
+        The caller never closes it.
 
     Raises
     ------
@@ -54,15 +57,29 @@ def held(path: Path) -> Iterator[h5py.File]:
         status = path.stat()
     settled = time.time() - status.st_mtime > SETTLED
     if multiprocessing.parent_process() is None or not settled:
-        with opened(path) as file:
+        with reading_hdf5(path), open_file(path, through=beside) as file:
             yield file
         return
     kept = _HANDLES.take(path, (status.st_ino, status.st_size, status.st_mtime_ns))
     try:
         with reading_hdf5(path):
-            yield kept.file
+            if _opens_through(kept.file, beside):
+                yield kept.file
+            else:
+                with open_file(path, through=beside) as file:
+                    yield file
     finally:
         _HANDLES.give_back(path, kept)
+
+
+def _opens_through(file: h5py.File, beside: Sequence[Path]) -> bool:
+    """Whether files open as another one is open: this process may have them open otherwise."""
+    try:
+        for path in beside:
+            opens_as(path, file)
+    except OSError:
+        return False
+    return True
 
 
 @dataclass(slots=True)
@@ -99,7 +116,7 @@ class _Handles:
             kept.users -= 1
             kept.idle_since = time.monotonic()
             if self.files.get(path) is not kept and not kept.users:
-                # The file has changed in the meantime: who comes next has another one.
+                # The file has changed in the meantime: the next user opens it again.
                 kept.file.close()
             elif not self.waiting:
                 self._wait()

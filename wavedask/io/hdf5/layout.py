@@ -2,21 +2,30 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 
 from wavedask.conventions import MOTOR
-from wavedask.io.columns import Column
-from wavedask.io.hdf5.access import resolved, text_of, unit_of
-from wavedask.io.hdf5.stack import frame_count
+from wavedask.errors import FileError
+from wavedask.io.columns import MOST_COLUMNS, Column
+from wavedask.io.hdf5.access import check_sources, text_of, unit_of
+from wavedask.io.hdf5.axes import PixelAxes
+from wavedask.io.hdf5.links import MOST_OBJECTS, Obstacles, follow, members
+from wavedask.io.hdf5.stack import frame_count, image_shape, last_axes, lead_of
 
+Address: TypeAlias = tuple[int, int]
+"""Number of an open file, and place of an object in it."""
+
+DEPTH: Final = 4
+"""Groups within groups that are looked into."""
 IMAGE_KEY: Final = "image_key"
 """Header item that says what a frame is: 0 sample, 1 flat, 2 dark, 3 invalid (NXtomo)."""
 SCAN_TEXTS: Final = ("title", "start_time", "end_time")
@@ -33,22 +42,35 @@ class Camera:
         What chooses it: a path from the root of the file.
     datasets : mapping of str to h5py.Dataset
         Open datasets that hold the frames, in order, by their path in the file.
+    axes : mapping of str to (int, int)
+        Axes of rows and columns by the same path, where the file says that they are not the last.
     """
 
     name: str
     datasets: Mapping[str, h5py.Dataset]
+    axes: Mapping[str, PixelAxes] = field(default_factory=dict)
 
     @property
     def frames(self) -> int:
         """Number of frames."""
-        return sum(frame_count(dataset) for dataset in self.datasets.values())
+        return sum(frame_count(item, self.axes.get(name)) for name, item in self.datasets.items())
 
     @property
     def lead(self) -> tuple[int, ...]:
-        """Shape of the frames: all axes but the last two; of several datasets they are a row."""
-        first, *others = self.datasets.values()
-        shape: tuple[int, ...] = first.shape[:-2]
-        return (self.frames,) if others else shape
+        """Shape of the frames: all axes but rows and columns; of several datasets a row."""
+        (first, *others) = self.datasets.values()
+        return (self.frames,) if others else lead_of(first.shape, self.pixel_axes)
+
+    @property
+    def pixel_axes(self) -> PixelAxes:
+        """Axes of rows and columns of the first dataset."""
+        name, first = next(iter(self.datasets.items()))
+        return self.axes.get(name) or last_axes(first)
+
+    @property
+    def image_shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return image_shape(next(iter(self.datasets.values())).shape, self.pixel_axes)
 
 
 class Entry(ABC):
@@ -69,16 +91,98 @@ class Entry(ABC):
         self.group = group
         self.path = path
         self.name = name
+        self.obstacles: Obstacles = {}
+        """What could not be looked at, by its path from the root, as far as the scan was."""
+        self.taken: set[Address] = set()
+        """Datasets that became columns."""
+        self._inside: dict[Address, dict[str, Any]] = {}
+
+    def get(self, name: str, group: h5py.Group | None = None) -> Any:
+        """Return what is at a path in the scan, or in one of its groups.
+
+        None where nothing is, or where its file is missing: that is kept among the obstacles.
+        """
+        start = self.group if group is None else group
+        try:
+            return follow(start, name)
+        except FileError as error:
+            self.obstacles.setdefault(f"{(start.name or '').rstrip('/')}/{name}", error)
+            return None
+
+    def inside(self, group: h5py.Group) -> dict[str, Any]:
+        """Members of a group of the scan by name; each group is looked at once."""
+        place = address(group)
+        if place not in self._inside:
+            self._inside[place] = dict(members(group, self.obstacles))
+        return self._inside[place]
+
+    def datasets(self, group: h5py.Group) -> dict[str, h5py.Dataset]:
+        """Datasets of a group of the scan by name."""
+        found = self.inside(group).items()
+        return {name: item for name, item in found if isinstance(item, h5py.Dataset)}
+
+    def column(
+        self, name: str, role: str, item: h5py.Dataset, *like: h5py.Dataset
+    ) -> Column | None:
+        """Read a column; its unit is its own, or that of the next dataset that has one.
+
+        None, where its values are in a file that is missing, or need a filter that is.
+        """
+        if len(self.taken) > MOST_COLUMNS:
+            self.obstacles[f"/{self.name}"] = FileError(
+                f"{self.path}: {self.name or '/'} has more than {MOST_COLUMNS} motors and counters,"
+                " of which only the first ones are read",
+                "Choose the motors that matter with motors={name: '<path>'}.",
+            )
+            return None
+        self.taken |= {address(one) for one in (item, *like)}
+        try:
+            check_sources(item, self.path)
+        except FileError as error:
+            self.obstacles.setdefault(str(item.name), error)
+            return None
+        values = np.asarray(item[()], dtype=np.float64)
+        unit = unit_of(item, *like)
+        return Column(name, role, values.reshape(()) if values.size == 1 else values, unit)
+
+    @cached_property
+    def groups(self) -> list[tuple[str, h5py.Group]]:
+        """Groups of the scan and below by their path, each once."""
+        found: list[tuple[str, h5py.Group]] = []
+        pending = deque([(self.name, self.group, 0)])
+        seen = set()
+        while pending:
+            name, group, depth = pending.popleft()
+            if address(group) in seen:
+                continue
+            seen.add(address(group))
+            found.append((name, group))
+            if depth == DEPTH:
+                continue
+            inner = [
+                (f"{name}/{member}".lstrip("/"), item, depth + 1)
+                for member, item in self.inside(group).items()
+                if isinstance(item, h5py.Group)
+            ]
+            if len(found) + len(pending) + len(inner) > MOST_OBJECTS:
+                self.obstacles[f"/{self.name}"] = FileError(
+                    f"{self.path}: {self.name or '/'} has more than {MOST_OBJECTS} groups, not all"
+                    " of which are looked at",
+                    "Choose the frames with image='<path>'.",
+                )
+                break
+            pending += inner
+        return found
 
     @property
     def title(self) -> str:
         """Title of the scan; empty, if it has none."""
-        return text_of(self.group.get("title"))
+        return text_of(self.get("title"))
 
     @property
     def texts(self) -> dict[str, str]:
         """Title, start and end, as far as they are there."""
-        items = ((name, self.group.get(name)) for name in SCAN_TEXTS)
+        items = ((name, self.get(name)) for name in SCAN_TEXTS)
         return {name: text_of(item) for name, item in items if isinstance(item, h5py.Dataset)}
 
     @cached_property
@@ -105,10 +209,8 @@ class Entry(ABC):
             return ""
         return f"{self.recorded(camera)} of {camera.frames} frames with all their motors"
 
-    def moving(self) -> list[str]:
-        """Names of the motors that were scanned."""
-        cameras = self.cameras()
-        columns = self.columns(cameras[0])[0] if cameras else []
+    def moving(self, columns: Sequence[Column]) -> list[str]:
+        """Names of the motors that were scanned, of the columns of the scan."""
         return [column.name for column in columns if has_moved(column)]
 
 
@@ -148,14 +250,6 @@ def has_moved(column: Column) -> bool:
     return column.role == MOTOR and values.ndim > 0 and len(np.unique(values)) > 1
 
 
-def column_of(name: str, role: str, item: h5py.Dataset, *like: h5py.Dataset) -> Column:
-    """Read a column; its unit is its own, or that of the next dataset that has one."""
-    values = np.asarray(item[()], dtype=np.float64)
-    return Column(
-        name, role, values.reshape(()) if values.size == 1 else values, unit_of(item, *like)
-    )
-
-
 def per_frame(
     values: npt.NDArray[Any], lead: Sequence[int], axis: int | None = None
 ) -> npt.NDArray[Any] | None:
@@ -192,9 +286,7 @@ def per_frame(
     return None
 
 
-def members(entry: h5py.Group, name: str, path: Path) -> Iterator[tuple[str, Any]]:
-    """Members of a group within a scan, links to other files followed."""
-    group = entry.get(name)
-    if isinstance(group, h5py.Group):
-        for member in group:
-            yield member, resolved(group, member, path)
+def address(item: h5py.Group | h5py.Dataset) -> Address:
+    """Where an object is, whatever the path that led to it."""
+    info = h5py.h5o.get_info(item.id)
+    return int(info.fileno), int(info.addr)

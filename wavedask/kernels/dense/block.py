@@ -15,27 +15,33 @@ from wavedask.kernels.dense.judge import (
     Level,
     blended,
     judged,
-    reliable_nodes,
+    unusable_nodes,
     without_islands,
 )
 from wavedask.kernels.dense.lowpass import SIGMA, bridged, low_pass, smoothed
 from wavedask.kernels.dense.nodes import (
     NodeGrid,
     keys_weights,
+    linear_weights,
     node_step,
     padded,
     pixels_from_nodes,
     weigh,
 )
-from wavedask.kernels.fields import NO_MATCH, Fields
+from wavedask.kernels.dense.noise import Noise
+from wavedask.kernels.dense.spectra import Cells, measured_noise, residual_rows
+from wavedask.kernels.fields import NO_MATCH, Fields, Reason
 from wavedask.kernels.gaps import centred
+from wavedask.kernels.grids import largest_around
 from wavedask.kernels.spline import Order, SplineFilters, coefficients, gradient
 from wavedask.kernels.start import start_field, start_reach, start_step
+from wavedask.kernels.threads import one_opencv_thread
 from wavedask.kernels.tile import Tile
 from wavedask.kernels.visibility import noise_share, visibility_gain
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
+Codes = NDArray[np.uint8]
 
 HALO_WINDOWS: Final = 4
 """Windows beyond which what happens at the border of a block is not felt."""
@@ -109,7 +115,15 @@ def prepare(
     return Prepared(m, s, g_y, g_x, splines, margin, order, offset_s, scale_s, offset_r, scale_r)
 
 
-def refined(pair: Prepared, grid: NodeGrid, start: Floats, *, window: int) -> Level:
+def refined(
+    pair: Prepared,
+    grid: NodeGrid,
+    start: Floats,
+    *,
+    window: int,
+    origin: tuple[int, int],
+    noise: Noise | None = None,
+) -> tuple[Level, Noise]:
     """Refine the displacement at the nodes with one window.
 
     Parameters
@@ -122,10 +136,17 @@ def refined(pair: Prepared, grid: NodeGrid, start: Floats, *, window: int) -> Le
         Displacement (y, x) to start from, in pixels.
     window : int
         Side of the window in pixels, odd.
+    origin : (int, int)
+        Frame coordinates (y, x) of the first pixel.
+    noise : Noise, optional
+        What the noise does to a match, where it is known from another window.
 
     Returns
     -------
     Level
+        The solution.
+    Noise
+        As given, or measured at the solution.
     """
     half, step = window // 2, grid.step
     rows, columns = grid.nodes
@@ -145,7 +166,8 @@ def refined(pair: Prepared, grid: NodeGrid, start: Floats, *, window: int) -> Le
             stop_column,
             statistics,
         )
-    reliable = reliable_nodes(statistics, images=len(pair.s), window=window)
+    unusable = unusable_nodes(statistics, images=len(pair.s), window=window)
+    reliable = unusable == Reason.MATCHED
     response = low_pass(grid.nodes, SIGMA * half / step)
     weights = keys_weights(step)
     u = np.stack([smoothed(component, response) for component in start])
@@ -189,15 +211,53 @@ def refined(pair: Prepared, grid: NodeGrid, start: Floats, *, window: int) -> Le
         active = cv2.dilate(restless.astype(np.uint8), reach) > 0
         if not active.any():
             break
-    return judged(
-        u,
-        change,
-        out,
-        statistics,
-        reliable,
+    if noise is None:
+        noise = _noise_at(pair, grid, u, out, statistics, window=window, origin=origin)
+    lobe = LOBE * SIGMA * half / step
+    return judged(u, change, out, statistics, unusable, noise=noise, lobe=lobe), noise
+
+
+def _noise_at(
+    pair: Prepared,
+    grid: NodeGrid,
+    u: Floats,
+    out: Floats,
+    statistics: Floats,
+    *,
+    window: int,
+    origin: tuple[int, int],
+) -> Noise:
+    """Measure the noise in what a solution leaves unexplained."""
+    gain = out[rf.GAIN]
+    offset = statistics[rf.MEAN_S] - gain * out[rf.MEAN_W]
+    nodes = [padded(values) for values in (*u, gain, offset)]
+    cells = Cells.along(grid.shape[0], origin[0]), Cells.along(grid.shape[1], origin[1])
+    rows = cells[0].pixels.ravel()
+    residuals = np.empty((len(pair.s), rows.size, grid.shape[1]), np.float32)
+    for n in range(len(pair.s)):
+        residual_rows(
+            pair.splines[n],
+            pair.margin,
+            pair.order,
+            pair.m[n],
+            pair.s[n],
+            *nodes,
+            grid.step,
+            keys_weights(grid.step),
+            linear_weights(grid.step),
+            *grid.first,
+            rows,
+            residuals[n],
+        )
+    return measured_noise(
+        residuals,
+        pair.s[:, rows],
+        pair.m[:, rows],
+        (u[0], u[1]),
+        grid,
+        cells,
         order=pair.order,
-        blur=max(1, round(window / step)),
-        lobe=LOBE * SIGMA * half / step,
+        window=window,
     )
 
 
@@ -210,19 +270,46 @@ def _tolerance(statistics: Floats, rho: Floats) -> Floats:
 
 
 def dense_fields(
-    level: Level, used: Floats, grid: NodeGrid, pair: Prepared, known: Mask, *, window: int
+    level: Level, used: Floats, grid: NodeGrid, pair: Prepared, reason: Codes, *, window: int
 ) -> Fields:
-    """Interpolate a solution from the nodes to the pixels, and mark what is no measurement."""
+    """Interpolate a solution from the nodes to the pixels, and mark what is no measurement.
+
+    Parameters
+    ----------
+    level : Level
+        The solution at the nodes.
+    used : ndarray of float32, shape (node rows, node columns)
+        Side of the windows, in pixels.
+    grid : NodeGrid
+        The nodes.
+    pair : Prepared
+        The stack of pairs.
+    reason : ndarray of uint8, shape (node rows, node columns)
+        Why a node is no measurement; 0 where it is one.
+    window : int
+        Side of the window in which the noise of the sample is measured, in pixels.
+
+    Returns
+    -------
+    Fields
+        Of the whole block.
+    """
     weights = keys_weights(grid.step)
-    phase = np.arange(grid.step, dtype=np.float32) / np.float32(grid.step)
-    linear = np.stack([0 * phase, 1 - phase, phase, 0 * phase], axis=1)
+    linear = linear_weights(grid.step)
 
     def pixels(values: Floats, kernel: Floats) -> Floats:
         out = np.empty(grid.shape, np.float32)
         pixels_from_nodes(padded(values), grid.step, kernel, *grid.first, out)
         return out
 
-    marked = pixels((~known).astype(np.float32), linear) > 0
+    reasons = largest_around(
+        reason,
+        rows=grid.coordinates(0),
+        columns=grid.coordinates(1),
+        pixel_rows=np.arange(grid.shape[0]),
+        pixel_columns=np.arange(grid.shape[1]),
+    )
+    marked = reasons > 0
     mean_s = pair.offset_s + pair.scale_s * level.mean_s
     mean_w = pair.offset_r + pair.scale_r * level.mean
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -239,6 +326,11 @@ def dense_fields(
             order=pair.order,
         )
         dark_field = gain / transmission
+    # Next to a node without a ratio a pixel is marked; it must not spoil those beyond.
+    ratios = [
+        pixels(np.nan_to_num(ratio, posinf=0, neginf=0).astype(np.float32), linear)
+        for ratio in (transmission, dark_field)
+    ]
     fields = Fields(
         pixels(level.u_y, weights),
         pixels(level.u_x, weights),
@@ -246,16 +338,93 @@ def dense_fields(
         np.maximum(pixels(level.error_x, linear), 0),
         np.clip(pixels(level.correlation, linear), -1, 1),
         pixels(used, linear),
-        # Next to a node without a ratio a pixel is marked; it must not spoil those beyond.
-        *(
-            pixels(np.nan_to_num(ratio, posinf=0, neginf=0).astype(np.float32), linear)
-            for ratio in (transmission, dark_field)
-        ),
+        ratios[0],
+        ratios[1],
+        reasons,
     )
-    for field, blank in zip(fields, NO_MATCH, strict=True):
-        if field is not fields.correlation:
-            field[marked] = blank
+    if marked.any():
+        for field, blank in zip(fields[:-1], NO_MATCH[:-1], strict=True):
+            if field is not fields.correlation:
+                field[marked] = blank
     return fields
+
+
+def node_reasons(refined: Codes, start: Codes, known: Mask) -> Codes:
+    """Say of each node why it is no measurement: the refinement knows, or else the start.
+
+    Parameters
+    ----------
+    refined, start : ndarray of uint8, shape (node rows, node columns)
+        Reasons of the refinement and of the start, 0 where there is none.
+    known : ndarray of bool, shape (node rows, node columns)
+        Nodes that are measurements.
+
+    Returns
+    -------
+    ndarray of uint8, shape (node rows, node columns)
+        0 where the node is known.
+
+    Examples
+    --------
+    >>> refined = np.array([0, 2, 7, 0, 0], np.uint8)
+    >>> start = np.array([0, 0, 4, 5, 0], np.uint8)
+    >>> node_reasons(refined, start, np.array([True, False, False, False, False])).tolist()
+    [0, 2, 4, 5, 8]
+    """
+    # Without a start the refinement ends somewhere: why there was none says more.
+    vague = np.isin(refined, (Reason.MATCHED, Reason.NOT_CONVERGED, Reason.UNCORRELATED))
+    reason = np.where(vague & (start > 0), start, refined)
+    reason = np.where(reason == Reason.MATCHED, Reason.OUTLIER, reason)
+    return np.where(known, Reason.MATCHED, reason).astype(np.uint8)
+
+
+def at_border(
+    samples: Floats, references: Floats, grid: NodeGrid, u: tuple[Floats, Floats], *, window: int
+) -> Mask:
+    """Tell which windows lack data for the border of the frame rather than for a mask.
+
+    Parameters
+    ----------
+    samples, references : ndarray of float32, shape (images, rows, columns)
+        Pairs; NaN is masked, and minus infinity lies outside of the frame.
+    grid : NodeGrid
+        The nodes.
+    u : (ndarray, ndarray)
+        Displacement (y, x) at the nodes, in pixels.
+    window : int
+        Side of the windows in pixels.
+
+    Returns
+    -------
+    ndarray of bool, shape (node rows, node columns)
+    """
+    place = []
+    for axis, component in enumerate(u):
+        pixels = np.empty(grid.shape, np.float32)
+        weights = keys_weights(grid.step)
+        pixels_from_nodes(padded(component), grid.step, weights, *grid.first, pixels)
+        line = np.expand_dims(np.arange(grid.shape[axis], dtype=np.float32), 1 - axis)
+        place.append(np.rint(line - pixels).astype(np.intp))
+    rows, columns = grid.shape
+    inside = (place[0] >= 0) & (place[0] < rows) & (place[1] >= 0) & (place[1] < columns)
+    source = np.clip(place[0], 0, rows - 1), np.clip(place[1], 0, columns - 1)
+    masked = np.zeros(grid.shape, np.float32)
+    absent = np.zeros(grid.shape, np.float32)
+    for sample, reference in zip(samples, references, strict=True):
+        matched = reference[source]
+        outside = ~inside | np.isneginf(matched)
+        gap = ~np.isfinite(sample)
+        masked += gap | (~outside & np.isnan(matched))
+        absent += ~gap & outside
+    nodes = np.ix_(grid.coordinates(0), grid.coordinates(1))
+    size = (window, window)
+    border = cv2.BORDER_CONSTANT
+
+    def total(values: Floats) -> Floats:
+        return np.asarray(cv2.boxFilter(values, -1, size, normalize=False, borderType=border))
+
+    frame = len(samples) * (window**2 - total(np.ones(grid.shape, np.float32)))
+    return np.asarray((total(absent) + frame > total(masked))[nodes], np.bool_)
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,17 +468,21 @@ class Dense:
 
         Returns
         -------
-        ndarray of float32, shape (8, rows, columns)
+        ndarray of float32, shape (9, rows, columns)
             The fields of `Fields` in their order, for the inner part of the tile.
         """
-        if cv2.getNumThreads() != 1:
-            cv2.setNumThreads(1)  # the cores belong to Dask
+        with one_opencv_thread():
+            return self._track(samples, references, tile)
+
+    def _track(
+        self, samples: NDArray[Any], references: NDArray[Any], tile: Tile
+    ) -> NDArray[np.float32]:
         images = np.ascontiguousarray(samples, np.float32)
         targets = np.ascontiguousarray(references, np.float32)
         step = node_step(self.windows[0])
         first = (-tile.top % step, -tile.left % step)
         grid = NodeGrid((images.shape[1], images.shape[2]), step, first)
-        start = start_field(
+        start, lost = start_field(
             images,
             targets,
             window=max(self.windows),
@@ -318,13 +491,17 @@ class Dense:
             rows=grid.coordinates(0),
             columns=grid.coordinates(1),
         )
-        started = np.isfinite(start[0])
+        started = lost == Reason.MATCHED
         reach = max(self.windows) / step
         start = np.stack([bridged(np.nan_to_num(u), started, reach) for u in start])
         pair = prepare(images, targets, grid, start, order=self.order)
         levels: list[Level] = []
+        noise: Noise | None = None
         for window in reversed(self.windows):
-            levels.insert(0, refined(pair, grid, start, window=window))
+            level, noise = refined(
+                pair, grid, start, window=window, origin=(tile.top, tile.left), noise=noise
+            )
+            levels.insert(0, level)
             start = np.stack([levels[0].u_y, levels[0].u_x])
         level, used = blended(levels, list(self.windows), good=self.good, step=step)
         spacing = start_step(max(self.windows)) // step
@@ -334,5 +511,11 @@ class Dense:
         # of a gap or of the frame, and a strong match tells that it led right.
         far = ndimage.distance_transform_edt(~core) if core.any() else np.inf
         known = core | (level.valid & strong & (far <= NEAR_STARTS * spacing))
-        fields = dense_fields(level, used, grid, pair, known, window=self.windows[0])
+        reason = node_reasons(level.reason, lost, known)
+        if (reason == Reason.MASKED).any():
+            borders = at_border(
+                images, targets, grid, (level.u_y, level.u_x), window=max(self.windows)
+            )
+            reason[borders & (reason == Reason.MASKED)] = Reason.BORDER
+        fields = dense_fields(level, used, grid, pair, reason, window=self.windows[0])
         return np.stack([field[tile.inner] for field in fields])

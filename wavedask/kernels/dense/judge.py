@@ -9,18 +9,20 @@ from numpy.typing import NDArray
 
 from wavedask.kernels.dense import refine as rf
 from wavedask.kernels.dense.lowpass import NOISE
-from wavedask.kernels.spline import Order
-from wavedask.kernels.uncertainty import FREE_PARAMETERS, refined_uncertainty
+from wavedask.kernels.dense.noise import Noise, spread_of
+from wavedask.kernels.fields import Reason
+from wavedask.kernels.uncertainty import FREE_PARAMETERS
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
+Codes = NDArray[np.uint8]
 
 LEAST_COVER: Final = 0.25
 """Fraction of a window that must have data."""
 LEAST_CORRELATION: Final = 0.15
 """Correlation below which a window and its match have nothing in common."""
 FARTHEST: Final = 0.25
-"""A node whose last step is longer than this, in pixels, has not settled."""
+"""A node whose last step is longer than this, in pixels, and than its error has not settled."""
 LOBE: Final = 0.4
 """Standard deviation of the main lobe of the low-pass over that of its Gaussian."""
 INTERPOLATION: Final = np.float32(4e-4)
@@ -43,8 +45,9 @@ class Level:
         Correlation at the solution, gain, and mean of the displaced reference.
     mean_s : ndarray of float32
         Mean of the sample.
-    valid : ndarray of bool
-        Whether the node has data, a pattern and a settled match.
+    reason : ndarray of uint8
+        Why the node has no match, a value of `Reason`; 0 where it has data, a pattern and a settled
+        match.
     drowned : ndarray of bool
         Whether noise could explain the pattern in some direction.
     """
@@ -57,18 +60,31 @@ class Level:
     gain: Floats
     mean: Floats
     mean_s: Floats
-    valid: Mask
+    reason: Codes
     drowned: Mask
 
+    @property
+    def valid(self) -> Mask:
+        """Whether the node has data, a pattern and a settled match."""
+        return np.asarray(self.reason == Reason.MATCHED)
 
-def reliable_nodes(statistics: Floats, *, images: int, window: int) -> Mask:
-    """Nodes whose windows have data and a pattern with structure in both directions."""
+
+def unusable_nodes(statistics: Floats, *, images: int, window: int) -> Codes:
+    """Tell which windows lack data, or a pattern with structure in both directions.
+
+    Returns
+    -------
+    ndarray of uint8, shape (node rows, node columns)
+        `Reason.MASKED`, `Reason.NO_STRUCTURE`, or 0 where the node can be used.
+    """
     h_yy, h_yx, h_xx = statistics[rf.H_YY], statistics[rf.H_YX], statistics[rf.H_XX]
     mean, spread = (h_yy + h_xx) / 2, np.hypot((h_yy - h_xx) / 2, h_yx)
     enough = statistics[rf.COUNT] >= LEAST_COVER * images * window**2
     # Images have unit variance: what is flat to a ten thousandth of that has no pattern.
     patterned = (statistics[rf.VAR_S] > 1e-4) & (mean - spread > 1e-2 * (mean + spread))
-    return np.asarray(enough & patterned & (mean - spread > 1e-5), np.bool_)
+    structure = patterned & (mean - spread > 1e-5)
+    flat = np.where(structure, Reason.MATCHED, Reason.NO_STRUCTURE)
+    return np.where(enough, flat, Reason.MASKED).astype(np.uint8)
 
 
 def _shared(errors: Floats, reliable: Mask, sigma: float) -> Floats:
@@ -89,32 +105,30 @@ def judged(
     change: Floats,
     out: Floats,
     statistics: Floats,
-    reliable: Mask,
+    unusable: Codes,
     *,
-    order: Order,
-    blur: int,
+    noise: Noise,
     lobe: float,
 ) -> Level:
     """Attach uncertainty and validity to a solution."""
+    reliable = unusable == Reason.MATCHED
     count = np.maximum(statistics[rf.COUNT], FREE_PARAMETERS + 1)
     rho = out[rf.RHO]
-    # The variance of the residual, with the degrees of freedom that the fit has taken.
-    freedom = count / (count - FREE_PARAMETERS)
-    residual = np.maximum(statistics[rf.VAR_S] * (1 - rho**2), 0) * freedom
-    *errors, drowned = refined_uncertainty(
-        residual,
+    spread = spread_of(
+        rho,
+        statistics[rf.VAR_S],
         count,
         (statistics[rf.H_YY], statistics[rf.H_YX], statistics[rf.H_XX]),
-        (u[0], u[1]),
-        order=order,
-        blur=blur,
+        noise,
     )
     # Where the last iteration still moved a node, it is not known better than that.
     error_y, error_x = (
         np.sqrt((NOISE * _shared(error, reliable, lobe)) ** 2 + still**2 + INTERPOLATION**2)
-        for error, still in zip(errors, change, strict=True)
+        for error, still in zip((spread.error_y, spread.error_x), change, strict=True)
     )
-    settled = np.maximum(np.abs(out[rf.STEP_Y]), np.abs(out[rf.STEP_X])) < FARTHEST
+    # Where the noise is large, so is what the low-pass holds back of each step.
+    farthest = np.maximum(FARTHEST, np.maximum(error_y, error_x))
+    settled = np.maximum(np.abs(out[rf.STEP_Y]), np.abs(out[rf.STEP_X])) < farthest
     return Level(
         u[0],
         u[1],
@@ -124,8 +138,16 @@ def judged(
         out[rf.GAIN],
         out[rf.MEAN_W],
         statistics[rf.MEAN_S],
-        reliable & settled & (rho > LEAST_CORRELATION),
-        drowned,
+        np.where(
+            reliable,
+            np.where(
+                rho > LEAST_CORRELATION,
+                np.where(settled, Reason.MATCHED, Reason.NOT_CONVERGED),
+                Reason.UNCORRELATED,
+            ),
+            unusable,
+        ).astype(np.uint8),
+        spread.drowned,
     )
 
 
@@ -175,8 +197,8 @@ def blended(
         high = np.take_along_axis(stack, below[None] + 1, 0)[0]
         return np.asarray((1 - share) * low + share * high, np.float32)
 
-    valid = np.stack([level.valid for level in levels])
-    low, high = (np.take_along_axis(valid, below[None] + k, 0)[0] for k in (0, 1))
+    reasons = np.stack([level.reason for level in levels])
+    low, high = (np.take_along_axis(reasons, below[None] + k, 0)[0] for k in (0, 1))
     used = np.interp(wanted, np.arange(len(windows)), windows).astype(np.float32)
     level = Level(
         u_y=pick([level.u_y for level in levels]),
@@ -187,7 +209,7 @@ def blended(
         gain=pick([level.gain for level in levels]),
         mean=pick([level.mean for level in levels]),
         mean_s=pick([level.mean_s for level in levels]),
-        valid=(low | (share > 0.5)) & (high | (share < 0.5)),
+        reason=np.maximum(np.where(share > 0.5, 0, low), np.where(share < 0.5, 0, high)),
         drowned=np.take_along_axis(
             np.stack([level.drowned for level in levels]), np.rint(wanted).astype(int)[None], 0
         )[0],

@@ -4,10 +4,9 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from wavedask.kernels.jit import INLINED, JIT
+from wavedask.kernels.jit import INLINED, JIT, njit
 
 Floats = NDArray[np.float32]
 
@@ -69,6 +68,12 @@ def keys_weights(step: int) -> Floats:
         (0.5 * t - 0.5) * t * t,
     ]
     return np.stack(weights, axis=1).astype(np.float32)
+
+
+def linear_weights(step: int) -> Floats:
+    """Weights of a linear interpolation at each of the `step` phases between two nodes."""
+    phase = np.arange(step, dtype=np.float32) / np.float32(step)
+    return np.stack([0 * phase, 1 - phase, phase, 0 * phase], axis=1)
 
 
 @njit(**INLINED)  # type: ignore[untyped-decorator]

@@ -15,11 +15,10 @@ box window is negative at some wavelengths) and sets the noise.
 from typing import Final
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from wavedask.kernels.dense.nodes import PAD, pixel_row
-from wavedask.kernels.jit import INLINED, JIT
+from wavedask.kernels.jit import INLINED, JIT, njit
 from wavedask.kernels.spline import displaced_row
 
 Floats = NDArray[np.float32]

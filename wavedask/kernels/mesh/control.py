@@ -1,14 +1,14 @@
-"""A smooth field by its cubic B-spline on a coarse grid, and what its differences tell of it."""
+"""A smooth field as a cubic B-spline on a coarse grid, and equations for its differences."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy import sparse
 
-from wavedask.kernels.jit import INLINED, JIT
+from wavedask.kernels.jit import INLINED, JIT, njit
+from wavedask.kernels.mesh.points import Points
 
 Floats = NDArray[np.float64]
 Index = NDArray[np.intp]
@@ -31,7 +31,7 @@ class ControlGrid:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows and columns of control points; the first lies one spacing before the frame."""
+        """Rows and columns of control points; the first is one spacing before the frame."""
         rows, columns = (int((length - 1) // self.spacing) + 4 for length in self.frame)
         return rows, columns
 
@@ -57,12 +57,12 @@ class ControlGrid:
         return np.asarray((across @ (down @ coefficients.reshape(self.shape)).T).T)
 
     def sums(self, values: Floats, rows: Any, columns: Any) -> Floats:
-        """Sum values on a lattice, each weighted by each control point: adjoint of `on_lattice`."""
+        """Sum values on a lattice, weighted by each control point: the adjoint of `on_lattice`."""
         down, across = self.matrix(rows, 0), self.matrix(columns, 1)
         return np.asarray((across.T @ (down.T @ values).T).T).ravel()
 
     def offsets(self, u_y: Floats, u_x: Floats) -> frozenset[tuple[int, int]]:
-        """Whole control points in some displacements, rounded down; each pair of them once."""
+        """Set of displacements (y, x) in whole spacings, rounded down."""
         if u_y.size == 0:
             return frozenset()
         down, across = (np.floor(u / self.spacing).astype(np.intp) for u in (u_y, u_x))
@@ -71,11 +71,62 @@ class ControlGrid:
         present[down - top, across - left] = True
         return frozenset((y + top, x + left) for y, x in np.argwhere(present).tolist())
 
+    def differences(self, points: Points, coefficients: Floats) -> Floats:
+        """Differences ``f(p) - f(p - u)`` of fields at the points of a pair.
+
+        Parameters
+        ----------
+        points : Points
+            Points p and displacements u.
+        coefficients : ndarray, shape (size, m)
+            Coefficients of several fields.
+
+        Returns
+        -------
+        ndarray, shape (n, m)
+        """
+        out = np.zeros((points.y.size, coefficients.shape[1]))
+        rows, columns = self.shape
+        _differences(
+            points.y,
+            points.x,
+            points.u_y,
+            points.u_x,
+            coefficients,
+            self.spacing,
+            rows,
+            columns,
+            out,
+        )
+        return out
+
+    def gathered(self, points: Points, values: Floats) -> Floats:
+        """Sum values at the points of a pair by control point: the adjoint of `differences`.
+
+        Parameters
+        ----------
+        points : Points
+            Points p and displacements u.
+        values : ndarray, shape (n, m)
+            Values at the points, one column per field.
+
+        Returns
+        -------
+        ndarray, shape (size, m)
+        """
+        values = np.ascontiguousarray(values)
+        out = np.zeros((self.size, values.shape[1]))
+        rows, columns = self.shape
+        _gather(
+            points.y, points.x, points.u_y, points.u_x, values, self.spacing, rows, columns, out
+        )
+        return out
+
     def bending(self) -> sparse.csr_array:
         """Matrix of the bending energy, by second differences of the coefficients.
 
-        A penalised spline (Eilers & Marx, Statist. Sci. 11, 89, 1996): an affine field costs
-        nothing.
+        A penalised spline (Eilers & Marx, Statist. Sci. 11, 89, 1996): an affine field has no
+        bending energy.
         """
         identity = [sparse.eye_array(n, format="csr") for n in self.shape]
         first = [
@@ -98,10 +149,10 @@ class ControlGrid:
 
 @dataclass(slots=True)
 class Normal:
-    """Normal equations of the differences ``f(p) - f(p - u)``, held by diagonals.
+    """Normal equations of the differences ``f(p) - f(p - u)``, stored by diagonals.
 
-    Control points that meet in an equation lie within the support of the spline, or within it
-    around the displacement: few distances, each a diagonal of the matrix.
+    Two control points share an equation only if they lie within the support of the spline, or
+    within it around the displacement. So there are few distances, each a diagonal of the matrix.
 
     Attributes
     ----------
@@ -119,7 +170,7 @@ class Normal:
 
     @classmethod
     def for_offsets(cls, grid: ControlGrid, offsets: frozenset[tuple[int, int]]) -> "Normal":
-        """Make room for displacements of these offsets; the equations are still empty."""
+        """Allocate empty equations for displacements with these offsets."""
         # Every distance of two supports of four, where the displacement is rounded down or up.
         centers = {(0, 0)} | {
             (y + down, x + across) for y, x in offsets for down in (0, 1) for across in (0, 1)
@@ -138,15 +189,24 @@ class Normal:
             table[y + reach_y, x + reach_x] = number
         return cls(grid, table, np.zeros((len(distances), grid.size)))
 
-    def add(self, y: Floats, x: Floats, u_y: Floats, u_x: Floats, weight: Floats) -> None:
-        """Add the equations of points of a pair; p and p - u must both lie in the frame."""
+    def add(self, points: Points, weight: Floats) -> None:
+        """Add the equations of the points of a pair; p and p - u must both lie in the frame."""
         rows, columns = self.grid.shape
         _add_normal(
-            y, x, u_y, u_x, weight, self.grid.spacing, rows, columns, self.table, self.diagonals
+            points.y,
+            points.x,
+            points.u_y,
+            points.u_x,
+            weight,
+            self.grid.spacing,
+            rows,
+            columns,
+            self.table,
+            self.diagonals,
         )
 
     def matrix(self) -> sparse.csr_array:
-        """Put the diagonals together: a symmetric matrix."""
+        """Assemble the diagonals into a symmetric matrix."""
         reach_y, reach_x = (length // 2 for length in self.table.shape)
         places = np.argwhere(self.table >= 0)
         numbers = self.table[places[:, 0], places[:, 1]]
@@ -234,8 +294,41 @@ def _add_normal(
         _add_products(k, m, there_y, there_x, i, j, here_y, here_x, -w, columns, table, diagonals)
 
 
+@njit(**INLINED)  # type: ignore[untyped-decorator]
+def _apply(
+    adjoint: bool,
+    y: Floats,
+    x: Floats,
+    u_y: Floats,
+    u_x: Floats,
+    at_nodes: Floats,
+    at_points: Floats,
+    spacing: float,
+    rows: int,
+    columns: int,
+) -> None:
+    """Add ``f(p) - f(p - u)`` to the points, or its adjoint to the control points.
+
+    `adjoint` is a constant where this is inlined, so that the choice costs nothing.
+    """
+    w_y, w_x = np.empty(4), np.empty(4)
+    for n in range(y.size):
+        for end in range(2):
+            i = _support((y[n] - end * u_y[n]) / spacing, rows, w_y)
+            j = _support((x[n] - end * u_x[n]) / spacing, columns, w_x)
+            for a in range(4):
+                for b in range(4):
+                    node = (i + a) * columns + j + b
+                    weight = (1 - 2 * end) * w_y[a] * w_x[b]
+                    for kind in range(at_nodes.shape[1]):
+                        if adjoint:
+                            at_nodes[node, kind] += weight * at_points[n, kind]
+                        else:
+                            at_points[n, kind] += weight * at_nodes[node, kind]
+
+
 @njit(**JIT)  # type: ignore[untyped-decorator]
-def add_differences(
+def _gather(
     y: Floats,
     x: Floats,
     u_y: Floats,
@@ -246,33 +339,11 @@ def add_differences(
     columns: int,
     out: Floats,
 ) -> None:
-    """Add up ``values`` by the control points of ``f(p) - f(p - u)``: the adjoint of it.
-
-    Parameters
-    ----------
-    y, x, u_y, u_x : ndarray, shape (n,)
-        Points and displacements in px.
-    values : ndarray, shape (n, m)
-        Values at the points, several kinds.
-    spacing, rows, columns
-        Of the control grid.
-    out : ndarray, shape (rows * columns, m)
-        What is added to.
-    """
-    w_y, w_x = np.empty(4), np.empty(4)
-    for n in range(y.size):
-        for end in range(2):
-            i = _support((y[n] - end * u_y[n]) / spacing, rows, w_y)
-            j = _support((x[n] - end * u_x[n]) / spacing, columns, w_x)
-            for a in range(4):
-                for b in range(4):
-                    weight = (1 - 2 * end) * w_y[a] * w_x[b]
-                    for kind in range(values.shape[1]):
-                        out[(i + a) * columns + j + b, kind] += weight * values[n, kind]
+    _apply(True, y, x, u_y, u_x, out, values, spacing, rows, columns)
 
 
 @njit(**JIT)  # type: ignore[untyped-decorator]
-def differences(
+def _differences(
     y: Floats,
     x: Floats,
     u_y: Floats,
@@ -283,28 +354,4 @@ def differences(
     columns: int,
     out: Floats,
 ) -> None:
-    """Differences ``f(p) - f(p - u)`` of fields at points.
-
-    Parameters
-    ----------
-    y, x, u_y, u_x : ndarray, shape (n,)
-        Points and displacements in px.
-    coefficients : ndarray, shape (rows * columns, m)
-        Of several fields.
-    spacing, rows, columns
-        Of the control grid.
-    out : ndarray, shape (n, m)
-        Where the differences go.
-    """
-    w_y, w_x = np.empty(4), np.empty(4)
-    for n in range(y.size):
-        for kind in range(coefficients.shape[1]):
-            out[n, kind] = 0
-        for end in range(2):
-            i = _support((y[n] - end * u_y[n]) / spacing, rows, w_y)
-            j = _support((x[n] - end * u_x[n]) / spacing, columns, w_x)
-            for a in range(4):
-                for b in range(4):
-                    weight = (1 - 2 * end) * w_y[a] * w_x[b]
-                    for kind in range(coefficients.shape[1]):
-                        out[n, kind] += weight * coefficients[(i + a) * columns + j + b, kind]
+    _apply(False, y, x, u_y, u_x, coefficients, out, spacing, rows, columns)

@@ -25,11 +25,11 @@ def without_affine(f_y: Any, f_x: Any, valid: NDArray[np.bool_]) -> tuple[Floats
     f_y, f_x : ndarray of float64, shape (rows, columns)
         Distortion in px without it.
     change : ndarray, shape (2, 2)
-        Matrix by which true coordinates, and all that is measured in them, are multiplied.
+        Matrix that multiplies true coordinates and all that is measured in them.
 
     Notes
     -----
-    Nothing that a detector sees tells an affine distortion from other pixel sizes and axes. With
+    No image can tell an affine distortion from other pixel sizes and axes. With
     ``f = A p + a + f0``, true coordinates ``p + f(p)`` are ``(I + A)(p + f1(p)) + a``, where ``f1``
     is the inverse of ``I + A`` times ``f0``: that is the distortion returned, and the inverse is
     the matrix.

@@ -1,4 +1,4 @@
-"""The distortion of a detector as the report finds it: mean steps as derivatives, integrated."""
+"""The distortion of a detector by the method of the report: mean displacements, integrated."""
 
 from typing import NamedTuple
 
@@ -38,9 +38,9 @@ def gradient_distortion(
     Parameters
     ----------
     along_y, along_x : list of TrackedPair
-        Pairs a step apart along either axis, the sample the farther frame.
+        Pairs that are one step apart along an axis; the sample is the farther frame.
     lattice : Lattice
-        Where they are sampled.
+        Points on which the pairs are sampled.
 
     Returns
     -------
@@ -49,7 +49,7 @@ def gradient_distortion(
     Raises
     ------
     InputError
-        The matches of both directions have too little in common to be integrated.
+        Too few points have a match in both directions.
     """
     gradients, steps = [], []
     for axis, pairs in enumerate((along_y, along_x)):

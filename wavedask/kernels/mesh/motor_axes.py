@@ -11,7 +11,7 @@ Floats = NDArray[np.float64]
 
 
 class MotorAxes(NamedTuple):
-    """What the matrix between motors and pixels consists of.
+    """Pixel sizes and angles in the matrix between motors and pixels.
 
     Attributes
     ----------
@@ -31,10 +31,11 @@ class MotorAxes(NamedTuple):
 
 
 def motor_axes(matrix: Floats) -> MotorAxes:
-    """Take a matrix of pixels (y, x) per unit of the motors (y, x) apart.
+    """Decompose a matrix of pixels (y, x) per unit of the motors (y, x).
 
-    Pixel axes are taken to be at a right angle, motors to read true lengths: then the four entries
-    are two pixel sizes and two angles, one for each motor. A motor may run against its axis.
+    It is assumed that the pixel axes are at a right angle and that the motors read true lengths.
+    The four entries then give two pixel sizes and two angles, one for each motor. A motor may run
+    against its axis.
 
     Raises
     ------
@@ -72,7 +73,7 @@ def motor_axes_errors(matrix: Floats, covariance: Floats) -> MotorAxes:
     matrix : ndarray, shape (2, 2)
         As in `motor_axes`.
     covariance : ndarray, shape (4, 4)
-        Of its entries, row by row.
+        Covariance of its entries, row by row.
 
     Returns
     -------
@@ -92,25 +93,25 @@ def motor_axes_errors(matrix: Floats, covariance: Floats) -> MotorAxes:
 def fit_matrix(
     positions: Floats, motors: Floats, components: NDArray[np.intp]
 ) -> tuple[Floats, Floats, Floats]:
-    """Fit where the detector was to what its motors read.
+    """Fit the positions of a detector as a linear function of its motor readings.
 
     Parameters
     ----------
     positions : ndarray, shape (frames, 2)
-        Where it was, (y, x) in px; NaN is unknown.
+        Positions (y, x) of the detector, px; NaN where unknown.
     motors : ndarray, shape (frames, 2)
-        Readings (y, x).
+        Motor readings (y, x).
     components : ndarray of int, shape (frames,)
-        Frames whose positions share an unknown offset.
+        Group of each frame: the positions of a group share one unknown offset.
 
     Returns
     -------
     matrix : ndarray, shape (2, 2)
         Pixels (y, x) per unit of the motors (y, x).
     covariance : ndarray, shape (4, 4)
-        Of its entries, row by row, from what is left.
+        Covariance of its entries, row by row, from the residual.
     left : ndarray, shape (frames, 2)
-        Position less that by the motors, px.
+        Residual: position minus fitted position, px.
     """
     left = np.full_like(positions, np.nan)
     known = np.isfinite(positions).all(axis=1)

@@ -1,4 +1,4 @@
-"""Where the pairs of a mesh scan are sampled, and what they say there."""
+"""The lattice on which the pairs of a mesh scan are sampled, and their displacements."""
 
 from dataclasses import dataclass
 
@@ -12,14 +12,14 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Lattice:
-    """Pixels at which pairs are sampled: every so many rows and columns.
+    """Pixels at which pairs are sampled, in equally spaced rows and columns.
 
     Attributes
     ----------
     frame : (int, int)
         Rows and columns of the frame.
     stride : int
-        Pixels between them.
+        Pixels between neighbouring points.
     """
 
     frame: tuple[int, int]
@@ -65,12 +65,12 @@ class TrackedPair:
 
 @dataclass(frozen=True, slots=True)
 class Points:
-    """Points of a pair that were matched, and whose match lies in the frame.
+    """Points of a pair that have a match within the frame.
 
     Attributes
     ----------
     there : ndarray of bool, shape (rows, columns)
-        Which points of the lattice they are.
+        Mask of these points on the lattice.
     y, x : ndarray, shape (n,)
         Their coordinates in the sample, px.
     u_y, u_x : ndarray, shape (n,)
@@ -88,7 +88,7 @@ class Points:
 
 
 def points_of(pair: TrackedPair, lattice: Lattice) -> Points:
-    """Take the points of a pair that say something."""
+    """Select the points of a pair that have a match within the frame."""
     y, x = np.meshgrid(lattice.coordinates(0), lattice.coordinates(1), indexing="ij")
     with np.errstate(invalid="ignore"):
         q_y, q_x = y - pair.u[0], x - pair.u[1]
@@ -101,14 +101,14 @@ def points_of(pair: TrackedPair, lattice: Lattice) -> Points:
         )
     u_y, u_x = pair.u[:, there].astype(np.float64)
     error = pair.error[there].astype(np.float64)
-    # A stated error far below the usual one is luck, and must not outweigh its neighbours.
+    # An error far below the median is chance; such a point must not outweigh its neighbours.
     error = np.maximum(error, 0.5 * np.median(error)) if error.size else error
     at_y, at_x = y[there].astype(np.float64), x[there].astype(np.float64)
     return Points(there, at_y, at_x, u_y, u_x, error)
 
 
 def covered(pairs: list[TrackedPair], lattice: Lattice) -> Mask:
-    """Lattice cells that any pair has seen, at either end of its displacement."""
+    """Lattice cells that contain a point or its match of any pair."""
     seen = np.zeros(lattice.shape, np.bool_)
     for pair in pairs:
         points = points_of(pair, lattice)
@@ -125,7 +125,7 @@ def covered(pairs: list[TrackedPair], lattice: Lattice) -> Mask:
 
 
 def mean_map(maps: list[Singles]) -> Floats:
-    """Mean of maps over those that are not NaN; NaN where all are."""
+    """Mean of maps without NaN; NaN where all maps are NaN."""
     total = np.zeros(maps[0].shape, np.float64)
     count = np.zeros(maps[0].shape, np.intp)
     for values in maps:

@@ -1,8 +1,8 @@
 """The distortion of a detector from displacements between the frames of a mesh scan.
 
-A feature of the beam that stands still is seen at distorted pixels p with ``p + f(p) + d`` the same
-in every frame, d being the position of the detector. So a pair tracked as ``sample(p) =
-reference(p - u)`` gives, at every point, one equation that is linear in the unknown f and d::
+A fixed feature of the beam is seen at distorted pixels p such that ``p + f(p) + d`` is the same in
+every frame, where d is the position of the detector. A pair tracked as ``sample(p) =
+reference(p - u)`` therefore gives, at every point, one equation that is linear in f and d::
 
     f(p) - f(p - u) + d_sample - d_reference = -u
 """
@@ -16,7 +16,7 @@ from scipy import fft, ndimage, sparse
 from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import LinearOperator, cg
 
-from wavedask.kernels.mesh.control import ControlGrid, Normal, add_differences, differences
+from wavedask.kernels.mesh.control import ControlGrid, Normal
 from wavedask.kernels.mesh.points import Lattice, Points, TrackedPair, covered, points_of
 
 Floats = NDArray[np.float64]
@@ -24,14 +24,14 @@ Singles = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 HUBER: Final = 2.5
-"""Misfit, in robust standard deviations, from which a point counts less and less."""
+"""Misfit, in robust standard deviations, above which the weight of a point decreases."""
 ROUNDS: Final = 3
-"""Solutions, each with the weights of the last one's misfit."""
+"""Number of solutions; each one uses weights from the misfit of the one before."""
 TOLERANCE: Final = 1e-7
-"""Conjugate gradients stop where the residual is this part of the right-hand side."""
+"""Relative residual at which conjugate gradients stop."""
 MAX_ITERATIONS: Final = 2000
 DRAWS: Final = 16
-"""Perturbed solutions from which standard errors are taken."""
+"""Number of perturbed solutions for the standard errors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class MeshSolution:
         Position (y, x) of the detector in each frame, px; NaN for a frame without a pair. Frames
         of one `component` have zero mean.
     components : ndarray of int, shape (frames,)
-        Which frames hang together by pairs.
+        Connected component of each frame; pairs connect frames.
     residual : list of ndarray of float32, shape (2, rows, columns)
         Misfit of each pair on the lattice, px; NaN where it has no point.
     rms : ndarray, shape (pairs,)
@@ -78,8 +78,8 @@ def solve_mesh(
 ) -> MeshSolution:
     """Find the distortion and the positions of all frames at once.
 
-    Weighted least squares with Huber's weights and a weak penalty on bending; the distortion has
-    no affine part over the cells that were seen, and no mean.
+    Weighted least squares with Huber weights and a weak penalty on bending. The distortion has no
+    affine part and no mean over the cells that were seen.
 
     Parameters
     ----------
@@ -88,15 +88,15 @@ def solve_mesh(
     frames : int
         Number of frames.
     lattice : Lattice
-        Where the pairs are sampled.
+        Points on which the pairs are sampled.
     spacing : float
         Pixels between control points.
     smoothing : float
         Weight of the bending energy, in units of the mean weight of a control point.
     block : int
-        Side in pixels of the squares within which errors are taken to be correlated.
+        Side of the squares within which errors are correlated, px.
     seed : int, default 0
-        Of the perturbations that give the standard errors.
+        Seed of the perturbations for the standard errors.
 
     Returns
     -------
@@ -105,7 +105,7 @@ def solve_mesh(
     grid = ControlGrid(lattice.frame, spacing)
     points = [points_of(pair, lattice) for pair in pairs]
     seen = covered(pairs, lattice)
-    # Of a point that does not fit, and of an error that is not Gaussian, the median says nothing.
+    # The first round uses the stated errors; the later rounds also use the misfit.
     weights = [1 / point.error**2 for point in points]
     system = _System(grid, lattice, pairs, points, frames, seen, smoothing)
     for _ in range(ROUNDS):
@@ -134,7 +134,7 @@ def _on_lattice(values: Floats, there: Mask) -> Singles:
 
 
 def _robust_rms(values: Floats) -> float:
-    """Root mean square of both components without what Huber's weights would discount."""
+    """Root mean square of both components; large misfits are cut as by the Huber weights."""
     if values.size == 0:
         return np.nan
     length = np.hypot(values[:, 0], values[:, 1])
@@ -143,7 +143,7 @@ def _robust_rms(values: Floats) -> float:
 
 
 def _huber(residual: list[Floats], points: list[Points]) -> list[Floats]:
-    """Weights of the next round: stated errors, scaled by the misfit and cut beyond it."""
+    """Weights of the next round: 1/error², reduced where the misfit is large."""
     scaled = [
         np.hypot(values[:, 0], values[:, 1]) / point.error
         for values, point in zip(residual, points, strict=True)
@@ -156,7 +156,7 @@ def _huber(residual: list[Floats], points: list[Points]) -> list[Floats]:
 
 
 class _System:
-    """What does not change from one round of weights to the next."""
+    """The part of the problem that does not depend on the weights."""
 
     def __init__(
         self,
@@ -197,8 +197,8 @@ class _System:
         for point, weight, (sample, reference) in zip(
             self.points, weights, self.ends.tolist(), strict=True
         ):
-            normal.add(point.y, point.x, point.u_y, point.u_x, weight)
-            column = self.gather(point, weight[:, None])[:, 0]
+            normal.add(point, weight)
+            column = grid.gathered(point, weight[:, None])[:, 0]
             coupling[:, sample] += column
             coupling[:, reference] -= column
         laplacian = np.zeros((self.frames, self.frames))
@@ -210,27 +210,10 @@ class _System:
         inverse = np.asarray(np.linalg.pinv(laplacian), np.float64)
         return _Equations(self, weights, matrix, coupling, inverse, penalty)
 
-    def gather(self, point: Points, values: Floats) -> Floats:
-        """Sum values of the points of a pair by control point; shape (size, kinds)."""
-        out = np.zeros((self.grid.size, values.shape[1]))
-        rows, columns = self.grid.shape
-        add_differences(
-            point.y,
-            point.x,
-            point.u_y,
-            point.u_x,
-            np.ascontiguousarray(values),
-            self.grid.spacing,
-            rows,
-            columns,
-            out,
-        )
-        return out
-
 
 @dataclass(slots=True)
 class _Equations:
-    """Normal equations for given weights: the positions eliminated, the affine part kept out."""
+    """Normal equations for given weights, without the positions and the affine part."""
 
     system: _System
     weights: list[Floats]
@@ -254,7 +237,7 @@ class _Equations:
             system.points, self.weights, values, system.ends.tolist(), strict=True
         ):
             weighted = weight[:, None] * value
-            right += system.gather(point, weighted)
+            right += system.grid.gathered(point, weighted)
             pulls[sample] += weighted.sum(0)
             pulls[reference] -= weighted.sum(0)
         right -= self.coupling @ (self.inverse @ pulls)
@@ -279,26 +262,14 @@ class _Equations:
     def misfits(
         self, values: list[Floats], coefficients: Floats, positions: Floats
     ) -> list[Floats]:
-        """Say what is left of the values at the points of each pair, px."""
+        """Compute the residual of the values at the points of each pair, px."""
         grid = self.system.grid
-        rows, columns = grid.shape
         left = []
         for point, value, (sample, reference) in zip(
             self.system.points, values, self.system.ends.tolist(), strict=True
         ):
-            out = np.empty_like(value)
-            differences(
-                point.y,
-                point.x,
-                point.u_y,
-                point.u_x,
-                coefficients,
-                grid.spacing,
-                rows,
-                columns,
-                out,
-            )
-            left.append(value - out - (positions[sample] - positions[reference]))
+            change = grid.differences(point, coefficients)
+            left.append(value - change - (positions[sample] - positions[reference]))
         return left
 
     def _without_affine(self, field: Floats) -> Floats:
@@ -312,7 +283,7 @@ class _Equations:
         return self._without_affine(product)
 
     def _preconditioner(self) -> LinearOperator:
-        """Inverse of the equations of a boundless frame, by cosine transform."""
+        """Inverse of the equations of an infinite frame, by cosine transform."""
         grid = self.system.grid
         theta = [np.pi * np.arange(n) / n for n in grid.shape]
         down, across = theta[0][:, None], theta[1][None, :]
@@ -336,10 +307,10 @@ class _Equations:
 def _perturbed(
     equations: _Equations, residual: list[Floats], *, lattice: Lattice, block: int, seed: int
 ) -> tuple[Floats, Floats]:
-    """Take standard errors from solutions of the misfit with random signs, block by block.
+    """Estimate standard errors: solve again for the misfit with random signs per block.
 
-    The wild bootstrap (Wu, Ann. Statist. 14, 1261, 1986), by blocks because windows overlap: it
-    holds for misfits of any size and of any correlation within a block.
+    This is the wild bootstrap (Wu, Ann. Statist. 14, 1261, 1986). It uses blocks because windows
+    overlap, and is valid for misfits of any size and any correlation within a block.
     """
     system = equations.system
     random = np.random.default_rng(seed)
@@ -357,7 +328,7 @@ def _perturbed(
         coefficients, draws[draw] = equations.solve(flipped)
         for axis in (0, 1):
             squares[axis] += system.grid.on_lattice(coefficients[:, axis], rows, columns) ** 2
-    # Sixteen draws scatter by a fifth; neighbours, whose errors are alike, share theirs.
+    # Sixteen draws scatter by about 20 %. Neighbours have similar errors: average over them.
     sigma = 2 * system.grid.spacing / lattice.stride
     smooth = [ndimage.gaussian_filter(square / DRAWS, sigma) for square in squares]
     return np.sqrt(np.stack(smooth)), draws

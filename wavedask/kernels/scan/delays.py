@@ -1,44 +1,44 @@
-"""Delays refined by Gauss-Newton to a part of a step, pixel by pixel."""
+"""Sub-step refinement of delays by Gauss-Newton, pixel by pixel."""
 
 from typing import Any, Final
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from wavedask.kernels.jit import INLINED, JIT
+from wavedask.kernels.jit import INLINED, JIT, njit
 from wavedask.kernels.scan.lags import Mask, Pair, overlap
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
 ITERATIONS: Final = 12
-"""Most iterations of the refinement; three to five are usual."""
+"""Largest number of iterations; three to five are usual."""
 CONVERGED: Final = 1e-3
-"""Change of the delay, in steps or pixels, at which it has settled."""
+"""Change of the delay, in steps or pixels, at which the iteration has converged."""
 LONGEST_STEP: Final = 0.5
 """Largest change of the delay in one iteration, in steps or pixels."""
 NEAR: Final = 0.75
-"""Distance from the whole delay at which the overlap of the two scans is chosen anew."""
+"""Distance from the whole delay at which the overlap of the two scans is chosen again."""
 LEAST_COVERED: Final = 0.25
-"""Part of the window that must have data."""
+"""Smallest fraction of the window that must have data."""
 UNEXPLAINED: Final = 3
-"""Two delays and a gain are fitted to a window, and an offset to each pixel of it."""
+"""Fitted parameters per window: two delays and a gain; each pixel adds one offset."""
 SINGULAR: Final = 1e-6
-"""Determinant, over the product of the diagonal, of a window with a pattern along one axis only."""
+"""Ratio of determinant to product of the diagonal below which a window has a pattern along one
+axis only."""
 
-# Rows of what is found for a pixel: the delay, the gain, whether it has settled, then sums over its
-# window: samples, pixels, levels of both images, and covariances.
+# Rows of the result for a pixel: delay, gain, convergence, then sums over its window: samples,
+# pixels, levels of both images, and covariances.
 DELAY_1, DELAY_2, GAIN, SETTLED, COUNT, PIXELS, LEVEL_S, LEVEL_W = range(8)
 SS, WW, WS, S1, S2, W1, W2, H11, H12, H22 = range(8, 18)
 ROWS: Final = 18
-# Sums of one pixel: samples, sums of s, w and the two derivatives of s; then products as above.
+# Sums over one pixel: samples, sums of s, w and the two derivatives of s; then products as above.
 SUM_N, SUM_S, SUM_W, SUM_1, SUM_2 = range(5)
 
 
 @njit(**INLINED)  # type: ignore[untyped-decorator]
 def _cubic(t: float) -> tuple[Any, Any, Any, Any]:
-    """Cubic B-splines around a place at `t` between two samples, from the one before on."""
+    """Weights of the four cubic B-splines around a position at `t` between two samples."""
     u = 1 - t
     return (
         np.float32(u * u * u / 6),
@@ -62,7 +62,7 @@ def _add_row(
     room: Floats,
     sums: Doubles,
 ) -> None:
-    """Delay the reference along a row of the scan, and add the products to the sums of a pixel."""
+    """Delay the reference along a row of the scan; add the products to the sums of a pixel."""
     n = s.size
     a0, a1, a2, a3 = down
     b0, b1, b2, b3 = along
@@ -109,7 +109,7 @@ def _add_row(
 
 @njit(**INLINED)  # type: ignore[untyped-decorator]
 def _close_pixel(sums: Doubles, level_s: float, level_w: float, total: Doubles) -> None:
-    """Take the means of a pixel out of its products, and add them to those of the window."""
+    """Centre the products of a pixel, and add them to the sums of the window."""
     n = sums[SUM_N]
     s, w, d, e = sums[SUM_S], sums[SUM_W], sums[SUM_1], sums[SUM_2]
     total[COUNT] += n
@@ -130,10 +130,10 @@ def _close_pixel(sums: Doubles, level_s: float, level_w: float, total: Doubles) 
 
 @njit(**INLINED)  # type: ignore[untyped-decorator]
 def _spare(change_y: float, change_x: float) -> int:
-    """Count the samples at either end of the overlap of two scans that are left out.
+    """Count the samples to leave out at either end of the overlap of two scans.
 
-    One, for there the derivative is one-sided, and it leaves room to refine a delay by less than a
-    step; more where the delay changes over the window.
+    At least one: the derivative there is one-sided, and the refinement needs room of up to one
+    step. More where the delay changes over the window.
     """
     beyond = NEAR + abs(change_y) + abs(change_x)
     return max(int(np.ceil(beyond)), 1)
@@ -161,7 +161,7 @@ def _window_sums(
     sums: Doubles,
     total: Doubles,
 ) -> None:
-    """Sum over the pixels of a window what a step of Gauss-Newton needs."""
+    """Compute the sums over a window for one Gauss-Newton step."""
     rows, columns, first, second = s.shape
     half_y, half_x = window[0] // 2, window[1] // 2
     total[:] = 0.0
@@ -215,7 +215,7 @@ def _window_sums(
 
 @njit(**INLINED)  # type: ignore[untyped-decorator]
 def _at(table: Doubles, delay: float) -> float:
-    """Interpolate a table over the part of a step that a delay is beyond a whole one."""
+    """Interpolate a table at the fractional part of a delay."""
     place = (delay - np.floor(delay)) * (table.size - 1)
     k = min(int(place), table.size - 2)
     return float(table[k] + (place - k) * (table[k + 1] - table[k]))
@@ -223,25 +223,25 @@ def _at(table: Doubles, delay: float) -> float:
 
 @njit(**INLINED)  # type: ignore[untyped-decorator]
 def _gain(total: Doubles, passed: float) -> float:
-    """Gain of the window, free of the noise of the reference; 0 where there is no pattern.
+    """Gain of the window, corrected for the noise of the reference; 0 without a pattern.
 
-    Noise in the reference makes its variance larger and the gain too small, and what is then left
-    of the pattern correlates with its derivative at the ends of a scan. Half of the noise is taken
-    to be that of the reference, of which the spline has passed a part.
+    Noise in the reference increases its variance and makes the gain too small. The rest of the
+    pattern would then correlate with its derivative at the ends of a scan. Half of the noise is
+    attributed to the reference, of which the spline passes a part.
     """
     freedom = total[COUNT] - total[PIXELS] - UNEXPLAINED
     if not (total[WW] > 0 and total[SS] > 0 and freedom > 0):
         return 0.0
     power = total[WS] * total[WS] / total[WW]
     noise = max(total[SS] - power, 0.0) * total[COUNT] / freedom * passed / (1 + passed)
-    # The noise of the reference in units of the sample; at most half of what is there.
+    # Reliability of the reference: at most half of its power is noise.
     reliable = max(1 - noise / max(power, 1e-30), 0.5)
     return float(total[WS] / (total[WW] * reliable))
 
 
 @njit(**INLINED)  # type: ignore[untyped-decorator]
 def _step(total: Doubles, gain: float) -> tuple[bool, float, float]:
-    """Gauss-Newton step of both delays, and whether the window has a pattern to tell them."""
+    """Gauss-Newton step of both delays, and whether the pattern of the window determines them."""
     determinant = total[H11] * total[H22] - total[H12] * total[H12]
     if gain == 0 or not determinant > SINGULAR * total[H11] * total[H22]:
         return False, 0.0, 0.0
@@ -280,29 +280,29 @@ def refine(
     s, s1, s2 : ndarray of float32, shape (rows, columns, first, second)
         Sample and its derivatives along the two axes.
     splines : ndarray of float32
-        Coefficients of the reference: as `s`, with one more at both ends of the two axes; the
-        first axis of a line is that of the rows.
+        Spline coefficients of the reference: like `s`, with one more at both ends of the two axes;
+        the first axis of a line is the rows of the detector.
     level_s, level_r : ndarray of float32, shape (rows, columns)
-        Means over the scan that were taken out.
+        Means over the scan that were subtracted.
     known_s, known_r : ndarray of bool, shape (rows, columns)
-        Where there are data.
+        Pixels with data.
     start : ndarray of float32, shape (2, rows, columns)
         Delays along both axes from which the iteration starts.
     started : ndarray of bool, shape (rows, columns)
-        Where there are any.
+        Pixels with a start value.
     slopes : ndarray of float32, shape (4, rows, columns)
         Change of the delay along the first axis per row and per column, then along the second:
-        the pixels of a window have their own delays.
+        each pixel of a window has its own delay.
     displaced : ndarray of float64
-        As of `SplineNoise`.
+        As in `SplineNoise`.
     window, search, centre, line
-        As of `ScanMatch`.
+        As in `ScanMatch`.
 
     Returns
     -------
     ndarray of float32, shape (18, rows, columns)
-        Delay along both axes; gain; 1 where the iteration settled within the search on enough
-        data; the sums over the window. Zero where there is nothing.
+        Delay along both axes; gain; 1 where the iteration converged within the search on enough
+        data; sums over the window. Zero without a start value.
     """
     rows, columns, _, second = s.shape
     out = np.zeros((ROWS, rows, columns), np.float32)

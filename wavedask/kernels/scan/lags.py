@@ -1,19 +1,18 @@
-"""The whole delay between two stacks with the highest correlation in the window of every pixel."""
+"""Search for the whole delay between two stacks: the highest correlation in each window."""
 
 from typing import Final
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from wavedask.kernels.jit import INLINED, JIT
+from wavedask.kernels.jit import INLINED, JIT, njit
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Pair = tuple[int, int]
 
 NOWHERE: Final = np.iinfo(np.int32).min
-"""Whole delay of a pixel that has none."""
+"""Marks a pixel without a whole delay."""
 
 
 @njit(**INLINED)  # type: ignore[untyped-decorator]
@@ -24,7 +23,7 @@ def _add_products(s: Floats, r: Floats, out: Floats) -> None:
 
 @njit(**INLINED)  # type: ignore[untyped-decorator]
 def _integrals(images: Floats, power: int) -> Floats:
-    """Sum the frames, or their squares, before each place of the two axes of a scan."""
+    """Cumulative sums of the frames, or of their squares, along both axes of a scan."""
     first, second, rows, columns = images.shape
     out = np.zeros((first + 1, second + 1, rows, columns), np.float32)
     for i in range(first):
@@ -44,7 +43,7 @@ def _integrals(images: Floats, power: int) -> Floats:
 def _part(
     integrals: Floats, start: int, stop: int, begin: int, end: int, y: int, out: Floats
 ) -> None:
-    """Sum over a part of the scan, for a row of pixels."""
+    """Sum over a part of the scan for a row of pixels, from cumulative sums."""
     a, b = integrals[stop, end, y], integrals[start, end, y]
     c, d = integrals[stop, begin, y], integrals[start, begin, y]
     for x in range(out.size):
@@ -53,7 +52,7 @@ def _part(
 
 @njit(**INLINED)  # type: ignore[untyped-decorator]
 def _centre_products(sums: Floats, count: int, s: Mask, r: Mask, out: Floats) -> None:
-    """Variances and covariance of every pixel of a row, times the samples; 0 where one is none."""
+    """Variances and covariance of a row of pixels, times the samples; 0 where data are missing."""
     inverse = np.float32(1) / np.float32(count)
     for x in range(s.size):
         weight = np.float32(1) if s[x] and r[x] else np.float32(0)
@@ -65,7 +64,7 @@ def _centre_products(sums: Floats, count: int, s: Mask, r: Mask, out: Floats) ->
 
 @njit(**INLINED)  # type: ignore[untyped-decorator]
 def _box(image: Floats, half_y: int, half_x: int, room: Floats, out: Floats) -> None:
-    """Sum over the windows around all pixels, cut at the border."""
+    """Sum over the window around every pixel; windows are cut at the border."""
     rows, columns = image.shape
     for y in range(rows):
         line = room[y]
@@ -86,7 +85,7 @@ def _box(image: Floats, half_y: int, half_x: int, room: Floats, out: Floats) -> 
 
 @njit(**INLINED)  # type: ignore[untyped-decorator]
 def overlap(lag: int, n: int) -> tuple[int, int]:
-    """First sample, and that after the last, whose counterpart lies in a scan of `n`."""
+    """Range (first, end) of the samples whose counterpart lies within a scan of `n`."""
     return max(lag, 0), n + min(lag, 0)
 
 
@@ -106,11 +105,11 @@ def whole_delays(
     Parameters
     ----------
     s, r : ndarray of float32, shape (first, second, rows, columns)
-        Sample and reference, finite; of each pixel only what changes over the scan counts.
+        Sample and reference, finite. The mean of a pixel over the scan has no effect.
     known_s, known_r : ndarray of bool, shape (rows, columns)
-        Where there are data.
+        Pixels with data.
     window, search, centre, line
-        As of `ScanMatch`.
+        As in `ScanMatch`.
 
     Returns
     -------

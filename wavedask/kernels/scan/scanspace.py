@@ -6,14 +6,14 @@ signals of the pixels in a window around each pixel,
     sample(i) = g reference(i - d) + o,
 
 where `i` are positions in a plane of two axes: both motors of a mesh, or, for a scan of one motor,
-the detector pixels across it and the motor. The gain g is free for the window and the offset o for
-every pixel of it, so that what does not move with the membrane (stripes of the beam, dirt on the
-screen) does not count. First whole delays are tried, then Gauss-Newton finds the part of a step,
+the detector pixels across it and the motor. Each window has its own gain g and each pixel its own
+offset o, so that structure that does not move with the membrane (stripes of the beam, dirt on the
+screen) has no effect. A search over whole delays comes first, then Gauss-Newton steps,
 
     H dd = g cov(w, grad s) - cov(s, grad s),    H = cov(grad s, grad s),
 
-with w the reference delayed by a cubic spline. The gradient is that of the sample: its noise is
-independent of that of w, and the delay is not drawn to where the spline smooths.
+where w is the reference, delayed by a cubic spline. The gradient is taken from the sample: its
+noise is independent of the noise of w, so that the smoothing of the spline does not bias the delay.
 """
 
 from dataclasses import dataclass
@@ -22,14 +22,13 @@ from typing import Any, Final
 
 import cv2
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy.linalg import solve_banded
 
-from wavedask.kernels.fields import NO_MATCH, Fields
+from wavedask.kernels.fields import NO_MATCH, Reason
 from wavedask.kernels.gaps import RELAXATIONS, fill_gaps
 from wavedask.kernels.grids import median_of
-from wavedask.kernels.jit import JIT
+from wavedask.kernels.jit import JIT, njit
 from wavedask.kernels.scan.delays import (
     COUNT,
     DELAY_1,
@@ -38,6 +37,7 @@ from wavedask.kernels.scan.delays import (
     H11,
     H12,
     H22,
+    LEAST_COVERED,
     LEVEL_S,
     LEVEL_W,
     PIXELS,
@@ -54,22 +54,25 @@ from wavedask.kernels.start import shifted
 from wavedask.kernels.uncertainty import SplineNoise, refined_uncertainty
 
 Floats = NDArray[np.float32]
+CORRELATION: Final = 4
+"""Row of `Fields` that keeps what was seen where there is no match."""
 Mask = NDArray[np.bool_]
 
 SPLINE_REACH: Final = 14
-"""Pixels beyond which a sample has no part in a spline."""
+"""Distance in pixels beyond which a sample has no effect on a spline."""
 STEEPEST: Final = 0.5
-"""Largest change of the delay per pixel, in steps or pixels, to which a window deforms."""
+"""Largest change of the delay per pixel, in steps or pixels, that a window follows."""
 OUTLIER: Final = 1.0
-"""Steps or pixels from the median of the neighbours, beyond five standard errors, of an outlier."""
+"""Distance of an outlier from the median of its neighbours, in steps or pixels, on top of five
+standard errors."""
 GRADIENT_REACH: Final = 3
-"""Samples on either side that a derivative is taken from."""
+"""Samples on either side that a derivative uses."""
 ROUNDING: Final = 2e-7
-"""Part of the power of a pattern that sums in float32 leave uncertain."""
+"""Relative rounding error of sums in float32."""
 LEAST_POSITIONS: Final = 5
-"""Positions along an axis of a scan, at least."""
+"""Smallest number of positions along an axis of a scan."""
 LEAST_OVERLAP: Final = 3
-"""Positions of the scan, along each axis, that both signals must have in common."""
+"""Smallest number of positions, along each axis, that both signals must share."""
 
 
 @cache
@@ -94,14 +97,14 @@ class ScanMatch:
     Attributes
     ----------
     line : bool
-        Whether one motor was scanned, along the columns; the first axis is then that of the rows
-        of the detector. Otherwise both axes are those of a mesh of motors.
+        Whether one motor was scanned, along the columns; the first axis is then the rows of the
+        detector. Otherwise the two axes are the motors of a mesh.
     window : (int, int)
         Rows and columns of pixels that share one delay, odd.
     search : (int, int)
-        Largest delays looked for along the two axes, in steps (for the first axis of a line: px).
+        Largest delays of the search along the two axes, in steps (first axis of a line: px).
     centre : (int, int), default (0, 0)
-        Delay around which they are looked for.
+        Delay at the centre of the search.
     least : float, default 0.5
         Correlation below which there is no match.
     """
@@ -114,9 +117,8 @@ class ScanMatch:
 
     @property
     def halo(self) -> tuple[int, int]:
-        """Rows and columns around a block that its result depends on, frame edges aside."""
-        # An outlier is judged by neighbours, the slope of a window is taken from a window around
-        # it, and there again it matters what was an outlier.
+        """Rows and columns around a block that its result depends on."""
+        # Three rounds look at neighbours: outliers, the slope of a window, and outliers again.
         rows, columns = (3 * side + side // 2 for side in self.window)
         if self.line:
             rows += self.search[0] + abs(self.centre[0]) + SPLINE_REACH
@@ -128,12 +130,12 @@ class ScanMatch:
         Parameters
         ----------
         sample, reference : ndarray of float32, shape (first, second, rows, columns)
-            Frames by their place in the scan; `first` is 1 for a line. A pixel that is NaN in any
-            frame has no data.
+            Frames by their position in the scan; `first` is 1 for a line. A pixel that is NaN in
+            any frame has no data.
 
         Returns
         -------
-        ndarray of float32, shape (8, rows, columns)
+        ndarray of float32, shape (9, rows, columns)
             The rows are those of `Fields`, with ``sample(i) = g reference(i - delay) + o``: delay
             and its standard error along the first and the second axis, in steps or px,
             correlation, the side of a square as large as the window, transmission and dark field.
@@ -174,18 +176,30 @@ class ScanMatch:
             return self._fields(found)
 
         started = lags[0] != NOWHERE
+        before = np.where(started, Reason.MATCHED, self._why_not_started(s, known_s))
         level = np.zeros((4, *started.shape), np.float32)
         fields = refined(np.where(started, lags, 0).astype(np.float32), started, level)
         if self.window != (1, 1):
-            # Once more, with windows that deform as the delay changes across them.
+            # Again, with windows that follow the change of the delay across them.
             started = np.isfinite(fields[0])
             slopes = [self._slope(fields[k], started, axis) for k in (0, 1) for axis in (0, 1)]
             start = np.where(started, fields[:2], np.float32(0))
+            before = np.where(started, Reason.MATCHED, np.maximum(before, fields[-1]))
             fields = refined(start, started, np.stack(slopes))
+        missing = fields[-1] > 0
+        fields[-1][missing] = np.where(before > 0, before, fields[-1])[missing]
         return fields
 
+    def _why_not_started(self, sample: Floats, known: Mask) -> NDArray[np.uint8]:
+        """Tell where a window has no data, or is flat; elsewhere the search was too short."""
+        box = self.window[::-1]
+        empty = cv2.blur(known.astype(np.float32), box) == 0
+        flat = cv2.blur(np.abs(sample).max(axis=(0, 1)), box) == 0
+        reason = np.where(flat, Reason.NO_STRUCTURE, Reason.SEARCH_LIMIT)
+        return np.where(empty, Reason.MASKED, reason).astype(np.uint8)
+
     def _slope(self, delay: Floats, known: Mask, axis: int) -> Floats:
-        """Change of a delay per pixel along an axis: a line fitted around every pixel."""
+        """Change of a delay per pixel along an axis, by a line fit around every pixel."""
         size = (2 * self.window[1] + 1, 2 * self.window[0] + 1)
 
         def total(values: NDArray[Any]) -> NDArray[np.float64]:
@@ -204,14 +218,14 @@ class ScanMatch:
         return np.clip(slope, -STEEPEST, STEEPEST).astype(np.float32)
 
     def _fields(self, found: Floats) -> Floats:
-        """Turn what was found into fields, with the pixels marked that have no match."""
+        """Convert the result of `refine` to fields, and mark the pixels without a match."""
         count, pixels = found[COUNT], found[PIXELS]
         delays = found[DELAY_1], found[DELAY_2]
         with np.errstate(divide="ignore", invalid="ignore"):
             correlation = found[WS] / np.sqrt(found[SS] * found[WW])
             transmission = found[LEVEL_S] / found[LEVEL_W]
             freedom = count - pixels - UNEXPLAINED
-            # Of a match without noise, what is left is the rounding of the sums.
+            # For images without noise, the residual is the rounding error of the sums.
             unexplained = found[SS] - found[WS] ** 2 / found[WW]
             residual = np.maximum(unexplained, ROUNDING * found[SS]) / freedom
             error_1, error_2, drowned = refined_uncertainty(
@@ -234,16 +248,24 @@ class ScanMatch:
                     found[GAIN] / transmission,
                 ]
             )
-        known = (found[SETTLED] > 0) & (freedom > 0) & ~drowned & (correlation >= self.least)
-        known &= np.isfinite(fields[:4]).all(axis=0)
-        known &= ~self._outliers(fields, known)
-        for field, mark in zip(fields, NO_MATCH, strict=True):
+        scarce = pixels < LEAST_COVERED * self.window[0] * self.window[1]
+        reason = np.select(
+            [scarce, drowned, found[SETTLED] == 0, ~(correlation >= self.least)],
+            [Reason.MASKED, Reason.NO_STRUCTURE, Reason.NOT_CONVERGED, Reason.UNCORRELATED],
+            Reason.MATCHED,
+        )
+        finite = (freedom > 0) & np.isfinite(fields[:4]).all(axis=0)
+        reason = np.where((reason == Reason.MATCHED) & ~finite, Reason.NO_STRUCTURE, reason)
+        known = reason == Reason.MATCHED
+        reason[self._outliers(fields, known)] = Reason.OUTLIER
+        known = reason == Reason.MATCHED
+        for field, mark in zip(fields, NO_MATCH[:-1], strict=True):
             field[~known] = mark
-        Fields(*fields).correlation[:] = correlation  # what was seen stays
-        return fields
+        fields[CORRELATION] = correlation  # kept for rejected pixels too
+        return np.concatenate([fields, reason[None].astype(np.float32)])
 
     def _outliers(self, fields: Floats, known: Mask) -> Mask:
-        """Tell which pixels disagree with their neighbours, whose windows they do not share."""
+        """Mark pixels that disagree with neighbours whose windows do not overlap theirs."""
         rows, columns = self.window
         far = np.zeros_like(known)
         for delay, error in zip(fields[:2], fields[2:4], strict=True):
@@ -260,7 +282,7 @@ class ScanMatch:
 
 
 def _centred(images: Floats, known: Mask, *, fill: bool) -> tuple[Floats, Floats]:
-    """Take the mean over the scan out of every pixel, and return it too."""
+    """Subtract the mean over the scan from every pixel; return both."""
     with np.errstate(invalid="ignore"):
         level = images.mean(axis=(0, 1), dtype=np.float64)
         out = np.ascontiguousarray(np.where(known, images - level, 0), np.float32)
@@ -279,8 +301,8 @@ def _by_pixel(images: Floats) -> Floats:
 def spline_coefficients(n: int) -> NDArray[np.float32]:
     """Matrix from `n` samples to the `n + 2` coefficients of their cubic spline.
 
-    The ends are those of a spline that is one cubic over the first and the last two intervals
-    ("not a knot"): a scan has no symmetry that another border could assume.
+    The end condition is "not a knot": one cubic over the first and one over the last two intervals.
+    A scan has no symmetry that another end condition could assume.
 
     Parameters
     ----------
@@ -290,7 +312,7 @@ def spline_coefficients(n: int) -> NDArray[np.float32]:
     Returns
     -------
     ndarray of float32, shape (n + 2, n)
-        Row k belongs to the B-spline around sample k - 1. What is negligible is zero.
+        Row k belongs to the B-spline around sample k - 1. Negligible entries are zero.
 
     Examples
     --------
@@ -317,12 +339,12 @@ def spline_coefficients(n: int) -> NDArray[np.float32]:
 def derivative(n: int) -> NDArray[np.float32]:
     """Matrix from `n` samples to their derivatives, by antisymmetric filters.
 
-    Those of Savitzky and Golay, of seven points and third order: steps of a scan are much finer
-    than a grain, and the derivative of a spline would have five times the noise. Near the ends the
-    filters are cut to the samples that are there on both sides, and the end itself has no
-    derivative: a filter that is not antisymmetric would correlate the noise of a sample with that
-    of its own derivative, and draw the delay to one side. That a filter is not exact does no harm,
-    for it weighs a residual that vanishes at the true delay.
+    The filters are those of Savitzky and Golay with seven points and third order. The steps of a
+    scan are much finer than a grain, and the derivative of a spline has five times the noise. Near
+    the ends, the filters shrink to the samples that exist on both sides; the first and the last
+    sample have no derivative. A filter that is not antisymmetric would correlate the noise of a
+    sample with its own derivative and bias the delay. The filters need not be exact, because they
+    weight a residual that vanishes at the true delay.
 
     Parameters
     ----------

@@ -9,7 +9,7 @@ from wavedask.kernels.start.matching import (
     without_outliers,
 )
 from wavedask.kernels.start.registration import CENTRES, find_affine, onto_sample, scale_steps
-from wavedask.kernels.start.rigid import rigid_shift, shifted
+from wavedask.kernels.start.rigid import moved_in_frame, rigid_shift, shifted
 
 __all__ = [
     "CENTRES",
@@ -17,6 +17,7 @@ __all__ = [
     "Matches",
     "find_affine",
     "match_points",
+    "moved_in_frame",
     "onto_sample",
     "rigid_shift",
     "scale_steps",

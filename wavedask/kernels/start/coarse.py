@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from wavedask.kernels.fields import Reason
 from wavedask.kernels.grids import anchored, interpolate
 from wavedask.kernels.start.matching import MaskedImage, Matches, match_points, without_outliers
 
@@ -25,6 +26,9 @@ SECOND_SEARCH: Final = 4
 """Pixels searched in the full image around what a strongly reduced one gave."""
 PATCHED: Final = 0.7
 """Part of the 5 x 5 pixels around a gap that must have data for the gap to be patched."""
+MISSING: Final = 0.2
+"""Largest fraction of a template that may be without data: its gaps are filled with local means,
+which is near enough for a start, and one gap then does not cost the starts all around it."""
 IMAGES: Final = 4
 """Images of a stack that the start is found from."""
 
@@ -54,7 +58,7 @@ def start_field(
     origin: tuple[int, int],
     rows: NDArray[np.intp],
     columns: NDArray[np.intp],
-) -> NDArray[np.float32]:
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """Find the displacement that the refinement starts from.
 
     Parameters
@@ -72,8 +76,10 @@ def start_field(
 
     Returns
     -------
-    ndarray of float32, shape (2, n, m)
+    start : ndarray of float32, shape (2, n, m)
         Displacement (y, x) in pixels; NaN where there is no start.
+    reason : ndarray of uint8, shape (n, m)
+        Why there is no start, a value of `Reason`; 0 where there is one.
     """
     samples, references = _patched(samples[:IMAGES]), _patched(references[:IMAGES])
     step, side = start_step(window), max(window, LEAST_WINDOW)
@@ -84,12 +90,16 @@ def start_field(
     factor = 1
     if search > REDUCE_BEYOND:
         factor = 4 if search > REDUCE_FURTHER else 2
+    while factor > 1 and factor * LEAST_REDUCED > min(samples.shape[1:]):
+        factor //= 2  # else the template would not fit into the image
     matches = _reduced_matches(samples, references, grid, factor, side, search, origin)
-    u = without_outliers(matches, spacing=step)
+    *u, reason = without_outliers(matches, spacing=step)
     if factor == 4:
+        first = reason
         matches = _matches(samples, references, grid, np.stack(u), side, SECOND_SEARCH)
-        u = without_outliers(matches, spacing=step)
-    return np.stack(
+        *u, reason = without_outliers(matches, spacing=step)
+        reason = np.where(reason > 0, np.maximum(reason, first), reason)
+    start = np.stack(
         [
             interpolate(
                 field,
@@ -103,6 +113,16 @@ def start_field(
             for field in u
         ]
     )
+    if min(reason.shape) == 0:
+        return start, np.full(start.shape[1:], Reason.BORDER, np.uint8)
+    nearest = np.ix_(
+        *(
+            np.clip((wanted - line[0] + step // 2) // step, 0, line.size - 1)
+            for wanted, line in ((rows, grid[0]), (columns, grid[1]))
+        )
+    )
+    reason = np.where(np.isnan(start[0]), np.maximum(reason[nearest], 1), 0).astype(np.uint8)
+    return start, reason
 
 
 def _patched(images: NDArray[Any]) -> NDArray[Any]:
@@ -161,6 +181,7 @@ def _reduced_matches(
     whole.displacement_x[place] = factor * found.displacement_x
     whole.correlation[place] = found.correlation
     whole.window[place] = found.window
+    whole.reason[place] = found.reason
     return whole
 
 
@@ -182,6 +203,9 @@ def _matches(
     side: int,
     search: int,
 ) -> Matches:
+    grid = [
+        _fitting(line, side, length) for line, length in zip(grid, samples.shape[1:], strict=True)
+    ]
     far = np.nan_to_num(np.abs(start)).max(initial=0)
     reach = side + search + int(np.ceil(far))
     pairs = [
@@ -201,4 +225,14 @@ def _matches(
         search=search,
         good=1.0,
         demand_unique=search > SECOND_SEARCH,
+        missing=MISSING,
     )
+
+
+def _fitting(line: NDArray[np.intp], side: int, length: int) -> NDArray[np.intp]:
+    """Move the templates of a narrow frame to where they fit, if none fits at its own point."""
+    half = side // 2
+    first, last = half, length - 1 - half
+    if first > last or ((line >= first) & (line <= last)).any():
+        return line
+    return np.clip(line, first, last)

@@ -14,10 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from wavedask.kernels.fields import Reason
 from wavedask.kernels.grids import continued, median_of, neighbours
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
+Codes = NDArray[np.uint8]
 
 MAX_MISSING: Final = 0.05
 """Largest fraction of a window that may be without data."""
@@ -25,6 +27,12 @@ FLAT: Final = 1e-4
 """A window whose standard deviation is below this fraction of its mean magnitude has no pattern."""
 AMBIGUOUS: Final = 0.9
 """A second peak above this fraction of the first makes a match ambiguous."""
+CHANCE: Final = 0.5
+"""Correlation that the best of many unrelated windows reaches: below it a peak means nothing."""
+SAMPLED: Final = 0.7
+"""A second peak between two candidates is measured above this fraction of the first."""
+ABSENT: Final = (Reason.BORDER, Reason.MASKED, Reason.NO_STRUCTURE)
+"""Reasons of points where nothing could be measured: they neither confirm nor contradict."""
 OUTLIER: Final = 3.0
 """Normalised-median residual above which a vector is an outlier (Westerweel & Scarano use 2)."""
 OUTLIER_FLOOR: Final = 0.5
@@ -47,21 +55,25 @@ class Matches:
         Height of the correlation peak, -1 to 1; NaN where nothing could be compared.
     window : ndarray of int16
         Side in pixels of the window that gave the match; 0 where there is none.
+    reason : ndarray of uint8
+        Why there is no match, a value of `Reason`; 0 where there is one.
     """
 
     displacement_y: Floats
     displacement_x: Floats
     correlation: Floats
     window: NDArray[np.int16]
+    reason: Codes
 
     @classmethod
     def none(cls, shape: tuple[int, int]) -> Self:
-        """Return a grid without any match."""
+        """Return a grid without any match: nothing has been looked at."""
         return cls(
             np.full(shape, np.nan, np.float32),
             np.full(shape, np.nan, np.float32),
             np.full(shape, np.nan, np.float32),
             np.zeros(shape, np.int16),
+            np.full(shape, Reason.BORDER, np.uint8),
         )
 
     @property
@@ -80,6 +92,7 @@ class Matches:
             np.where(alone, np.float32(np.nan), self.displacement_x),
             self.correlation,
             np.where(alone, np.int16(0), self.window),
+            np.where(alone, np.uint8(Reason.OUTLIER), self.reason),
         )
 
 
@@ -89,7 +102,7 @@ class MaskedImage:
     Parameters
     ----------
     image : ndarray of float, shape (rows, columns)
-        Intensities; NaN marks a pixel without data.
+        Intensities; NaN marks a pixel without data, minus infinity one outside of the frame.
     margin : int
         Pixels without data added on every side, so that windows may reach over the border.
     window : int
@@ -99,9 +112,10 @@ class MaskedImage:
     def __init__(self, image: NDArray[np.floating], *, margin: int, window: int) -> None:
         missing = ~np.isfinite(image)
         # matchTemplate sums squares in single precision: without a level near zero, 60000 counts
-        # of pedestal would drown a contrast of a few per cent.
-        level = float(np.mean(image, where=~missing)) if not missing.all() else 0.0
-        centred = np.where(missing, 0.0, image - level).astype(np.float32)
+        # of pedestal would drown a contrast of a few per cent, and 1e20 counts would overflow.
+        level, self.scale = level_and_scale(image, ~missing)
+        centred = np.where(missing, 0.0, (image - np.float64(level)) / self.scale)
+        centred = centred.astype(np.float32)
         if missing.any():
             weight = cv2.blur((~missing).astype(np.float32), (window, window))
             mean = cv2.blur(centred, (window, window)) / np.maximum(weight, 1e-6)
@@ -113,6 +127,11 @@ class MaskedImage:
             missing.astype(np.uint8), *(margin,) * 4, borderType=cv2.BORDER_CONSTANT, value=1
         )
         self._gaps = cv2.integral(gaps)
+        outside = np.isneginf(image).astype(np.uint8)
+        beyond = cv2.copyMakeBorder(
+            outside, *(margin,) * 4, borderType=cv2.BORDER_CONSTANT, value=1
+        )
+        self._beyond = cv2.integral(beyond)
 
     def moments(
         self, rows: NDArray[np.intp], columns: NDArray[np.intp], window: int
@@ -121,16 +140,19 @@ class MaskedImage:
         at = (rows + self.margin, columns + self.margin)
         mean = cv2.blur(self.pixels, (window, window))[at]
         square = cv2.sqrBoxFilter(self.pixels, cv2.CV_32F, (window, window))[at]
-        return mean + self.level, np.sqrt(np.maximum(square - mean**2, 0))
+        deviation = np.sqrt(np.maximum(square - mean**2, 0))
+        return self.level + self.scale * mean, self.scale * deviation
 
     def missing_pixels(
         self, top: NDArray[np.intp], left: NDArray[np.intp], side: int
     ) -> NDArray[np.int32]:
         """Count the pixels without data in square windows, given their corners (padded frame)."""
-        total = self._gaps
-        counts = total[top + side, left + side] - total[top, left + side]
-        counts -= total[top + side, left] - total[top, left]
-        return np.asarray(counts, np.int32)
+        return _boxes(self._gaps, top, left, side)
+
+    def why_missing(self, top: NDArray[np.intp], left: NDArray[np.intp], side: int) -> Codes:
+        """Tell whether square windows lack data for the border of the frame or for a mask."""
+        beyond, missing = (_boxes(total, top, left, side) for total in (self._beyond, self._gaps))
+        return np.where(2 * beyond >= missing, Reason.BORDER, Reason.MASKED).astype(np.uint8)
 
     def missing_candidates(self, top: int, left: int, side: int, candidates: int) -> Floats | None:
         """Count missing pixels in each candidate window of a search area; None if there are none.
@@ -147,6 +169,47 @@ class MaskedImage:
         sides = slice(left + side, left + side + candidates)
         counts = total[ends, sides] - total[rows, sides] - total[ends, columns]
         return np.asarray(counts + total[rows, columns], np.float32)
+
+
+def level_and_scale(image: NDArray[Any], known: Mask) -> tuple[float, float]:
+    """Mean of an image, and a power of two near its largest departure from that.
+
+    To divide by a power of two costs no digit, so that the result of a tile does not depend on it.
+
+    Parameters
+    ----------
+    image : ndarray of float
+        Intensities of any type.
+    known : ndarray of bool
+        Where there are data.
+
+    Returns
+    -------
+    (float, float)
+        The scale is 1 where the image is flat or has no data.
+
+    Examples
+    --------
+    >>> level_and_scale(np.array([1e20, 3e20, np.nan]), np.array([True, True, False]))
+    (2e+20, 7.378697629483821e+19)
+    """
+    if not known.any():
+        return 0.0, 1.0
+    values = image[known]
+    level = float(values.mean(dtype=np.float64))
+    most = max(float(values.max()) - level, level - float(values.min()))
+    if not most > 0:
+        return level, 1.0
+    return level, float(2.0 ** np.floor(np.log2(most)))
+
+
+def _boxes(
+    total: NDArray[Any], top: NDArray[np.intp], left: NDArray[np.intp], side: int
+) -> NDArray[np.int32]:
+    """Sum over squares, from the integral image."""
+    counts = total[top + side, left + side] - total[top, left + side]
+    counts -= total[top + side, left] - total[top, left]
+    return np.asarray(counts, np.int32)
 
 
 def _pad(image: Floats, margin: int) -> Floats:
@@ -194,6 +257,7 @@ def match_points(
     search: int,
     good: float,
     demand_unique: bool,
+    missing: float = MAX_MISSING,
 ) -> Matches:
     """Match the points of a grid, with a template that grows where the peak is weak.
 
@@ -220,6 +284,8 @@ def match_points(
         Correlation at which the template stops growing.
     demand_unique : bool
         Whether a second peak nearly as high makes the point invalid.
+    missing : float, default 0.05
+        Largest fraction of a window that may be without data.
 
     Returns
     -------
@@ -232,17 +298,22 @@ def match_points(
     best = Matches.none((grid_y.size, 1))
     pending = np.flatnonzero(np.isfinite(centre_y) & np.isfinite(centre_x))
     for window in windows:
-        patterned = np.ones(pending.size, np.bool_)
+        empty = np.zeros(pending.size, np.uint8)
         for sample, _ in pairs:
-            patterned &= _has_pattern(sample, grid_y[pending], grid_x[pending], window)
-        usable = pending[patterned]
-        peaks, patches = _correlate(
+            empty = np.maximum(
+                empty, _empty(sample, grid_y[pending], grid_x[pending], window, missing)
+            )
+        waits = ~best.valid[pending, 0]
+        best.reason[pending[waits], 0] = empty[waits]
+        usable = pending[empty == Reason.MATCHED]
+        peaks, patches, reasons = _correlate(
             pairs,
             (grid_y[usable], grid_x[usable]),
             (centre_y[usable].astype(np.intp), centre_x[usable].astype(np.intp)),
             window=window,
             search=search,
             demand_unique=demand_unique,
+            missing=missing,
         )
         offset_y, offset_x, height = quadratic_peak(patches)
         found = np.isfinite(offset_y)
@@ -251,8 +322,12 @@ def match_points(
         best.displacement_x[index, 0] = centre_x[index] - (peaks[found, 1] + offset_x[found])
         best.correlation[index, 0] = height[found]
         best.window[index, 0] = window
-        lost = usable[~found & ~best.valid[usable, 0]]
-        best.correlation[lost, 0] = patches[~found & ~best.valid[usable, 0], 1, 1]
+        best.reason[index, 0] = Reason.MATCHED
+        fails = ~found & ~best.valid[usable, 0]
+        lost, height = usable[fails], patches[fails, 1, 1]
+        best.correlation[lost, 0] = height
+        weak = (height < CHANCE) & ~np.isin(reasons[fails], ABSENT)
+        best.reason[lost, 0] = np.where(weak, Reason.UNCORRELATED, reasons[fails])
         done = best.valid[pending, 0] & (best.correlation[pending, 0] >= good)
         pending = pending[~done]
         if pending.size == 0:
@@ -263,19 +338,26 @@ def match_points(
         best.displacement_x.reshape(shape),
         best.correlation.reshape(shape),
         best.window.reshape(shape),
+        best.reason.reshape(shape),
     )
 
 
-def _has_pattern(
-    image: MaskedImage, rows: NDArray[np.intp], columns: NDArray[np.intp], window: int
-) -> Mask:
-    """Whether the windows around these points have data, and the data a pattern."""
+def _empty(
+    image: MaskedImage,
+    rows: NDArray[np.intp],
+    columns: NDArray[np.intp],
+    window: int,
+    most: float,
+) -> Codes:
+    """Why the windows around these points hold no pattern; 0 where they hold one."""
     corner = image.margin - window // 2
     gaps = image.missing_pixels(rows + corner, columns + corner, window)
     # OpenCV gives a flat template a correlation of 1 everywhere.
     mean, deviation = image.moments(rows, columns, window)
     floor = FLAT * (np.abs(mean) + np.abs(mean - image.level))
-    return np.asarray((gaps <= MAX_MISSING * window**2) & (deviation > floor), np.bool_)
+    flat = np.where(deviation > floor, Reason.MATCHED, Reason.NO_STRUCTURE)
+    lacking = image.why_missing(rows + corner, columns + corner, window)
+    return np.where(gaps > most * window**2, lacking, flat).astype(np.uint8)
 
 
 def _correlate(
@@ -286,14 +368,17 @@ def _correlate(
     window: int,
     search: int,
     demand_unique: bool,
-) -> tuple[NDArray[np.intp], Floats]:
+    missing: float,
+) -> tuple[NDArray[np.intp], Floats, Codes]:
     """Correlate each point's template with its search area: the loop of the report.
 
-    Returns the integer offsets of the peaks from the centre, shape (points, 2), and the 3x3
-    neighbourhoods of the peaks, NaN around the centre where the peak cannot be used.
+    Returns the integer offsets of the peaks from the centre, shape (points, 2), the 3x3
+    neighbourhoods of the peaks, NaN around the centre where the peak cannot be used, and why.
     """
     peaks = np.zeros((points[0].size, 2), np.intp)
     patches = np.full((points[0].size, 3, 3), np.nan, np.float32)
+    # A peak without a maximum within one pixel stands on a flank.
+    reasons = np.full(points[0].size, Reason.NOT_CONVERGED, np.uint8)
     candidates = 2 * search + 1
     sample, reference = pairs[0]
     corner = sample.margin - window // 2
@@ -307,6 +392,7 @@ def _correlate(
     area_lefts = (points[1] - starts[1] + shift).tolist()
     for index, (top, left, y, x) in enumerate(zip(tops, lefts, area_tops, area_lefts, strict=True)):
         if not (0 <= y <= limit_y and 0 <= x <= limit_x):
+            reasons[index] = Reason.BORDER
             continue
         scores: NDArray[Any] = cv2.matchTemplate(
             area[y : y + side, x : x + side],
@@ -325,27 +411,69 @@ def _correlate(
         for _, target in pairs:
             gaps = target.missing_candidates(y, x, window, candidates)
             if gaps is not None:
-                scores[gaps > MAX_MISSING * window**2] = _EXCLUDED
+                scores[gaps > missing * window**2] = _EXCLUDED
         _, height, _, (column, row) = cv2.minMaxLoc(scores)
         peaks[index] = row - search, column - search
-        patches[index, 1, 1] = height if height > _EXCLUDED else np.nan
+        if height <= _EXCLUDED:
+            reasons[index] = Reason.MASKED
+            continue
+        patches[index, 1, 1] = height
         if not (0 < row < candidates - 1 and 0 < column < candidates - 1):
+            reasons[index] = Reason.SEARCH_LIMIT
             continue
-        patch = scores[row - 1 : row + 2, column - 1 : column + 2]
-        if patch.min() <= _EXCLUDED or (demand_unique and _ambiguous(scores, row, column, height)):
-            continue
-        patches[index] = patch
-    return peaks, patches
+        patch = _completed(scores[row - 1 : row + 2, column - 1 : column + 2])
+        if patch is None:
+            reasons[index] = Reason.MASKED
+        elif demand_unique and _ambiguous(scores, row, column, height):
+            reasons[index] = Reason.AMBIGUOUS
+        else:
+            patches[index] = patch
+    masked = reasons == Reason.MASKED
+    tops, lefts = ((points[k] - starts[k] + shift + search + peaks[:, k])[masked] for k in (0, 1))
+    reasons[masked] = reference.why_missing(tops, lefts, window)
+    return peaks, patches, reasons
+
+
+def _completed(patch: NDArray[Any]) -> NDArray[Any] | None:
+    """Complete the neighbourhood of a peak where windows on both sides of it lack data.
+
+    In a frame as narrow as the window there is one candidate across it. The peak is then taken to
+    stand in the middle, which is near enough for a start. None where one side has data and the
+    other has not: the true peak may lie on that side.
+    """
+    missing = patch <= _EXCLUDED
+    if not missing.any():
+        return patch
+    if not (missing == missing[::-1, ::-1]).all():
+        return None
+    y, x = np.nonzero(missing)
+    away = (np.abs(y - 1) + np.abs(x - 1)).astype(patch.dtype)
+    whole = patch.copy()
+    whole[missing] = patch[1, 1] - np.float32(0.1) * away
+    return np.asarray(whole)
 
 
 _NEIGHBOURHOOD: Final = np.ones((3, 3), np.uint8)
 
 
 def _ambiguous(scores: NDArray[Any], row: int, column: int, height: float) -> bool:
-    """Whether another local maximum stands nearly as high as the peak."""
-    summits = (scores >= cv2.dilate(scores, _NEIGHBOURHOOD)) & (scores > AMBIGUOUS * height)
-    summits[max(row - 2, 0) : row + 3, max(column - 2, 0) : column + 3] = False
-    return bool(summits.any())
+    """Whether another local maximum stands nearly as high as the peak.
+
+    Between two candidates a narrow maximum is higher than at either: quadratics tell how high.
+    """
+    summits = (scores >= cv2.dilate(scores, _NEIGHBOURHOOD)) & (scores > SAMPLED * height)
+    summits[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2] = False
+    rows, columns = np.nonzero(summits)
+    if not rows.size:
+        return False
+    if (scores[rows, columns] > AMBIGUOUS * height).any():
+        return True
+    y, x = np.clip(rows, 1, scores.shape[0] - 2), np.clip(columns, 1, scores.shape[1] - 2)
+    patches = [scores[i - 1 : i + 2, k - 1 : k + 2] for i, k in zip(y, x, strict=True)]
+    first = quadratic_peak(scores[None, row - 1 : row + 2, column - 1 : column + 2])[2][0]
+    others = quadratic_peak(np.stack(patches))
+    there = np.isfinite(others[0])
+    return bool((others[2][there] > AMBIGUOUS * max(first, height)).any())
 
 
 def quadratic_peak(patches: Floats) -> tuple[Floats, Floats, Floats]:
@@ -397,7 +525,7 @@ def quadratic_peak(patches: Floats) -> tuple[Floats, Floats, Floats]:
     )
 
 
-def without_outliers(matches: Matches, *, spacing: int) -> tuple[Floats, Floats]:
+def without_outliers(matches: Matches, *, spacing: int) -> tuple[Floats, Floats, Codes]:
     """Replace outliers and gaps of a displacement field by what their neighbours lead to.
 
     The normalised-median test of Westerweel & Scarano (Exp. Fluids 39, 1096, 2005): a vector is
@@ -414,7 +542,10 @@ def without_outliers(matches: Matches, *, spacing: int) -> tuple[Floats, Floats]
     -------
     displacement_y, displacement_x : ndarray of float32, shape (n, m)
         NaN where fewer than half of the neighbours, and than three, are left to confirm or replace
-        a vector, or where they contradict each other.
+        a vector, or where they contradict each other. Points without data (masked, beyond the
+        border, flat) are not counted among the neighbours.
+    reason : ndarray of uint8, shape (n, m)
+        Why there is no vector; 0 where there is one.
     """
     fields = (matches.displacement_y, matches.displacement_x)
     kept = matches.valid.copy()
@@ -426,18 +557,21 @@ def without_outliers(matches: Matches, *, spacing: int) -> tuple[Floats, Floats]
             kept &= ~(np.abs(field - median) > OUTLIER * (residual + OUTLIER_FLOOR))
             kept &= ~(residual > MAX_GRADIENT * spacing + OUTLIER_FLOOR)
     # What too few confirm must not lead the gaps beside it astray.
-    kept &= _confirmed(kept)
-    near = _confirmed(kept)
+    absent = np.isin(matches.reason, ABSENT)
+    kept &= _confirmed(kept, absent)
+    near = _confirmed(kept, absent)
     cleaned = []
     for field in fields:
         clean = np.where(kept, field, np.nan)
         clean = np.where(kept, clean, np.where(near, continued(clean), np.nan))
         cleaned.append(clean.astype(np.float32))
-    return cleaned[0], cleaned[1]
+    dropped = np.where(matches.valid, np.uint8(Reason.OUTLIER), matches.reason)
+    reason = np.where(np.isnan(cleaned[0]), dropped, np.uint8(Reason.MATCHED))
+    return cleaned[0], cleaned[1], reason
 
 
-def _confirmed(kept: Mask) -> Mask:
-    """Where half of the neighbours are kept, or three: those of a corner."""
-    around = neighbours(np.where(kept, 1.0, 0.0))
+def _confirmed(kept: Mask, absent: Mask) -> Mask:
+    """Where half of the neighbours that have data are kept, or three: those of a corner."""
+    around = neighbours(np.where(absent, np.nan, np.where(kept, 1.0, 0.0)))
     needed = np.minimum(np.isfinite(around).sum(0) / 2, 3)
     return np.asarray(np.nansum(around, axis=0) >= needed, np.bool_)

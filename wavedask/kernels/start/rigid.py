@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from wavedask.kernels.start.matching import MaskedImage, match_points
+from wavedask.kernels.start.matching import MaskedImage, level_and_scale, match_points
 
 PROBES: Final = 7
 """Points along each axis at which a candidate shift is tried."""
@@ -72,11 +72,13 @@ def _flattened(image: NDArray[Any]) -> NDArray[np.float32]:
     """Take the slow variation out, which would hold the peak of the correlation at zero."""
     values = np.asarray(image, np.float32)
     missing = ~np.isfinite(values)
-    filled = np.where(missing, 0, values)
+    # Only ratios count: squares of any intensity must fit into single precision.
+    scale = np.float32(level_and_scale(values, ~missing)[1])
+    filled = np.where(missing, 0, values / scale)
     size = (31, 31)
     weight = cv2.blur((~missing).astype(np.float32), size)
     mean = cv2.blur(filled, size) / np.maximum(weight, 1e-6)
-    deviation = np.where(missing, 0, filled - mean)
+    deviation = np.where(missing, 0, filled - mean).astype(np.float32)
     variance = cv2.blur(deviation**2, size)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(variance > 0, deviation / np.sqrt(variance), 0).astype(np.float32)
@@ -131,4 +133,28 @@ def shifted(image: NDArray[Any], shift: tuple[int, int]) -> NDArray[np.float32]:
     out[max(y, 0) : rows + min(y, 0), max(x, 0) : columns + min(x, 0)] = values[
         max(-y, 0) : rows - max(y, 0), max(-x, 0) : columns - max(x, 0)
     ]
+    return out
+
+
+def moved_in_frame(image: NDArray[Any], shift: tuple[int, int]) -> NDArray[np.float32]:
+    """Move an image by whole pixels; minus infinity where nothing moves in.
+
+    So the trackers tell pixels beyond the border of the frame from masked ones (NaN).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> moved_in_frame(np.array([[0.0, np.nan], [2.0, 3.0]]), (0, 1))
+    array([[-inf,   0.],
+           [-inf,   2.]], dtype=float32)
+    """
+    values = np.asarray(image, np.float32)
+    if np.isneginf(values).any():
+        values = np.where(np.isneginf(values), np.float32(np.nan), values)
+    out = shifted(values, shift)
+    (rows, columns), (y, x) = image.shape, shift
+    if y:
+        out[slice(0, y) if y > 0 else slice(max(rows + y, 0), rows)] = -np.inf
+    if x:
+        out[:, slice(0, x) if x > 0 else slice(max(columns + x, 0), columns)] = -np.inf
     return out

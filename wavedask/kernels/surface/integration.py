@@ -157,10 +157,8 @@ def grad2surf(
 
     Parameters
     ----------
-    slope_y, slope_x : numpy.ndarray of float64, shape (y, x)
-        Slopes at the pixels; NaN where there are no data, which may be a border only.
-    spacing : (float, float), default (1.0, 1.0)
-        Distance of neighbouring pixels along y and x.
+    slope_y, slope_x, spacing
+        As of `frankot_chellappa`.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""A scan of the membrane: its motors, their order and steps along the axes of the detector."""
+"""Axes of a membrane scan: its motors, the order of frames, and the steps along the detector."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 
 AXES: Final = (Y, X)
 LEAST_POSITIONS: Final = 7
-"""Positions along a motor, at least: fewer leave no overlap to a delay."""
+"""Smallest number of positions along a motor: with fewer, a delay leaves no overlap."""
 SAME_POSITION: Final = 0.25
 """Default tolerance of a pair of frames, in steps."""
 
@@ -33,10 +33,10 @@ class ScanAxes:
     order : ndarray of int, shape (frames,)
         Frames in the order of the positions, those along x first.
     shape : (int, int)
-        Positions along (y, x); 1 where nothing was scanned.
+        Number of positions along (y, x); 1 for an axis that was not scanned.
     steps : (float, float)
-        Steps of the membrane along (y, x), m: negative where a motor runs against the axis, 0
-        where nothing was scanned.
+        Steps of the membrane along (y, x), m: negative if a motor runs against the axis, 0 for an
+        axis that was not scanned.
     lengths : tuple of float
         Length of the unit of each motor, m.
     signs : (int, int)
@@ -84,10 +84,10 @@ def scan_axes(
     Raises
     ------
     MotorError
-        Positions that are not equally spaced, missing, repeated or too few; a unit that is no
+        Positions that are not equally spaced, missing, repeated or too few; a unit that is not a
         length.
     InputError
-        An axis that is neither, or not known; a direction that is not 1 or -1.
+        An axis that is unknown or not y or x; a direction that is not 1 or -1.
 
     Examples
     --------
@@ -105,7 +105,7 @@ def scan_axes(
     signs = _signs(direction)
     if len(motors) == 1:
         along = _axis(motors[0], axis)
-        # A scan of one motor is a mesh of two equal lines.
+        # scan_grid needs two motors: repeat the line at two positions of another.
         mesh = np.stack([np.repeat(read[:, 0], 2), np.tile([0.0, 1.0], len(read))], axis=1)
         grid = scan_grid(mesh, names=(motors[0], ""))
         places = grid.places[::2, :1]
@@ -147,7 +147,7 @@ def counterparts(
     -------
     reference : xarray.DataArray, dims (frame, y, x)
     offset : (float, float)
-        Mean position of the sample less that of the reference along (y, x), m of the motors.
+        Mean position of the sample minus that of the reference along (y, x), m of the motors.
 
     Raises
     ------

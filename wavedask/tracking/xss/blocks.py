@@ -62,7 +62,7 @@ class ScanPlan:
 
         Returns
         -------
-        ndarray of float32, shape (8, y, x)
+        ndarray of float32, shape (9, y, x)
             As of `ScanMatch.match`, with the delays along (y, x).
         """
         if reference is None:
@@ -79,7 +79,7 @@ class ScanPlan:
             return self.match.match(*stacks)
         found = self.match.match(*(images.swapaxes(2, 3) for images in stacks)).swapaxes(1, 2)
         # The first axis of a line is that across it.
-        return np.ascontiguousarray(found[[1, 0, 3, 2, 4, 5, 6, 7]])
+        return np.ascontiguousarray(found[[1, 0, 3, 2, 4, 5, 6, 7, 8]])
 
 
 def matched(sample: Array, reference: Array | None, plan: ScanPlan) -> Fields:
@@ -99,7 +99,7 @@ def matched(sample: Array, reference: Array | None, plan: ScanPlan) -> Fields:
     lazy = any(isinstance(images, da.Array) for images in (sample, reference))
     if not lazy:
         alone = None if reference is None else np.asarray(reference)
-        return Fields(*plan.fields(np.asarray(sample), alone))
+        return _fields(plan.fields(np.asarray(sample), alone))
     side = (BLOCK_BYTES / (4 * COPIES * sample.shape[0])) ** 0.5
     tiles = tuple(
         _tiles(length, max(round(side), halo, LEAST_TILE))
@@ -122,7 +122,13 @@ def matched(sample: Array, reference: Array | None, plan: ScanPlan) -> Fields:
         dtype=np.float32,
         meta=np.empty((0, 0, 0), np.float32),
     )
-    return Fields(*(found[row] for row in range(len(Fields._fields))))
+    return _fields(found)
+
+
+def _fields(found: Any) -> Fields:
+    """Name the rows of an array; reasons are whole numbers."""
+    rows = [found[row] for row in range(len(Fields._fields))]
+    return Fields(*[*rows[:-1], rows[-1].astype(np.uint8)])
 
 
 def _tiles(length: int, side: int) -> tuple[int, ...]:

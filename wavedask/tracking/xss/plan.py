@@ -1,4 +1,4 @@
-"""What all ways of speckle scanning share: settings that are checked, maps that are labelled."""
+"""Checked settings and labelled maps that all ways of speckle scanning share."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -6,6 +6,7 @@ from typing import Any, Final
 import xarray as xr
 
 from wavedask.conventions import (
+    DIMENSIONLESS,
     DISPLACEMENT_X,
     DISPLACEMENT_Y,
     FRAME,
@@ -20,11 +21,13 @@ from wavedask.conventions import (
     labelled,
 )
 from wavedask.errors import InputError
-from wavedask.frames import image_of
+from wavedask.frames import DECLARED, image_of, masked_images
+from wavedask.geometry import each
 from wavedask.kernels.fields import Fields
 from wavedask.kernels.scan import LEAST_OVERLAP, ScanMatch
 from wavedask.tracking.xss.axes import ScanAxes
 from wavedask.tracking.xss.blocks import ScanPlan
+from wavedask.units import number_of, whole_number
 
 Images = xr.DataArray | xr.Dataset
 Pair = tuple[int, int]
@@ -32,11 +35,11 @@ Pair = tuple[int, int]
 DISPLACEMENTS: Final = ((DISPLACEMENT_Y, UNCERTAINTY_Y), (DISPLACEMENT_X, UNCERTAINTY_X))
 """A displacement and its standard error, along y and x."""
 LONGEST_SEARCH: Final = 16
-"""Steps that are searched by default, at most."""
+"""Largest default search, in steps."""
 LEAST_SEARCH: Final = 2
-"""Steps or pixels that are searched at least: a match at the edge of the search is none."""
+"""Smallest search, in steps or pixels: a match at the edge of the search does not count."""
 ACROSS: Final = 4
-"""Pixels that are searched by default across a scan of one motor."""
+"""Default search across a scan of one motor, px."""
 
 
 def stack_of(images: Images, name: str) -> xr.DataArray:
@@ -45,19 +48,19 @@ def stack_of(images: Images, name: str) -> xr.DataArray:
     Raises
     ------
     InputError
-        A single image, or no images.
+        A single image, or something that is not an image.
     """
     frames = image_of(images, name)
     if FRAME not in frames.dims:
         raise InputError(
             f"{name} is a single image", "Give the frames of a scan, with a motor that moves."
         )
-    return frames
+    return masked_images(frames, name)
 
 
 def checked_magnification(magnification: float) -> float:
     """Check a magnification: a positive number."""
-    if not 0 < magnification < float("inf"):
+    if not 0 < number_of("magnification", magnification, unit=DIMENSIONLESS) < float("inf"):
         raise InputError(
             f"magnification is {magnification}",
             "Give the distance from the source to the detector over that to the membrane.",
@@ -74,7 +77,7 @@ def scan_plan(
     centre: Pair = (0, 0),
     apart: Pair = (0, 0),
 ) -> ScanPlan:
-    """Settle how a scan is matched.
+    """Check the settings and plan the matching of a scan.
 
     Parameters
     ----------
@@ -83,7 +86,7 @@ def scan_plan(
     window, search, least
         As of `track_scan`.
     centre : (int, int), default (0, 0)
-        Delay (y, x), in steps or pixels, around which is searched.
+        Centre of the search: a delay (y, x), in steps or pixels.
     apart : (int, int), default (0, 0)
         As of `ScanPlan`.
 
@@ -94,13 +97,13 @@ def scan_plan(
     Raises
     ------
     InputError
-        Settings that make no sense, or a search that leaves no overlap of the two scans.
+        Invalid settings, or a search that leaves no overlap of the two scans.
     """
     sides = _pair(WINDOW.name, window)
     for side in sides:
         if side < 1 or side % 2 == 0:
             raise InputError(f"window is {window!r}", "Give an odd number of pixels, or (y, x).")
-    if not 0 <= least < 1:
+    if not 0 <= number_of("least", least, unit=DIMENSIONLESS) < 1:
         raise InputError(f"least is {least!r}", "Give a correlation from 0 to below 1.")
     reach = _reach(axes, search, centre)
     turned = axes.line and axes.scanned[0] == 0
@@ -114,7 +117,7 @@ def scan_plan(
 
 
 def _reach(axes: ScanAxes, search: int | Pair | None, centre: Pair) -> Pair:
-    """Settle how far is searched along (y, x)."""
+    """Return the search along (y, x)."""
     reach = list((ACROSS, ACROSS) if search is None else _pair("search", search))
     for axis in axes.scanned:
         count = axes.shape[axis]
@@ -136,16 +139,17 @@ def _reach(axes: ScanAxes, search: int | Pair | None, centre: Pair) -> Pair:
     if min(reach) < LEAST_SEARCH:
         raise InputError(
             f"search is {search!r}",
-            f"Give {LEAST_SEARCH} or more: what lies at its edge is no match.",
+            f"Give {LEAST_SEARCH} or more: a match at the edge of the search does not count.",
         )
     return reach[0], reach[1]
 
 
 def _pair(name: str, given: Any) -> Pair:
-    values = tuple(given) if isinstance(given, tuple | list) else (given, given)
-    if len(values) != 2 or any(value != int(value) for value in values):
-        raise InputError(f"{name} is {given!r}", "Give a whole number, or two: (y, x).")
-    return int(values[0]), int(values[1])
+    remedy = "Give a whole number, or two: (y, x)."
+    values = [whole_number(name, value, remedy=remedy, given=given) for value in each(given)]
+    if len(values) not in (1, 2):
+        raise InputError(f"{name} is {given!r}", remedy)
+    return values[0], values[-1]
 
 
 def delays_of(fields: Fields) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
@@ -161,10 +165,11 @@ def maps(
 ) -> xr.Dataset:
     """Label maps (y, x) by their names, with the coordinates of a stack that do not change."""
     kept = like.isel({FRAME: 0}, drop=True)
+    others = (UNITS, LONG_NAME, *DECLARED)
     return xr.Dataset(
         {
             name: labelled(values, QUANTITIES[name], dims=(Y, X), coords=kept.coords)
             for name, values in variables.items()
         },
-        attrs={name: value for name, value in attrs.items() if name not in (UNITS, LONG_NAME)},
+        attrs={name: value for name, value in attrs.items() if name not in others},
     )

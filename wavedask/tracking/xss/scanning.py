@@ -1,4 +1,4 @@
-"""Speckle scanning (XSS): the delay of a pixel's signal along a scan of the membrane."""
+"""Speckle scanning (XSS): delays of pixel signals along a scan of the membrane."""
 
 from typing import Any, Final
 
@@ -12,11 +12,17 @@ from wavedask.conventions import (
     DELAY_X,
     DELAY_Y,
     FRAME,
+    LONG_NAME,
+    REASON,
+    SURE,
     TRANSMISSION,
+    UNITS,
     WINDOW,
 )
 from wavedask.errors import InputError
-from wavedask.frames import check_alike
+from wavedask.facts import Names, agreed_pixels, confirmed_facts
+from wavedask.frames import matched_pair
+from wavedask.tracking.missing import reason_attrs
 from wavedask.tracking.xss.axes import counterparts, scan_axes
 from wavedask.tracking.xss.blocks import matched
 from wavedask.tracking.xss.plan import (
@@ -30,7 +36,7 @@ from wavedask.tracking.xss.plan import (
     stack_of,
 )
 from wavedask.tracking.xss.selfreference import SEPARATION, scan_curvatures
-from wavedask.units import pixel_sizes
+from wavedask.units import PIXEL_SIZE
 
 DELAYS: Final = ((DELAY_Y, DELAY_UNCERTAINTY_Y), (DELAY_X, DELAY_UNCERTAINTY_X))
 
@@ -50,14 +56,15 @@ def track_scan(
     distance: float | None = None,
     separation: int | None = None,
     least: float = 0.5,
+    sure: Names = (),
 ) -> xr.Dataset:
     r"""Track speckle along a scan of the membrane (X-ray speckle scanning, XSS).
 
-    The membrane is moved in equal steps, with the optic and without. What a pixel records along the
-    scan in the one it records in the other, too, but later or earlier: by the delay
-    :math:`\tau` with ``sample(position) = reference(position - delay)``, which is how far the
-    optic moves the foot of the pixel's ray on the membrane. The step sets the sensitivity, and not
-    the pixel. With one motor, the displacement across the scan is found in pixels, as `track` does.
+    The membrane is moved in equal steps, with the optic and without. A pixel records the same
+    signal along both scans, but shifted by a delay :math:`\tau` with ``sample(position) =
+    reference(position - delay)``. The delay is how far the optic moves the foot of the pixel's ray
+    on the membrane. The sensitivity depends on the step, not on the pixel size. With one motor, the
+    displacement across the scan is found in pixels, as in `track`.
 
     Parameters
     ----------
@@ -65,8 +72,8 @@ def track_scan(
         Frames with the optic, one for each position of the membrane, in any order; of a dataset,
         its variable ``image``.
     reference : xarray.DataArray or Dataset, dims (frame, y, x), optional
-        Frames without the optic at the same positions. Without any, each pixel of `sample` is
-        compared with its neighbour: self-reference.
+        Frames without the optic at the same positions. If omitted, each pixel of `sample` is
+        compared with its neighbour (self-reference).
     motor : str or (str, str)
         The motor of a linear scan, or the motors (y, x) of a mesh: coordinates of the frames, in a
         unit of length.
@@ -76,39 +83,43 @@ def track_scan(
     window : int or (int, int), default 3
         Rows and columns of pixels that share one delay, odd.
     search : int or (int, int), optional
-        Largest delay looked for along (y, x): in steps along a motor, in pixels where none was
-        scanned. By default a quarter of the scan, at most 16 steps, and 4 px. For a
-        self-reference, beyond the delay of a beam without curvature.
+        Largest delay to look for along (y, x): in steps along a motor, in pixels along an axis that
+        was not scanned. By default a quarter of the scan, at most 16 steps, and 4 px. For a
+        self-reference, in addition to the delay of a beam without curvature.
     pixel_size : float or (float, float), optional
-        Pixel size of the detector (y, x), m. With it, delays are displacements too.
+        Pixel size of the detector (y, x), m; by default that of the frames, if they state it. With
+        it, delays are displacements too. The result keeps it for `wavedask.wavefront`.
     magnification : float, default 1.0
         Of the membrane on the detector, in the beam without the optic: distance from the source to
         the detector over that to the membrane.
     direction : int or (int, int), default 1
         -1 for a motor that moves the membrane against the axis of the detector.
     tolerance : float or (float, float), optional
-        Largest difference of the positions of a pair of frames, in the unit of the motors. By
-        default a quarter of a step. Their mean difference is part of the delay.
+        Largest difference between the positions of a pair of frames, in the unit of the motors. By
+        default a quarter of a step. The mean difference is part of the delay.
     distance : float, optional
-        Of a self-reference only: from the membrane to the detector, m.
+        For a self-reference only: from the membrane to the detector, m.
     separation : int, optional
-        Of a self-reference only: distance of the two pixels, an even number; 2 by default.
+        For a self-reference only: distance between the two pixels, an even number; 2 by default.
     least : float, default 0.5
         Correlation below which there is no match.
+    sure : str or sequence of str, optional
+        ``"pixel_size"`` or ``"membrane_distance"``, the `distance` here, confirms an unusual value,
+        and that the given one counts although the frames state another.
 
     Returns
     -------
     xarray.Dataset, dims (y, x)
-        Lazy where the frames are, in tiles of which each has all positions. The coordinates of
+        Lazy if the frames are, in tiles that each have all positions. It has the coordinates of
         `sample` that do not change over the scan, and:
 
         ``delay_y``, ``delay_x`` (m of the motor), ``delay_uncertainty_y``, ``delay_uncertainty_x``
             The delay and its standard error, along each motor; NaN and infinite without a match.
         ``displacement_y``, ``displacement_x`` (px), ``uncertainty_y``, ``uncertainty_x``
             As of `track`: ``u = -magnification * delay / pixel_size`` along a motor, if
-            `pixel_size` is given; across a linear scan always. `wavedask.wavefront` takes them.
-        ``correlation``, ``window`` (px), ``transmission``, ``dark_field``
-            As of `track`; of a window that is no square, the side of one of the same area.
+            the pixel size is known; across a linear scan always. `wavedask.wavefront` takes them.
+        ``correlation``, ``window`` (px), ``transmission``, ``dark_field``, ``reason``
+            As of `track`; for a window that is not square, the side of a square of the same area.
 
         A self-reference gives the delays, ``correlation``, and on coordinates in m:
 
@@ -123,7 +134,8 @@ def track_scan(
         Positions that are not equally spaced, missing or repeated, or that sample and reference do
         not share: the message lists them. A motor without a unit of length.
     InputError
-        Images of other dimensions, or settings that make no sense.
+        Images of other dimensions, pixel labels of other grids, a sample and a reference that state
+        different facts, or invalid settings.
 
     See Also
     --------
@@ -173,8 +185,9 @@ def track_scan(
             distance=distance,
             separation=SEPARATION if separation is None else separation,
             least=least,
+            sure=sure,
         )
-        return curvatures.assign_attrs(sample.attrs)
+        return curvatures.assign_attrs({**sample.attrs, **_settings(images), **curvatures.attrs})
     for name, value in (("distance", distance), ("separation", separation)):
         if value is not None:
             raise InputError(
@@ -182,13 +195,18 @@ def track_scan(
                 "Leave it out; wavedask.wavefront takes the result and the distance.",
             )
     targets = stack_of(reference, "reference")
-    check_alike(images.isel({FRAME: 0}), targets.isel({FRAME: 0}))
+    images, targets = matched_pair(images, targets, in_order=False, joint=True)
     if images.shape[1:] != targets.shape[1:]:
         raise InputError(
             f"sample frames are {images.shape[1:]}, reference frames {targets.shape[1:]} (y, x)",
             "Crop both to the same region of the detector.",
         )
-    pixels = None if pixel_size is None else pixel_sizes(pixel_size)
+    pixels = agreed_pixels(pixel_size, {"the sample": images}, sure=sure)
+    attrs = _settings(images)
+    if pixels is not None:
+        attrs[PIXEL_SIZE] = list(pixels)
+    if confirmed := confirmed_facts(sure, {"the sample": images}):
+        attrs[SURE] = confirmed
     targets, offset = counterparts(images, targets, axes, tolerance=tolerance)
     plan = scan_plan(axes, window=window, search=search, least=least)
     samples, references = (stack.isel({FRAME: axes.order}) for stack in (images, targets))
@@ -214,5 +232,13 @@ def track_scan(
         WINDOW.name: fields.window,
         TRANSMISSION.name: fields.transmission,
         DARK_FIELD.name: fields.dark_field,
+        REASON.name: fields.reason,
     }
-    return maps(variables, like=images, attrs=sample.attrs)
+    found = maps(variables, like=images, attrs={**sample.attrs, **attrs})
+    found[REASON.name].attrs.update(reason_attrs(max(plan.match.search)))
+    return found
+
+
+def _settings(images: xr.DataArray) -> dict[Any, Any]:
+    """Return the attributes of frames without those of an intensity."""
+    return {name: value for name, value in images.attrs.items() if name not in (UNITS, LONG_NAME)}

@@ -1,4 +1,4 @@
-"""Maps as pictures: physical axes, units, a colour bar, and zero in the middle where it matters."""
+"""Maps with physical axes, units, and a colour bar."""
 
 import io
 import math
@@ -59,15 +59,15 @@ SIGNED: Final = frozenset(
         DISTORTION_X_RESIDUAL,
     )
 )
-"""Variables whose zero has a meaning: drawn with a diverging map centred on it."""
+"""Variables that are drawn with a diverging colour map centred on zero."""
 OUTLYING: Final = 0.1
-"""Per cent of the pixels on either side that the colours need not cover."""
+"""Per cent of the pixels at either end that the colour range leaves out."""
 NO_DATA: Final = "0.75"
-"""Grey of pixels without a value: white would pass for zero."""
+"""Grey of pixels without a value; white could be mistaken for zero."""
 
 
 class Picture(Figure):
-    """A figure that a notebook shows without being told how, and that no global state holds."""
+    """A figure that a notebook displays by itself, without the global state of pyplot."""
 
     def _repr_png_(self) -> bytes:
         """Draw for a notebook."""
@@ -84,18 +84,19 @@ def plot_map(
     Parameters
     ----------
     field : xarray.DataArray, dims (y, x)
-        The map; a lazy one is computed. Coordinates give the axes, ``units`` and ``long_name`` the
-        labels; lengths and angles are given in the SI prefix that suits them.
+        The map; a lazy map is computed. The axes come from its coordinates, the labels from
+        ``units`` and ``long_name``; lengths and angles get a suitable SI prefix.
     axes : matplotlib.axes.Axes, optional
-        Where to draw; by default in a new figure.
+        Axes to draw on; by default in a new figure.
     signed : bool, optional
-        Whether zero is in the middle of a diverging colour map; by default so for displacements,
+        Whether to use a diverging colour map centred on zero; by default true for displacements,
         slopes, wavefronts, phases, curvatures, residuals and figure errors.
 
     Returns
     -------
     matplotlib.image.AxesImage
-        Its ``figure`` is shown by a notebook, and saved with ``figure.savefig(path)``.
+        Its attribute ``figure`` is displayed by a notebook, and saved with
+        ``figure.savefig(path)``.
 
     Raises
     ------
@@ -155,7 +156,7 @@ def plot_maps(
     title : str, optional
         Title of the figure.
     columns : int, default 3
-        Maps side by side.
+        Number of maps per row.
 
     Returns
     -------
@@ -164,7 +165,7 @@ def plot_maps(
     Raises
     ------
     InputError
-        No maps, or one that is none.
+        No maps, or an array that is not a single map.
 
     Examples
     --------
@@ -186,22 +187,22 @@ def plot_maps(
 
 
 def plot_calibration(calibration: xr.Dataset) -> Figure:
-    """Draw the distortion of a detector, and below it what the pairs leave unexplained.
+    """Draw the distortion of a detector, and below it the residual of the pairs.
 
     Parameters
     ----------
     calibration : xarray.Dataset
-        Of `wavedask.detector_distortion`.
+        Result of `wavedask.detector_distortion`.
 
     Returns
     -------
     matplotlib.figure.Figure
-        Both maps; with ``method="global"`` the residuals too.
+        The two distortion maps; for ``method="global"`` also the two residual maps.
 
     Raises
     ------
     InputError
-        A dataset that is no calibration.
+        The dataset is not a calibration.
 
     Examples
     --------
@@ -217,7 +218,8 @@ def plot_calibration(calibration: xr.Dataset) -> Figure:
     missing = [name for name in (*needed, ROTATION.name) if name not in calibration]
     if missing:
         raise InputError(
-            f"the calibration has no {', '.join(missing)}", "Give that of detector_distortion()."
+            f"the calibration has no {', '.join(missing)}",
+            "Give a result of detector_distortion().",
         )
     maps = [*needed[:2], DISTORTION_Y_RESIDUAL.name, DISTORTION_X_RESIDUAL.name]
     pitch_y, pitch_x = (1e6 * float(calibration[name]) for name in needed[2:])
@@ -243,7 +245,7 @@ def _limits(values: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def _extent(image: xr.DataArray) -> tuple[tuple[float, float, float, float], str, str]:
-    """Edges of the picture and units of its axes; row 0 is at the top, as on the detector."""
+    """Edges of the picture and units of its axes. Row 0 is at the top, as on the detector."""
     edges, units = [], []
     for dim in (Y, X):
         size = image.sizes[dim]
@@ -254,7 +256,7 @@ def _extent(image: xr.DataArray) -> tuple[tuple[float, float, float, float], str
             unit = str(image[dim].attrs.get(UNITS, PIXEL))
         scale, unit = prefixed(_largest(positions), unit)
         first, last = positions[0] * scale, positions[-1] * scale
-        # A single pixel tells no step.
+        # A single pixel has no step.
         half = (last - first) / (2 * (size - 1)) if size > 1 else 0.5
         edges.append((float(first - half), float(last + half)))
         units.append(unit)

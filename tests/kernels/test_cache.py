@@ -1,0 +1,80 @@
+"""The cache of compiled kernels is a help, and never a reason to fail."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = """
+from wavedask.kernels.jit import JIT, njit
+
+@njit(**JIT)
+def double(x):
+    return 2 * x
+
+print(double(21))
+"""
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    path = tmp_path / "program.py"
+    path.write_text(PROGRAM)
+    return path
+
+
+def run(script: Path, **variables: str) -> tuple[str, str]:
+    environment = {**os.environ, **variables}
+    environment.pop("NUMBA_CACHE_DIR", None)
+    environment |= variables
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, env=environment, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip(), done.stderr
+
+
+def test_without_a_place_for_the_cache_it_runs_and_says_so(script: Path) -> None:
+    # Files where folders should be: nothing can be written below them, not even by root.
+    sealed = script.parent / "sealed"
+    for path in (sealed, script.parent / "__pycache__"):
+        path.write_bytes(b"")
+    nowhere = str(sealed / "cache")
+    value, message = run(script, HOME=nowhere, XDG_CACHE_HOME=nowhere)
+    assert value == "42"
+    assert message.count("set NUMBA_CACHE_DIR to a folder that can be written") == 1
+
+
+def test_files_that_were_cut_off_are_written_again(script: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    assert run(script, NUMBA_CACHE_DIR=str(cache)) == ("42", "")
+    files = [path for path in cache.rglob("*") if path.suffix in (".nbi", ".nbc")]
+    assert {path.suffix for path in files} == {".nbi", ".nbc"}
+    for path in files:
+        whole = path.read_bytes()
+        path.write_bytes(whole[: len(whole) // 2] if path.suffix == ".nbc" else b"")
+        value, message = run(script, NUMBA_CACHE_DIR=str(cache))
+        assert value == "42"
+        assert "cannot be read" in message
+    assert run(script, NUMBA_CACHE_DIR=str(cache)) == ("42", "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a file system that can be full")
+def test_a_full_disk_costs_time_only(tmp_path: Path) -> None:
+    script = tmp_path / "program.py"
+    # Numba writes each file under another name first: every such write ends as on a full disk.
+    full = """
+import builtins, errno
+opened = builtins.open
+def full(path, mode="r", *args, **kwargs):
+    if ".tmp." in str(path):
+        return opened("/dev/full", mode, *args, **kwargs)
+    return opened(path, mode, *args, **kwargs)
+builtins.open = full
+"""
+    script.write_text(full + PROGRAM)
+    value, message = run(script, NUMBA_CACHE_DIR=str(tmp_path / "cache"))
+    assert value == "42"
+    assert "No space left on device" in message

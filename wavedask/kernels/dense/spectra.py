@@ -1,0 +1,325 @@
+"""Spectra of what a match leaves unexplained, and what noise of such a spectrum does to a match.
+
+Cells of the image are anchored to the frame, one in every square of `STRIDE` pixels: a quarter of
+the pixels is enough, and the time is that of a quarter.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft, ndimage
+from scipy.interpolate import BSpline
+
+from wavedask.kernels.dense.nodes import NodeGrid, pixel_row
+from wavedask.kernels.dense.noise import MOST_TAKEN, WHITE, Noise
+from wavedask.kernels.grids import interpolate
+from wavedask.kernels.jit import JIT, njit
+from wavedask.kernels.spline import Order, SplineFilters, displaced_row
+
+Floats = NDArray[np.float32]
+
+CELL: Final = 48
+"""Pixels along the side of a cell."""
+STRIDE: Final = 96
+"""Pixels from one cell to the next."""
+LEAST_DATA: Final = 0.5
+"""Part of a cell that must have data."""
+PHASES: Final = 16
+"""Fractions of a pixel at which the response of a displaced spline is tabulated."""
+LEAST_COLOUR: Final = np.float32(1e-2)
+"""Rounding may leave less where noise and pattern have no frequency in common."""
+TAKEN: Final = 0.8
+"""Part of a fitted value of the noise that the fit takes, for the window and its low-pass."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """Cells along one axis of a block.
+
+    Attributes
+    ----------
+    first : int
+        First pixel of the first cell.
+    size : int
+        Pixels of a cell, an even number.
+    count : int
+        Cells.
+    """
+
+    first: int
+    size: int
+    count: int
+
+    @classmethod
+    def along(cls, length: int, origin: int) -> "Cells":
+        """Lay cells out in a block of so many pixels, the first of them `origin` in the frame.
+
+        Examples
+        --------
+        >>> Cells.along(300, 0)
+        Cells(first=24, size=48, count=3)
+        >>> Cells.along(200, 100)
+        Cells(first=20, size=48, count=2)
+        >>> Cells.along(31, 0)
+        Cells(first=0, size=30, count=1)
+        """
+        first = ((STRIDE - CELL) // 2 - origin) % STRIDE
+        if first + CELL > length:
+            size = min(CELL, length // 2 * 2)
+            return cls((length - size) // 2, size, 1)
+        return cls(first, CELL, (length - first - CELL) // STRIDE + 1)
+
+    @property
+    def pixels(self) -> NDArray[np.intp]:
+        """Pixels in cells, shape (count, size)."""
+        return self.first + STRIDE * np.arange(self.count)[:, None] + np.arange(self.size)
+
+    @property
+    def centres(self) -> NDArray[np.intp]:
+        """Pixels in the middle of the cells."""
+        return self.first + self.size // 2 + STRIDE * np.arange(self.count)
+
+    @property
+    def share(self) -> Floats:
+        """Weights that make the mean over all frequencies from the half that is kept."""
+        weights = np.full(self.size // 2 + 1, 2 / self.size, np.float32)
+        weights[0] = weights[-1] = 1 / self.size
+        return weights
+
+
+@lru_cache(maxsize=8)
+def _responses(order: Order, size: int) -> tuple[Floats, Floats]:
+    """Power responses at the frequencies of `size` pixels: of displaced splines, and the gradient.
+
+    Returns
+    -------
+    displaced : ndarray, shape (PHASES + 1, size)
+        After a displacement by 0 to 1 px.
+    gradient : ndarray, shape (size,)
+    """
+    angle = 2 * np.pi * np.fft.fftfreq(size)
+    filters = SplineFilters.of_order(order)
+    side = filters.prefilter.astype(np.float64)
+    prefilter = side[0] + 2 * np.cos(np.outer(angle, np.arange(1, side.size))) @ side[1:]
+    taps = filters.gradient.astype(np.float64)
+    gradient = 2 * np.sin(np.outer(angle, np.arange(taps.size))) @ taps
+    basis = BSpline.basis_element(np.arange(order + 2), extrapolate=False)
+    knots = np.arange(order + 2)
+    displaced = []
+    for part in np.linspace(0, 1, PHASES + 1):
+        weights = np.nan_to_num(basis(knots + part))
+        displaced.append(np.abs(prefilter * (np.exp(1j * np.outer(angle, knots)) @ weights)) ** 2)
+    return np.array(displaced, np.float32), (gradient**2).astype(np.float32)
+
+
+@njit(**JIT)  # type: ignore[untyped-decorator]
+def residual_rows(
+    spline: Floats,
+    margin: int,
+    order: int,
+    m: Floats,
+    s: Floats,
+    u_y: Floats,
+    u_x: Floats,
+    gain: Floats,
+    offset: Floats,
+    step: int,
+    weights: Floats,
+    linear: Floats,
+    first_y: int,
+    first_x: int,
+    rows: NDArray[np.intp],
+    out: Floats,
+) -> None:
+    """Take the match out of a sample: ``s - gain * reference(p - u) - offset``, 0 where no data is.
+
+    Parameters
+    ----------
+    spline : ndarray of float32, shape (rows + 2 margin, columns + 2 margin)
+        Coefficients of the reference.
+    margin, order : int
+        Of the spline.
+    m, s : ndarray of float32, shape (rows, columns)
+        Weight, and weighted sample.
+    u_y, u_x, gain, offset : ndarray of float32, shape (node rows + 4, node columns + 4)
+        The match at the nodes, padded.
+    step, weights, first_y, first_x
+        The grid of nodes, and the interpolation of the displacement.
+    linear : ndarray of float32, shape (step, 4)
+        Weights of a linear interpolation, for gain and offset.
+    rows : ndarray of int, shape (n,)
+        Rows that are wanted.
+    out : ndarray of float32, shape (n, columns)
+        Where the residual goes.
+    """
+    columns = s.shape[1]
+    spread = np.empty((4, 4, columns), np.float32)
+    held = np.full((4, 4), -1, np.int64)
+    row = np.empty((5, columns), np.float32)
+    whole = np.empty((2, columns), np.int32)
+    for k in range(rows.size):
+        y = rows[k]
+        at = y - first_y
+        pixel_row(u_y, step, weights, at, -first_x, spread[0], held[0], row[0])
+        pixel_row(u_x, step, weights, at, -first_x, spread[1], held[1], row[1])
+        pixel_row(gain, step, linear, at, -first_x, spread[2], held[2], row[2])
+        pixel_row(offset, step, linear, at, -first_x, spread[3], held[3], row[3])
+        displaced_row(spline, margin, order, y, 0, row[0], row[1], whole, row[4])
+        for x in range(columns):
+            out[k, x] = s[y, x] - m[y, x] * (row[2, x] * row[4, x] + row[3, x])
+
+
+def measured_noise(
+    residuals: Floats,
+    samples: Floats,
+    weights: Floats,
+    u: tuple[Floats, Floats],
+    grid: NodeGrid,
+    cells: tuple[Cells, Cells],
+    *,
+    order: Order,
+    window: int,
+) -> Noise:
+    """Measure what the noise does to a match, from the spectra of the residual and of the sample.
+
+    Parameters
+    ----------
+    residuals, samples, weights : ndarray of float32, shape (images, cell rows * size, columns)
+        What the match leaves, the weighted samples, and their weights, in the rows of the cells.
+    u : (ndarray, ndarray)
+        Displacement (y, x) at the nodes, in pixels.
+    grid : NodeGrid
+        The nodes.
+    cells : (Cells, Cells)
+        The cells along y and x.
+    order : 3 or 5
+        Of the splines.
+    window : int
+        Side of the windows in pixels.
+
+    Returns
+    -------
+    Noise
+        That of white noise where no cell has data.
+    """
+    down, across = cells
+    m, left, seen = (_cut(images, cells) for images in (weights, residuals, samples))
+    covered = m.mean(axis=(0, 3, 4)) >= LEAST_DATA
+    half = slice(0, across.size // 2 + 1)
+    passed_y, passed_x = (_mean_response(order, axis, u[axis], grid, cells) for axis in (0, 1))
+    passed = passed_y[..., :, None] * passed_x[..., None, half]
+    steep = (
+        _responses(order, down.size)[1][:, None],
+        _responses(order, across.size)[1][None, half],
+    )
+    share = across.share / np.float32(down.size)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        maps = _effects(
+            _power(left, m), _power(seen, m), passed, steep, share, window, len(samples)
+        )
+    usable = covered & np.isfinite(maps).all(axis=0)
+    if not usable.any():
+        maps, usable = np.broadcast_to(np.array(WHITE)[:, None, None], maps.shape), ~usable
+    if not usable.all():
+        nearest = ndimage.distance_transform_edt(
+            ~usable, return_distances=False, return_indices=True
+        )
+        maps = maps[:, *nearest]
+    fields = [
+        interpolate(
+            values,
+            rows=down.centres,
+            columns=across.centres,
+            pixel_rows=grid.coordinates(0),
+            pixel_columns=grid.coordinates(1),
+            cubic=False,
+        ).astype(np.float32)
+        for values in maps
+    ]
+    return Noise(*fields)
+
+
+def _effects(
+    left: Floats,
+    seen: Floats,
+    passed: Floats,
+    steep: tuple[Floats, Floats],
+    share: Floats,
+    window: int,
+    images: int,
+) -> Floats:
+    """Compute the fields of `Noise` for each cell, from power spectra of residual and sample."""
+
+    def mean(spectra: Floats) -> Floats:
+        # A product with few columns: no BLAS, whose threads would change the last bits.
+        return np.asarray(np.einsum("...kl,l->...", spectra, share)[..., None, None])
+
+    pixels = images * window**2
+    noise = left / (1 + passed)
+    # What of the sample is noise has no part in the pattern.
+    pattern = np.maximum(seen - noise, 0)
+    spectra = [pattern * steep[0], pattern * steep[1], pattern]
+    spectra = [spectrum / mean(spectrum) for spectrum in spectra]
+    # The fit of each window has taken noise that looks like what it fits.
+    taken = np.minimum(TAKEN / pixels * (spectra[0] + spectra[1] + spectra[2]), MOST_TAKEN)
+    whole = noise / (1 - taken)
+    parameters = pixels * (1 - mean(left) / mean(whole * (1 + passed)))
+    shape = whole / mean(whole)
+    # In a window, noise and gradient meet at lags shorter than its side only.
+    both = _windowed(shape * (1 + passed), window)
+    filtered = shape * passed
+    gradients = [mean(shape * part) for part in steep]
+    parts = [parameters, mean(filtered), *gradients]
+    parts += [np.maximum(mean(both * slopes), LEAST_COLOUR) for slopes in spectra[:2]]
+    parts += [
+        mean(filtered * shape * part) / gradient
+        for part, gradient in zip(steep, gradients, strict=True)
+    ]
+    return np.stack([part[..., 0, 0] for part in parts])
+
+
+def _cut(images: Floats, cells: tuple[Cells, Cells]) -> Floats:
+    """Cut the cells out of their rows, shape (images, cell rows, cell columns, rows, columns)."""
+    down, across = cells
+    rows = images.reshape(len(images), down.count, down.size, -1)
+    return np.ascontiguousarray(rows[..., across.pixels].transpose(0, 1, 3, 2, 4))
+
+
+def _power(values: Floats, m: Floats) -> Floats:
+    """Power spectra of the cells, summed over images; half of the frequencies are left out."""
+    taper = np.outer(*(np.hanning(size + 2)[1:-1] for size in m.shape[-2:])).astype(np.float32)
+    total = np.maximum(m.sum(axis=(3, 4), keepdims=True), 1)
+    centred = values - m * (values.sum(axis=(3, 4), keepdims=True) / total)
+    spectra = fft.rfft2(centred * taper, workers=1)
+    return np.asarray((spectra.real**2 + spectra.imag**2).sum(axis=0), np.float32)
+
+
+def _windowed(spectra: Floats, window: int) -> Floats:
+    """Convolve spectra with that of a window: lags count by the pairs that a window holds."""
+    shape = spectra.shape[-2], 2 * (spectra.shape[-1] - 1)
+    lags = fft.irfft2(spectra, s=shape, workers=1)
+    for axis, size in ((-2, shape[0]), (-1, shape[1])):
+        away = np.abs(np.fft.fftfreq(size, 1 / size))
+        weight = np.maximum(1 - away / window, 0).astype(np.float32)
+        lags *= weight[:, None] if axis == -2 else weight
+    return np.asarray(fft.rfft2(lags, workers=1).real, np.float32)
+
+
+def _mean_response(
+    order: Order, axis: int, component: Floats, grid: NodeGrid, cells: tuple[Cells, Cells]
+) -> Floats:
+    """Mean response of displaced splines in each cell, along one axis."""
+    table = _responses(order, cells[axis].size)[0]
+    where = []
+    for k, part in enumerate(cells):
+        pixels = part.pixels[:, part.size // 8 :: part.size // 4][:, :4]
+        nodes = np.rint((pixels.ravel() - grid.first[k]) / grid.step).astype(np.intp)
+        where.append(np.clip(nodes, 0, grid.nodes[k] - 1))
+    phases = np.rint(component[np.ix_(*where)] % 1 * PHASES).astype(np.intp)
+    rows = table[phases].reshape(
+        cells[0].count, -1, cells[1].count, len(where[1]) // cells[1].count, table.shape[1]
+    )
+    return np.asarray(rows.mean(axis=(1, 3)))
