@@ -15,6 +15,7 @@ METHODS = sorted(
 RENAMED = {
     "query": wd.select,
     "fit_lens": wd.optics.fit_lens,
+    "fit_wavefront": wd.optics.fit_wavefront,
     "plot": wd.plot.plot_dataset,
 }
 

@@ -238,3 +238,16 @@ def test_safety_is_measured_with_and_without(
     assert [row.unit for row in rows] == ["s", "MiB/s", "s", "ms", "s"]
     assert all(row.given > 0 for row in rows)
     assert figures.read_text().count("\n|") == 2 + len(rows)
+
+
+def test_trust_goes_on_behind_the_tracker(
+    benchmark_main: Callable[[str], Callable[..., Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("WAVEDASK_TEST_DATA", raising=False)
+    rows = benchmark_main("trust")(["--size", "200", "--patterns", "1", "--only", "downstream"])
+    found = {row.label: row.ratio for row in rows}
+    assert all(np.isfinite(ratio) for ratio in found.values())
+    assert 0.5 < found["wavefront, white noise"] < 1.7
+    assert 0.6 < found["Zernike modes of the slopes, white noise"] < 1.5
+    assert 0.7 < found["mean of 12 exposures, common reference"] < 1.35
+    assert found["dark field (true 1), 50 counts, contrast 0.25"] == pytest.approx(1, abs=0.03)

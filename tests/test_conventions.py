@@ -156,6 +156,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, xr.Dataset]:
         "surface_uncertainty": error.to_dataset(),
         "track": tracked,
         "track_scan": scanned,
+        "visibility_uncertainty": wd.visibility_uncertainty(tracked, sample),
         "wavefront": physical,
     }
 

@@ -19,6 +19,7 @@ from wavedask.tracking import (
     self_reference,
     track,
     track_scan,
+    visibility_uncertainty,
     why_missing,
 )
 from wavedask.wavefront import Budget, budget, integrate, surface_uncertainty, wavefront
@@ -59,6 +60,7 @@ __all__ = [
     "to_tiff",
     "track",
     "track_scan",
+    "visibility_uncertainty",
     "wavefront",
     "where_motors",
     "why_missing",

@@ -11,7 +11,7 @@ from wavedask.detector import blind_pixels, correct, detector_distortion
 from wavedask.export import to_csv, to_nexus, to_tiff
 from wavedask.frames import grid, nearest, select, where_motors
 from wavedask.io import refresh
-from wavedask.optics import fit_lens
+from wavedask.optics import fit_lens, fit_wavefront
 from wavedask.plot import plot_dataset
 from wavedask.tables import Rows, html_table
 from wavedask.tracking import (
@@ -20,6 +20,7 @@ from wavedask.tracking import (
     self_reference,
     track,
     track_scan,
+    visibility_uncertainty,
     why_missing,
 )
 from wavedask.wavefront import budget, wavefront
@@ -77,10 +78,12 @@ class Wave:
     track_scan = _method(track_scan)
     self_reference = _method(self_reference)
     combine = _method(combine)
+    visibility_uncertainty = _method(visibility_uncertainty)
     why_missing = _method(why_missing)
     wavefront = _method(wavefront)
     budget = _method(budget)
     fit_lens = _method(fit_lens)
+    fit_wavefront = _method(fit_wavefront)
     plot = _method(plot_dataset)
     to_nexus = _method(to_nexus)
     to_tiff = _method(to_tiff)

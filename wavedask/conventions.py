@@ -175,6 +175,12 @@ CORRELATION: Final = Quantity("correlation", DIMENSIONLESS, "zero-normalised cro
 WINDOW: Final = Quantity("window", PIXEL, "side of the matching window")
 TRANSMISSION: Final = Quantity("transmission", DIMENSIONLESS, "transmission")
 DARK_FIELD: Final = Quantity("dark_field", DIMENSIONLESS, "dark field (ratio of visibilities)")
+TRANSMISSION_UNCERTAINTY: Final = Quantity(
+    "transmission_uncertainty", DIMENSIONLESS, "standard error of the transmission"
+)
+DARK_FIELD_UNCERTAINTY: Final = Quantity(
+    "dark_field_uncertainty", DIMENSIONLESS, "standard error of the dark field"
+)
 REASON: Final = Quantity("reason", DIMENSIONLESS, "why a pixel has no displacement")
 SLOPE_Y: Final = Quantity("slope_y", RADIAN, "vertical wavefront slope")
 SLOPE_X: Final = Quantity("slope_x", RADIAN, "horizontal wavefront slope")
@@ -187,9 +193,6 @@ SLOPE_UNCERTAINTY_X: Final = Quantity(
 WAVEFRONT: Final = Quantity("wavefront", METRE, "wavefront (path length)")
 WAVEFRONT_UNCERTAINTY: Final = Quantity(
     "wavefront_uncertainty", METRE, "standard error of the wavefront"
-)
-MATCHING_WINDOW: Final = Quantity(
-    "matching_window", PIXEL, "side of the matching window, mean over the pixels with data"
 )
 PHASE: Final = Quantity("phase", RADIAN, "phase")
 CURVATURE_Y: Final = Quantity("curvature_y", "1/m", "vertical wavefront curvature")
@@ -349,6 +352,8 @@ QUANTITIES: Final[Mapping[str, Quantity]] = {
         WINDOW,
         TRANSMISSION,
         DARK_FIELD,
+        TRANSMISSION_UNCERTAINTY,
+        DARK_FIELD_UNCERTAINTY,
         REASON,
         SLOPE_Y,
         SLOPE_X,
@@ -356,7 +361,6 @@ QUANTITIES: Final[Mapping[str, Quantity]] = {
         SLOPE_UNCERTAINTY_X,
         WAVEFRONT,
         WAVEFRONT_UNCERTAINTY,
-        MATCHING_WINDOW,
         PHASE,
         CURVATURE_Y,
         CURVATURE_X,

@@ -27,7 +27,7 @@ VARIABLES = {
     *("displacement_y", "displacement_x", "uncertainty_y", "uncertainty_x"),
     *("correlation", "window", "slope_y", "slope_x", "wavefront", "phase"),
     *("curvature_y", "curvature_x", "transmission", "dark_field", "reason"),
-    *("slope_uncertainty_y", "slope_uncertainty_x"),
+    *("slope_uncertainty_y", "slope_uncertainty_x", "wavefront_uncertainty"),
 }
 
 

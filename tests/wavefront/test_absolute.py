@@ -37,7 +37,6 @@ PER_FRAME = {
     "tilt_y",
     "tilt_x",
     "detector_rotation",
-    "matching_window",
 }
 
 

@@ -106,3 +106,56 @@ def visibility_gain(
     most = 2 * (1 - square) / (both + root)
     taken = np.minimum(ratio * np.minimum(share, most), LARGEST_SHARE)
     return np.asarray(gain / (1 - taken), np.float32)
+
+
+def visibility_errors(
+    sample: NDArray[np.float32],
+    correlation: NDArray[np.float32],
+    transmission: NDArray[np.float32],
+    dark_field: NDArray[np.float32],
+    window: NDArray[np.float32],
+) -> tuple[Floats, Floats]:
+    """Estimate the standard errors of transmission and dark field from what a match leaves.
+
+    A gain fitted to N pixels has the relative variance ``(1 - rho^2) / (rho^2 N)``, and a ratio of
+    means that of the noise over the mean, ``(1 - rho^2) var(s) / (mean(s)^2 N)``.
+
+    Parameters
+    ----------
+    sample : ndarray of float32, shape (rows, columns)
+        NaN is missing.
+    correlation, transmission, dark_field, window : ndarray of float32, shape (rows, columns)
+        As of the tracker.
+
+    Returns
+    -------
+    transmission, dark_field : ndarray of float32, shape (rows, columns)
+        Infinite where there is no match.
+    """
+    known = np.isfinite(sample)
+    measured = np.isfinite(dark_field) & np.isfinite(correlation) & (window > 0)
+    if not measured.any():
+        nothing = np.full(sample.shape, np.inf, np.float32)
+        return nothing, nothing.copy()
+    side = int(np.median(window[measured])) | 1
+    middle = np.float32(sample[known].mean(dtype=np.float64))
+    # Of what is above the mean: squares of large numbers would lose the contrast.
+    values = np.where(known, sample - middle, np.float32(0)).astype(np.float32)
+    share, first, second = (
+        cv2.blur(part, (side, side), borderType=cv2.BORDER_REFLECT_101)
+        for part in (known.astype(np.float32), values, values**2)
+    )
+    share = np.maximum(share, np.float32(TINY))
+    mean, variance = middle + first / share, np.maximum(second / share - (first / share) ** 2, 0)
+    square = np.clip(correlation.astype(np.float64) ** 2, TINY, 1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        left = (1 - square) / (share * window.astype(np.float64) ** 2)
+        errors = [
+            np.abs(transmission) * np.sqrt(left * variance) / np.abs(mean),
+            np.abs(dark_field) * np.sqrt(left / square),
+        ]
+    of_transmission, of_dark_field = (
+        np.where(measured & np.isfinite(error), error, np.inf).astype(np.float32)
+        for error in errors
+    )
+    return of_transmission, of_dark_field

@@ -10,6 +10,7 @@ from wavedask.optics.modes import (
     gradient_modes,
     mode_orders,
 )
+from wavedask.optics.paraboloid import fitted_paraboloid
 from wavedask.optics.wavefront_modes import fit_wavefront
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "fit_lens",
     "fit_modes",
     "fit_wavefront",
+    "fitted_paraboloid",
     "gradient_modes",
     "mode_orders",
     "refractive_decrement",

@@ -19,8 +19,9 @@ Mask = npt.NDArray[np.bool_]
 
 WIDE: Final = 2 * math.sqrt(2)
 """Frequencies from which the kind of the noise is told, in the highest frequency of the modes."""
-NARROW: Final = 2.0
-"""Frequencies from which the size of noise that falls is taken: beyond, the tracker passes none."""
+NARROW: Final = (math.sqrt(2), 2.0)
+"""Frequencies up to which the size of noise that falls is taken, the larger: the window of the
+tracker may end in between, and it passes none beyond."""
 LEAST_CELLS: Final = 40
 """Fourier coefficients from which a spectrum is told."""
 CERTAIN: Final = 3.0
@@ -123,8 +124,8 @@ def residual_noise(residual: Floats, used: Mask, grid: Grid, *, degree: int, fre
     flat, falling = -math.log(level), float(np.log(square).mean() - np.log((seen * square).mean()))
     if (flat - falling) * cells / 2 > FAVOUR:
         return Noise(level, None)
-    low = beyond & (frequency < NARROW * highest)
-    density = float(np.mean((2 * np.pi * frequency[low]) ** 2 * power[low]))
+    slopes = (2 * np.pi * frequency) ** 2 * power
+    density = max(float(slopes[beyond & (frequency < bound * highest)].mean()) for bound in NARROW)
     sigma = np.where(used, math.sqrt(density), np.inf)
     surface = surface_noise(sigma, sigma, window=1.0, spacing=(abs(grid.step_y), abs(grid.step_x)))
     return Noise(level, surface)

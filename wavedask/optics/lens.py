@@ -18,7 +18,6 @@ from wavedask.conventions import (
     FOCAL_LENGTH_UNCERTAINTY,
     FRAME,
     LONG_NAME,
-    MATCHING_WINDOW,
     METRE,
     RADIUS,
     RADIUS_UNCERTAINTY,
@@ -35,12 +34,14 @@ from wavedask.conventions import (
     SURE,
     UNITS,
     WAVEFRONT,
+    WINDOW,
     X,
     Y,
 )
 from wavedask.errors import InputError
 from wavedask.facts import Names, agreed_energy, agreed_number, confirmed_facts, with_energy
 from wavedask.geometry import Errors, Geometry, radius_effects
+from wavedask.kernels.surface import mean_window
 from wavedask.optics.material import refractive_decrement
 from wavedask.optics.paraboloid import (
     MIN_PIXELS,
@@ -386,7 +387,7 @@ def _decrement(
 
 def _fit(wf: xr.Dataset, surface: xr.DataArray) -> tuple[dict[str, xr.DataArray], xr.DataArray]:
     """Fit every map: numbers by the fields of `Paraboloid`, and the residual."""
-    stated = [SLOPE_UNCERTAINTY_Y.name, SLOPE_UNCERTAINTY_X.name, MATCHING_WINDOW.name]
+    stated = [SLOPE_UNCERTAINTY_Y.name, SLOPE_UNCERTAINTY_X.name, WINDOW.name]
     arrays = [surface]
     if all(name in wf for name in stated):
         arrays += [wf[name] for name in stated]
@@ -394,7 +395,7 @@ def _fit(wf: xr.Dataset, surface: xr.DataArray) -> tuple[dict[str, xr.DataArray]
         _fit_map,
         *map(one_chunk_per_map, arrays),
         kwargs={"y": surface[Y].to_numpy(), "x": surface[X].to_numpy()},
-        input_core_dims=[[Y, X] if {Y, X} <= set(array.dims) else [] for array in arrays],
+        input_core_dims=[[Y, X]] * len(arrays),
         output_core_dims=[[PARAMETER], [Y, X]],
         vectorize=True,
         dask="parallelized",
@@ -417,7 +418,7 @@ def _fit_map(
         return np.array(nothing()), np.full(surface.shape, np.nan)
     heights, *maps = (np.asarray(part, np.float64) for part in (surface, *others))
     sigma = (maps[0], maps[1]) if maps else None
-    window = float(maps[2]) if maps else np.nan
+    window = mean_window(maps[2], maps[0]) if maps else np.nan
     found = fitted_paraboloid(heights, y=y, x=x, sigma=sigma, window=window)
     if found is None:
         logger.warning("fit_lens: the pixels with data of a frame do not span a plane")

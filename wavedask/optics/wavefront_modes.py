@@ -11,7 +11,6 @@ from wavedask.conventions import (
     COEFFICIENT,
     COEFFICIENT_COVARIANCE,
     COEFFICIENT_UNCERTAINTY,
-    MATCHING_WINDOW,
     METRE,
     MODE_DEGREE,
     MODE_NUMBER,
@@ -25,11 +24,13 @@ from wavedask.conventions import (
     SLOPE_Y,
     UNITS,
     WAVEFRONT,
+    WINDOW,
     X,
     Y,
     labelled,
 )
 from wavedask.errors import InputError
+from wavedask.kernels.surface import mean_window
 from wavedask.optics.modes import Basis, evaluate_modes, mode_orders
 from wavedask.optics.pieces import numbered_pieces
 from wavedask.optics.slopes import fit_slopes
@@ -38,7 +39,7 @@ from wavedask.units import one_chunk_per_map, relabelled
 Floats = npt.NDArray[np.float64]
 
 NEEDED: Final = (WAVEFRONT, SLOPE_Y, SLOPE_X)
-STATED: Final = (SLOPE_UNCERTAINTY_Y, SLOPE_UNCERTAINTY_X, MATCHING_WINDOW)
+STATED: Final = (SLOPE_UNCERTAINTY_Y, SLOPE_UNCERTAINTY_X, WINDOW)
 NUMBERS: Final = "number"
 """Dimension of what a map is fitted with, on its way out of a block."""
 BASIS: Final = "basis"
@@ -68,7 +69,7 @@ def fit_wavefront(
     ----------
     wf : xarray.Dataset
         Result of `wavefront`, with ``slope_y``, ``slope_x``, ``wavefront`` and coordinates in m;
-        their standard errors and ``matching_window`` where it has them.
+        their standard errors and ``window`` where it has them.
     count : int
         How many modes, in the order of `mode_orders`, with piston.
     basis : "zernike" or "legendre", default "zernike"
@@ -141,7 +142,7 @@ def fit_wavefront(
             BASIS: basis,
             "count": count,
         },
-        input_core_dims=[[Y, X] if {Y, X} <= set(array.dims) else [] for array in arrays],
+        input_core_dims=[[Y, X]] * len(arrays),
         output_core_dims=[[NUMBERS], [Y, X]],
         vectorize=True,
         dask="parallelized",
@@ -206,7 +207,7 @@ def _fit_map(
     sigma, window = None, 1.0
     if stated:
         sigma = np.asarray(stated[0], np.float64), np.asarray(stated[1], np.float64)
-        window = float(stated[2])
+        window = mean_window(stated[2], stated[0])
     try:
         fit = fit_slopes(
             *slopes,

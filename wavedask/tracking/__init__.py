@@ -12,6 +12,7 @@ from wavedask.tracking.registration import (
     registration_of,
 )
 from wavedask.tracking.speckle import SpeckleReport, describe_speckle
+from wavedask.tracking.visibility import visibility_uncertainty
 from wavedask.tracking.xss import self_reference, track_scan
 
 __all__ = [
@@ -32,5 +33,6 @@ __all__ = [
     "self_reference",
     "track",
     "track_scan",
+    "visibility_uncertainty",
     "why_missing",
 ]

@@ -10,6 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy import fft, ndimage
 
+from wavedask.conventions import IMAGE
 from wavedask.errors import InputError
 from wavedask.frames import image_of
 
@@ -227,7 +228,7 @@ def _grain(correlation: Floats) -> tuple[float, float]:
 def _one_image(image: Any) -> Floats:
     """Take the first image, as numbers."""
     if isinstance(image, xr.DataArray | xr.Dataset):
-        image = image_of(image, "image").data
+        image = image_of(image, IMAGE.name).data
     shape = np.shape(image)
     if len(shape) < 2 or min(shape[-2:]) < LEAST_SIDE or 0 in shape:
         raise InputError(

@@ -11,7 +11,6 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from wavedask.conventions import (
-    MATCHING_WINDOW,
     METRE,
     PIXEL,
     RADIAN,
@@ -27,7 +26,8 @@ from wavedask.conventions import (
 from wavedask.errors import InputError
 from wavedask.geometry import Errors, Geometry, radius_effects
 from wavedask.kernels.affine import affine_fit
-from wavedask.kernels.surface import AREA, surface_noise
+from wavedask.kernels.surface import AREA, mean_window, surface_noise
+from wavedask.optics import fitted_paraboloid
 from wavedask.prefixes import prefixed
 from wavedask.tables import html_table, text_table
 from wavedask.units import (
@@ -47,6 +47,8 @@ ASSUMED: Final = 1e-4
 """Relative error that is assumed where none was given."""
 ASSUMED_DISTORTION: Final = 0.05
 """Error of undistorted positions that is assumed where none was given, px."""
+SAME: Final = 1e-3
+"""Relative difference of two radii that is not worth a remark."""
 DETECTORS: Final = ("near", "far")
 
 
@@ -92,12 +94,18 @@ class Budget:
         Root mean square of the wavefront, m.
     contributions : tuple of Contribution
         Sorted by their effect on the radius, largest first; assumed errors last.
+    paraboloid_radius_y, paraboloid_radius_x : float
+        Radii of the paraboloid that fits the heights best, m, from which `fit_lens` computes a
+        focal length. The radii of curvature are those of the slopes. The two differ by aberration,
+        because the slopes count most at the rim. NaN where the heights span no plane.
     """
 
     radius_of_curvature_y: float
     radius_of_curvature_x: float
     wavefront_rms: float
     contributions: tuple[Contribution, ...]
+    paraboloid_radius_y: float = math.nan
+    paraboloid_radius_x: float = math.nan
 
     @property
     def total(self) -> Contribution:
@@ -129,9 +137,19 @@ class Budget:
 
     @property
     def _remarks(self) -> list[str]:
-        if all(part.given for part in self.contributions):
-            return []
-        return ["* not given: the effect of an error of this size; not in the total"]
+        remarks = []
+        pairs = (
+            (self.radius_of_curvature_y, self.paraboloid_radius_y, self.total.radius_y),
+            (self.radius_of_curvature_x, self.paraboloid_radius_x, self.total.radius_x),
+        )
+        if any(abs(slope / height - 1) > max(error, SAME) for slope, height, error in pairs):
+            remarks.append(
+                f"paraboloid of the heights, as of fit_lens: {self.paraboloid_radius_y:.5g} m (y), "
+                f"{self.paraboloid_radius_x:.5g} m (x); the two differ by aberration"
+            )
+        if not all(part.given for part in self.contributions):
+            remarks.append("* not given: the effect of an error of this size; not in the total")
+        return remarks
 
     def __str__(self) -> str:
         """Write the table as text."""
@@ -194,7 +212,7 @@ def budget(wf: xr.Dataset, *, window: float | None = None) -> Budget:
         Result of `wavefront`, of one frame.
     window : float, optional
         Side of the tracker's window in pixels. Errors of matching are correlated within it. By
-        default ``matching_window`` of `wf`.
+        default the mean of ``window`` of `wf`.
 
     Returns
     -------
@@ -247,7 +265,21 @@ def budget(wf: xr.Dataset, *, window: float | None = None) -> Budget:
     else:
         parts += _differential(surface, wf.attrs, errors)
     parts.sort(key=lambda part: (not part.given, -max(part.radius_y, part.radius_x)))
-    return Budget(*surface.radius, float(np.std(surface.height)), tuple(parts))
+    rms = float(np.std(surface.height))
+    return Budget(*surface.radius, rms, tuple(parts), *_paraboloid_radii(wf))
+
+
+def _paraboloid_radii(wf: xr.Dataset) -> tuple[float, float]:
+    """Radii (y, x) of the paraboloid that fits the heights best."""
+    heights = wf[WAVEFRONT.name].transpose(Y, X).to_numpy().astype(np.float64)
+    y, x = (wf[dim].to_numpy().astype(np.float64) for dim in (Y, X))
+    found = fitted_paraboloid(heights, y=y, x=x)
+    if found is None:
+        return math.nan, math.nan
+    # A plane has an infinite radius.
+    with np.errstate(divide="ignore"):
+        radii = 1 / np.array([found[0].curvature_y, found[0].curvature_x])
+    return float(radii[0]), float(radii[1])
 
 
 def _surface(wf: xr.Dataset) -> _Surface:
@@ -314,12 +346,18 @@ def _matching(surface: _Surface, wf: xr.Dataset, given: float | None) -> Iterato
 
 def _window(wf: xr.Dataset, given: float | None) -> float:
     """Side of the window within which errors are one."""
-    window = float(wf.get(MATCHING_WINDOW.name, np.nan)) if given is None else given
+    window = math.nan if given is None else given
+    if given is None and WINDOW.name in wf:
+        maps = (
+            wf[quantity.name].transpose(Y, X).to_numpy()
+            for quantity in (WINDOW, SLOPE_UNCERTAINTY_Y)
+        )
+        window = mean_window(*maps)
     if not window >= 1:
         raise InputError(
             f"the window of the tracker is {window:g} px",
-            f"Give window, its side in pixels; or the result of wavefront with"
-            f" {MATCHING_WINDOW.name!r}, from a tracking with {WINDOW.name!r}.",
+            f"Give window, its side in pixels; or the result of wavefront from a tracking with"
+            f" {WINDOW.name!r}.",
         )
     return window
 

@@ -14,7 +14,6 @@ from wavedask.conventions import (
     CURVATURE_Y,
     FLAGS,
     FRAME,
-    MATCHING_WINDOW,
     PHASE,
     REASON,
     SURE,
@@ -151,9 +150,8 @@ def wavefront(
         * ``phase``: 2 pi W / wavelength in rad, if the photon energy is known,
         * ``curvature_y``, ``curvature_x``: derivatives of ``slope_y`` along y and of ``slope_x``
           along x in 1/m, by central differences; NaN at and beside pixels without slope,
-        * ``correlation`` and ``reason``, if `tracking` has them: why a pixel has no slope; and,
-          one number per frame, ``matching_window``, the mean side of the window in px, within
-          which errors of neighbouring pixels are one.
+        * ``correlation``, ``reason`` and ``window``, if `tracking` has them: ``reason`` says why a
+          pixel has no slope; errors of neighbouring pixels are correlated within ``window``, px,
 
         In absolute mode also, one number per frame:
 
@@ -233,20 +231,17 @@ def wavefront(
         window = kept[WINDOW.name].where(np.isfinite(slope_y.data)).mean((Y, X))
         sigma_y, sigma_x = measured.maps[2:4]
         variables.append(surface_uncertainty(sigma_y, sigma_x, window=window))
-        variables.append(relabelled(window, MATCHING_WINDOW))
     if keV is not None:
         # In the order of the surface's own dimensions, whatever those of the energy are.
         waves = xr.DataArray(keV / HC_KEV_M, dims=(FRAME,) if keV.ndim else ())
         phase = surface * (2 * np.pi * waves)
         variables.append(relabelled(phase.astype(surface.dtype), PHASE))
     variables += [_derivative(slope_y, CURVATURE_Y, Y), _derivative(slope_x, CURVATURE_X, X)]
-    if CORRELATION.name in kept:
-        seen = in_metres(kept[CORRELATION.name], measured.pixels)
-        variables.append(relabelled(seen, CORRELATION))
-    if REASON.name in kept:
-        why = in_metres(kept[REASON.name], measured.pixels)
-        codes = {name: why.attrs[name] for name in FLAGS if name in why.attrs}
-        variables.append(relabelled(why, REASON).assign_attrs(codes))
+    for quantity in (CORRELATION, WINDOW, REASON):
+        if quantity.name in kept:
+            seen = in_metres(kept[quantity.name], measured.pixels)
+            codes = {name: seen.attrs[name] for name in FLAGS if name in seen.attrs}
+            variables.append(relabelled(seen, quantity).assign_attrs(codes))
     attrs = {**tracking.attrs, MODE: mode, **measured.attrs}
     if source is not None and math.isfinite(source):
         attrs[SOURCE_DISTANCE] = source

@@ -9,6 +9,7 @@ from wavedask.kernels.surface.integration import (
 from wavedask.kernels.surface.noise import (
     AREA,
     SurfaceNoise,
+    mean_window,
     spread,
     surface_noise,
     surface_uncertainty,
@@ -21,6 +22,7 @@ __all__ = [
     "frankot_chellappa",
     "grad2surf",
     "least_squares",
+    "mean_window",
     "spread",
     "surface_noise",
     "surface_uncertainty",

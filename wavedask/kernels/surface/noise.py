@@ -10,7 +10,7 @@ the variance of every cell; what is left of the octaves between the cells and th
 
 import math
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import cv2
 import numpy as np
@@ -198,6 +198,18 @@ def surface_uncertainty(
         return np.full(sigma_y.shape, np.inf)
     # Rounded: with other threads, LAPACK gives another last bit, and results must not.
     return np.sqrt(spread(noise, noise.variance.astype(np.float32).astype(np.float64)))
+
+
+def mean_window(window: npt.NDArray[Any], sigma: npt.NDArray[Any]) -> float:
+    """Mean side of the windows of the pixels that have a standard error; 1 without any.
+
+    Examples
+    --------
+    >>> mean_window(np.array([21.0, 0.0]), np.array([0.1, np.inf]))
+    21.0
+    """
+    known = np.isfinite(sigma) & np.isfinite(window)
+    return float(window[known].mean()) if known.any() else 1.0
 
 
 def spread(noise: SurfaceNoise, values: FloatArray) -> FloatArray:
