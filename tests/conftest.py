@@ -1,6 +1,7 @@
 """Fixtures that every test module may use."""
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -45,6 +46,17 @@ def fourrod(data_dir: Callable[[str], Path]) -> tuple[xr.DataArray, xr.DataArray
         for name in ("ReferenceSpeckle", "SamplePlusSpeckle")
     )
     return reference, sample
+
+
+@pytest.fixture(autouse=True)
+def _no_client_left() -> Iterator[None]:
+    """Fail a test that leaves a Dask client behind: later tests would compute on its cluster."""
+    yield
+    client = sys.modules.get("distributed.client")
+    left = None if client is None else client._get_global_client()
+    if left is not None:
+        left.close(timeout=5)
+        pytest.fail(f"the test has left {left!r}")
 
 
 @pytest.fixture

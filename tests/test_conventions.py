@@ -29,6 +29,10 @@ EXCEPTIONS = {
     ("wavefront/integration.py", "slope_y"),  # the argument, in messages
     ("wavefront/integration.py", "slope_x"),
     ("io/hdf5/bliss.py", "image"),  # the name under which a BLISS file keeps the frames of a camera
+    ("io/hdf5/detector.py", "pixel_mask"),  # names of NeXus
+    ("io/hdf5/detector.py", "pixel_size_y"),
+    ("io/hdf5/detector.py", "pixel_size_x"),
+    ("io/hdf5/nexus.py", "image"),
     ("io/euxfel.py", "image"),  # the argument of open_scan, in messages
     ("optics/lens.py", "y"),  # arguments of a function that xarray calls
     ("optics/lens.py", "x"),

@@ -86,8 +86,7 @@ def test_a_terminal_is_shown_how_far_it_is(where: list[str], folder: Path) -> No
     assert "writing results.zarr" in shown
     # The last state of the bar, not only some state of it.
     last = shown[shown.rindex("writing results.zarr") :]
-    # Of each frame, a block of maps and a block of numbers.
-    assert f"{2 * FRAMES}/{2 * FRAMES}" in last
+    assert f"{FRAMES}/{FRAMES}" in last
     assert "Traceback" not in shown
     assert rows(output.decode())["result store"] == str(folder / "results.zarr")
     assert "writing" not in output.decode()
