@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wavedask.errors import InputError, StoreExistsError
-from wavedask.store import growth
+from wavedask.store import growth, layout
+from wavedask.store.integrity import verify
 from wavedask.store.places import Place
 from wavedask.store.results import StoreReport, open_store, write_store
 
@@ -347,3 +348,15 @@ def test_what_all_frames_share_must_stay(tmp_path: Path) -> None:
         write(path, scan([0]), shared=other, settings={"track": {"window": 15}})
     assert "compute it anew" in caught.value.remedy
     assert_holds(path, [0, 1])
+
+
+def test_a_ledger_may_grow_beyond_one_chunk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layout, "SMALL_CHUNK", 4)
+    path = tmp_path / "r.zarr"
+    for known in (2, 7, 13):
+        assert write(path, scan(range(known))).frames == known
+        assert_holds(path, list(range(known)))
+        assert verify(path).sound
+    assert len(list((path / "complete" / "c").iterdir())) == 4

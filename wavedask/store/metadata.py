@@ -206,9 +206,6 @@ def _check_sizes(found: Mapping[str, ArrayLayout], where: object) -> None:
         size = math.prod(layout.shape) * (layout.item_size or 8)
         if len(layout.shape) < 2 and size > LARGEST_COORDINATE:
             raise _refused(where, f"array {name!r} has {size} bytes")
-    ledger = found[COMPLETE.name]
-    if ledger.shape[0] > ledger.chunks[0]:
-        raise _refused(where, "its ledger is more than one chunk")
 
 
 def _are_sizes(given: Any) -> bool:
