@@ -226,7 +226,8 @@ def test_a_gap_between_modules_costs_itself_at_most(window: int, search: int, to
     far = np.zeros(shape, np.bool_)
     far[window : max(top - 3 * window, 0)] = far[top + gap + 3 * window : -window] = True
     change = np.abs(found.displacement_y - whole.displacement_y)
-    assert np.nanmax(change[far], initial=0.0) < 0.005
+    # The iteration ends where nodes move by less than 0.005 px.
+    assert np.nanmax(change[far], initial=0.0) < 0.01
 
 
 @pytest.mark.parametrize("engine", ["dense", "opencv"])

@@ -14,6 +14,7 @@ from wavedask.kernels.dense.judge import (
     LOBE,
     Level,
     blended,
+    border_inflation,
     judged,
     unusable_nodes,
     without_islands,
@@ -30,7 +31,6 @@ from wavedask.kernels.dense.nodes import (
 )
 from wavedask.kernels.dense.noise import Noise
 from wavedask.kernels.dense.spectra import Cells, measured_noise, residual_rows
-from wavedask.kernels.dense.transmission import local_transmission, near_edges
 from wavedask.kernels.fields import NO_MATCH, Fields, Reason
 from wavedask.kernels.gaps import centred, without_spikes
 from wavedask.kernels.grids import largest_around
@@ -46,8 +46,6 @@ Codes = NDArray[np.uint8]
 
 HALO_WINDOWS: Final = 4
 """Windows beyond which what happens at the border of a block is not felt."""
-LEAST_EDGES: Final = 2e-3
-"""Part of the nodes beside an edge of the transmission below which it is not divided out."""
 LEAST_REACH: Final = 2.0
 """Nodes over which the misfit of a match is averaged, at least."""
 NEAR_STARTS: Final = 1.5
@@ -225,36 +223,11 @@ def refined(
         statistics,
         unusable,
         noise=noise,
+        inflation=border_inflation(grid.coordinates(0), grid.coordinates(1), grid.shape, half=half),
         lobe=LOBE * sigma,
         reach=max(half / step, LEAST_REACH),
     )
     return level, noise
-
-
-def pixel_transmission(pair: Prepared, grid: NodeGrid, u: Floats) -> Floats:
-    """Estimate the transmission of every pixel.
-
-    Parameters
-    ----------
-    pair : Prepared
-        The stack of pairs.
-    grid : NodeGrid
-        The nodes.
-    u : ndarray of float32, shape (2, node rows, node columns)
-        Displacement (y, x) in pixels.
-
-    Returns
-    -------
-    ndarray of float32, shape (rows, columns)
-    """
-    one = np.ones(grid.nodes, np.float32)
-    nodes = [padded(values) for values in (*u, one, 0 * one)]
-    displaced = _residuals(pair, grid, nodes, np.arange(grid.shape[0]))
-    known = pair.m.sum(axis=0) > 0
-    sample = (pair.m * pair.offset_s + pair.scale_s * pair.s).sum(axis=0)
-    reference = (pair.m * pair.offset_r + pair.scale_r * (pair.s - displaced)).sum(axis=0)
-    known &= reference > 0
-    return local_transmission(np.where(known, sample / np.where(known, reference, 1), 1), known)
 
 
 def _residuals(
@@ -323,7 +296,6 @@ def dense_fields(
     grid: NodeGrid,
     pair: Prepared,
     reason: Codes,
-    mean_sample: Floats,
     *,
     window: int,
 ) -> Fields:
@@ -341,8 +313,6 @@ def dense_fields(
         The stack of pairs.
     reason : ndarray of uint8, shape (node rows, node columns)
         Why a node is no measurement; 0 where it is one.
-    mean_sample : ndarray of float32, shape (node rows, node columns)
-        Mean of the samples in the windows, in counts, before a transmission was divided out.
     window : int
         Side of the window in which the noise of the sample is measured, in pixels.
 
@@ -370,8 +340,7 @@ def dense_fields(
     mean_s = pair.offset_s + pair.scale_s * level.mean_s
     mean_w = pair.offset_r + pair.scale_r * level.mean
     with np.errstate(divide="ignore", invalid="ignore"):
-        transmission = np.where(mean_w != 0, mean_sample / mean_w, np.nan)
-        ratio = np.where(mean_w != 0, mean_s / mean_w, np.nan)
+        transmission = np.where(mean_w != 0, mean_s / mean_w, np.nan)
         share = noise_share(pair.s, pair.m, window=window)[
             np.ix_(grid.coordinates(0), grid.coordinates(1))
         ]
@@ -379,12 +348,11 @@ def dense_fields(
             level.gain * np.float32(pair.scale_s / pair.scale_r),
             level.correlation,
             share,
-            # Division by a transmission T makes the photon noise of n counts that of T n.
-            (mean_s**2 / mean_sample, mean_w),
+            (mean_s, mean_w),
             (level.u_y, level.u_x),
             order=pair.order,
         )
-        dark_field = gain / ratio
+        dark_field = gain / transmission
     # Next to a node without a ratio a pixel is marked; it must not spoil those beyond.
     ratios = [
         pixels(np.nan_to_num(part, posinf=0, neginf=0).astype(np.float32), linear)
@@ -559,15 +527,6 @@ class Dense:
         pair = prepare(images, targets, grid, start, order=self.order)
         origin = (tile.top, tile.left)
         level, used = self._refined(pair, grid, start, origin)
-        mean_s = pair.offset_s + pair.scale_s * level.mean_s
-        window = max(self.windows) // step
-        edges = near_edges(mean_s, pair.offset_r + pair.scale_r * level.mean, window)
-        if np.count_nonzero(edges) > LEAST_EDGES * edges.size:
-            # Beside an edge the first solution is wrong: that of its surroundings leads on.
-            u = np.stack([bridged(part, ~edges, 2 * window) for part in (level.u_y, level.u_x)])
-            divided = images / pixel_transmission(pair, grid, u)
-            pair = prepare(divided, targets, grid, u, order=self.order)
-            level, used = self._refined(pair, grid, u, origin)
         spacing = start_step(max(self.windows)) // step
         strong = ~level.drowned & (level.correlation >= self.good)
         core = without_islands(level.valid & started, weak=~strong, side=2 * spacing)
@@ -581,7 +540,7 @@ class Dense:
                 images, targets, grid, (level.u_y, level.u_x), window=max(self.windows)
             )
             reason[borders & (reason == Reason.MASKED)] = Reason.BORDER
-        fields = dense_fields(level, used, grid, pair, reason, mean_s, window=self.windows[0])
+        fields = dense_fields(level, used, grid, pair, reason, window=self.windows[0])
         return np.stack([field[tile.inner] for field in fields])
 
     def _refined(

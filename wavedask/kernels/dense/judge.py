@@ -23,6 +23,8 @@ LEAST_CORRELATION: Final = 0.15
 """Correlation below which a window and its match have nothing in common."""
 FARTHEST: Final = 0.25
 """A node whose last step is longer than this, in pixels, and than its error has not settled."""
+AT_BORDER: Final = 1.4
+"""Part by which standard errors are larger in the last row of pixels (measured, white noise)."""
 NOISE_STEPS: Final = 0.75
 """Mean square of the steps that noise makes over the square of its standard error: 0.4, and up to
 0.75 by chance..."""
@@ -105,6 +107,39 @@ def _shared(errors: Floats, reliable: Mask, sigma: float) -> Floats:
     return np.where(reliable, total / np.maximum(share, np.float32(1e-6)), errors)
 
 
+def border_inflation(
+    rows: NDArray[np.intp], columns: NDArray[np.intp], shape: tuple[int, int], *, half: int
+) -> Floats:
+    """Factor of the standard errors near the border, where the low-pass averages over less.
+
+    Parameters
+    ----------
+    rows, columns : ndarray of int, shapes (n,) and (m,)
+        Pixel coordinates of the nodes.
+    shape : (int, int)
+        Rows and columns of the block in pixels.
+    half : int
+        Half of the window in pixels.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, m)
+        One from half a window on.
+
+    Examples
+    --------
+    >>> line = np.array([0, 5, 10])
+    >>> print(border_inflation(line, np.array([50]), (101, 101), half=10).ravel())
+    [2.4 1.7 1. ]
+    """
+    away = [
+        np.minimum(line, length - 1 - line)
+        for line, length in zip((rows, columns), shape, strict=True)
+    ]
+    distance = np.minimum(away[0][:, None], away[1][None])
+    return (1 + AT_BORDER * np.maximum(1 - distance / half, 0)).astype(np.float32)
+
+
 def _with_misfit(error: Floats, step: Floats, reliable: Mask, reach: float) -> Floats:
     """Count steps that are longer than those of noise into the uncertainty."""
     weight = reliable.astype(np.float32)
@@ -124,6 +159,7 @@ def judged(
     unusable: Codes,
     *,
     noise: Noise,
+    inflation: Floats,
     lobe: float,
     reach: float,
 ) -> Level:
@@ -146,7 +182,9 @@ def judged(
     )
     # Where the last iteration still moved a node, it is not known better than that.
     error_y, error_x = (
-        np.sqrt((NOISE * _shared(error, reliable, lobe)) ** 2 + still**2 + INTERPOLATION**2)
+        np.sqrt(
+            (NOISE * inflation * _shared(error, reliable, lobe)) ** 2 + still**2 + INTERPOLATION**2
+        )
         for error, still in zip((spread.error_y, spread.error_x), change, strict=True)
     )
     error_y, error_x = (

@@ -228,6 +228,7 @@ def measured_noise(
             ~usable, return_distances=False, return_indices=True
         )
         maps = maps[:, *nearest]
+    maps = ndimage.uniform_filter(maps, (1, 3, 3), mode="nearest")
     fields = [
         interpolate(
             values,

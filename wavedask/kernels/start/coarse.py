@@ -96,7 +96,9 @@ def start_field(
     *u, reason = without_outliers(matches, spacing=step)
     if factor == 4:
         first = reason
-        matches = _matches(samples, references, grid, np.stack(u), side, SECOND_SEARCH)
+        matches = _matches(
+            samples, references, grid, np.stack(u), side, SECOND_SEARCH, unique=False
+        )
         *u, reason = without_outliers(matches, spacing=step)
         reason = np.where(reason > 0, np.maximum(reason, first), reason)
     start = np.stack(
@@ -159,7 +161,8 @@ def _reduced_matches(
     """Match on images reduced by a factor; the result is in pixels of the full image."""
     nowhere = np.zeros((2, grid[0].size, grid[1].size), np.float32)
     if factor == 1:
-        return _matches(samples, references, grid, nowhere, side, search)
+        unique = search > SECOND_SEARCH
+        return _matches(samples, references, grid, nowhere, side, search, unique=unique)
     # Cells of the reduced image are anchored to the frame, as the points are.
     skip = [-first % factor for first in origin]
     small, target = (_reduced(images, factor, skip) for images in (samples, references))
@@ -174,6 +177,7 @@ def _reduced_matches(
         np.zeros((2, kept[0].size, kept[1].size), np.float32),
         window,
         -(-search // factor),
+        unique=True,
     )
     whole = Matches.none((grid[0].size, grid[1].size))
     place = np.ix_(*inside)
@@ -202,6 +206,8 @@ def _matches(
     start: Floats,
     side: int,
     search: int,
+    *,
+    unique: bool,
 ) -> Matches:
     grid = [
         _fitting(line, side, length) for line, length in zip(grid, samples.shape[1:], strict=True)
@@ -224,7 +230,7 @@ def _matches(
         windows=[side],
         search=search,
         good=1.0,
-        demand_unique=search > SECOND_SEARCH,
+        demand_unique=unique,
         missing=MISSING,
     )
 

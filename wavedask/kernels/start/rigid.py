@@ -12,6 +12,12 @@ from wavedask.kernels.start.matching import MaskedImage, level_and_scale, match_
 
 PROBES: Final = 7
 """Points along each axis at which a candidate shift is tried."""
+PEAKS: Final = 5
+"""Peaks of the correlation that are looked at..."""
+SIMILAR: Final = 0.5
+"""... and their height over that of the highest, at least."""
+ALIKE: Final = 0.85
+"""Height of the last of them over that of the highest that makes the pattern periodic."""
 
 logger = logging.getLogger(__name__)
 
@@ -39,22 +45,27 @@ def rigid_shift(
     (int, int)
         Displacement (y, x) of the sample in pixels: ``sample(p) = reference(p - u)``.
     """
-    proposal = _correlated(*(_flattened(image) for image in (sample, reference)))
-    if max(map(abs, proposal)) <= search // 4:
-        # The search around zero covers it; not to shift keeps the whole frame.
+    flat = [_flattened(image) for image in (sample, reference)]
+    proposals, periodic = _correlated(flat[0], flat[1], apart=window // 2)
+    if periodic or not proposals or max(map(abs, proposals[0])) <= search // 4:
+        # A periodic pattern has no single shift. Or the search around zero covers the shift, and
+        # not to shift keeps the whole frame.
         return 0, 0
     # A displacement near the edge of the search would be lost where it varies, or the image is
     # reduced: such a match is no reason to stay.
     near = max(3 * search // 4, 1)
-    quality = [
-        _probe(sample, reference, shift, window=window, search=near) for shift in ((0, 0), proposal)
-    ]
-    logger.debug("rigid shift %s: correlation %.3f, without: %.3f", proposal, *quality[::-1])
-    return proposal if quality[1] > quality[0] else (0, 0)
+    candidates = [(0, 0), *proposals]
+    quality = [_probe(sample, reference, shift, window=window, search=near) for shift in candidates]
+    logger.debug("rigid shifts %s: correlations %s", candidates, quality)
+    return candidates[int(np.argmax(quality))]
 
 
-def _correlated(sample: NDArray[np.float32], reference: NDArray[np.float32]) -> tuple[int, int]:
-    """Shift (y, x) at which two whole images correlate best.
+def _correlated(
+    sample: NDArray[np.float32], reference: NDArray[np.float32], *, apart: int
+) -> tuple[list[tuple[int, int]], bool]:
+    """Shifts (y, x) at which two whole images correlate best, and whether the pattern is periodic.
+
+    Up to `PEAKS` shifts of similar height; if so many are nearly as high as the highest, it is.
 
     Not their phases: where grains are large, all high frequencies are noise, and that of the flat
     field is the same in both images.
@@ -64,8 +75,19 @@ def _correlated(sample: NDArray[np.float32], reference: NDArray[np.float32]) -> 
     spectra = [fft.rfft2(image * hanning, workers=1) for image in (sample, reference)]
     product = spectra[0] * spectra[1].conj()
     correlation = fft.irfft2(product, s=sample.shape, workers=1, overwrite_x=True)
-    y, x = (int(k) for k in np.unravel_index(int(correlation.argmax()), sample.shape))
-    return (y + rows // 2) % rows - rows // 2, (x + columns // 2) % columns - columns // 2
+    correlation = np.roll(correlation, (rows // 2, columns // 2), (0, 1))
+    highest = float(correlation.max())
+    found: list[tuple[int, int]] = []
+    lowest = highest
+    while len(found) < PEAKS:
+        y, x = (int(k) for k in np.unravel_index(int(correlation.argmax()), sample.shape))
+        if not correlation[y, x] > SIMILAR * highest:
+            break
+        lowest = float(correlation[y, x])
+        found.append((y - rows // 2, x - columns // 2))
+        around = slice(max(y - apart, 0), y + apart + 1), slice(max(x - apart, 0), x + apart + 1)
+        correlation[around] = -np.inf
+    return found, len(found) == PEAKS and lowest > ALIKE * highest
 
 
 def _flattened(image: NDArray[Any]) -> NDArray[np.float32]:
