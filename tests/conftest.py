@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import dask
 import numpy as np
@@ -48,13 +49,19 @@ def fourrod(data_dir: Callable[[str], Path]) -> tuple[xr.DataArray, xr.DataArray
     return reference, sample
 
 
+def _current_client() -> Any:
+    """Return the Dask client on which a computation would run now, if there is one."""
+    client = sys.modules.get("distributed.client")
+    return None if client is None else client._get_global_client()
+
+
 @pytest.fixture(autouse=True)
 def _no_client_left() -> Iterator[None]:
     """Fail a test that leaves a Dask client behind: later tests would compute on its cluster."""
+    before = _current_client()
     yield
-    client = sys.modules.get("distributed.client")
-    left = None if client is None else client._get_global_client()
-    if left is not None:
+    left = _current_client()
+    if left is not None and left is not before:
         left.close(timeout=5)
         pytest.fail(f"the test has left {left!r}")
 
