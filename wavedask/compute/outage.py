@@ -46,7 +46,7 @@ def waiting_seconds() -> float:
 
     Examples
     --------
-    >>> with dask.config.set({WAIT_SETTING: "2 min"}):
+    >>> with dask.config.set({WAIT_SETTING: "2 minutes"}):
     ...     waiting_seconds()
     120.0
     """
