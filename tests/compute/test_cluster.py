@@ -34,6 +34,21 @@ def test_tasks_have_one_thread_on_loopback_workers_of_one_thread() -> None:
         assert set(client.nthreads().values()) == {1}
 
 
+def test_the_environment_of_this_process_stays_as_it_was() -> None:
+    before = dict(os.environ)
+    with local_client(1):
+        pass
+    with (
+        LocalCluster(
+            n_workers=1, processes=False, protocol="tcp", host="127.0.0.1", dashboard_address=None
+        ) as cluster,
+        connect(cluster.scheduler_address) as client,
+    ):
+        assert client is not None
+        client.wait_for_workers(1, timeout=30)
+    assert dict(os.environ) == before
+
+
 def test_threads_per_worker() -> None:
     with local_client(1, threads_per_worker=2) as client:
         assert list(client.nthreads().values()) == [2]

@@ -65,4 +65,6 @@ def test_the_peak_is_within_a_fifth_of_the_plan(prefix: str, track: str, raw: Pa
     file.write_text(EXPERIMENT.format(**roles, track=track))
     stated = plan(stages_of(load_experiment(file)))
     expected = stated.bytes_libraries + stated.bytes_per_task
+    peak_of_a_run(file)  # compiles the kernels, if nobody has: the plan does not count that
+    shutil.rmtree(raw / "results.zarr")
     assert peak_of_a_run(file) == pytest.approx(expected, rel=0.2)

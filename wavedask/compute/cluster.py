@@ -5,7 +5,7 @@ import os
 import signal
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
@@ -129,9 +129,11 @@ class WorkerSetup(WorkerPlugin):
 
     def setup(self, worker: Worker) -> None:
         """Set the limits of threads and memory when a worker starts, and load the kernels."""
-        for variable, value in WORKER_ENVIRONMENT.items():
-            os.environ.setdefault(variable, value)
         self._limits = ExitStack()
+        for variable, value in WORKER_ENVIRONMENT.items():
+            if variable not in os.environ:
+                os.environ[variable] = value
+                self._limits.callback(os.environ.pop, variable, None)
         self._limits.enter_context(limit_threads())
         if keep_freed_memory() and worker.memory_manager.memory_limit:
             watch = PeriodicCallback(lambda: _relieve(worker), WATCH_MILLISECONDS)
@@ -218,7 +220,9 @@ def local_client(
     _check_memory(memory_limit)
     _check_scratch()
     warm()  # compile once, here: the workers load it from the disk
+    environment = dict(os.environ)
     with (
+        _environment_restored(environment),
         dask.config.set(WORKER_CONFIG),
         LocalCluster(
             n_workers=workers,
@@ -238,9 +242,21 @@ def local_client(
         ) as cluster,
         Client(cluster) as client,
     ):
-        client.register_plugin(WorkerSetup())
-        client.register_plugin(IgnoreInterrupts())
+        with _environment_restored(environment):
+            client.register_plugin(WorkerSetup())
+            client.register_plugin(IgnoreInterrupts())
         yield client
+
+
+@contextmanager
+def _environment_restored(before: Mapping[str, str]) -> Iterator[None]:
+    """Restore the environment of this process at the end: a nanny sets that of its workers here."""
+    try:
+        yield
+    finally:
+        for variable in os.environ.keys() - before.keys():
+            del os.environ[variable]
+        os.environ.update(before)
 
 
 @contextmanager
