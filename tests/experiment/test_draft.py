@@ -11,7 +11,7 @@ from support.commands import refused, succeeded
 from support.experiments import content, copied, write
 
 import wavedask as wd
-from wavedask.errors import FileError
+from wavedask.errors import FileError, InputError
 from wavedask.experiment.draft import SCHEMA, draft_experiment
 from wavedask.experiment.guess import groups_in
 from wavedask.experiment.model import load_experiment
