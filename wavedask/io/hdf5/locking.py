@@ -1,6 +1,7 @@
 """HDF5 files opened so that no writer is disturbed, and as this process has them open already."""
 
 import os
+import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,9 @@ OPEN_OTHERWISE: Final = "flag values don't match"
 """What HDF5 says of a file that this process has open with another way of locking."""
 BEING_WRITTEN: Final = "already open for write"
 """What HDF5 says of a file that is being written, perhaps in SWMR mode."""
+
+_trial: Final = threading.Lock()
+"""Held while a way of opening is tried: another thread would take the attempt for the user's."""
 
 
 def open_file(path: Path, *, through: Sequence[Path] = ()) -> h5py.File:
@@ -49,16 +53,17 @@ def open_file(path: Path, *, through: Sequence[Path] = ()) -> h5py.File:
     """
     for one in (path, *through):
         check_regular(one)
-    for locking in LOCKING:
-        try:
-            return _opened_so(path, through, locking, swmr=False)
-        except OSError as error:
-            failed = error
-        if BEING_WRITTEN in str(failed):
-            with suppress(OSError):
-                return _opened_so(path, through, locking, swmr=True)
-        if OPEN_OTHERWISE not in str(failed):
-            break
+    with _trial:
+        for locking in LOCKING:
+            try:
+                return _opened_so(path, through, locking, swmr=False)
+            except OSError as error:
+                failed = error
+            if BEING_WRITTEN in str(failed):
+                with suppress(OSError):
+                    return _opened_so(path, through, locking, swmr=True)
+            if OPEN_OTHERWISE not in str(failed):
+                break
     raise _refused(path, failed, through) from failed
 
 
