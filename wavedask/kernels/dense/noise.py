@@ -25,6 +25,12 @@ Mask = NDArray[np.bool_]
 
 MOST_TAKEN: Final = 0.9
 """Largest part of the residual that the fit may have taken."""
+PRODUCT: Final = 0.25
+"""Part of the noise of the reference times that of the gradient that reaches the displacement.
+
+Measured, not derived: with all of it, stated errors are a quarter too large at a signal-to-noise
+ratio of 10, and without it 1 to 5 % too small (windows of 11 to 31 px, one image and 16).
+"""
 WHITE: Final = (4.0, 0.5, 1.7, 1.7, 2.0, 2.0, 0.6, 0.6)
 """The fields of `Noise` for white noise, about: where there is nothing to measure."""
 
@@ -120,8 +126,8 @@ def spread_of(
     excess_y, excess_x = np.minimum(excess_y, largest), np.minimum(excess_x, largest)
     h_yy, h_xx = np.maximum(h_yy - excess_y, 0), np.maximum(h_xx - excess_x, 0)
     determinant = np.maximum(h_yy * h_xx - h_yx**2, TINY)
-    c_yy = noise.colour_y * h_yy + noise.cross_y * excess_y
-    c_xx = noise.colour_x * h_xx + noise.cross_x * excess_x
+    c_yy = noise.colour_y * h_yy + PRODUCT * noise.cross_y * excess_y
+    c_xx = noise.colour_x * h_xx + PRODUCT * noise.cross_x * excess_x
     c_yx = np.sqrt(noise.colour_y * noise.colour_x) * h_yx
     errors = []
     for there, c_here, c_there in ((h_xx, c_yy, c_xx), (h_yy, c_xx, c_yy)):
