@@ -40,14 +40,24 @@ def noise_share(images: Floats, known: Floats, *, window: int) -> Floats:
     border = cv2.BORDER_REFLECT_101
     sums = np.zeros((5, *images.shape[1:]), np.float32)
     square = np.ones((3, 3), np.uint8)
+
+    def mean(values: Floats) -> Floats:
+        return np.asarray(cv2.blur(values, (window, window), borderType=border))
+
     for image, there in zip(images, known, strict=True):
         rough = cv2.sepFilter2D(image, cv2.CV_32F, SECOND, SECOND, borderType=border)
+        if there.all():
+            sums[[1, 4]] += 1
+            sums[0] += mean(rough**2 / np.float32(36))
+            sums[2] += mean(image**2)
+            sums[3] += mean(image)
+            continue
         # Beside a gap the difference is that of the gap.
         whole = cv2.erode(there, square, borderType=border)
         # Both ways together, the filter passes 36 times the variance.
         parts = (whole * rough**2 / 36, whole, image**2, image, there)
         for total, part in zip(sums, parts, strict=True):
-            total += cv2.blur(np.asarray(part, np.float32), (window, window), borderType=border)
+            total += mean(np.asarray(part, np.float32))
     count = np.maximum(sums[4], TINY)
     variance = np.maximum(sums[2] / count - (sums[3] / count) ** 2, TINY)
     share = sums[0] / np.maximum(sums[1], TINY) / variance

@@ -425,33 +425,26 @@ def at_border(
     -------
     ndarray of bool, shape (node rows, node columns)
     """
-    place = []
-    for axis, component in enumerate(u):
-        pixels = np.empty(grid.shape, np.float32)
-        weights = keys_weights(grid.step)
-        pixels_from_nodes(padded(component), grid.step, weights, *grid.first, pixels)
-        line = np.expand_dims(np.arange(grid.shape[axis], dtype=np.float32), 1 - axis)
-        place.append(np.rint(line - pixels).astype(np.intp))
-    rows, columns = grid.shape
-    inside = (place[0] >= 0) & (place[0] < rows) & (place[1] >= 0) & (place[1] < columns)
-    source = np.clip(place[0], 0, rows - 1), np.clip(place[1], 0, columns - 1)
-    masked = np.zeros(grid.shape, np.float32)
-    absent = np.zeros(grid.shape, np.float32)
-    for sample, reference in zip(samples, references, strict=True):
-        matched = reference[source]
-        outside = ~inside | np.isneginf(matched)
-        gap = ~np.isfinite(sample)
-        masked += gap | (~outside & np.isnan(matched))
-        absent += ~gap & outside
-    nodes = np.ix_(grid.coordinates(0), grid.coordinates(1))
     size = (window, window)
-    border = cv2.BORDER_CONSTANT
 
-    def total(values: Floats) -> Floats:
-        return np.asarray(cv2.boxFilter(values, -1, size, normalize=False, borderType=border))
+    def total(values: NDArray[Any], border: int = cv2.BORDER_CONSTANT) -> Floats:
+        counted = values.astype(np.float32)
+        return np.asarray(cv2.boxFilter(counted, -1, size, normalize=False, borderType=border))
 
-    frame = len(samples) * (window**2 - total(np.ones(grid.shape, np.float32)))
-    return np.asarray((total(absent) + frame > total(masked))[nodes], np.bool_)
+    nodes = np.ix_(grid.coordinates(0), grid.coordinates(1))
+    # The match of a window is about where its node came from; far outside, nothing is there.
+    source = tuple(
+        np.clip(np.rint(line - component).astype(np.intp), -window, rows - 1 + window) + window
+        for line, component, rows in zip(nodes, u, grid.shape, strict=True)
+    )
+    cut = len(samples) * (window**2 - total(np.ones(grid.shape))[nodes])
+    masked = np.zeros_like(cut)
+    for sample, reference in zip(samples, references, strict=True):
+        absent = np.pad(np.isneginf(reference), window, constant_values=True)
+        cut += total(absent, cv2.BORDER_REPLICATE)[source]
+        masked += total(~np.isfinite(sample))[nodes]
+        masked += total(np.pad(np.isnan(reference), window))[source]
+    return np.asarray(cut > masked, np.bool_)
 
 
 @dataclass(frozen=True, slots=True)
