@@ -20,6 +20,7 @@ import zarr
 from distributed import Client, LocalCluster
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from support.limits import largest_file
 
 from wavedask.compute.cluster import connect
@@ -570,3 +571,44 @@ def test_a_store_is_written_inside_a_task_of_a_cluster_with_one_thread(tmp_path:
         # Two at once: each gives its thread free while it waits.
         tasks = client.map(stored_mean, [str(tmp_path / name) for name in ("a.zarr", "b.zarr")])
         assert [task.result(timeout=60) for task in tasks] == [7.0, 7.0]
+
+
+@pytest.mark.parametrize("frames", [12, 5])
+def test_a_frame_that_fails_is_named_and_the_others_go_on(
+    frames: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bad = {3, 4}
+
+    def block(values: NDArray[Any], block_info: Any = None) -> NDArray[Any]:
+        number = int(block_info[0]["chunk-location"][0])
+        if number in bad:
+            raise FileError(f"raw_{number}.edf is damaged", "Copy it again.")
+        return values
+
+    raw = da.ones((frames, 8, 8), chunks=(1, 8, 8))
+    slope = da.map_blocks(block, raw, dtype=float, meta=np.empty((0, 0, 0)))
+    dataset = xr.Dataset({"slope_y": (("frame", "y", "x"), slope)})
+    with pytest.raises(FileError, match=r"raw_[34]\.edf is damaged"):
+        write_store(tmp_path / "r.zarr", dataset, settings={}, progress=False)
+    complete = open_store(tmp_path / "r.zarr").complete.values
+    assert set(np.flatnonzero(~complete)) == bad
+    told = " ".join(caplog.messages)
+    assert all(f"frame {number} cannot be computed" in told for number in bad)
+    bad.clear()
+    again = write_store(tmp_path / "r.zarr", dataset, settings={}, progress=False)
+    assert (again.written, again.kept) == (2, frames - 2)
+
+
+def test_a_run_of_which_every_frame_fails_stops(tmp_path: Path) -> None:
+    tried: list[int] = []
+
+    def block(values: NDArray[Any], block_info: Any = None) -> NDArray[Any]:
+        tried.append(int(block_info[0]["chunk-location"][0]))
+        raise InputError("the window is wrong")
+
+    raw = da.ones((200, 4, 4), chunks=(1, 4, 4))
+    slope = da.map_blocks(block, raw, dtype=float, meta=np.empty((0, 0, 0)))
+    dataset = xr.Dataset({"slope_y": (("frame", "y", "x"), slope)})
+    with dask.config.set(scheduler="sync"), pytest.raises(InputError, match="window is wrong"):
+        write_store(tmp_path / "r.zarr", dataset, settings={}, progress=False)
+    assert len(set(tried)) < 20

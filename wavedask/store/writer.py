@@ -1,5 +1,6 @@
 """Write each block of a lazy dataset in a task, and mark each finished frame in the ledger."""
 
+import logging
 import platform
 import sys
 import threading
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 
 from wavedask.compute import check_here, run_each
 from wavedask.conventions import COMPLETE, DIGEST, FRAME
-from wavedask.errors import StoreError, WavedaskError
+from wavedask.errors import ClusterError, StoreError, WavedaskError
 from wavedask.frames import pick_frames
 from wavedask.store.checked import RecordingStore
 from wavedask.store.durable import barrier, machine, sync_files
@@ -35,8 +36,14 @@ BATCH_FRAMES: Final = 2**14
 
 What all frames share, such as an averaged flat field, is computed once per batch.
 """
+MOST_FAILED: Final = 8
+"""Frames that fail before a run stops: then it is not a matter of single frames."""
+Parts = list[tuple[NDArray[np.intp], NDArray[np.intp]]]
+"""Blocks of frames: their numbers in the store, and in the dataset."""
 UNFINISHED: Final = "*.partial"
 """Name of a file that Zarr has not finished and renamed yet."""
+
+_logger = logging.getLogger("wavedask")
 
 
 def write_missing(
@@ -78,6 +85,7 @@ def write_missing(
             for name, array in arrays.items():
                 _remove_unfinished(place, array, _frame_axis(lazy[name]), rows)
     batches = _batches(blocks)
+    failed: list[Exception] = []
     with os_errors(f"writing {place} was interrupted"), ledger:
         begin = 0
         for number, batch in enumerate(batches):
@@ -85,9 +93,53 @@ def write_missing(
             label = f"writing {place.name}" + (
                 f" ({number + 1} of {len(batches)})" if len(batches) > 1 else ""
             )
-            picked = _picked(lazy, wanted[begin:end])
-            _write_batch(right, picked, arrays, ledger, batch, int(together), label, progress)
+            parts = np.split(wanted[begin:end], np.cumsum([block.size for block in batch])[:-1])
             begin = end
+
+            def write(some: Parts, label: str = label) -> None:
+                picked = _picked(lazy, np.concatenate([part for _, part in some]))
+                rows = [block for block, _ in some]
+                _write_batch(right, picked, arrays, ledger, rows, int(together), label, progress)
+
+            _write_around(write, list(zip(batch, parts, strict=True)), ledger, failed)
+        if failed:
+            raise failed[0]
+
+
+def _write_around(
+    write: Callable[[Parts], None], parts: Parts, ledger: "Ledger", failed: list[Exception]
+) -> None:
+    """Write blocks of frames; if some cannot be computed, write all the others.
+
+    Parameters
+    ----------
+    write : callable
+        Writes some of the blocks; it ends with the first error.
+    parts : list of (ndarray of int, ndarray of int)
+        Blocks: frames of the store, and the same frames of the dataset.
+    ledger : Ledger
+        It knows which frames have been written.
+    failed : list of Exception
+        Errors of frames are added here, and logged with the numbers of the frames.
+    """
+    try:
+        write(parts)
+    except (OSError, MemoryError, StoreError, ClusterError):
+        # Not of a frame: the next one would meet it, too.
+        raise
+    except Exception as error:
+        left = [part for part in parts if not ledger.complete[part[0]].all()]
+        if len(parts) > 1:
+            middle = (len(left) + 1) // 2
+            for half in (left[:middle], left[middle:]):
+                if half:
+                    _write_around(write, half, ledger, failed)
+            return
+        failed.append(error)
+        frames = ", ".join(map(str, parts[0][0]))
+        _logger.warning("frame %s cannot be computed, and stays incomplete: %s", frames, error)
+        if len(failed) == MOST_FAILED:
+            raise
 
 
 def _batches(blocks: list[NDArray[np.intp]]) -> list[list[NDArray[np.intp]]]:
