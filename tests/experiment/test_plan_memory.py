@@ -1,6 +1,5 @@
 """The memory that a plan states is the memory that a run needs."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -27,6 +26,17 @@ output: results.zarr
 """
 
 
+MEASURE = """
+import os, subprocess, sys
+process = subprocess.Popen([sys.executable, *sys.argv[1:]], stdout=subprocess.DEVNULL)
+_, status, used = os.wait4(process.pid, 0)
+process.returncode = os.waitstatus_to_exitcode(status)
+assert process.returncode == 0
+print(used.ru_maxrss)
+"""
+"""A process begins with the peak of the one that starts it, and that of the tests is large."""
+
+
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("campaign")
@@ -40,18 +50,15 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def peak_of_a_run(file: Path) -> int:
     """Bytes of a process that runs an experiment, at its peak."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "wavedask", "run", "--address", "threads", "--workers", "1", file],
-        stdout=subprocess.DEVNULL,
+    command = ["-m", "wavedask", "run", "--address", "threads", "--workers", "1", str(file)]
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, *command],
+        capture_output=True,
+        text=True,
+        timeout=AT_MOST,
+        check=True,
     )
-    try:
-        _, status, used = os.wait4(process.pid, 0)
-    except BaseException:
-        process.kill()
-        raise
-    process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0
-    return used.ru_maxrss * 1024
+    return int(done.stdout) * 1024
 
 
 @pytest.mark.parametrize(

@@ -39,12 +39,8 @@ def pages(port: int) -> list[str]:
     return found
 
 
-def main(user: int, address: str, ports: list[int]) -> None:
-    """Change the user, and try."""
-    if user:
-        os.setgroups([])
-        os.setgid(user)
-        os.setuid(user)
+def attempts(address: str, ports: list[int]) -> dict[str, Any]:
+    """Try to run code and to see pages, in every way."""
     plain = address.replace("tls://", "tcp://")
     tries = {
         "plain": user_of_tasks(plain, None),
@@ -53,7 +49,17 @@ def main(user: int, address: str, ports: list[int]) -> None:
     if address != plain:
         tries["own certificate"] = user_of_tasks(address, Security.temporary())
         tries["no certificate"] = user_of_tasks(address, None)
-    print(json.dumps(tries))
+    return tries
+
+
+def main(user: int, address: str, ports: list[int]) -> None:
+    """Change the user, and try."""
+    # Much is imported at its first use only.
+    attempts(address, ports)
+    os.setgroups([])
+    os.setgid(user)
+    os.setuid(user)
+    print(json.dumps(attempts(address, ports)))
 
 
 if __name__ == "__main__":

@@ -83,10 +83,10 @@ def test_masking_more_never_brings_a_pixel_back(
     # At the rim of a gap a node more or less may do, for starts move with what is left.
     back = known(much) & ~known(little)
     assert back.mean() < 0.002
-    # And less data never is better data.
+    # And less data never is better data, but for the noise of the measured spectrum of the noise.
     both = known(much) & known(little)
     if both.any():
-        assert np.quantile(little.uncertainty_x[both] / much.uncertainty_x[both], 0.99) < 1.1
+        assert np.quantile(little.uncertainty_x[both] / much.uncertainty_x[both], 0.99) < 1.2
 
 
 @few
