@@ -11,7 +11,6 @@ from wavedask.kernels.jit import INLINED, JIT, njit
 from wavedask.kernels.mesh.points import Points
 
 Floats = NDArray[np.float64]
-Index = NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True)
