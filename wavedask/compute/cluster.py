@@ -51,6 +51,8 @@ WORKER_CONFIG: Final = {
     # The web pages of Dask have no password, and show code, paths and logs to every user.
     "distributed.scheduler.http.routes": [],
     "distributed.worker.http.routes": [],
+    # A task that has killed three workers, usually by its memory, is not given to a fourth.
+    "distributed.scheduler.allowed-failures": 2,
 }
 """Dask configuration of a cluster that is started here."""
 

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from dask.highlevelgraph import HighLevelGraph
 
-from wavedask.compute import LIBRARIES
+from wavedask.compute import LIBRARIES, task_needs
 from wavedask.conventions import FRAME, REASON, STACK_FRAMES, X, Y
 from wavedask.errors import InputError, StoreError
 from wavedask.experiment.model import Experiment
@@ -126,7 +126,7 @@ def plan(prepared: Stages) -> Plan:
         The result is not lazy, so that there is nothing to plan.
     """
     result = prepared.result
-    maps = [array for array in result.data_vars.values() if FRAME in array.dims and array.chunks]
+    maps = _maps(result)
     if not maps:
         raise InputError("the result is not lazy", "Plan before it is computed.")
     behind = behind_inputs(prepared.inputs, result, prepared.shared)
@@ -137,7 +137,6 @@ def plan(prepared: Stages) -> Plan:
     one, two = (_count_tasks(maps, blocks) for blocks in (1, 2))
     # Tasks that all frames share (flat, dark, reference) are in both, and count once.
     tasks = one + (two - one) * (-(-frames // block_shape[0]) - 1)
-    per_block = sum(int(np.prod(array.data.chunksize)) * array.dtype.itemsize for array in maps)
     return Plan(
         frames=frames,
         shape=(result.sizes[Y], result.sizes[X]),
@@ -147,14 +146,21 @@ def plan(prepared: Stages) -> Plan:
         files=len(files),
         bytes_input=sum(path.stat().st_size for path in files),
         bytes_output=sum(array.nbytes for array in maps),
-        bytes_per_task=_bytes_at_work(prepared, per_block, block_shape),
+        bytes_per_task=_bytes_at_work(prepared),
         bytes_libraries=LIBRARIES,
     )
 
 
-def _bytes_at_work(prepared: Stages, bytes_of_maps: int, block_shape: tuple[int, ...]) -> int:
+def _maps(result: xr.Dataset) -> list[xr.DataArray]:
+    """List the lazy maps of a result."""
+    return [array for array in result.data_vars.values() if FRAME in array.dims and array.chunks]
+
+
+def _bytes_at_work(prepared: Stages) -> int:
     """Estimate the memory of a block at work, from what such blocks were measured to need."""
-    pixels = int(np.prod(block_shape[-2:])) * block_shape[0]
+    maps = _maps(prepared.result)
+    bytes_of_maps = sum(int(np.prod(array.data.chunksize)) * array.dtype.itemsize for array in maps)
+    pixels = int(np.prod(maps[0].data.chunksize)) if maps else 0
     images = 2
     if STACK_FRAMES in prepared.result.coords:
         # All images of a stack are matched together.
@@ -217,20 +223,21 @@ def run(
     ready = stages_of(experiment, progress=progress) if prepared is None else prepared
     output = experiment.store
     blind = _count_blind(ready, output)
-    report = write_store(
-        output,
-        ready.result.assign_attrs({BLIND_PIXELS: blind}),
-        settings=experiment.settings,
-        inputs=ready.inputs,
-        grow=ready.grow,
-        shared=ready.shared,
-        joined=ready.joined,
-        record={"command": "run", "folder": experiment.folder},
-        hashed=hashed,
-        repair=repair,
-        durable=experiment.durable,
-        progress=progress,
-    )
+    with task_needs(_bytes_at_work(ready)):
+        report = write_store(
+            output,
+            ready.result.assign_attrs({BLIND_PIXELS: blind}),
+            settings=experiment.settings,
+            inputs=ready.inputs,
+            grow=ready.grow,
+            shared=ready.shared,
+            joined=ready.joined,
+            record={"command": "run", "folder": experiment.folder},
+            hashed=hashed,
+            repair=repair,
+            durable=experiment.durable,
+            progress=progress,
+        )
     missing = None
     if REASON.name in ready.result:
         missing = why_missing(open_store(output))
