@@ -68,7 +68,7 @@ def frame_numbers(result: xr.Dataset) -> xr.Dataset:
         mean = _ratio(heights.sum(MAP), count)
         # About the mean, and not by the mean of squares: a piston may be large.
         square = _ratio(((heights - mean) ** 2).where(known, 0.0).sum(MAP), count)
-        add(np.sqrt(square), WAVEFRONT_RMS)
+        add(square**0.5, WAVEFRONT_RMS)
         high = surface.where(known, -np.inf).max(MAP)
         low = surface.where(known, np.inf).min(MAP)
         add((high - low).where(count > 0), WAVEFRONT_PV)
