@@ -195,7 +195,7 @@ WAVEFRONT_UNCERTAINTY: Final = Quantity(
     "wavefront_uncertainty", METRE, "standard error of the wavefront"
 )
 MATCHED: Final = Quantity(
-    "matched", DIMENSIONLESS, "fraction of the pixels that have a displacement"
+    "matched_share", DIMENSIONLESS, "fraction of the pixels that have a displacement"
 )
 WAVEFRONT_RMS: Final = Quantity("wavefront_rms", METRE, "rms wavefront")
 WAVEFRONT_PV: Final = Quantity("wavefront_pv", METRE, "wavefront, largest minus smallest value")
@@ -445,7 +445,7 @@ def uncertainty_name(name: str) -> str | None:
 
     Examples
     --------
-    >>> uncertainty_name("radius"), uncertainty_name("center_y"), uncertainty_name("matched")
+    >>> uncertainty_name("radius"), uncertainty_name("center_y"), uncertainty_name("matched_share")
     ('radius_uncertainty', 'center_uncertainty_y', None)
     """
     stem, axis = (name[:-2], name[-2:]) if name[-2:] in (f"_{Y}", f"_{X}") else (name, "")
