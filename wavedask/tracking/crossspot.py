@@ -1,6 +1,6 @@
 """The tracker of the report (crossSpot) on bare arrays: tile by tile under Dask."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, Literal
 
@@ -307,7 +307,7 @@ def _track_arrays(sample: NDArray[Any], reference: NDArray[Any], matching: Match
     for frames in matching.stacks(len(samples)):
         shift = matching.shift(samples[frames][0], references[frames][0])
         moved = np.stack([moved_in_frame(image, shift) for image in references[frames]])
-        fields = matching.tracker.track(samples[frames], moved, tile)
+        fields = matching.tracker.track(samples[frames], moved, replace(tile, shift=shift))
         fields[:2] += np.array(shift, np.float32)[:, None, None]
         results.append(fields)
     whole = results[0] if matching.joint or sample.ndim == 2 else np.stack(results, axis=1)
@@ -351,12 +351,16 @@ def _track_lazy(sample: da.Array, reference: da.Array, matching: Matching) -> Fi
             chunks=whole.chunks,
         )
     depth = {0: 0} | {axis: halo * (len(chunks[axis]) > 1) for axis in (1, 2)}
+    alone = {0: 0, 1: 0, 2: 0}
+    if not joint:
+        shift = da.broadcast_to(shift, (samples.shape[0], 2, 1), chunks=(chunks[0], (2,), (1,)))
     outer = (1,) if joint else chunks[0]
     tracked = da.map_overlap(
         partial(_overlap_block, matching=matching, tiles=tiles, depth=(depth[1], depth[2])),
         tiled,
         references.rechunk(chunks),
-        depth=[depth, depth],
+        *(shift[:, axis : axis + 1] for axis in (0, 1)),
+        depth=[depth, depth, alone, alone],
         boundary="none",
         allow_rechunk=False,
         trim=False,  # a block gives back its inner part only
@@ -405,6 +409,8 @@ def _move_block(reference: NDArray[Any], shift: NDArray[np.int64]) -> NDArray[np
 def _overlap_block(
     sample: NDArray[Any],
     reference: NDArray[Any],
+    shift_y: NDArray[np.int64],
+    shift_x: NDArray[np.int64],
     *,
     matching: Matching,
     tiles: tuple[tuple[int, ...], ...],
@@ -418,6 +424,10 @@ def _overlap_block(
         before = halo if index > 0 else 0
         origins.append(sum(sizes[:index]) - before)
         inner.append(slice(before, before + sizes[index]))
-    tile = Tile(origins[0], origins[1], (inner[0], inner[1]))
-    track, stacks = matching.tracker.track, matching.stacks(len(sample))
-    return np.stack([track(sample[frames], reference[frames], tile) for frames in stacks], axis=1)
+    results = []
+    for frames in matching.stacks(len(sample)):
+        first = min(frames.start, len(shift_y) - 1)
+        shift = int(shift_y[first, 0, 0]), int(shift_x[first, 0, 0])
+        tile = Tile(origins[0], origins[1], (inner[0], inner[1]), shift)
+        results.append(matching.tracker.track(sample[frames], reference[frames], tile))
+    return np.stack(results, axis=1)
