@@ -8,6 +8,7 @@ from wavedask.compute.memory import (
     M_MMAP_THRESHOLD,
     M_TRIM_THRESHOLD,
     keep_freed_memory,
+    needs,
     task_needs,
 )
 from wavedask.compute.progress import current_client, progress_bar, run_each
@@ -26,6 +27,7 @@ __all__ = [
     "current_client",
     "keep_freed_memory",
     "local_client",
+    "needs",
     "progress_bar",
     "run_each",
     "software",
