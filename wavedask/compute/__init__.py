@@ -9,6 +9,7 @@ from wavedask.compute.memory import (
     M_MMAP_THRESHOLD,
     M_TRIM_THRESHOLD,
     keep_freed_memory,
+    needs,
     task_needs,
 )
 from wavedask.compute.progress import current_client, progress_bar, run_each
@@ -33,6 +34,7 @@ __all__ = [
     "keep_freed_memory",
     "load_profile",
     "local_client",
+    "needs",
     "profile_files",
     "progress_bar",
     "run_each",
