@@ -15,6 +15,7 @@ from wavedask.geometry import each
 from wavedask.kernels.dense import Dense
 from wavedask.kernels.fields import Fields
 from wavedask.kernels.spline import Order
+from wavedask.kernels.stacks import stacked
 from wavedask.kernels.start import moved_in_frame, rigid_shift, windows_between
 from wavedask.kernels.threads import one_opencv_thread
 from wavedask.kernels.tile import Tile
@@ -306,7 +307,7 @@ def _track_arrays(sample: NDArray[Any], reference: NDArray[Any], matching: Match
     results = []
     for frames in matching.stacks(len(samples)):
         shift = matching.shift(samples[frames][0], references[frames][0])
-        moved = np.stack([moved_in_frame(image, shift) for image in references[frames]])
+        moved = stacked([moved_in_frame(image, shift) for image in references[frames]])
         fields = matching.tracker.track(samples[frames], moved, replace(tile, shift=shift))
         fields[:2] += np.array(shift, np.float32)[:, None, None]
         results.append(fields)
