@@ -106,7 +106,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     patient = wavedask.compute.connect
     monkeypatch.setattr(
         "wavedask.compute.connect",
-        lambda address, workers: patient(address, workers=workers, timeout=0.3),
+        lambda *where, **given: patient(*where, **{**given, "timeout": 0.3}),
     )
 
 

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
 import dask
-from dask.utils import parse_bytes, parse_timedelta
+from dask.utils import format_bytes, parse_bytes, parse_timedelta
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
     ValidationError,
     model_validator,
 )
@@ -66,7 +67,11 @@ def _bytes(value: Any) -> Any:
 
 
 Seconds = Annotated[float, BeforeValidator(_seconds, json_schema_input_type=float | str)]
-Memory = Annotated[int, BeforeValidator(_bytes, json_schema_input_type=int | str)]
+Memory = Annotated[
+    int,
+    BeforeValidator(_bytes, json_schema_input_type=int | str),
+    PlainSerializer(format_bytes, when_used="json"),
+]
 
 
 class Settings(BaseModel):
@@ -110,7 +115,16 @@ def _workers(value: Any) -> Any:
 
 
 WORKERS: Final = "a number, or {minimum: 1, maximum: 8}"
-WorkersField = Annotated[Workers, BeforeValidator(_workers, json_schema_input_type=int | Workers)]
+WorkersField = Annotated[
+    Workers,
+    BeforeValidator(_workers, json_schema_input_type=int | Workers),
+    PlainSerializer(
+        lambda given: (
+            given.minimum if given.fixed else {"minimum": given.minimum, "maximum": given.maximum}
+        ),
+        when_used="json",
+    ),
+]
 
 
 class Profile(Settings):

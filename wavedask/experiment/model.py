@@ -12,6 +12,7 @@ from wavedask.errors import ExperimentError
 from wavedask.experiment.sections import (
     METHODS,
     Cluster,
+    ClusterField,
     Combine,
     Correct,
     Detector,
@@ -87,7 +88,9 @@ class Experiment(Section):
         exclude=True,
         description="false to mark frames before they are on the disk",
     )
-    cluster: Cluster = Field(default=Cluster(), description="a section: keys and values")
+    cluster: ClusterField = Field(
+        default=Cluster(), description="the name of a cluster profile, or a section"
+    )
 
     @model_validator(mode="after")
     def _complete(self) -> "Experiment":

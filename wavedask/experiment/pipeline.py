@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from dask.highlevelgraph import HighLevelGraph
 
-from wavedask.compute import LIBRARIES
+from wavedask.compute import LIBRARIES, check_memory_of_workers, check_paths, current_client
 from wavedask.conventions import FRAME, REASON, STACK_FRAMES, X, Y
 from wavedask.errors import InputError, StoreError
 from wavedask.experiment.model import Experiment
@@ -126,7 +126,7 @@ def plan(prepared: Stages) -> Plan:
         The result is not lazy, so that there is nothing to plan.
     """
     result = prepared.result
-    maps = [array for array in result.data_vars.values() if FRAME in array.dims and array.chunks]
+    maps = _lazy_maps(result)
     if not maps:
         raise InputError("the result is not lazy", "Plan before it is computed.")
     behind = behind_inputs(prepared.inputs, result, prepared.shared)
@@ -137,7 +137,6 @@ def plan(prepared: Stages) -> Plan:
     one, two = (_count_tasks(maps, blocks) for blocks in (1, 2))
     # Tasks that all frames share (flat, dark, reference) are in both, and count once.
     tasks = one + (two - one) * (-(-frames // block_shape[0]) - 1)
-    per_block = sum(int(np.prod(array.data.chunksize)) * array.dtype.itemsize for array in maps)
     return Plan(
         frames=frames,
         shape=(result.sizes[Y], result.sizes[X]),
@@ -147,13 +146,31 @@ def plan(prepared: Stages) -> Plan:
         files=len(files),
         bytes_input=sum(path.stat().st_size for path in files),
         bytes_output=sum(array.nbytes for array in maps),
-        bytes_per_task=_bytes_at_work(prepared, per_block, block_shape),
+        bytes_per_task=bytes_at_work(prepared),
         bytes_libraries=LIBRARIES,
     )
 
 
-def _bytes_at_work(prepared: Stages, bytes_of_maps: int, block_shape: tuple[int, ...]) -> int:
-    """Estimate the memory of a block at work, from what such blocks were measured to need."""
+def _lazy_maps(result: xr.Dataset) -> list[xr.DataArray]:
+    return [array for array in result.data_vars.values() if FRAME in array.dims and array.chunks]
+
+
+def bytes_at_work(prepared: Stages) -> int:
+    """Estimate the memory of a block at work, from what such blocks were measured to need.
+
+    Parameters
+    ----------
+    prepared : Stages
+        As from `stages_of`.
+
+    Returns
+    -------
+    int
+        Bytes, without the libraries of the process.
+    """
+    maps = _lazy_maps(prepared.result)
+    bytes_of_maps = sum(int(np.prod(array.data.chunksize)) * array.dtype.itemsize for array in maps)
+    block_shape = tuple(max(sizes) for sizes in maps[0].chunks or ()) if maps else (0,)
     pixels = int(np.prod(block_shape[-2:])) * block_shape[0]
     images = 2
     if STACK_FRAMES in prepared.result.coords:
@@ -211,11 +228,13 @@ def run(
     Raises
     ------
     WavedaskError
-        Files, settings or a store that cannot be used.
+        Files, settings or a store that cannot be used; workers of a cluster that have too little
+        memory, or do not see the files.
     """
     begin = time.perf_counter()
     ready = stages_of(experiment, progress=progress) if prepared is None else prepared
     output = experiment.store
+    _check_workers(ready, output)
     blind = _count_blind(ready, output)
     report = write_store(
         output,
@@ -236,6 +255,15 @@ def run(
         missing = why_missing(open_store(output))
         missing.log(str(report.path))
     return RunReport(report, blind, time.perf_counter() - begin, missing)
+
+
+def _check_workers(ready: Stages, output: Path | str) -> None:
+    """Check that the workers of a cluster have the memory and see the files, before it starts."""
+    client = current_client()
+    if client is not None:
+        check_memory_of_workers(client, bytes_at_work(ready))
+        outputs = [output] if isinstance(output, Path) else []
+        check_paths(client, inputs=ready.inputs, outputs=outputs)
 
 
 def _count_blind(ready: Stages, output: Path | str) -> int:

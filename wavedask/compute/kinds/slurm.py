@@ -166,7 +166,7 @@ class Jobs:
             if self._failed_in_a_row < self._most_failures or _squeue(self._ids()):
                 return ""
         elif refused and not self._accepted:
-            return refused[-1]
+            return str(refused[-1])
         return self._problem if self._failed_in_a_row >= self._most_failures else ""
 
     def _jobs(self) -> dict[str, Any]:
@@ -235,7 +235,7 @@ class Jobs:
 
 
 def _has_worker(job: str, present: set[str]) -> bool:
-    """Whether a worker of a job has joined; several workers of one job have its name and a number."""
+    """Whether a worker of a job has joined; several workers of one job have a number more."""
     return job in present or any(name.startswith(f"{job}-") for name in present)
 
 
@@ -264,7 +264,7 @@ def _jobqueue() -> Any:
 def _job_class(jobqueue: Any) -> Any:
     """Make the class of a job that keeps what sbatch answered."""
 
-    class Job(jobqueue.slurm.SLURMJob):  # type: ignore[misc,name-defined]  # has no types
+    class Job(jobqueue.slurm.SLURMJob):  # type: ignore[misc]  # has no types
         """A job that remembers why sbatch refused it."""
 
         refused = ""
