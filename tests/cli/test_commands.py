@@ -30,7 +30,7 @@ from wavedask.cli import main
             ["info"],
             ["PATH...", "--scan", "--image", "--motors", "--motor", "--all", "quote a glob"],
         ),
-        (["run"], ["--plan", "sample: raw/sample_*.edf", "pixel_size: 0.65e-6", "--address"]),
+        (["run"], ["--plan", "sample: raw/sample_*.edf", "pixel_size: 0.65e-6", "--cluster"]),
         (["track"], ["--output", "--search", "--largest-window", "SAMPLE", "one reference frame"]),
     ],
 )

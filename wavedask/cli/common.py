@@ -1,6 +1,7 @@
 """Shared by all commands: error messages, options of the cluster, tables."""
 
 import functools
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -112,6 +113,19 @@ class Where:
             yield client
 
 
+def _serve(cluster: str | None) -> None:
+    """Become the scheduler or a worker, if this is such a task of a SLURM allocation.
+
+    Here, and not only where the command connects: there it has read all headers already.
+    """
+    if os.environ.get("SLURM_PROCID", "1") == "1" or cluster is None:
+        return
+    from wavedask.compute import connect, load_profile
+
+    if load_profile(cluster).profile.kind == "allocation":
+        connect(cluster)
+
+
 def cluster_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that choose where to compute; the command gets them as `where`."""
 
@@ -128,6 +142,7 @@ def cluster_options(command: Callable[..., None]) -> Callable[..., None]:
         if cluster is not None and address is not None:
             raise click.UsageError("--address is the former name of --cluster; give one of them")
         where = Where(address if cluster is None else cluster, workers, wait, report)
+        _serve(where.cluster)
         command(*arguments, where=where, **given)
 
     options = [

@@ -130,7 +130,9 @@ WorkersField = Annotated[
 class Profile(Settings):
     """What the profiles of all kinds may say."""
 
-    kind: str = Field(description="one of local, threads, slurm, gateway, kubernetes, address")
+    kind: str = Field(
+        description="one of local, threads, slurm, allocation, gateway, kubernetes, address"
+    )
     description: str = Field(default="", description="one line of text")
     workers: WorkersField | None = Field(default=None, description=WORKERS)
     cores: int | None = Field(
@@ -209,6 +211,37 @@ class SlurmProfile(Profile):
     slurm: SlurmSettings = Field(
         default=SlurmSettings(), description="a section: partition, walltime and more"
     )
+
+
+class AllocationSettings(Settings):
+    """How the tasks of one SLURM allocation find each other."""
+
+    interface: str | None = Field(
+        default=None, description="the network interface of scheduler and workers, such as ib0"
+    )
+    folder: str = Field(
+        default="~/.cache/wavedask/slurm",
+        description="a folder that all nodes see, for the address and the certificates",
+    )
+    tls: bool = Field(default=True, description="false to talk without encryption")
+
+
+class AllocationProfile(Profile):
+    """Scheduler, driver and workers as the tasks of one SLURM allocation."""
+
+    kind: Literal["allocation"] = Field(default="allocation", description="allocation")
+    allocation: AllocationSettings = Field(
+        default=AllocationSettings(), description="a section: interface, folder and tls"
+    )
+
+    @model_validator(mode="after")
+    def _has_its_tasks(self) -> Self:
+        if self.workers is not None:
+            raise ValueError(
+                f"workers is {self.workers}, but an allocation has as many as it has tasks; give "
+                "sbatch --ntasks, two more than workers"
+            )
+        return self
 
 
 class GatewaySettings(Settings):
@@ -303,6 +336,7 @@ KINDS: Final[Mapping[str, type[Profile]]] = {
     "local": LocalProfile,
     "threads": ThreadsProfile,
     "slurm": SlurmProfile,
+    "allocation": AllocationProfile,
     "gateway": GatewayProfile,
     "kubernetes": KubernetesProfile,
     "address": AddressProfile,
