@@ -8,6 +8,7 @@ import click
 from rich.console import Console
 from rich.logging import RichHandler
 
+from wavedask.cli.clusters import cluster
 from wavedask.cli.common import Commands
 from wavedask.cli.compute import demo, distortion, run, track
 from wavedask.cli.look import export, history, info, init, report
@@ -31,6 +32,7 @@ def main(context: click.Context, debug: bool) -> None:
       wavedask history STORE        show how a result was made
       wavedask export STORE FILE    save a result for other programs: NeXus, TIFF, CSV
       wavedask distortion SCAN ...  calibrate a detector from a mesh scan
+      wavedask cluster list         where to compute: this machine, SLURM, a gateway, Kubernetes
 
     Lengths are in m, energies in keV, windows and displacements in px. Existing results are never
     overwritten.
@@ -51,5 +53,5 @@ def main(context: click.Context, debug: bool) -> None:
     context.call_on_close(lambda: logger.setLevel(before))
 
 
-for command in (demo, info, init, run, report, history, export, track, distortion):
+for command in (demo, info, init, run, report, history, export, track, distortion, cluster):
     main.add_command(command)
