@@ -1,6 +1,7 @@
 """Speckle-based X-ray wavefront analysis on Dask and xarray."""
 
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
 from wavedask import errors, optics, plot, simulate
 from wavedask.accessor import Wave
@@ -24,6 +25,9 @@ from wavedask.tracking import (
 )
 from wavedask.wavefront import Budget, budget, integrate, surface_uncertainty, wavefront
 
+if TYPE_CHECKING:
+    from wavedask.compute import connect
+
 __version__ = version("wavedask")
 
 __all__ = [
@@ -35,6 +39,7 @@ __all__ = [
     "blind_pixels",
     "budget",
     "combine",
+    "connect",
     "correct",
     "cross_spot",
     "describe_speckle",
@@ -66,6 +71,15 @@ __all__ = [
     "why_missing",
     "write_store",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import `connect` at its first use: it needs `distributed`, which is slow to import."""
+    if name == "connect":
+        from wavedask.compute import connect
+
+        return connect
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -19,7 +19,8 @@ from distributed import Client, LocalCluster
 from distributed.client import FutureCancelledError
 
 from wavedask.compute import outage
-from wavedask.compute.cluster import connect, local_client
+from wavedask.compute.cluster import local_client
+from wavedask.compute.connection import connect
 from wavedask.compute.progress import run_each
 from wavedask.errors import ClusterError, InputError
 

@@ -15,7 +15,7 @@ from support.experiments import FRAMES, SIDE, assert_equal, copied, load, tree
 from support.laziness import forbid_computing
 
 import wavedask as wd
-from wavedask.compute.cluster import connect
+from wavedask.compute.connection import connect
 from wavedask.conventions import QUANTITIES
 from wavedask.errors import FileError, InputError, StoreError, StoreExistsError
 from wavedask.experiment.model import Experiment
