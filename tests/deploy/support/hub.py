@@ -70,8 +70,9 @@ def hub(proxy: Path, passwords: dict[str, str]) -> Iterator[Hub]:
                 WAVEDASK_GATEWAY_ADDRESS=f"127.0.0.1:{gateway}",
                 PYTHONPATH=str(ROOT),
             ),
-            ready=lambda: answers(f"{url}/hub/health")
-            and answers(f"http://127.0.0.1:{gateway}/api/health"),
+            ready=lambda: (
+                answers(f"{url}/hub/health") and answers(f"http://127.0.0.1:{gateway}/api/health")
+            ),
             seconds=READY_SECONDS,
         ) as process:
             yield Hub(url, f"http://127.0.0.1:{gateway}", process.pid, folder / "hub.log", accounts)
