@@ -48,6 +48,19 @@ def blurred(seed: int, blur: float) -> Scene:
     return images[0], images[1], SHIFT
 
 
+def magnified_then_blurred(seed: int) -> Scene:
+    """A lens magnifies the speckle before the scintillator blurs it: the blur is not magnified."""
+    y, x = np.mgrid[:SIZE, :SIZE].astype(float)
+    u_y, u_x = 0.03 * (y - SIZE / 2), 0.03 * (x - SIZE / 2)
+    pattern = speckle_field(SIZE + 16, grain=2.65, seed=seed)
+    random = np.random.default_rng(seed)
+    images = [
+        ndimage.gaussian_filter(random.poisson(8000 * image).astype(np.float32), 3 / FWHM)
+        for image in (pattern(y - u_y, x - u_x), pattern(y, x))
+    ]
+    return images[0], images[1], (u_y, u_x)
+
+
 def decorrelated(seed: int, lost: float, grain: float) -> Scene:
     """Part of the speckle of the sample is that of another pattern."""
     y, x = np.mgrid[:SIZE, :SIZE].astype(float)
@@ -75,6 +88,12 @@ def test_speckle_that_partly_decorrelates(lost: float, grain: float, least: floa
     score, marked = ratio(lambda seed: decorrelated(seed, lost, grain), inside(), seeds=3)
     assert least < score < 1.25
     assert marked < 0.05
+
+
+def test_a_scintillator_behind_a_lens() -> None:
+    """What the blur leaves of a magnified pattern is no noise."""
+    found, _ = ratio(magnified_then_blurred, inside(), seeds=4)
+    assert 0.88 < found < 1.15
 
 
 def test_hot_pixels_in_the_same_places() -> None:

@@ -4,7 +4,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from wavedask.compute.environment import check_here, check_software, software
-from wavedask.compute.memory import LIBRARIES, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, keep_freed_memory
+from wavedask.compute.memory import (
+    LIBRARIES,
+    M_MMAP_THRESHOLD,
+    M_TRIM_THRESHOLD,
+    keep_freed_memory,
+    task_needs,
+)
 from wavedask.compute.progress import current_client, progress_bar, run_each
 
 if TYPE_CHECKING:
@@ -31,6 +37,7 @@ __all__ = [
     "progress_bar",
     "run_each",
     "software",
+    "task_needs",
 ]
 
 

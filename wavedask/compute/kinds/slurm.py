@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import dask
 from distributed import Security
+from distributed.deploy.spec import ProcessInterface
 
 from wavedask.compute.cluster import LOOPBACK, WORKER_ENVIRONMENT, worker_config
 from wavedask.compute.kinds import optional
@@ -274,6 +275,8 @@ def _job_class(jobqueue: Any) -> Any:
                 await super().start()
             except (OSError, RuntimeError, ValueError) as error:
                 self.refused = _answer_in(str(error))
+                # Without this the cluster would take the failure for one of its own.
+                await ProcessInterface.start(self)
 
     return Job
 

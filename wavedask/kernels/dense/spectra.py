@@ -20,6 +20,7 @@ from wavedask.kernels.jit import JIT, njit
 from wavedask.kernels.spline import Order, SplineFilters, displaced_row
 
 Floats = NDArray[np.float32]
+Spectra = NDArray[np.complex64]
 
 CELL: Final = 48
 """Pixels along the side of a cell."""
@@ -31,6 +32,8 @@ PHASES: Final = 16
 """Fractions of a pixel at which the response of a displaced spline is tabulated."""
 LEAST_COLOUR: Final = np.float32(1e-2)
 """Rounding may leave less where noise and pattern have no frequency in common."""
+VARIANCES: Final = slice(2, 8)
+"""The fields of `Noise` that multiply the variance of the residual."""
 TAKEN: Final = 0.8
 """Part of a fitted value of the noise that the fit takes, for the window and its low-pass."""
 
@@ -217,9 +220,10 @@ def measured_noise(
     )
     share = across.share / np.float32(down.size)
     with np.errstate(divide="ignore", invalid="ignore"):
-        maps = _effects(
-            _power(left, m), _power(seen, m), passed, steep, share, window, len(samples)
-        )
+        sample = _spectra(seen, m)
+        noise, kept = _without_blur(_spectra(left, m), sample, passed, across.share)
+        maps = _effects(noise, _power(sample), passed, steep, share, window, len(samples))
+        maps[VARIANCES] *= kept
     usable = covered & np.isfinite(maps).all(axis=0)
     if not usable.any():
         maps, usable = np.broadcast_to(np.array(WHITE)[:, None, None], maps.shape), ~usable
@@ -289,12 +293,63 @@ def _cut(images: Floats, cells: tuple[Cells, Cells]) -> Floats:
     return np.ascontiguousarray(rows[..., across.pixels].transpose(0, 1, 3, 2, 4))
 
 
-def _power(values: Floats, m: Floats) -> Floats:
-    """Power spectra of the cells, summed over images; half of the frequencies are left out."""
+def _without_blur(
+    residual: Spectra, sample: Spectra, passed: Floats, share: Floats
+) -> tuple[Floats, Floats]:
+    """Take a difference in resolution out of the residual.
+
+    A scintillator blurs a pattern after the sample has magnified it, so the blurred sample is not
+    the blurred reference displaced. Their spectra differ by a real and even factor, in the lowest
+    order a constant, which is the gain of the match, and a quadratic form of the frequency. This
+    part of the residual is not noise and does not shift the match: its product with the gradient is
+    a divergence, whose mean over a window is nearly zero. What a constant alone fits stays: with
+    few photons the gain is too small, and that is counted elsewhere.
+
+    Parameters
+    ----------
+    residual, sample : ndarray of complex64, shape (images, cell rows, cell columns, y, x)
+        Spectra of the cells.
+    passed : ndarray of float32, shape (cell rows, cell columns, y, x)
+        Response of the displaced spline.
+    share : ndarray of float32, shape (x,)
+        Weights of the frequencies along x.
+
+    Returns
+    -------
+    power : ndarray of float32, shape (cell rows, cell columns, y, x)
+        Of the residual without it, summed over images.
+    kept : ndarray of float32, shape (cell rows, cell columns)
+        Part of the variance of the residual that is left.
+    """
+    # If both images have the same noise, this mean of the two shares none with the residual.
+    pattern = sample - residual / (1 + passed)
+    y = np.fft.fftfreq(residual.shape[-2])[:, None]
+    x = np.linspace(0, 0.5, residual.shape[-1])
+    forms = np.stack(np.broadcast_arrays(1.0, y**2, x**2, y * x))
+    weighted = forms * share
+    common = (residual.real * pattern.real + residual.imag * pattern.imag).sum(axis=0)
+    right = np.einsum("abkl,jkl->abj", common, weighted)
+    # One product at a time: no BLAS, whose threads would change the last bits.
+    normal = np.einsum("abkl,jnkl->abjn", _power(pattern), forms[:, None] * weighted)
+    inverse = np.linalg.pinv(np.nan_to_num(normal), rcond=1e-10, hermitian=True)
+    change = np.einsum("abjn,abn->abj", inverse, right)
+    change[..., 0] -= right[..., 0] / normal[..., 0, 0]
+    factor = np.einsum("abj,jkl->abkl", change, forms).astype(np.float32)
+    power = _power(residual - factor * pattern)
+    before, after = (np.einsum("abkl,l->ab", part, share) for part in (_power(residual), power))
+    return power, after / before
+
+
+def _spectra(values: Floats, m: Floats) -> Spectra:
+    """Spectra of the cells; half of the frequencies are left out."""
     taper = np.outer(*(np.hanning(size + 2)[1:-1] for size in m.shape[-2:])).astype(np.float32)
     total = np.maximum(m.sum(axis=(3, 4), keepdims=True), 1)
     centred = values - m * (values.sum(axis=(3, 4), keepdims=True) / total)
-    spectra = fft.rfft2(centred * taper, workers=1)
+    return np.asarray(fft.rfft2(centred * taper, workers=1), np.complex64)
+
+
+def _power(spectra: Spectra) -> Floats:
+    """Power, summed over images."""
     return np.asarray((spectra.real**2 + spectra.imag**2).sum(axis=0), np.float32)
 
 
