@@ -112,7 +112,8 @@ def test_values_are_those_of_the_store(finished: tuple[Path, RunReport]) -> None
     keys = np.array(page.keys).reshape(FRAMES, -1)
     assert keys[:, 0].tolist() == list(range(FRAMES))
     for name, scale in (
-        *(("lens_x", 1.0), ("matched_share", 100.0), ("wavefront_rms", 1e12), ("wavefront_pv", 1e12)),
+        *(("lens_x", 1.0), ("matched_share", 100.0), ("wavefront_rms", 1e12)),
+        ("wavefront_pv", 1e12),
         *(("radius", 1e6), ("radius_uncertainty", 1e9), ("focal_length", 1.0)),
     ):
         values = np.asarray(stored[name].values, np.float64)
