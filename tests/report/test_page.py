@@ -180,3 +180,18 @@ def test_the_command(finished: tuple[Path, RunReport], tmp_path: Path) -> None:
         wd.write_report(tmp_path / "none.zarr", page)
     bad = CliRunner().invoke(main, ["report", store, "-o", str(tmp_path / "no" / "r.html")])
     assert bad.exit_code == 2
+
+
+def test_two_results_are_compared(finished: tuple[Path, RunReport], tmp_path: Path) -> None:
+    store = str(finished[0] / "results.zarr")
+    picture = tmp_path / "difference.png"
+    done = CliRunner().invoke(
+        main, ["compare", store, store, "--other-frame", "1", "--picture", str(picture)]
+    )
+    assert done.exit_code == 0, done.output
+    for words in ("rms of the difference", "difference over its error", str(picture)):
+        assert words in done.output
+    assert imread(picture).size
+    wrong = CliRunner().invoke(main, ["compare", store, store, "--frame", "9"])
+    assert wrong.exit_code == 2
+    assert "frames 0 to 2, not 9" in wrong.output
