@@ -12,7 +12,8 @@ SIDE = 60
 
 def figure(y: np.ndarray, x: np.ndarray) -> np.ndarray:
     """Figure of an optic in m, with detail that fixes its place."""
-    return 3e-9 * np.sin(y[:, None] / 6e-6) * np.cos(x / 9e-6) + (y[:, None] ** 2 + x**2) / 80
+    detail = 3e-9 * np.sin(y[:, None] / 6e-6) * np.cos(x / 9e-6)
+    return np.asarray(detail + (y[:, None] ** 2 + x**2) / 80)
 
 
 def measured(

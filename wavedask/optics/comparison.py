@@ -191,9 +191,13 @@ def _best_shift(heights: Floats, y: Floats, x: Floats, other: _Interpolated) -> 
     if not np.isfinite(misfit(np.zeros(2))) or misfit(np.zeros(2)) == 0:
         return 0.0, 0.0
     scale = misfit(np.zeros(2))
+
+    def relative(move: Floats) -> float:
+        return misfit(move) / scale
+
     trials = np.linspace(-1, 1, 7)
-    start = min((np.array([a, b]) for a in trials for b in trials), key=lambda move: misfit(move))
-    found = optimize.minimize(
-        lambda move: misfit(move) / scale, start, method="Nelder-Mead", options={"xatol": 1e-5}
-    )
-    return float(found.x[0] * reach[0]), float(found.x[1] * reach[1])
+    start = min((np.array([a, b]) for a in trials for b in trials), key=relative)
+    # Numbers of the order of one, whatever the size of the field.
+    found = optimize.minimize(relative, start, method="Nelder-Mead", options={"xatol": 1e-5})
+    move = np.asarray(found.x, np.float64)
+    return float(move[0] * reach[0]), float(move[1] * reach[1])
