@@ -30,6 +30,13 @@ MOTOR_AXIS: Final = "motor_axis"
 EXPOSURE: Final = "exposure"
 """Dimension of exposures that were combined to fewer frames."""
 
+PLANE: Final = "plane"
+"""Dimension of a caustic: planes along the beam."""
+POINT: Final = "point"
+"""Dimension of a caustic: positions across the beam."""
+PROPAGATED: Final = "propagated"
+"""Attribute of an intensity: distance from the detector to its plane, m."""
+
 PHOTON_ENERGY: Final = "energy"
 """Coordinate or attribute of a scan: photon energy, in keV where it has no unit."""
 EXPOSURE_TIME: Final = "exposure_time"
@@ -302,6 +309,43 @@ STITCHING_TILT_X: Final = Quantity(
 STITCHING_MISFIT: Final = Quantity(
     "stitching_misfit", METRE, "rms by which a field differs from the joined ones"
 )
+FOCUS_DISTANCE_Y: Final = Quantity(
+    "focus_distance_y", METRE, "distance from the detector to the vertical focus"
+)
+FOCUS_DISTANCE_X: Final = Quantity(
+    "focus_distance_x", METRE, "distance from the detector to the horizontal focus"
+)
+ASTIGMATIC_DIFFERENCE: Final = Quantity(
+    "astigmatic_difference", METRE, "distance of the vertical focus behind the horizontal one"
+)
+FOCUS_FWHM_Y: Final = Quantity(
+    "focus_fwhm_y", METRE, "vertical full width at half maximum of the focus"
+)
+FOCUS_FWHM_X: Final = Quantity(
+    "focus_fwhm_x", METRE, "horizontal full width at half maximum of the focus"
+)
+FOCUS_RMS_Y: Final = Quantity("focus_rms_y", METRE, "vertical rms width of the focus")
+FOCUS_RMS_X: Final = Quantity("focus_rms_x", METRE, "horizontal rms width of the focus")
+FOCUS_WIDTH_Y: Final = Quantity("focus_width_y", METRE, "vertical width with 80 % of the power")
+FOCUS_WIDTH_X: Final = Quantity("focus_width_x", METRE, "horizontal width with 80 % of the power")
+FOCUS_DEPTH_Y: Final = Quantity("focus_depth_y", METRE, "depth of the vertical focus")
+FOCUS_DEPTH_X: Final = Quantity("focus_depth_x", METRE, "depth of the horizontal focus")
+STREHL: Final = Quantity("strehl", DIMENSIONLESS, "Strehl ratio")
+CAUSTIC_Y: Final = Quantity("caustic_y", "1/m", "vertical profile of the power near the focus")
+CAUSTIC_X: Final = Quantity("caustic_x", "1/m", "horizontal profile of the power near the focus")
+CAUSTIC_DISTANCE_Y: Final = Quantity(
+    "caustic_distance_y", METRE, "distance from the detector to a plane near the vertical focus"
+)
+CAUSTIC_DISTANCE_X: Final = Quantity(
+    "caustic_distance_x", METRE, "distance from the detector to a plane near the horizontal focus"
+)
+CAUSTIC_POSITION_Y: Final = Quantity(
+    "caustic_position_y", METRE, "vertical position across the caustic"
+)
+CAUSTIC_POSITION_X: Final = Quantity(
+    "caustic_position_x", METRE, "horizontal position across the caustic"
+)
+INTENSITY: Final = Quantity("intensity", "1/m2", "power per area, of a total power of 1")
 DISTORTION_Y: Final = Quantity("distortion_y", PIXEL, "vertical distortion of the detector")
 DISTORTION_X: Final = Quantity("distortion_x", PIXEL, "horizontal distortion of the detector")
 DISTORTION_Y_ERROR: Final = Quantity(
@@ -434,6 +478,25 @@ QUANTITIES: Final[Mapping[str, Quantity]] = {
         STITCHING_TILT_Y,
         STITCHING_TILT_X,
         STITCHING_MISFIT,
+        FOCUS_DISTANCE_Y,
+        FOCUS_DISTANCE_X,
+        ASTIGMATIC_DIFFERENCE,
+        FOCUS_FWHM_Y,
+        FOCUS_FWHM_X,
+        FOCUS_RMS_Y,
+        FOCUS_RMS_X,
+        FOCUS_WIDTH_Y,
+        FOCUS_WIDTH_X,
+        FOCUS_DEPTH_Y,
+        FOCUS_DEPTH_X,
+        STREHL,
+        CAUSTIC_Y,
+        CAUSTIC_X,
+        CAUSTIC_DISTANCE_Y,
+        CAUSTIC_DISTANCE_X,
+        CAUSTIC_POSITION_Y,
+        CAUSTIC_POSITION_X,
+        INTENSITY,
         FREQUENCY_Y,
         FREQUENCY_X,
         PSD_Y,
@@ -474,6 +537,7 @@ QUANTITIES: Final[Mapping[str, Quantity]] = {
 }
 """Every quantity that may be a variable of a dataset, by name."""
 
+
 def uncertainty_name(name: str) -> str | None:
     """Return the name of the standard error of a variable; None where there is none.
 
@@ -489,7 +553,7 @@ def uncertainty_name(name: str) -> str | None:
 
 RESERVED_NAMES: Final = frozenset(
     {
-        *(FRAME, EXPOSURE, Y, X, PAIR, PIXEL_AXIS, MOTOR_AXIS),
+        *(FRAME, EXPOSURE, Y, X, PAIR, PIXEL_AXIS, MOTOR_AXIS, PLANE, POINT),
         *(SOURCE_FILE, SOURCE_INDEX, SOURCE_DATASET, PIXEL_MASK),
         *(REFERENCE_FILE, REFERENCE_INDEX, REFERENCE_DATASET, STACK_FRAMES),
         *QUANTITIES,

@@ -1,6 +1,7 @@
 """What a wavefront says about the optic that made it."""
 
 from wavedask.optics.comparison import Comparison, compare
+from wavedask.optics.focus import find_focus, propagate
 from wavedask.optics.lens import fit_lens
 from wavedask.optics.material import refractive_decrement
 from wavedask.optics.modes import (
@@ -22,12 +23,14 @@ __all__ = [
     "ModeFit",
     "compare",
     "evaluate_modes",
+    "find_focus",
     "fit_lens",
     "fit_modes",
     "fit_wavefront",
     "fitted_paraboloid",
     "gradient_modes",
     "mode_orders",
+    "propagate",
     "psd",
     "refractive_decrement",
     "stitch",
