@@ -346,6 +346,40 @@ CAUSTIC_POSITION_X: Final = Quantity(
     "caustic_position_x", METRE, "horizontal position across the caustic"
 )
 INTENSITY: Final = Quantity("intensity", "1/m2", "power per area, of a total power of 1")
+MIRROR_POSITION: Final = Quantity(
+    "mirror_position", METRE, "position along the mirror, downstream of its middle"
+)
+MIRROR_SLOPE: Final = Quantity("mirror_slope", RADIAN, "slope of the surface along the mirror")
+MIRROR_HEIGHT: Final = Quantity("mirror_height", METRE, "height of the surface along the mirror")
+SLOPE_ERROR: Final = Quantity("slope_error", RADIAN, "slope of the surface without its shape")
+SLOPE_ERROR_UNCERTAINTY: Final = Quantity(
+    "slope_error_uncertainty", RADIAN, "standard error of the slope error of the surface"
+)
+HEIGHT_ERROR: Final = Quantity("height_error", METRE, "height of the surface without its shape")
+LOCAL_RADIUS: Final = Quantity("local_radius", METRE, "local radius of curvature of the surface")
+SLOPE_ERROR_RMS: Final = Quantity("slope_error_rms", RADIAN, "rms slope error of the surface")
+HEIGHT_ERROR_RMS: Final = Quantity("height_error_rms", METRE, "rms height error of the surface")
+HEIGHT_ERROR_PV: Final = Quantity(
+    "height_error_pv", METRE, "height error of the surface, largest minus smallest"
+)
+MIRROR_RADIUS: Final = Quantity("mirror_radius", METRE, "radius of the best circle")
+MIRROR_RADIUS_UNCERTAINTY: Final = Quantity(
+    "mirror_radius_uncertainty", METRE, "standard error of the radius of the best circle"
+)
+ELLIPSE_P: Final = Quantity("ellipse_p", METRE, "distance from source to mirror, best ellipse")
+ELLIPSE_Q: Final = Quantity("ellipse_q", METRE, "distance from mirror to focus, best ellipse")
+ELLIPSE_THETA: Final = Quantity("ellipse_theta", RADIAN, "grazing angle of the best ellipse")
+ELLIPSE_P_UNCERTAINTY: Final = Quantity(
+    "ellipse_p_uncertainty", METRE, "standard error of the distance from source to mirror"
+)
+ELLIPSE_Q_UNCERTAINTY: Final = Quantity(
+    "ellipse_q_uncertainty", METRE, "standard error of the distance from mirror to focus"
+)
+ELLIPSE_THETA_UNCERTAINTY: Final = Quantity(
+    "ellipse_theta_uncertainty", RADIAN, "standard error of the grazing angle"
+)
+MIRROR_FREQUENCY: Final = Quantity("mirror_frequency", "1/m", "spatial frequency along the mirror")
+PSD_HEIGHT: Final = Quantity("psd_height", "m3", "power spectral density of the height error")
 DISTORTION_Y: Final = Quantity("distortion_y", PIXEL, "vertical distortion of the detector")
 DISTORTION_X: Final = Quantity("distortion_x", PIXEL, "horizontal distortion of the detector")
 DISTORTION_Y_ERROR: Final = Quantity(
@@ -497,6 +531,26 @@ QUANTITIES: Final[Mapping[str, Quantity]] = {
         CAUSTIC_POSITION_Y,
         CAUSTIC_POSITION_X,
         INTENSITY,
+        MIRROR_POSITION,
+        MIRROR_SLOPE,
+        MIRROR_HEIGHT,
+        SLOPE_ERROR,
+        SLOPE_ERROR_UNCERTAINTY,
+        HEIGHT_ERROR,
+        LOCAL_RADIUS,
+        SLOPE_ERROR_RMS,
+        HEIGHT_ERROR_RMS,
+        HEIGHT_ERROR_PV,
+        MIRROR_RADIUS,
+        MIRROR_RADIUS_UNCERTAINTY,
+        ELLIPSE_P,
+        ELLIPSE_Q,
+        ELLIPSE_THETA,
+        ELLIPSE_P_UNCERTAINTY,
+        ELLIPSE_Q_UNCERTAINTY,
+        ELLIPSE_THETA_UNCERTAINTY,
+        MIRROR_FREQUENCY,
+        PSD_HEIGHT,
         FREQUENCY_Y,
         FREQUENCY_X,
         PSD_Y,

@@ -4,6 +4,7 @@ from wavedask.optics.comparison import Comparison, compare
 from wavedask.optics.focus import find_focus, propagate
 from wavedask.optics.lens import fit_lens
 from wavedask.optics.material import refractive_decrement
+from wavedask.optics.mirror import mirror
 from wavedask.optics.modes import (
     ModalSurface,
     ModeFit,
@@ -29,6 +30,7 @@ __all__ = [
     "fit_wavefront",
     "fitted_paraboloid",
     "gradient_modes",
+    "mirror",
     "mode_orders",
     "propagate",
     "psd",
