@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from wavedask.errors import CorruptFileError, FileError, FrameMismatchError
+from wavedask.errors import CorruptFileError, FileError, FrameMismatchError, InputError
 from wavedask.io.frames import (
     Frame,
     FrameRecord,
@@ -121,12 +121,15 @@ def read_plane(path: Path) -> Pixels:
     Raises
     ------
     FileError
-        If it cannot be read, or has several pages.
+        If it cannot be read.
+    InputError
+        If it has several images.
     """
     with decoding(path), tifffile.TiffFile(path) as tif:
-        if len(tif.pages) != 1:
-            raise FileError(f"{path} has {len(tif.pages)} pages", "Give a file with one image.")
         page = tif.pages.first
+        shape = tif.series[0].shape if len(tif.pages) == 1 else (len(tif.pages), *page.shape)
+        if math.prod(shape) != math.prod(page.shape):
+            raise InputError(f"{path} has shape {shape}", "Give a file with a single image.")
         _check_extent(page, 0, tif.filehandle.size, path)
         pixels: Pixels = page.asarray()
         return pixels
