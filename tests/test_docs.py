@@ -23,6 +23,7 @@ README = ROOT / "README.md"
 DOCS = ROOT / "docs"
 GUIDES = [ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")]
 PAGES = [README, *GUIDES, ROOT / "deploy" / "README.md", *sorted(DOCS.glob("*.md"))]
+PAGES += sorted((DOCS / "deploy").glob("*.md"))
 NOTEBOOK = ROOT / "notebooks" / "first_light.md"
 
 
@@ -100,6 +101,9 @@ def test_commands_and_options_exist(page: Path) -> None:
     for words in commands(page):
         name, *arguments = words
         command = main.commands[name]
+        if isinstance(command, click.Group):
+            name, *arguments = arguments
+            command = command.commands[name]
         options = {option for parameter in command.params for option in parameter.opts}
         assert {word for word in arguments if word.startswith("--")} <= options, words
         # What click itself thinks of the line: required arguments, kinds of values. Below the

@@ -101,11 +101,13 @@ class Where:
         ------
         distributed.Client or None
         """
-        from wavedask.compute import connect, performance_report
+        from wavedask.compute import check_report, connect, performance_report
 
         given = {"profile": self.cluster, "workers": self.workers, "wait": self.wait}
         options = {key: value for key, value in given.items() if value is not None}
         arguments = options if self.cluster is not None else {**otherwise, **options}
+        if self.report is not None:
+            check_report(self.report)
         with ExitStack() as stack:
             client = stack.enter_context(connect(**arguments))
             if self.report is not None:

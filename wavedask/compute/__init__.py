@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from wavedask.compute.cluster import cores, local_client
     from wavedask.compute.connection import Connection, Threads, connect
     from wavedask.compute.profiles import Named, load_profile, profile_files
-    from wavedask.compute.reporting import performance_report
+    from wavedask.compute.reporting import check_report, performance_report
 
 __all__ = [
     "LIBRARIES",
@@ -24,6 +24,7 @@ __all__ = [
     "check_here",
     "check_memory_of_workers",
     "check_paths",
+    "check_report",
     "check_software",
     "connect",
     "cores",
@@ -45,6 +46,7 @@ _AT_FIRST_USE = {
     "Connection": "connection",
     "Named": "profiles",
     "Threads": "connection",
+    "check_report": "reporting",
     "connect": "connection",
     "cores": "cluster",
     "load_profile": "profiles",
