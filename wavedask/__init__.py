@@ -9,6 +9,7 @@ from wavedask.detector import blind_pixels, correct, detector_distortion
 from wavedask.export import to_csv, to_nexus, to_tiff
 from wavedask.frames import grid, nearest, select, where_motors
 from wavedask.io import input_files, mesh, open_scan, refresh
+from wavedask.report import write_report
 from wavedask.store import StoreReport, open_store, write_store
 from wavedask.tracking import (
     Registration,
@@ -69,6 +70,7 @@ __all__ = [
     "wavefront",
     "where_motors",
     "why_missing",
+    "write_report",
     "write_store",
 ]
 

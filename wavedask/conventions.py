@@ -194,6 +194,11 @@ WAVEFRONT: Final = Quantity("wavefront", METRE, "wavefront (path length)")
 WAVEFRONT_UNCERTAINTY: Final = Quantity(
     "wavefront_uncertainty", METRE, "standard error of the wavefront"
 )
+MATCHED: Final = Quantity(
+    "matched_share", DIMENSIONLESS, "fraction of the pixels that have a displacement"
+)
+WAVEFRONT_RMS: Final = Quantity("wavefront_rms", METRE, "rms wavefront")
+WAVEFRONT_PV: Final = Quantity("wavefront_pv", METRE, "wavefront, largest minus smallest value")
 PHASE: Final = Quantity("phase", RADIAN, "phase")
 CURVATURE_Y: Final = Quantity("curvature_y", "1/m", "vertical wavefront curvature")
 CURVATURE_X: Final = Quantity("curvature_x", "1/m", "horizontal wavefront curvature")
@@ -259,6 +264,7 @@ RESIDUAL_RMS_UNCERTAINTY: Final = Quantity(
     "standard error of the rms wavefront without the fitted lens",
 )
 FIGURE_ERROR: Final = Quantity("figure_error", METRE, "excess thickness of the lens")
+FIGURE_ERROR_RMS: Final = Quantity("figure_error_rms", METRE, "rms excess thickness of the lens")
 COEFFICIENT: Final = Quantity("coefficient", METRE, "rms that a mode adds to the wavefront")
 COEFFICIENT_UNCERTAINTY: Final = Quantity(
     "coefficient_uncertainty", METRE, "standard error of the coefficient of a mode"
@@ -361,6 +367,9 @@ QUANTITIES: Final[Mapping[str, Quantity]] = {
         SLOPE_UNCERTAINTY_X,
         WAVEFRONT,
         WAVEFRONT_UNCERTAINTY,
+        MATCHED,
+        WAVEFRONT_RMS,
+        WAVEFRONT_PV,
         PHASE,
         CURVATURE_Y,
         CURVATURE_X,
@@ -390,6 +399,7 @@ QUANTITIES: Final[Mapping[str, Quantity]] = {
         RESIDUAL_NOISE,
         RESIDUAL_RMS_UNCERTAINTY,
         FIGURE_ERROR,
+        FIGURE_ERROR_RMS,
         COEFFICIENT,
         COEFFICIENT_UNCERTAINTY,
         COEFFICIENT_COVARIANCE,
@@ -429,6 +439,19 @@ QUANTITIES: Final[Mapping[str, Quantity]] = {
     )
 }
 """Every quantity that may be a variable of a dataset, by name."""
+
+def uncertainty_name(name: str) -> str | None:
+    """Return the name of the standard error of a variable; None where there is none.
+
+    Examples
+    --------
+    >>> uncertainty_name("radius"), uncertainty_name("center_y"), uncertainty_name("matched_share")
+    ('radius_uncertainty', 'center_uncertainty_y', None)
+    """
+    stem, axis = (name[:-2], name[-2:]) if name[-2:] in (f"_{Y}", f"_{X}") else (name, "")
+    error = f"{stem}_uncertainty{axis}"
+    return error if error in QUANTITIES else None
+
 
 RESERVED_NAMES: Final = frozenset(
     {

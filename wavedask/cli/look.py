@@ -1,4 +1,4 @@
-"""Commands that read files and results: info, init, history, export."""
+"""Commands that read files and results: info, init, history, export, report."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -209,3 +209,27 @@ def export(
         f"export of {store}",
         export_store(store, output, file_format=file_format, where=where, variables=variables),
     )
+
+
+@click.command()
+@click.argument("store")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="HTML file to write; by default the name of the store with .html, beside it.",
+)
+@click.option("--frame", type=int, default=0, show_default=True, help="Frame to show large.")
+@click.option("--title", help="Title of the page; by default the path of the store.")
+def report(store: str, output: Path | None, frame: int, title: str | None) -> None:
+    """Write a page about the result STORE, for the logbook: pictures, numbers, errors, provenance.
+
+    The page is one HTML file without links to other files or servers; print it to PDF from a
+    browser. A page of an earlier report is replaced.
+    """
+    from wavedask.report import report_path, write_report
+
+    page = write_report(
+        store, report_path(store) if output is None else output, frame=frame, title=title
+    )
+    print_rows(f"report of {store}", [("page", str(page))])

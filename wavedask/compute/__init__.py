@@ -4,7 +4,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from wavedask.compute.environment import check_here, check_software, software
-from wavedask.compute.memory import LIBRARIES, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, keep_freed_memory
+from wavedask.compute.memory import (
+    LIBRARIES,
+    M_MMAP_THRESHOLD,
+    M_TRIM_THRESHOLD,
+    keep_freed_memory,
+    needs,
+    task_needs,
+)
 from wavedask.compute.progress import current_client, progress_bar, run_each
 from wavedask.compute.visible import check_memory_of_workers, check_paths, invisible, needed
 
@@ -34,11 +41,13 @@ __all__ = [
     "load_profile",
     "local_client",
     "needed",
+    "needs",
     "performance_report",
     "profile_files",
     "progress_bar",
     "run_each",
     "software",
+    "task_needs",
 ]
 
 

@@ -53,12 +53,14 @@ def worker_config(*, dashboard: bool = False) -> dict[str, Any]:
 
     Examples
     --------
-    >>> worker_config(dashboard=True)
-    {}
+    >>> sorted(worker_config(dashboard=True))
+    ['distributed.scheduler.allowed-failures']
     """
+    # A task that has killed three workers, usually by its memory, is not given to a fourth.
+    settings: dict[str, Any] = {"distributed.scheduler.allowed-failures": 2}
     if dashboard:
-        return {}
-    return {
+        return settings
+    return settings | {
         # The statistical profiler interrupts the running task a hundred times per second. It costs
         # six per cent of a loop of template matches, for a dashboard that nobody has open.
         PROFILER: False,

@@ -85,6 +85,11 @@ class Connection(Client):
             started.where, security=started.security, timeout=timeout
         )
 
+    @property
+    def dashboard_link(self) -> str | None:
+        """Link to Dask's web page, as a browser reaches it."""
+        return self.started.dashboard or super().dashboard_link
+
     def close(self, *arguments: Any, **options: Any) -> Any:
         """Close the client, and stop the cluster if it was started for this client."""
         try:

@@ -252,7 +252,9 @@ class GatewaySettings(Settings):
     public_address: str | None = Field(
         default=None, description="the URL of its web pages, as a browser reaches it"
     )
-    auth: str | None = Field(default=None, description="basic, kerberos or jupyterhub")
+    auth: Literal["basic", "kerberos", "jupyterhub"] | None = Field(
+        default=None, description="basic, kerberos or jupyterhub"
+    )
     cluster: str | None = Field(
         default=None, description="the name of a running cluster, to use that one"
     )

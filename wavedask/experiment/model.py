@@ -11,12 +11,14 @@ from wavedask.documents import mistakes_of, read_yaml, shown
 from wavedask.errors import ExperimentError
 from wavedask.experiment.sections import (
     METHODS,
+    OPTICS,
     Cluster,
     ClusterField,
     Combine,
     Correct,
     Detector,
     Frames,
+    Lens,
     Roles,
     Section,
     SelfReference,
@@ -27,6 +29,7 @@ from wavedask.experiment.sections import (
 )
 from wavedask.frames import TrainReference
 from wavedask.paths import expanded
+from wavedask.report import report_path
 from wavedask.store import URL
 
 PARTS = ("sample", "reference", "dark", "flat", "flat_dark")
@@ -78,6 +81,9 @@ class Experiment(Section):
         default=None, description="a section: keys and values, or {} to combine all frames"
     )
     wavefront: Wavefront | None = Field(default=None, description="a section: keys and values")
+    lens: Lens | None = Field(
+        default=None, description="a section: material or delta of a lens, or {} for its distances"
+    )
     keep: Annotated[list[str], Field(min_length=1)] | None = Field(
         default=None, description="a list of maps to keep, such as [slope_y, slope_x]"
     )
@@ -87,6 +93,12 @@ class Experiment(Section):
         # Not a setting of the result.
         exclude=True,
         description="false to mark frames before they are on the disk",
+    )
+    report: bool = Field(
+        default=False,
+        # Not a setting of the result.
+        exclude=True,
+        description="true to write a page for the logbook beside the store after each run",
     )
     cluster: ClusterField = Field(
         default=Cluster(), description="the name of a cluster profile, or a section"
@@ -154,6 +166,11 @@ class Experiment(Section):
         if self.track_scan is not None and self.track != Track():
             mistakes.append("track: not with track_scan, which has settings of its own")
         if self.gives_curvature:
+            mistakes += [
+                f"{name}: not for a curvature from a self-reference; remove it"
+                for name in OPTICS
+                if getattr(self, name) is not None
+            ]
             if self.wavefront is not None:
                 mistakes.append("wavefront: the result of a self-reference is a curvature; remove")
             wanted = ["pixel_size", "distance"]
@@ -203,6 +220,11 @@ class Experiment(Section):
         return self.output if URL.match(self.output) else self.path(self.output)
 
     @property
+    def page(self) -> Path:
+        """The page of the report: beside the store, or in the folder of the experiment file."""
+        return report_path(self.store, folder=self.folder)
+
+    @property
     def folder(self) -> Path:
         """Folder where relative paths start."""
         return self._folder.absolute()
@@ -211,7 +233,7 @@ class Experiment(Section):
     def settings(self) -> dict[str, Any]:
         """Settings that determine the result: all except the cluster and the output."""
         # A method that is not used is left out, so that stores of earlier versions can be resumed.
-        unused = {name for name in METHODS if getattr(self, name) is None}
+        unused = {name for name in (*METHODS, *OPTICS) if getattr(self, name) is None}
         return self.model_dump(mode="json", exclude={"output", "cluster", *unused})
 
 

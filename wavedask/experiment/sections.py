@@ -394,6 +394,22 @@ class Wavefront(Section):
         return self.model_dump(exclude={"roi"})
 
 
+class Lens(Section):
+    """A lens that is fitted to each wavefront: arguments of `wavedask.optics.fit_lens`."""
+
+    material: str | None = Field(
+        default=None, description="a chemical formula or name, such as Be or kapton"
+    )
+    delta: Positive | None = Field(
+        default=None, description="a refractive index decrement, instead of material"
+    )
+    density: Positive | None = Field(
+        default=None, description="the density of the material in g/cm3; by default that of xraydb"
+    )
+    lenses: Whole = Field(default=1, ge=1, description="the number of lenses in the stack")
+    surfaces: Whole = Field(default=2, ge=1, description="the parabolic surfaces of each lens")
+
+
 class Cluster(Section):
     """Where to compute: arguments of `wavedask.connect`."""
 
@@ -445,3 +461,5 @@ ClusterField = Annotated[Cluster, BeforeValidator(_named, json_schema_input_type
 
 METHODS: Final = ("track_scan", "self_reference", "combine")
 """Sections of methods that an experiment may use."""
+OPTICS: Final = ("lens",)
+"""Sections of optics that are fitted to the wavefront."""

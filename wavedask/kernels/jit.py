@@ -28,6 +28,12 @@ optimiser has treated once more. Their sums would have another order, and the la
 would depend on which process compiled it.
 """
 
+WITH_NAN: Final[dict[str, Any]] = {**JIT, "fastmath": False}
+"""Options of a kernel that meets NaN or infinities: ``fastmath`` assumes that there are none."""
+
+INLINED_WITH_NAN: Final[dict[str, Any]] = {**WITH_NAN, "forceinline": True}
+"""The same for a kernel that other kernels call."""
+
 CACHE_DIR: Final = "NUMBA_CACHE_DIR"
 """Environment variable of Numba: the folder of the compiled kernels."""
 NODE_CACHE: Final = "WAVEDASK_NODE_CACHE"

@@ -17,6 +17,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from wavedask.kernels.box import box_row
 from wavedask.kernels.dense.nodes import PAD, pixel_row
 from wavedask.kernels.jit import INLINED, JIT, njit
 from wavedask.kernels.spline import displaced_row
@@ -47,53 +48,6 @@ MARGIN: Final = 16
 COUNT, MEAN_S, MEAN_Y, MEAN_X, VAR_S, COV_SY, COV_SX, H_YY, H_YX, H_XX = range(10)
 # Rows of what is matched in an iteration.
 STEP_Y, STEP_X, RHO, GAIN, MEAN_W = range(5)
-
-
-@njit(**INLINED)  # type: ignore[untyped-decorator]
-def _copy(out: Floats, a: Floats) -> None:
-    for i in range(out.size):
-        out[i] = a[i]
-
-
-@njit(**INLINED)  # type: ignore[untyped-decorator]
-def _add(out: Floats, a: Floats) -> None:
-    for i in range(out.size):
-        out[i] += a[i]
-
-
-@njit(**INLINED)  # type: ignore[untyped-decorator]
-def _sum(out: Floats, a: Floats, b: Floats) -> None:
-    for i in range(out.size):
-        out[i] = a[i] + b[i]
-
-
-@njit(**INLINED)  # type: ignore[untyped-decorator]
-def _box_row(values: Floats, side: int, even: Floats, odd: Floats, out: Floats) -> None:
-    """``out[i] = sum(values[i : i + side])`` by doubling: log2(side) vector additions.
-
-    A running sum would be one chain of additions, each waiting for the last, and would drift.
-    """
-    current, spare = values, even
-    length, size, offset, rest = values.size, 1, 0, side
-    started = False
-    while True:
-        if rest & 1:
-            if started:
-                _add(out, current[offset : offset + out.size])
-            else:
-                _copy(out, current[offset : offset + out.size])
-                started = True
-            offset += size
-        rest >>= 1
-        if rest == 0:
-            break
-        length -= size
-        _sum(spare[:length], current[:length], current[size : size + length])
-        if size == 1:
-            current, spare = even, odd
-        else:
-            current, spare = spare, current
-        size *= 2
 
 
 @njit(**INLINED)  # type: ignore[untyped-decorator]
@@ -241,7 +195,7 @@ def window_statistics(
         if centre < 0 or centre % step:
             continue
         for k in range(10):
-            _box_row(sums[k], 2 * half + 1, even, odd, line)
+            box_row(sums[k], 2 * half + 1, even, odd, line)
             _pick(line, step, box[k])
         node = out[:, centre // step, start:stop]
         for i in range(count):
@@ -401,7 +355,7 @@ def match_tile(
         if centre < top * step or centre % step:
             continue
         for k in range(5):
-            _box_row(sums[k], side, even, odd, line)
+            box_row(sums[k], side, even, odd, line)
             _pick(line, step, box[k])
         j = centre // step
         _solve_row(
