@@ -1,4 +1,4 @@
-"""A real JupyterHub, with the configuration of deploy/jupyterhub, and what a browser does with it."""
+"""A real JupyterHub, with the configuration of deploy/jupyterhub, and what a browser does there."""
 
 import asyncio
 import json
@@ -17,13 +17,15 @@ from typing import Any
 
 import httpx
 import pytest
-from tornado.httpclient import HTTPRequest
-from tornado.websocket import websocket_connect
-
 from deploy.support.accounts import GROUP, Account, in_namespace, make_accounts
 from deploy.support.gateway import answers
 from deploy.support.needs import ROOT
 from deploy.support.processes import environment, free_ports, running
+from numba.core.caching import InTreeCacheLocator
+from tornado.httpclient import HTTPRequest
+from tornado.websocket import websocket_connect
+
+from wavedask.kernels.warm import warm
 
 CONFIG = ROOT / "deploy" / "jupyterhub" / "jupyterhub_config.py"
 READY_SECONDS = 90
@@ -37,17 +39,20 @@ class Hub:
     url: str
     gateway: str
     pid: int
-    log: Path
     accounts: dict[str, Account]
 
 
 @contextmanager
-def hub(proxy: Path, passwords: dict[str, str]) -> Iterator[Hub]:
-    """Run a hub with its proxy and gateway, for users that exist only inside of it."""
+def hub(proxy: Path, passwords: dict[str, str], members: set[str]) -> Iterator[Hub]:
+    """Run a hub with its proxy and gateway, for accounts that exist only inside of it."""
     folder = Path(tempfile.mkdtemp(prefix="hub-"))
     try:
         folder.chmod(0o755)  # the users look for their homes in it
-        accounts = make_accounts(folder, passwords)
+        cache = folder / "kernels"
+        cache.mkdir()
+        accounts = make_accounts(folder, passwords, members)
+        for account in accounts.values():
+            give_kernels(cache, account)
         public, private, api, gateway = free_ports(4)
         config = folder / "config.py"
         config.write_text(
@@ -67,6 +72,7 @@ def hub(proxy: Path, passwords: dict[str, str]) -> Iterator[Hub]:
                 WAVEDASK_HUB_GROUP=GROUP,
                 WAVEDASK_HUB_STATE=str(folder / "state"),
                 WAVEDASK_HUB_PROXY=str(proxy),
+                WAVEDASK_NODE_CACHE=str(cache),
                 WAVEDASK_GATEWAY_ADDRESS=f"127.0.0.1:{gateway}",
                 PYTHONPATH=str(ROOT),
             ),
@@ -75,9 +81,23 @@ def hub(proxy: Path, passwords: dict[str, str]) -> Iterator[Hub]:
             ),
             seconds=READY_SECONDS,
         ) as process:
-            yield Hub(url, f"http://127.0.0.1:{gateway}", process.pid, folder / "hub.log", accounts)
+            yield Hub(url, f"http://127.0.0.1:{gateway}", process.pid, accounts)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def give_kernels(root: Path, account: Account) -> None:
+    """Give a user the kernels that are compiled already: the tests need not wait for that."""
+    warm()
+    folder = root / f"wavedask-kernels-{account.number}"
+    for file in (ROOT / "wavedask").rglob("__pycache__/*.nb[ci]"):
+        source = file.parents[1] / "any.py"
+        place = folder / InTreeCacheLocator.get_suitable_cache_subpath(str(source))
+        place.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(file, place)
+    for one in (folder, *folder.rglob("*")):
+        os.chown(one, account.number, account.number)
+    folder.chmod(0o700)
 
 
 class Browser:
@@ -113,6 +133,14 @@ class Browser:
         )
         assert answer.status_code == 201, answer.text
         return str(answer.json()["token"])
+
+
+def clusters(hub: Hub, token: str) -> list[str]:
+    """Names of the clusters that the gateway shows to the owner of a token."""
+    headers = {"Authorization": f"jupyterhub {token}"}
+    answer = httpx.get(f"{hub.gateway}/api/v1/clusters/", headers=headers, timeout=20)
+    answer.raise_for_status()
+    return list(answer.json())
 
 
 class Server:
@@ -152,6 +180,11 @@ class Server:
         answer = self.http.post(f"/user/{self.name}/api/sessions", json=session)
         assert answer.status_code == 201, answer.text
         return asyncio.run(self._run(answer.json()["kernel"]["id"], cells))
+
+    def end_kernels(self) -> None:
+        """Close all notebooks."""
+        for kernel in self.http.get(f"/user/{self.name}/api/kernels").json():
+            self.http.delete(f"/user/{self.name}/api/kernels/{kernel['id']}").raise_for_status()
 
     async def _run(self, kernel: str, cells: list[str]) -> list[str]:
         address = self.url.replace("http://", "ws://")
