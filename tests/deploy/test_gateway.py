@@ -23,7 +23,6 @@ from dask.distributed import futures_of, wait
 from deploy.support.gateway import CONFIG, PASSWORD, SERVER, GatewayServer, gateway_server
 from deploy.support.needs import ROOT, install
 from deploy.support.processes import descendants, environment, listening
-from traitlets.config import PyFileConfigLoader
 
 import wavedask as wd
 from wavedask.compute.kinds import gateway as kind
@@ -273,6 +272,8 @@ def test_the_configuration_refuses_what_is_unsafe(
     tmp_path: Path,
 ) -> None:
     install("dask-gateway-server[local]")
+    from traitlets.config import PyFileConfigLoader
+
     monkeypatch.delenv("JUPYTERHUB_API_TOKEN", raising=False)
     for name, value in variables(tmp_path).items():
         monkeypatch.setenv(name, value)

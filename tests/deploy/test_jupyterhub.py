@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import pytest
 from deploy.support.hub import CONFIG, Browser, Hub, Server, clusters, hub
 from deploy.support.needs import http_proxy, install
@@ -15,7 +14,6 @@ from deploy.support.processes import listening
 from support.commands import until
 from tornado.httpclient import HTTPRequest
 from tornado.websocket import websocket_connect
-from traitlets.config import PyFileConfigLoader
 
 pytestmark = [
     pytest.mark.deploy,
@@ -44,7 +42,7 @@ class Session:
 @pytest.fixture(scope="module")
 def running() -> Iterator[Hub]:
     install("jupyterhub", "jupyterlab", "jupyter-server-proxy", "jupytext", "ipykernel", "bokeh")
-    install("dask-gateway", "dask-gateway-server[local]")
+    install("dask-gateway", "dask-gateway-server[local]", "httpx")
     with hub(http_proxy(), PASSWORDS, MEMBERS) as found:
         yield found
 
@@ -159,6 +157,9 @@ def test_the_server_of_another_user_is_out_of_reach_and_a_false_token_is_refused
 def test_the_configuration_refuses_what_is_unsafe(
     settings: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    install("traitlets")
+    from traitlets.config import PyFileConfigLoader
+
     for name, value in {**settings, "WAVEDASK_HUB_STATE": str(tmp_path / "state")}.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(SystemExit, match=message):

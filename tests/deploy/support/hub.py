@@ -13,9 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
 from deploy.support.accounts import GROUP, Account, in_namespace, make_accounts
 from deploy.support.gateway import answers
@@ -26,6 +25,9 @@ from tornado.httpclient import HTTPRequest
 from tornado.websocket import websocket_connect
 
 from wavedask.kernels.warm import warm
+
+if TYPE_CHECKING:
+    import httpx  # installed by the tests, after the modules were collected
 
 CONFIG = ROOT / "deploy" / "jupyterhub" / "jupyterhub_config.py"
 READY_SECONDS = 90
@@ -104,6 +106,8 @@ class Browser:
     """The requests of one user's browser: cookies, the login form, redirects."""
 
     def __init__(self, url: str) -> None:
+        import httpx
+
         self.url = url
         self.http = httpx.Client(base_url=url, timeout=30, follow_redirects=True)
 
@@ -113,7 +117,7 @@ class Browser:
     def __exit__(self, *_: object) -> None:
         self.http.close()
 
-    def login(self, name: str, password: str) -> httpx.Response:
+    def login(self, name: str, password: str) -> "httpx.Response":
         """Fill in the form of the hub."""
         page = self.http.get("/hub/login")
         found = re.search(r'name="_xsrf" value="([^"]*)"', page.text)
@@ -137,6 +141,8 @@ class Browser:
 
 def clusters(hub: Hub, token: str) -> list[str]:
     """Names of the clusters that the gateway shows to the owner of a token."""
+    import httpx
+
     headers = {"Authorization": f"jupyterhub {token}"}
     answer = httpx.get(f"{hub.gateway}/api/v1/clusters/", headers=headers, timeout=20)
     answer.raise_for_status()
@@ -147,6 +153,8 @@ class Server:
     """The API of a user's notebook server, behind the hub's proxy."""
 
     def __init__(self, url: str, name: str, token: str) -> None:
+        import httpx
+
         self.url, self.name, self.token = url, name, token
         self.headers = {"Authorization": f"token {token}"}
         self.http = httpx.Client(base_url=url, timeout=30, headers=self.headers)
