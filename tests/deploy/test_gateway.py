@@ -19,6 +19,7 @@ from typing import Any
 import dask
 import pytest
 import xarray as xr
+import yaml
 from dask.distributed import futures_of, wait
 from deploy.support.gateway import CONFIG, PASSWORD, SERVER, GatewayServer, gateway_server
 from deploy.support.needs import ROOT, install
@@ -30,6 +31,7 @@ from wavedask.errors import ClusterError, InputError
 
 pytestmark = pytest.mark.deploy
 
+KUBERNETES = ROOT / "deploy" / "jupyterhub" / "daskhub-values.yaml"
 WORKERS = 2
 FILE = "WAVEDASK_GATEWAY_PASSWORD_FILE"
 SECONDS = 60
@@ -246,6 +248,21 @@ def test_inside_a_hub_without_its_token_the_error_names_the_token(
             connect(server, auth="jupyterhub")
         with pytest.raises(InputError, match="give basic, kerberos or jupyterhub"):
             connect(server, auth="token")
+
+
+def test_the_settings_for_kubernetes_hold_on_a_server_of_this_machine(tmp_path: Path) -> None:
+    install("dask-gateway", "dask-gateway-server[local]")
+    values = yaml.safe_load(KUBERNETES.read_text())
+    code = values["dask-gateway"]["gateway"]["extraConfig"]["wavedask"]
+    # The chart sets the backend before this code runs: Kubernetes there, processes here.
+    chosen = "c.DaskGateway.backend_class = 'dask_gateway_server.backends.local.UnsafeLocalBackend'"
+    some = {"workers": {"minimum": 0, "maximum": 4}}
+    with gateway_server(tmp_path, chosen, code) as here, user("alice"):
+        with connect(here, **some, options={"image": "wavedask:0.1.0"}), connect(here, **some):
+            with pytest.raises(ClusterError, match="alice has 2 of 2 allowed clusters"):
+                connect(here, **some)
+        with pytest.raises(ClusterError, match="worker_cores must be <= 4"):
+            connect(here, cores=5)
 
 
 def secret(folder: Path, text: str = PASSWORD, mode: int = 0o600) -> dict[str, str]:
