@@ -227,9 +227,7 @@ def test_every_wanted_value_arrives(objects: dict[str, list[Resource]], tools: T
 
 
 def test_no_pod_has_a_right_that_it_does_not_need(objects: dict[str, list[Resource]]) -> None:
-    pods = [
-        spec for name, resources in objects.items() for spec in pod_specs(resources).values()
-    ]
+    pods = [spec for name, resources in objects.items() for spec in pod_specs(resources).values()]
     assert len(pods) == 3 + 4 + 3 + 4 + 4 + 1
     for spec in pods:
         assert spec["automountServiceAccountToken"] is False
@@ -369,9 +367,7 @@ def test_the_pods_of_a_job_run_here_and_give_the_right_bits(
     for folder in (results, truth, secret):
         folder.mkdir()
     certificates(secret)
-    inputs = {
-        role: {"files": f"{raw}/raw/{role}_*.edf"} for role in ("reference", "dark", "flat")
-    }
+    inputs = {role: {"files": f"{raw}/raw/{role}_*.edf"} for role in ("reference", "dark", "flat")}
     sample = {"files": f"{raw}/raw/sample_*.edf", "units": {"lens_x": "mm"}}
     write(results, cluster=None, sample=sample, **inputs)
     run(load_experiment(write(truth, sample=sample, **inputs)))
@@ -404,7 +400,7 @@ def test_the_pods_of_a_job_run_here_and_give_the_right_bits(
         _the_operator_can_scale(scheduler)
         _pages(scheduler, shown=variant == "job")
         if variant == "tls job":
-            with pytest.raises(OSError, match="TLS|tls|certificate|timed out|closed"):
+            with pytest.raises(OSError, match=r"TLS|tls|certificate|[Tt]imed out|closed"):
                 Client(f"tcp://127.0.0.1:{port}", timeout=3, set_as_default=False)
         grace = pod_specs(objects[variant])["wavedask-scheduler"]["terminationGracePeriodSeconds"]
         for pod in (*workers, scheduler):
@@ -450,10 +446,9 @@ def _the_operator_can_scale(scheduler: Pod) -> None:
 
 def _pages(scheduler: Pod, *, shown: bool) -> None:
     for page in ("/status", "/info/main/workers.html"):
-        try:
-            with urllib.request.urlopen(scheduler.url("http-dashboard", page), timeout=30) as it:
-                assert shown
-                assert it.status == 200
-        except urllib.error.HTTPError as error:
-            assert not shown, page
-            assert error.code == 404
+        url = scheduler.url("http-dashboard", page)
+        if shown:
+            urllib.request.urlopen(url, timeout=30).close()
+        else:
+            with pytest.raises(urllib.error.HTTPError, match="404"):
+                urllib.request.urlopen(url, timeout=30)

@@ -96,19 +96,24 @@ class Tools:
 
     def helm(self, *arguments: str | Path) -> "subprocess.CompletedProcess[str]":
         """Run helm, without the files that it keeps in a home folder."""
-        home = {f"HELM_{name}_HOME": str(self.folder / name) for name in ("CACHE", "CONFIG", "DATA")}
+        names = ("CACHE", "CONFIG", "DATA")
+        home = {f"HELM_{name}_HOME": str(self.folder / name) for name in names}
         environment = {**os.environ, **home, "KUBECONFIG": os.devnull}
         return _done(self.folder / "helm" / "helm", *arguments, env=environment, timeout=60)
 
     def rendered(self, *settings: str, name: str = "wavedask") -> list[Resource]:
         """Resources of the chart with values ``key=value``."""
-        done = self.helm("template", name, CHART, *(word for s in settings for word in ("--set", s)))
+        done = self._template(name, settings)
         assert done.returncode == 0, done.stderr
         return [resource for resource in yaml.safe_load_all(done.stdout) if resource]
 
+    def _template(self, name: str, settings: tuple[str, ...]) -> "subprocess.CompletedProcess[str]":
+        words = [word for setting in settings for word in ("--set", setting)]
+        return self.helm("template", name, CHART, *words)
+
     def refusal(self, *settings: str, name: str = "wavedask") -> str:
         """Why the chart refuses values."""
-        done = self.helm("template", name, CHART, *(word for s in settings for word in ("--set", s)))
+        done = self._template(name, settings)
         assert done.returncode != 0, f"accepted: {settings}"
         return done.stderr
 
