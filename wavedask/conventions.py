@@ -280,6 +280,28 @@ MODE_DEGREE: Final = Quantity(
 MODE_ORDER: Final = Quantity(
     "mode_order", DIMENSIONLESS, "azimuthal frequency, or degree in x, of a mode"
 )
+FREQUENCY_Y: Final = Quantity("frequency_y", "1/m", "vertical spatial frequency")
+FREQUENCY_X: Final = Quantity("frequency_x", "1/m", "horizontal spatial frequency")
+PSD_Y: Final = Quantity("psd_y", "m3", "power spectral density along y")
+PSD_X: Final = Quantity("psd_x", "m3", "power spectral density along x")
+DIFFERENCE: Final = Quantity("difference", METRE, "difference of two wavefronts")
+DIFFERENCE_UNCERTAINTY: Final = Quantity(
+    "difference_uncertainty", METRE, "standard error of the difference of two wavefronts"
+)
+DIFFERENCE_RMS: Final = Quantity("difference_rms", METRE, "rms difference of two wavefronts")
+COVERAGE: Final = Quantity("coverage", DIMENSIONLESS, "fields that were joined at a position")
+STITCHING_PISTON: Final = Quantity(
+    "stitching_piston", METRE, "piston that was taken out of a field to join it"
+)
+STITCHING_TILT_Y: Final = Quantity(
+    "stitching_tilt_y", RADIAN, "vertical tilt that was taken out of a field to join it"
+)
+STITCHING_TILT_X: Final = Quantity(
+    "stitching_tilt_x", RADIAN, "horizontal tilt that was taken out of a field to join it"
+)
+STITCHING_MISFIT: Final = Quantity(
+    "stitching_misfit", METRE, "rms by which a field differs from the joined ones"
+)
 DISTORTION_Y: Final = Quantity("distortion_y", PIXEL, "vertical distortion of the detector")
 DISTORTION_X: Final = Quantity("distortion_x", PIXEL, "horizontal distortion of the detector")
 DISTORTION_Y_ERROR: Final = Quantity(
@@ -407,6 +429,18 @@ QUANTITIES: Final[Mapping[str, Quantity]] = {
         OTHER_MODE,
         MODE_DEGREE,
         MODE_ORDER,
+        COVERAGE,
+        STITCHING_PISTON,
+        STITCHING_TILT_Y,
+        STITCHING_TILT_X,
+        STITCHING_MISFIT,
+        FREQUENCY_Y,
+        FREQUENCY_X,
+        PSD_Y,
+        PSD_X,
+        DIFFERENCE,
+        DIFFERENCE_UNCERTAINTY,
+        DIFFERENCE_RMS,
         DISTORTION_Y,
         DISTORTION_X,
         DISTORTION_Y_ERROR,

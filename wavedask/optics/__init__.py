@@ -1,5 +1,6 @@
 """What a wavefront says about the optic that made it."""
 
+from wavedask.optics.comparison import Comparison, compare
 from wavedask.optics.lens import fit_lens
 from wavedask.optics.material import refractive_decrement
 from wavedask.optics.modes import (
@@ -11,11 +12,15 @@ from wavedask.optics.modes import (
     mode_orders,
 )
 from wavedask.optics.paraboloid import fitted_paraboloid
+from wavedask.optics.spectrum import psd
+from wavedask.optics.stitching import stitch
 from wavedask.optics.wavefront_modes import fit_wavefront
 
 __all__ = [
+    "Comparison",
     "ModalSurface",
     "ModeFit",
+    "compare",
     "evaluate_modes",
     "fit_lens",
     "fit_modes",
@@ -23,5 +28,7 @@ __all__ = [
     "fitted_paraboloid",
     "gradient_modes",
     "mode_orders",
+    "psd",
     "refractive_decrement",
+    "stitch",
 ]

@@ -1,6 +1,6 @@
 """The tracker of the report (crossSpot) on bare arrays: tile by tile under Dask."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, Literal
 
@@ -15,6 +15,7 @@ from wavedask.geometry import each
 from wavedask.kernels.dense import Dense
 from wavedask.kernels.fields import Fields
 from wavedask.kernels.spline import Order
+from wavedask.kernels.stacks import stacked
 from wavedask.kernels.start import moved_in_frame, rigid_shift, windows_between
 from wavedask.kernels.threads import one_opencv_thread
 from wavedask.kernels.tile import Tile
@@ -306,8 +307,8 @@ def _track_arrays(sample: NDArray[Any], reference: NDArray[Any], matching: Match
     results = []
     for frames in matching.stacks(len(samples)):
         shift = matching.shift(samples[frames][0], references[frames][0])
-        moved = np.stack([moved_in_frame(image, shift) for image in references[frames]])
-        fields = matching.tracker.track(samples[frames], moved, tile)
+        moved = stacked([moved_in_frame(image, shift) for image in references[frames]])
+        fields = matching.tracker.track(samples[frames], moved, replace(tile, shift=shift))
         fields[:2] += np.array(shift, np.float32)[:, None, None]
         results.append(fields)
     whole = results[0] if matching.joint or sample.ndim == 2 else np.stack(results, axis=1)
@@ -352,11 +353,13 @@ def _track_lazy(sample: da.Array, reference: da.Array, matching: Matching) -> Fi
         shared = references.shape[0] == 1
     depth = {0: 0} | {axis: halo * (len(chunks[axis]) > 1) for axis in (1, 2)}
     outer = (1,) if joint else chunks[0]
+    parts = [] if shift is None else [_shift_along(shift, axis) for axis in (0, 1)]
     tracked = da.map_overlap(
         partial(_overlap_block, matching=matching, tiles=tiles, depth=(depth[1], depth[2])),
         tiled,
         references.rechunk(((1,) if shared else frames[0], *tiles)),
-        depth=[depth, depth],
+        *parts,
+        depth=[depth, depth, *({0: 0, 1: 0, 2: 0} for _ in parts)],
         boundary="none",
         allow_rechunk=False,
         trim=False,  # a block gives back its inner part only
@@ -370,6 +373,26 @@ def _track_lazy(sample: da.Array, reference: da.Array, matching: Matching) -> Fi
         for index in range(len(Fields._fields))
     ]
     return Fields(*(field[0] if single or joint else field for field in fields))
+
+
+def _shift_along(shift: da.Array, axis: int) -> da.Array:
+    """Select the rigid shifts along y or x, shape (frame, 1, 1), by one layer of the graph."""
+    selected: da.Array = da.blockwise(
+        _shift_part,
+        ("frame", "y", "x"),
+        *(shift, ("frame", "axis", "x")),
+        axis=axis,
+        new_axes={"y": 1},
+        dtype=shift.dtype,
+        meta=np.empty((0, 0, 0), shift.dtype),
+        concatenate=True,
+        align_arrays=False,
+    )
+    return selected
+
+
+def _shift_part(shift: NDArray[np.int64], *, axis: int) -> NDArray[np.int64]:
+    return shift[:, axis : axis + 1]
 
 
 def _field_of(tracked: da.Array, index: int, shift: da.Array | None) -> da.Array:
@@ -431,7 +454,7 @@ def _move_block(reference: NDArray[Any], shift: NDArray[np.int64]) -> NDArray[np
 def _overlap_block(
     sample: NDArray[Any],
     reference: NDArray[Any],
-    *,
+    *shift: NDArray[np.int64],
     matching: Matching,
     tiles: tuple[tuple[int, ...], ...],
     depth: tuple[int, int],
@@ -443,7 +466,10 @@ def _overlap_block(
         before = halo if index > 0 else 0
         origins.append(sum(sizes[:index]) - before)
         inner.append(slice(before, before + sizes[index]))
-    tile = Tile(origins[0], origins[1], (inner[0], inner[1]))
-    track, stacks = matching.tracker.track, matching.stacks(len(sample))
     reference = np.broadcast_to(reference, sample.shape)
-    return np.stack([track(sample[frames], reference[frames], tile) for frames in stacks], axis=1)
+    results = []
+    for frames in matching.stacks(len(sample)):
+        moved = [int(part[frames.start, 0, 0]) for part in shift] or [0, 0]
+        tile = Tile(origins[0], origins[1], (inner[0], inner[1]), (moved[0], moved[1]))
+        results.append(matching.tracker.track(sample[frames], reference[frames], tile))
+    return np.stack(results, axis=1)
