@@ -158,13 +158,13 @@ class _Interpolated:
     """A map between its pixels; NaN beyond its border, and where a neighbour has no data."""
 
     def __init__(self, surface: xr.DataArray) -> None:
-        self._axes = tuple(np.asarray(surface[dim].values, np.float64) for dim in (Y, X))
+        y, x = (np.asarray(surface[dim].values, np.float64) for dim in (Y, X))
         values = np.asarray(surface.values, np.float64)
         known = np.isfinite(values)
         filled = np.where(known, values, np.nanmean(values) if known.any() else 0.0)
-        self._spline = interpolate.RectBivariateSpline(*self._axes, filled)
+        self._spline = interpolate.RectBivariateSpline(y, x, filled)
         self._known = interpolate.RegularGridInterpolator(
-            self._axes, known.astype(np.float64), bounds_error=False, fill_value=0.0
+            (y, x), known.astype(np.float64), bounds_error=False, fill_value=0.0
         )
 
     def at(self, y: Floats, x: Floats) -> Floats:

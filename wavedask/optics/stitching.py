@@ -143,11 +143,11 @@ def stitch(
             (np.arange(shape[axis]) + origin[axis]) * steps[axis] + start,
             surface[dim].attrs,
         )
-        for axis, (dim, start) in enumerate((dim, float(surface[dim][0])) for dim in (Y, X))
+        for axis, (dim, start) in enumerate((str(dim), float(surface[dim][0])) for dim in (Y, X))
     }
     piston, tilt_y, tilt_x = terms.T
     along: dict[str, Any] = {
-        name: coord for name, coord in wf.coords.items() if coord.dims == (FRAME,)
+        str(name): coord for name, coord in wf.coords.items() if coord.dims == (FRAME,)
     }
     parts = [
         labelled(joined, WAVEFRONT, dims=(Y, X), coords=coords),
@@ -370,7 +370,9 @@ def _shared(
 
 def _connected(links: npt.NDArray[np.bool_]) -> tuple[int, npt.NDArray[np.int32]]:
     """Count the pieces of a graph, and label its nodes."""
-    count, labels = csgraph.connected_components(csr_array(links), directed=False)
+    count, labels = csgraph.connected_components(
+        csr_array(links.astype(np.float64)), directed=False
+    )
     return int(count), labels
 
 
