@@ -172,14 +172,21 @@ def test_kernels_and_bytecode_of_the_image_are_used(image: Image, user: str) -> 
     assert said.splitlines()[-1] == "700"
 
 
+HEALTH = """
+export TMPDIR=$(mktemp -d) HEALTH_URL=http://127.0.0.1:28787/health
+wavedask-health 2>/dev/null || echo none
+tini -s -- wavedask-entrypoint dask scheduler --host 127.0.0.1 --port 28786 \\
+    --dashboard-address 127.0.0.1:28787 >$TMPDIR/log 2>&1 &
+server=$!
+for i in $(seq 60); do
+    wavedask-health 2>/dev/null && echo healthy && break
+    sleep 1
+done
+kill $server
+wait $server || true
+wavedask-health 2>/dev/null || echo ended
+"""
+
+
 def test_the_health_check_follows_the_server(image: Image) -> None:
-    said = image.run(
-        "export TMPDIR=$(mktemp -d) HEALTH_URL=http://127.0.0.1:28787/health\n"
-        "wavedask-health && echo early\n"
-        "tini -s -- wavedask-entrypoint dask scheduler --host 127.0.0.1 --port 28786 "
-        "--dashboard-address 127.0.0.1:28787 >$TMPDIR/log 2>&1 & pid=$!\n"
-        "for i in $(seq 60); do wavedask-health 2>/dev/null && echo healthy && break; sleep 1; done\n"
-        "kill $pid; wait $pid || true\n"
-        "wavedask-health || echo ended\n".replace("&& echo early\n", "2>/dev/null || echo none\n")
-    )
-    assert said.split() == ["none", "healthy", "ended"]
+    assert image.run(HEALTH).split() == ["none", "healthy", "ended"]

@@ -16,7 +16,7 @@ from typing import Any, Final
 import jsonschema
 import yaml
 
-REPOSITORY: Final = Path(__file__).parents[2]
+REPOSITORY: Final = Path(__file__).parents[3]
 DEPLOY: Final = REPOSITORY / "deploy"
 CHART: Final = DEPLOY / "kubernetes" / "chart" / "wavedask"
 PACKAGES: Final = (
@@ -94,6 +94,10 @@ class Tools:
         """Path of a program of the environment."""
         return self.folder / "venv" / "bin" / name
 
+    def run(self, name: str, *arguments: str | Path) -> "subprocess.CompletedProcess[str]":
+        """Run a program of the environment."""
+        return _done(self.program(name), *arguments)
+
     def helm(self, *arguments: str | Path) -> "subprocess.CompletedProcess[str]":
         """Run helm, without the files that it keeps in a home folder."""
         names = ("CACHE", "CONFIG", "DATA")
@@ -119,7 +123,7 @@ class Tools:
 
     def made_by_operator(self, groups: dict[str, list[Resource]]) -> dict[str, list[Resource]]:
         """Deployments, Services and Pods that the operator makes of the resources of each group."""
-        script = REPOSITORY / "tests" / "support" / "operator_objects.py"
+        script = Path(__file__).parent / "operator_objects.py"
         made = json.loads(_must(self.program("python"), script, input=json.dumps(groups)))
         assert isinstance(made, dict)
         return made
