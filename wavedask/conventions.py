@@ -72,6 +72,8 @@ REFERENCE_DATASET: Final = "reference_dataset"
 """Coordinate on `frame` of a tracking: `source_dataset` of the reference."""
 COMMON_REFERENCE: Final = "common_reference"
 """Attribute of a tracking: 1 where all its frames were tracked in one reference image."""
+SPLINE_ORDER: Final = "spline_order"
+"""Attribute of a tracking by engine dense: order of the B-splines, as given or chosen."""
 STACK_FRAMES: Final = "stack_frames"
 """Coordinate on `frame` of stacks that are matched together: raw frames of each, as JSON."""
 
