@@ -1,6 +1,7 @@
 """What a wavefront says about the optic that made it."""
 
 from wavedask.optics.lens import fit_lens
+from wavedask.optics.lens_map import fitted_lens
 from wavedask.optics.material import refractive_decrement
 from wavedask.optics.modes import (
     ModalSurface,
@@ -10,7 +11,6 @@ from wavedask.optics.modes import (
     gradient_modes,
     mode_orders,
 )
-from wavedask.optics.paraboloid import fitted_paraboloid
 from wavedask.optics.wavefront_modes import fit_wavefront
 
 __all__ = [
@@ -20,7 +20,7 @@ __all__ = [
     "fit_lens",
     "fit_modes",
     "fit_wavefront",
-    "fitted_paraboloid",
+    "fitted_lens",
     "gradient_modes",
     "mode_orders",
     "refractive_decrement",
