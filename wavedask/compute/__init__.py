@@ -3,6 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from wavedask.compute.blocks import BlockGraph
 from wavedask.compute.environment import check_here, check_software, software
 from wavedask.compute.memory import (
     LIBRARIES,
@@ -25,6 +26,7 @@ __all__ = [
     "LIBRARIES",
     "M_MMAP_THRESHOLD",
     "M_TRIM_THRESHOLD",
+    "BlockGraph",
     "Connection",
     "Named",
     "Profile",

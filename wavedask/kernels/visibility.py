@@ -223,7 +223,13 @@ def visibility_errors(
     square = np.clip(correlation.astype(np.float64) ** 2, TINY, 1)
     with np.errstate(divide="ignore", invalid="ignore"):
         left = (1 - square) / (share * window.astype(np.float64) ** 2)
-        noise = noise_share(values[None], known[None].astype(np.float32), window=side)
+        noise = noise_share(
+            values[None],
+            known[None].astype(np.float32),
+            window=side,
+            rows=np.arange(values.shape[0]),
+            columns=np.arange(values.shape[1]),
+        )
         stated = uncertainty_y.astype(np.float64) ** 2 + uncertainty_x.astype(np.float64) ** 2
         spline = SplineNoise.of_order(3)
         passed = spline.at(displacement_y) * spline.at(displacement_x)

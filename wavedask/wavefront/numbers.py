@@ -35,8 +35,8 @@ def frame_numbers(result: xr.Dataset) -> xr.Dataset:
         Along ``frame``, where `result` has it, lazy if `result` is. As far as `result` has the maps
         for them:
 
-        * ``matched_share``: fraction of the pixels that have a displacement; pixels outside of a pupil
-          do not count,
+        * ``matched_share``: fraction of the pixels that have a displacement; pixels outside of a
+          pupil do not count,
         * ``wavefront_rms``: root mean square of the wavefront about its mean, in m,
         * ``wavefront_pv``: its largest minus its smallest value, in m.
 
