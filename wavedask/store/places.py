@@ -19,7 +19,7 @@ from zarr.storage import FsspecStore, LocalStore
 from wavedask.errors import InputError, StoreError
 from wavedask.paths import NOT_THERE, expanded
 from wavedask.store.durable import DurableStore, write_durably
-from wavedask.store.metadata import CHECKSUM, CONSOLIDATED, DAMAGED, checksum_of
+from wavedask.store.metadata import CHECKSUM, CONSOLIDATED, CONTENTS, DAMAGED, checksum_of
 
 METADATA: Final = "zarr.json"
 """Name of the metadata file of every Zarr group and array."""
@@ -215,16 +215,23 @@ class Place:
         arrays: Sequence[str],
         *,
         coordinates: Sequence[str] = (),
+        contents: Mapping[str, str] | None = None,
     ) -> None:
         """Replace the attributes and the consolidated metadata of the group, in one step.
 
         Arrays may be lengthened one by one before. A reader of the consolidated metadata sees them
-        as they were before, or as they are now.
+        as they were before, or as they are now. Without `contents` the known checksums of chunks
+        stay.
         """
         document = self.document() or {"zarr_format": 3, "node_type": "group"}
         # Here xarray keeps the names of coordinates that no variable refers to.
-        known = str(document.get("attributes", {}).get(COORDINATES, "")).split()
+        before = document.get("attributes", {})
+        known = str(before.get(COORDINATES, "")).split()
         document["attributes"] = dict(attributes)
+        if contents is None:
+            contents = before.get(CONTENTS)
+        if contents is not None:
+            document["attributes"][CONTENTS] = dict(contents)
         if known or coordinates:
             document["attributes"][COORDINATES] = " ".join(dict.fromkeys([*known, *coordinates]))
         document[CONSOLIDATED] = {
@@ -245,6 +252,11 @@ class Place:
         for name, metadata in consolidated.get("metadata", {}).items():
             if self.metadata_of(name) != metadata:
                 self.write(f"{name}/{METADATA}", json.dumps(metadata, indent=2).encode())
+
+    def contents(self) -> dict[str, str] | None:
+        """Return the known checksums of chunks, by key; None in a store of an older version."""
+        found = (self.document() or {}).get("attributes", {}).get(CONTENTS)
+        return dict(found) if isinstance(found, dict) else None
 
     def array_names(self) -> list[str]:
         """List the arrays in the consolidated metadata of the group."""

@@ -15,10 +15,20 @@ from wavedask.geometry import each
 from wavedask.kernels.dense import Dense
 from wavedask.kernels.fields import Fields
 from wavedask.kernels.spline import Order
+from wavedask.kernels.stacks import stacked
 from wavedask.kernels.start import moved_in_frame, rigid_shift, windows_between
 from wavedask.kernels.threads import one_opencv_thread
 from wavedask.kernels.tile import Tile
 from wavedask.kernels.twopass import TwoPass
+from wavedask.tracking.moving import (
+    REACH,
+    check_reach,
+    inner_part,
+    is_large,
+    middle,
+    moved_frames,
+    moved_tiles,
+)
 from wavedask.tracking.speckle import measured_order
 from wavedask.units import number_of, whole_number
 
@@ -60,7 +70,7 @@ class Matching:
         if self.rigid == "auto":
             window, search = max(self.tracker.windows), self.tracker.search
             with one_opencv_thread():
-                return rigid_shift(sample, reference, window=window, search=search)
+                return rigid_shift(middle(sample), middle(reference), window=window, search=search)
         return round(self.rigid[0]), round(self.rigid[1])
 
     def stacks(self, frames: int) -> list[slice]:
@@ -313,7 +323,8 @@ def _track_arrays(sample: NDArray[Any], reference: NDArray[Any], matching: Match
     results = []
     for frames in matching.stacks(len(samples)):
         shift = matching.shift(samples[frames][0], references[frames][0])
-        moved = np.stack([moved_in_frame(image, shift) for image in references[frames]])
+        check_reach(shift, samples.shape)
+        moved = stacked([moved_in_frame(image, shift) for image in references[frames]])
         fields = matching.tracker.track(samples[frames], moved, replace(tile, shift=shift))
         fields[:2] += np.array(shift, np.float32)[:, None, None]
         results.append(fields)
@@ -325,7 +336,9 @@ def _track_lazy(sample: da.Array, reference: da.Array, matching: Matching) -> Fi
     """Express the tracking of a chunked stack as one `map_overlap`."""
     single, joint, halo = sample.ndim == 2, matching.joint, matching.tracker.halo
     samples = sample[None] if single else sample
-    tiles = tuple(_tiles(axis, halo) for axis in samples.chunks[1:])
+    large = is_large(samples.shape) and max(samples.numblocks[1:]) > 1
+    least = max(halo, REACH) if large else halo
+    tiles = tuple(_tiles(axis, least) for axis in samples.chunks[1:])
     frames = ((samples.shape[0],),) if joint else samples.chunks[:1]
     chunks = (*frames, *tiles)
     tiled = samples.rechunk(chunks)
@@ -337,35 +350,32 @@ def _track_lazy(sample: da.Array, reference: da.Array, matching: Matching) -> Fi
     if matching.rigid is not None:
         # The shift is that of whole frames, whatever the tiles, and the reference is moved before
         # it is tiled: so the halo does not depend on a shift that nobody knows yet.
-        whole = references.rechunk({0: -1 if shared else samples.chunks[0], 1: -1, 2: -1})
         kept = slice(0, 1) if joint else slice(None)
-        first = samples[kept]
+        first = middle(samples[kept])
+        by_frame = {0: -1 if shared else samples.chunks[0]}
+        target = middle(references.rechunk(by_frame))[kept]
         shift = da.map_blocks(
-            partial(_shift_block, matching=matching),
+            partial(_shift_block, matching=matching, shape=samples.shape[1:]),
             first.rechunk({1: -1, 2: -1}),
-            whole[kept],
+            target.rechunk({1: -1, 2: -1}),
             dtype=np.int64,
             chunks=(first.chunks[0], (2,), (1,)),
             meta=np.empty((0, 0, 0), np.int64),
         )
-        references = da.map_blocks(
-            _move_block,
-            whole,
-            shift,
-            dtype=np.float32,
-            meta=np.empty((0, 0, 0), np.float32),
-            chunks=(whole.chunks[0] if joint else samples.chunks[0], *whole.chunks[1:]),
-        )
+        move, parts = (moved_tiles, tiles) if large else (moved_frames, (-1, -1))
+        whole = references.rechunk(by_frame | {1: parts[0], 2: parts[1]})
+        moved = whole.chunks[0] if joint else samples.chunks[0]
+        references = move(whole, shift, frames=moved)
         shared = references.shape[0] == 1
     depth = {0: 0} | {axis: halo * (len(chunks[axis]) > 1) for axis in (1, 2)}
     outer = (1,) if joint else chunks[0]
-    parts = [] if shift is None else [_shift_along(shift, axis) for axis in (0, 1)]
+    along = [] if shift is None else [_shift_along(shift, axis) for axis in (0, 1)]
     tracked = da.map_overlap(
         partial(_overlap_block, matching=matching, tiles=tiles, depth=(depth[1], depth[2])),
         tiled,
         references.rechunk(((1,) if shared else frames[0], *tiles)),
-        *parts,
-        depth=[depth, depth, *({0: 0, 1: 0, 2: 0} for _ in parts)],
+        *along,
+        depth=[depth, depth, *({0: 0, 1: 0, 2: 0} for _ in along)],
         boundary="none",
         allow_rechunk=False,
         trim=False,  # a block gives back its inner part only
@@ -441,20 +451,13 @@ def _tiles(sizes: tuple[int, ...], halo: int) -> tuple[int, ...]:
 
 
 def _shift_block(
-    sample: NDArray[Any], reference: NDArray[Any], *, matching: Matching
+    sample: NDArray[Any], reference: NDArray[Any], *, matching: Matching, shape: tuple[int, ...]
 ) -> NDArray[np.int64]:
     targets = np.broadcast_to(reference, sample.shape)
     shifts = [matching.shift(image, target) for image, target in zip(sample, targets, strict=True)]
+    for shift in shifts:
+        check_reach(shift, shape)
     return np.array(shifts, np.int64)[:, :, None]
-
-
-def _move_block(reference: NDArray[Any], shift: NDArray[np.int64]) -> NDArray[np.float32]:
-    count = max(len(reference), len(shift))
-    images = np.broadcast_to(reference, (count, *reference.shape[1:]))
-    shifts = np.broadcast_to(shift[:, :, 0], (count, 2))
-    return np.stack(
-        [moved_in_frame(image, (y, x)) for image, (y, x) in zip(images, shifts, strict=True)]
-    )
 
 
 def _overlap_block(
@@ -467,11 +470,7 @@ def _overlap_block(
     block_id: tuple[int, ...],
 ) -> NDArray[np.float32]:
     """Track the frames of one block with its halo; `block_id` is its place in the result."""
-    origins, inner = [], []
-    for sizes, index, halo in zip(tiles, block_id[-2:], depth, strict=True):
-        before = halo if index > 0 else 0
-        origins.append(sum(sizes[:index]) - before)
-        inner.append(slice(before, before + sizes[index]))
+    origins, inner = inner_part(block_id, tiles, depth)
     reference = np.broadcast_to(reference, sample.shape)
     results = []
     for frames in matching.stacks(len(sample)):

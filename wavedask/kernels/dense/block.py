@@ -25,6 +25,7 @@ from wavedask.kernels.dense.judge import (
 from wavedask.kernels.dense.lowpass import SIGMA, bridged, smoothed
 from wavedask.kernels.dense.nodes import (
     NodeGrid,
+    clear_unweighted,
     keys_weights,
     linear_weights,
     node_step,
@@ -39,6 +40,7 @@ from wavedask.kernels.fields import NO_MATCH, Fields, Reason
 from wavedask.kernels.gaps import centred, without_spikes
 from wavedask.kernels.grids import largest_around
 from wavedask.kernels.spline import Order, SplineFilters, coefficients, gradient
+from wavedask.kernels.stacks import stacked
 from wavedask.kernels.start import start_field, start_reach, start_step
 from wavedask.kernels.threads import one_opencv_thread
 from wavedask.kernels.tile import Tile
@@ -132,15 +134,15 @@ def prepare(
     s, offset_s, scale_s = centred(samples, known_s)
     r, offset_r, scale_r = centred(references, known_r)
     margin = rf.MARGIN + int(np.ceil(np.abs(start).max(initial=0)))
-    splines = np.stack([coefficients(image, filters.prefilter, margin) for image in r])
+    splines = stacked([coefficients(image, filters.prefilter, margin) for image in r])
     m, g_y, g_x = np.empty_like(s), np.empty_like(s), np.empty_like(s)
     weights = keys_weights(grid.step)
     u_y, u_x = padded(start[0]), padded(start[1])
     for n in range(len(s)):
         gradient(s[n], filters.gradient, g_y[n], g_x[n])
-        weigh(known_s[n], known_r[n], u_y, u_x, grid.step, weights, *grid.first, m[n])
-        for field in (s[n], g_y[n], g_x[n]):
-            field *= m[n]
+        complete = bool(known_s[n].all() and known_r[n].all())
+        weigh(known_s[n], known_r[n], complete, u_y, u_x, grid.step, weights, *grid.first, m[n])
+        clear_unweighted(m[n], s[n], g_y[n], g_x[n])
     return Prepared(
         m, s, g_y, g_x, references, splines, margin, order,
         offset_s, scale_s, offset_r, scale_r,
@@ -425,9 +427,9 @@ def dense_fields(
     mean_w = pair.offset_r + pair.scale_r * level.mean
     with np.errstate(divide="ignore", invalid="ignore"):
         transmission = np.where(mean_w != 0, mean_s / mean_w, np.nan)
-        share = noise_share(pair.s, pair.m, window=window)[
-            np.ix_(grid.coordinates(0), grid.coordinates(1))
-        ]
+        share = noise_share(
+            pair.s, pair.m, window=window, rows=grid.coordinates(0), columns=grid.coordinates(1)
+        )
         gain = visibility_gain(
             level.gain * np.float32(pair.scale_s / pair.scale_r),
             level.correlation,
@@ -584,7 +586,7 @@ class Dense:
         images = np.ascontiguousarray(samples, np.float32)
         targets = np.ascontiguousarray(references, np.float32)
         images, targets = (
-            np.stack([without_spikes(image) for image in stack]) for stack in (images, targets)
+            stacked([without_spikes(image) for image in stack]) for stack in (images, targets)
         )
         step = node_step(self.windows[0])
         first = (-tile.top % step, -tile.left % step)
