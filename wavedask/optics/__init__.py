@@ -1,5 +1,6 @@
 """What a wavefront says about the optic that made it."""
 
+from wavedask.optics.contributions import lens_contributions
 from wavedask.optics.lens import fit_lens
 from wavedask.optics.lens_map import fitted_lens
 from wavedask.optics.material import refractive_decrement
@@ -22,6 +23,7 @@ __all__ = [
     "fit_wavefront",
     "fitted_lens",
     "gradient_modes",
+    "lens_contributions",
     "mode_orders",
     "refractive_decrement",
 ]
