@@ -185,8 +185,8 @@ class Jobs:
     def _look(self) -> None:
         """Find jobs that have ended, and let the cluster start others."""
         jobs = self._jobs()
-        workers = self._cluster.scheduler_info["workers"].values()
-        present = {str(worker["name"]) for worker in workers}
+        # Of the scheduler itself: what the cluster knows of it may be cut to five workers.
+        present = {str(worker.name) for worker in list(self._cluster.scheduler.workers.values())}
         joined = {name for name in jobs if _has_worker(name, present)}
         now = time.monotonic()
         for name in joined:
