@@ -13,6 +13,7 @@ import os
 import pwd
 import stat
 import sys
+import tempfile
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -157,6 +158,9 @@ else:
 c.Proxy.address = ADDRESS
 c.UserLimits.clusters_per_user = CLUSTERS_PER_USER
 c.LocalBackend.cluster_heartbeat_period = 5
+# A scheduler on a machine under full load may be late; the default is two periods.
+c.LocalBackend.cluster_heartbeat_timeout = 120
+c.LocalBackend.cluster_start_timeout = c.LocalBackend.worker_start_timeout = 120
 c.LocalBackend.cluster_status_period = 5
 c.LocalBackend.worker_status_period = 5
 
@@ -174,6 +178,8 @@ c.ClusterConfig.environment = {
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "NUMBA_NUM_THREADS": "1",
+    # Compiled kernels, below a folder of each user: all workers and notebooks share them.
+    "WAVEDASK_NODE_CACHE": os.environ.get("WAVEDASK_NODE_CACHE", tempfile.gettempdir()),
     # The acquisition of a facility stops if a reader holds a lock on its file.
     "HDF5_USE_FILE_LOCKING": "FALSE",
     # The pages of a worker have no password, and the dashboard of the scheduler shows the same.

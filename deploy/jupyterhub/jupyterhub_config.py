@@ -11,6 +11,7 @@ A site copies this folder and edits, or writes a short file of its own that begi
 import grp
 import os
 import sys
+import tempfile
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -35,6 +36,8 @@ GATEWAY = os.environ.get("WAVEDASK_GATEWAY_ADDRESS", "127.0.0.1:8010")
 GATEWAY_CONFIG = HERE.parent / "gateway" / "dask_gateway_config.py"
 NOTEBOOKS = Path(os.environ.get("WAVEDASK_HUB_NOTEBOOKS", HERE.parent.parent / "notebooks"))
 """Folder of the notebooks that each user finds in the home folder."""
+KERNELS = os.environ.get("WAVEDASK_NODE_CACHE", tempfile.gettempdir())
+"""Folder on a local disk for compiled kernels; each user gets a private one in it."""
 PROXY_COMMAND = os.environ.get("WAVEDASK_HUB_PROXY", "configurable-http-proxy")
 """The proxy, installed by npm."""
 
@@ -88,7 +91,7 @@ c.JupyterHub.cookie_secret_file = str(STATE / "cookie_secret")
 c.JupyterHub.authenticator_class = "pam"
 c.PAMAuthenticator.allowed_groups = {GROUP}
 c.Authenticator.blocked_users = {"root"}
-# A session of PAM belongs to a login at the machine; the hub only asks whether the password is right.
+# A session of PAM belongs to a login at the machine; the hub only has the password checked.
 c.PAMAuthenticator.open_sessions = False
 
 # The servers of the users ------------------------------------------------------------------------
@@ -103,6 +106,7 @@ c.Spawner.start_timeout = c.Spawner.http_timeout = 90
 GATEWAY_PORT = GATEWAY.rpartition(":")[2]
 c.Spawner.environment = {
     "WAVEDASK_HUB_NOTEBOOKS": str(NOTEBOOKS),
+    "WAVEDASK_NODE_CACHE": KERNELS,
     # With these, wavedask.connect("gateway") needs no further argument. Dask puts the value of the
     # variable in braces in: the path of the user's own server, which asks for the login.
     "DASK_GATEWAY__ADDRESS": f"http://{GATEWAY}",
@@ -120,7 +124,7 @@ c.JupyterHub.services = [
     {
         "name": SERVICE,
         "command": [str(Path(sys.prefix, "bin", "dask-gateway-server")), "-f", str(GATEWAY_CONFIG)],
-        "environment": {"WAVEDASK_GATEWAY_ADDRESS": GATEWAY},
+        "environment": {"WAVEDASK_GATEWAY_ADDRESS": GATEWAY, "WAVEDASK_NODE_CACHE": KERNELS},
     }
 ]
 c.JupyterHub.load_roles = [{"name": "user", "scopes": ["self", USE_IT]}]

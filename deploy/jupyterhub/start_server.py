@@ -12,7 +12,10 @@ import jupytext
 from nbformat.v4 import new_code_cell, new_markdown_cell
 
 FOLDER = "wavedask"
-SAYS = "## Dask workers\n\nThe next cell starts workers on this hub's Dask Gateway. What follows computes there."
+SAYS = """## Dask workers
+
+The next cell starts workers on the Dask Gateway of this hub. What follows computes there. The link
+shows what the workers do. `client.close()`, or the end of the kernel, stops them."""
 CONNECT = 'client = wd.connect("gateway")\nclient'
 
 

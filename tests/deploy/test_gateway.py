@@ -10,7 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,18 +19,21 @@ from typing import Any
 import dask
 import pytest
 import xarray as xr
+import yaml
 from dask.distributed import futures_of, wait
-
-import wavedask as wd
 from deploy.support.gateway import CONFIG, PASSWORD, SERVER, GatewayServer, gateway_server
 from deploy.support.needs import ROOT, install
 from deploy.support.processes import descendants, environment, listening
+
+import wavedask as wd
 from wavedask.compute.kinds import gateway as kind
 from wavedask.errors import ClusterError, InputError
 
 pytestmark = pytest.mark.deploy
 
+KUBERNETES = ROOT / "deploy" / "jupyterhub" / "daskhub-values.yaml"
 WORKERS = 2
+FILE = "WAVEDASK_GATEWAY_PASSWORD_FILE"
 SECONDS = 60
 """How long to wait for anything here, at most."""
 
@@ -152,7 +155,7 @@ def test_a_user_has_one_cluster_and_its_pages_are_seen_only_through_the_proxy(
     while len(descendants(server.pid)) > 1 and time.monotonic() < end:
         time.sleep(0.1)
     assert [one.name() for one in descendants(server.pid)] == ["dask-gateway-proxy"]
-    with pytest.raises(urllib.error.HTTPError, match="404|502"):
+    with pytest.raises(urllib.error.HTTPError, match=r"404|502"):
         urllib.request.urlopen(page, timeout=20)
 
 
@@ -247,45 +250,60 @@ def test_inside_a_hub_without_its_token_the_error_names_the_token(
             connect(server, auth="token")
 
 
-def no_password(folder: Path) -> dict[str, str]:
-    return {}
+def test_the_settings_for_kubernetes_hold_on_a_server_of_this_machine(tmp_path: Path) -> None:
+    install("dask-gateway", "dask-gateway-server[local]")
+    values = yaml.safe_load(KUBERNETES.read_text())
+    code = values["dask-gateway"]["gateway"]["extraConfig"]["wavedask"]
+    # The chart sets the backend before this code runs: Kubernetes there, processes here.
+    chosen = "c.DaskGateway.backend_class = 'dask_gateway_server.backends.local.UnsafeLocalBackend'"
+    some = {"workers": {"minimum": 0, "maximum": 4}}
+    with gateway_server(tmp_path, chosen, code) as here, user("alice"):
+        with connect(here, **some, options={"image": "wavedask:0.1.0"}), connect(here, **some):
+            with pytest.raises(ClusterError, match="alice has 2 of 2 allowed clusters"):
+                connect(here, **some)
+        with pytest.raises(ClusterError, match="worker_cores must be <= 4"):
+            connect(here, cores=5)
 
 
-def open_password(folder: Path) -> dict[str, str]:
-    return {"WAVEDASK_GATEWAY_PASSWORD_FILE": str(_written(folder, PASSWORD, 0o640))}
-
-
-def short_password(folder: Path) -> dict[str, str]:
-    return {"WAVEDASK_GATEWAY_PASSWORD_FILE": str(_written(folder, "secret", 0o600))}
-
-
-def plain_text(folder: Path) -> dict[str, str]:
-    password = str(_written(folder, PASSWORD, 0o600))
-    address = "0.0.0.0:0"
-    return {"WAVEDASK_GATEWAY_PASSWORD_FILE": password, "WAVEDASK_GATEWAY_ADDRESS": address}
-
-
-def _written(folder: Path, password: str, mode: int) -> Path:
+def secret(folder: Path, text: str = PASSWORD, mode: int = 0o600) -> dict[str, str]:
+    """Write a file with a password; return the variable that names it."""
     file = folder / "password"
-    file.write_text(password)
+    file.write_text(text)
     file.chmod(mode)
-    return file
+    return {FILE: str(file)}
 
 
 @pytest.mark.parametrize(
-    ("unsafe", "message"),
+    ("variables", "message"),
     [
-        (no_password, "nobody could log in"),
-        (open_password, "others may use the password file"),
-        (short_password, "fewer than 12 characters"),
-        (plain_text, "TLS is off"),
+        (lambda _: {}, "nobody could log in"),
+        (lambda folder: secret(folder, mode=0o640), "others may use the password file"),
+        (lambda folder: secret(folder, "secret"), "fewer than 12 characters"),
+        (lambda folder: {FILE: str(folder / "none")}, "cannot be read"),
     ],
 )
-def test_the_server_does_not_start_unsafe(unsafe: Any, message: str, tmp_path: Path) -> None:
+def test_the_configuration_refuses_what_is_unsafe(
+    variables: Callable[[Path], dict[str, str]],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
     install("dask-gateway-server[local]")
+    from traitlets.config import PyFileConfigLoader
+
+    monkeypatch.delenv("JUPYTERHUB_API_TOKEN", raising=False)
+    for name, value in variables(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit, match=message):
+        PyFileConfigLoader(str(CONFIG)).load_config()
+
+
+def test_a_server_that_others_reach_does_not_start_without_tls(tmp_path: Path) -> None:
+    install("dask-gateway-server[local]")
+    given = {**secret(tmp_path), "WAVEDASK_GATEWAY_ADDRESS": "0.0.0.0:0"}
     done = subprocess.run(
         [SERVER, "-f", CONFIG],
-        env=environment(PYTHONPATH=str(ROOT), **unsafe(tmp_path)),
+        env=environment(PYTHONPATH=str(ROOT), **given),
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -293,4 +311,4 @@ def test_the_server_does_not_start_unsafe(unsafe: Any, message: str, tmp_path: P
         check=False,
     )
     assert done.returncode == 1
-    assert message in done.stderr + done.stdout
+    assert "TLS is off" in done.stderr + done.stdout

@@ -8,7 +8,7 @@ opens what the accounts must read below folders that are closed to them, such as
 import os
 import shlex
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,13 +26,15 @@ class Account:
     home: Path
 
 
-def make_accounts(folder: Path, passwords: Mapping[str, str]) -> dict[str, Account]:
-    """Write the account files and homes of some users, all members of `GROUP`, into a folder."""
+def make_accounts(
+    folder: Path, passwords: Mapping[str, str], members: Collection[str]
+) -> dict[str, Account]:
+    """Write the account files and homes of some users into a folder; some are in `GROUP`."""
     # Tests that run at the same time have numbers of their own.
     first = FIRST_ID + 10 * (os.getpid() % 3000)
     accounts = {}
     texts = {name: Path("/etc", name).read_text() for name in ("passwd", "group", "shadow")}
-    texts["group"] += f"{GROUP}:x:{first}:{','.join(passwords)}\n"
+    texts["group"] += f"{GROUP}:x:{first}:{','.join(members)}\n"
     for number, (name, password) in enumerate(passwords.items(), start=first + 1):
         home = folder / "home" / name
         home.mkdir(parents=True)

@@ -52,7 +52,8 @@ def gateway_server(folder: Path, *settings: str) -> Iterator[GatewayServer]:
         environment=environment(
             WAVEDASK_GATEWAY_ADDRESS=f"127.0.0.1:{port}",
             WAVEDASK_GATEWAY_PASSWORD_FILE=str(password),
-            PYTHONPATH=os.pathsep.join(map(str, [ROOT])),
+            PYTHONPATH=str(ROOT),
+            PATH=os.pathsep.join([str(SERVER.parent), os.environ["PATH"]]),
         ),
         ready=lambda: answers(f"{address}/api/health"),
     ) as process:

@@ -1,4 +1,4 @@
-"""A real JupyterHub, with the configuration of deploy/jupyterhub, and what a browser does with it."""
+"""A real JupyterHub, with the configuration of deploy/jupyterhub, and what a browser does there."""
 
 import asyncio
 import json
@@ -13,17 +13,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
-from tornado.httpclient import HTTPRequest
-from tornado.websocket import websocket_connect
-
 from deploy.support.accounts import GROUP, Account, in_namespace, make_accounts
 from deploy.support.gateway import answers
 from deploy.support.needs import ROOT
 from deploy.support.processes import environment, free_ports, running
+from numba.core.caching import InTreeCacheLocator
+from tornado.httpclient import HTTPRequest
+from tornado.websocket import websocket_connect
+
+from wavedask.kernels.warm import warm
+
+if TYPE_CHECKING:
+    import httpx  # installed by the tests, after the modules were collected
 
 CONFIG = ROOT / "deploy" / "jupyterhub" / "jupyterhub_config.py"
 READY_SECONDS = 90
@@ -37,17 +41,20 @@ class Hub:
     url: str
     gateway: str
     pid: int
-    log: Path
     accounts: dict[str, Account]
 
 
 @contextmanager
-def hub(proxy: Path, passwords: dict[str, str]) -> Iterator[Hub]:
-    """Run a hub with its proxy and gateway, for users that exist only inside of it."""
+def hub(proxy: Path, passwords: dict[str, str], members: set[str]) -> Iterator[Hub]:
+    """Run a hub with its proxy and gateway, for accounts that exist only inside of it."""
     folder = Path(tempfile.mkdtemp(prefix="hub-"))
     try:
         folder.chmod(0o755)  # the users look for their homes in it
-        accounts = make_accounts(folder, passwords)
+        cache = folder / "kernels"
+        cache.mkdir()
+        accounts = make_accounts(folder, passwords, members)
+        for account in accounts.values():
+            give_kernels(cache, account)
         public, private, api, gateway = free_ports(4)
         config = folder / "config.py"
         config.write_text(
@@ -67,6 +74,7 @@ def hub(proxy: Path, passwords: dict[str, str]) -> Iterator[Hub]:
                 WAVEDASK_HUB_GROUP=GROUP,
                 WAVEDASK_HUB_STATE=str(folder / "state"),
                 WAVEDASK_HUB_PROXY=str(proxy),
+                WAVEDASK_NODE_CACHE=str(cache),
                 WAVEDASK_GATEWAY_ADDRESS=f"127.0.0.1:{gateway}",
                 PYTHONPATH=str(ROOT),
             ),
@@ -75,15 +83,31 @@ def hub(proxy: Path, passwords: dict[str, str]) -> Iterator[Hub]:
             ),
             seconds=READY_SECONDS,
         ) as process:
-            yield Hub(url, f"http://127.0.0.1:{gateway}", process.pid, folder / "hub.log", accounts)
+            yield Hub(url, f"http://127.0.0.1:{gateway}", process.pid, accounts)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def give_kernels(root: Path, account: Account) -> None:
+    """Give a user the kernels that are compiled already: the tests need not wait for that."""
+    warm()
+    folder = root / f"wavedask-kernels-{account.number}"
+    for file in (ROOT / "wavedask").rglob("__pycache__/*.nb[ci]"):
+        source = file.parents[1] / "any.py"
+        place = folder / InTreeCacheLocator.get_suitable_cache_subpath(str(source))
+        place.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(file, place)
+    for one in (folder, *folder.rglob("*")):
+        os.chown(one, account.number, account.number)
+    folder.chmod(0o700)
 
 
 class Browser:
     """The requests of one user's browser: cookies, the login form, redirects."""
 
     def __init__(self, url: str) -> None:
+        import httpx
+
         self.url = url
         self.http = httpx.Client(base_url=url, timeout=30, follow_redirects=True)
 
@@ -93,7 +117,7 @@ class Browser:
     def __exit__(self, *_: object) -> None:
         self.http.close()
 
-    def login(self, name: str, password: str) -> httpx.Response:
+    def login(self, name: str, password: str) -> "httpx.Response":
         """Fill in the form of the hub."""
         page = self.http.get("/hub/login")
         found = re.search(r'name="_xsrf" value="([^"]*)"', page.text)
@@ -115,10 +139,22 @@ class Browser:
         return str(answer.json()["token"])
 
 
+def clusters(hub: Hub, token: str) -> list[str]:
+    """Names of the clusters that the gateway shows to the owner of a token."""
+    import httpx
+
+    headers = {"Authorization": f"jupyterhub {token}"}
+    answer = httpx.get(f"{hub.gateway}/api/v1/clusters/", headers=headers, timeout=20)
+    answer.raise_for_status()
+    return list(answer.json())
+
+
 class Server:
     """The API of a user's notebook server, behind the hub's proxy."""
 
     def __init__(self, url: str, name: str, token: str) -> None:
+        import httpx
+
         self.url, self.name, self.token = url, name, token
         self.headers = {"Authorization": f"token {token}"}
         self.http = httpx.Client(base_url=url, timeout=30, headers=self.headers)
@@ -152,6 +188,11 @@ class Server:
         answer = self.http.post(f"/user/{self.name}/api/sessions", json=session)
         assert answer.status_code == 201, answer.text
         return asyncio.run(self._run(answer.json()["kernel"]["id"], cells))
+
+    def end_kernels(self) -> None:
+        """Close all notebooks."""
+        for kernel in self.http.get(f"/user/{self.name}/api/kernels").json():
+            self.http.delete(f"/user/{self.name}/api/kernels/{kernel['id']}").raise_for_status()
 
     async def _run(self, kernel: str, cells: list[str]) -> list[str]:
         address = self.url.replace("http://", "ws://")

@@ -70,10 +70,8 @@ def end(process: "subprocess.Popen[bytes]") -> None:
     family = descendants(process.pid)
     with suppress(ProcessLookupError):
         process.send_signal(signal.SIGTERM)
-    try:
+    with suppress(subprocess.TimeoutExpired):
         process.wait(END_SECONDS)
-    except subprocess.TimeoutExpired:
-        pass
     for one in [*family, *descendants(process.pid)]:
         with suppress(psutil.NoSuchProcess):
             one.kill()
@@ -102,9 +100,6 @@ def listening(pid: int) -> dict[str, set[int]]:
 
 def environment(**changes: str) -> dict[str, str]:
     """Environment of a server: that of the test, without what would point it elsewhere."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("DASK_", "JUPYTERHUB_", "WAVEDASK_", "PYTEST_"))
-    }
+    others = ("DASK_", "JUPYTERHUB_", "WAVEDASK_", "PYTEST_", "PYTHON")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(others)}
     return kept | changes
