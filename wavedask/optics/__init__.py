@@ -2,7 +2,7 @@
 
 from wavedask.optics.comparison import Comparison, compare
 from wavedask.optics.focus import find_focus, propagate
-from wavedask.optics.lens import fit_lens
+from wavedask.optics.lens import LensShape, fit_lens
 from wavedask.optics.lens_map import fitted_lens
 from wavedask.optics.material import refractive_decrement
 from wavedask.optics.mirror import mirror
@@ -20,6 +20,7 @@ from wavedask.optics.wavefront_modes import fit_wavefront
 
 __all__ = [
     "Comparison",
+    "LensShape",
     "ModalSurface",
     "ModeFit",
     "compare",

@@ -105,9 +105,10 @@ def found_aperture(
         )
     # Gaps in the optic belong to it.
     region = ndimage.binary_fill_holes(region)
-    rows, columns = (np.minimum(np.arange(n) // side, m - 1) for n, m in zip(
-        valid.shape, region.shape, strict=True
-    ))
+    rows, columns = (
+        np.minimum(np.arange(n) // side, m - 1)
+        for n, m in zip(valid.shape, region.shape, strict=True)
+    )
     full = region[np.ix_(rows, columns)]
     rim = MARGIN * window + side
     away = ndimage.distance_transform_edt(np.pad(full, 1, mode="edge"))[1:-1, 1:-1]

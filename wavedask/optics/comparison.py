@@ -63,7 +63,7 @@ class Comparison(Tabular):
         scale, unit = prefixed(max(self.rms), "m")
         rows = [
             (f"rms of the {name}", f"{value * scale:.4g} {unit}")
-            for name, value in zip(("first", "second", "difference"), self.rms, strict=True)
+            for name, value in zip(("first", "second", DIFFERENCE.name), self.rms, strict=True)
         ]
         if np.isfinite(self.ratio):
             rows.append(("difference over its error", f"{self.ratio:.3g}"))
@@ -184,9 +184,9 @@ def _best_shift(heights: Floats, y: Floats, x: Floats, other: _Interpolated) -> 
     def misfit(move: Floats) -> float:
         difference = coarse - other.at(y - move[0] * reach[0], x - move[1] * reach[1])
         left = without_plane(difference, y, x)
-        count = np.isfinite(left).sum()
+        count = max(1, np.isfinite(left).sum())
         # A small overlap is no good match.
-        return float(np.nanmean(left**2)) * total / count if count >= total / 4 else np.inf
+        return float(np.nansum(left**2)) * total / count**2 if count >= total / 4 else np.inf
 
     if not np.isfinite(misfit(np.zeros(2))) or misfit(np.zeros(2)) == 0:
         return 0.0, 0.0
