@@ -67,9 +67,9 @@ def test_a_run_writes_its_page_and_says_where(finished: tuple[Path, RunReport]) 
     assert rows["report"] == str(folder / "results.html")
     stored = wd.open_store(folder / "results.zarr")
     assert stored.radius.dims == ("frame",)
-    assert f"{float(stored.radius[0]) * 1e6:.1f}" in rows["radius"]
-    assert rows["radius"].count("±") == FRAMES
-    chosen = stored.wave.query("radius > 0 and matched > 0")
+    assert f"{float(stored.radius[0]) * 1e6:.1f}" in rows["lens radius"]
+    assert rows["lens radius"].count("±") == FRAMES
+    chosen = stored.wave.query("radius > 0 and matched_share > 0")
     assert chosen.sizes["frame"] == FRAMES
 
 
@@ -112,7 +112,8 @@ def test_values_are_those_of_the_store(finished: tuple[Path, RunReport]) -> None
     keys = np.array(page.keys).reshape(FRAMES, -1)
     assert keys[:, 0].tolist() == list(range(FRAMES))
     for name, scale in (
-        *(("lens_x", 1.0), ("matched", 100.0), ("wavefront_rms", 1e12), ("wavefront_pv", 1e12)),
+        *(("lens_x", 1.0), ("matched_share", 100.0), ("wavefront_rms", 1e12)),
+        ("wavefront_pv", 1e12),
         *(("radius", 1e6), ("radius_uncertainty", 1e9), ("focal_length", 1.0)),
     ):
         values = np.asarray(stored[name].values, np.float64)
@@ -179,3 +180,18 @@ def test_the_command(finished: tuple[Path, RunReport], tmp_path: Path) -> None:
         wd.write_report(tmp_path / "none.zarr", page)
     bad = CliRunner().invoke(main, ["report", store, "-o", str(tmp_path / "no" / "r.html")])
     assert bad.exit_code == 2
+
+
+def test_two_results_are_compared(finished: tuple[Path, RunReport], tmp_path: Path) -> None:
+    store = str(finished[0] / "results.zarr")
+    picture = tmp_path / "difference.png"
+    done = CliRunner().invoke(
+        main, ["compare", store, store, "--other-frame", "1", "--picture", str(picture)]
+    )
+    assert done.exit_code == 0, done.output
+    for words in ("rms of the difference", "difference over its error", str(picture)):
+        assert words in done.output
+    assert imread(picture).size
+    wrong = CliRunner().invoke(main, ["compare", store, store, "--frame", "9"])
+    assert wrong.exit_code == 2
+    assert "frames 0 to 2, not 9" in wrong.output

@@ -31,7 +31,7 @@ def test_numbers_of_a_frame_are_those_of_its_pixels(chunks: dict[str, int] | Non
     numbers = frame_numbers(result)
     if chunks is not None:
         assert all(array.chunks is not None for array in numbers.data_vars.values())
-    np.testing.assert_allclose(numbers.matched, [30 / 36, 1.0, 0.0])
+    np.testing.assert_allclose(numbers.matched_share, [30 / 36, 1.0, 0.0])
     surface = maps().wavefront.values
     for frame in range(2):
         known = surface[frame][np.isfinite(surface[frame])]
@@ -40,16 +40,16 @@ def test_numbers_of_a_frame_are_those_of_its_pixels(chunks: dict[str, int] | Non
     assert np.isnan(numbers.wavefront_rms[2])
     assert np.isnan(numbers.wavefront_pv[2])
     assert {name: a.attrs["units"] for name, a in numbers.items()} == {
-        "matched": "1",
+        "matched_share": "1",
         "wavefront_rms": "m",
         "wavefront_pv": "m",
     }
 
 
 def test_numbers_that_a_store_has_are_not_computed_again() -> None:
-    result = maps().assign(matched=("frame", [0.1, 0.2, 0.3]))
+    result = maps().assign(matched_share=("frame", [0.1, 0.2, 0.3]))
     numbers = numbers_of_frames(result)
-    assert numbers.matched.values.tolist() == [0.1, 0.2, 0.3]
+    assert numbers.matched_share.values.tolist() == [0.1, 0.2, 0.3]
     assert np.isfinite(numbers.wavefront_rms[0])
     assert not [name for name, array in numbers.items() if array.ndim > 1]
 
@@ -62,7 +62,7 @@ def test_frames_that_are_not_written_do_not_count() -> None:
 def test_the_worst_frame_is_named() -> None:
     numbers = xr.Dataset(
         {
-            "matched": ("frame", [0.9, 0.4, 0.8, 0.7, np.nan]),
+            "matched_share": ("frame", [0.9, 0.4, 0.8, 0.7, np.nan]),
             "radius": ("frame", np.array([50.0, 51.0, 50.5, 40.0, 50.2]) * 1e-6),
             "radius_uncertainty": ("frame", np.full(5, 0.3e-6)),
             "wavefront_rms": ("frame", np.array([1.0, 2.0, 3.0, 9.0, 4.0]) * 1e-9),
@@ -71,7 +71,7 @@ def test_the_worst_frame_is_named() -> None:
     )
     rows = dict(summary_rows(numbers))
     assert rows["pixels matched"].endswith("last –, worst 40.0 % (frame 1)")
-    assert rows["radius"] == (
+    assert rows["lens radius"] == (
         "median 50.2 µm, first 50.00 ± 0.30 µm, last 50.20 ± 0.30 µm, "
         "worst 40.00 ± 0.30 µm (frame 3)"
     )

@@ -10,14 +10,17 @@ from wavedask.compute.memory import (
     M_MMAP_THRESHOLD,
     M_TRIM_THRESHOLD,
     keep_freed_memory,
+    needs,
     task_needs,
 )
 from wavedask.compute.progress import current_client, progress_bar, run_each
+from wavedask.compute.visible import check_memory_of_workers, check_paths, invisible, needed
 
 if TYPE_CHECKING:
     from wavedask.compute.cluster import cores, local_client
     from wavedask.compute.connection import Connection, Threads, connect
-    from wavedask.compute.profiles import Named, load_profile, profile_files
+    from wavedask.compute.profiles import Named, Profile, load_profile, profile_files
+    from wavedask.compute.reporting import check_report, performance_report
 
 __all__ = [
     "LIBRARIES",
@@ -26,15 +29,23 @@ __all__ = [
     "BlockGraph",
     "Connection",
     "Named",
+    "Profile",
     "Threads",
     "check_here",
+    "check_memory_of_workers",
+    "check_paths",
+    "check_report",
     "check_software",
     "connect",
     "cores",
     "current_client",
+    "invisible",
     "keep_freed_memory",
     "load_profile",
     "local_client",
+    "needed",
+    "needs",
+    "performance_report",
     "profile_files",
     "progress_bar",
     "run_each",
@@ -46,11 +57,14 @@ __all__ = [
 _AT_FIRST_USE = {
     "Connection": "connection",
     "Named": "profiles",
+    "Profile": "profiles",
     "Threads": "connection",
+    "check_report": "reporting",
     "connect": "connection",
     "cores": "cluster",
     "load_profile": "profiles",
     "local_client": "cluster",
+    "performance_report": "reporting",
     "profile_files": "profiles",
 }
 """Modules that need `distributed` or `pydantic`, whose imports take a quarter of a second."""

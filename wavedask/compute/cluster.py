@@ -1,12 +1,13 @@
 """Workers on this machine, and what is set in every worker: one thread per task."""
 
+import importlib
 import logging
 import os
 import signal
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from dask.utils import format_bytes, parse_bytes
 from distributed import Client, LocalCluster, Security, Worker, WorkerPlugin
 from tornado.ioloop import PeriodicCallback
 
+from wavedask.compute.environment import check_cache
 from wavedask.compute.memory import LIBRARIES, give_back_freed_memory, keep_freed_memory
 from wavedask.errors import InputError
 from wavedask.kernels.warm import warm
@@ -141,6 +143,10 @@ class WorkerSetup(WorkerPlugin):
 
     def setup(self, worker: Worker) -> None:
         """Set the limits of threads and memory when a worker starts, and load the kernels."""
+        check_cache()
+        # Filters of HDF5: the readers of wavedask load them, tasks of others do not.
+        with suppress(ImportError):
+            importlib.import_module("hdf5plugin")
         self._limits = ExitStack()
         for variable, value in WORKER_ENVIRONMENT.items():
             if variable not in os.environ:

@@ -10,10 +10,11 @@ from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, Literal, overload
 
 import dask
 from distributed import Client
+from distributed.system import MEMORY_LIMIT
 
 from wavedask.compute import kinds
 from wavedask.compute.cluster import (
@@ -27,8 +28,16 @@ from wavedask.compute.cluster import (
 from wavedask.compute.environment import check_cache, check_software
 from wavedask.compute.memory import keep_freed_memory
 from wavedask.compute.outage import AGAIN, WAIT_SETTING, waiting_seconds
-from wavedask.compute.profiles import AddressProfile, Profile, ThreadsProfile, load_profile
+from wavedask.compute.profiles import (
+    AddressProfile,
+    LocalProfile,
+    Profile,
+    ThreadsProfile,
+    Workers,
+    load_profile,
+)
 from wavedask.compute.started import ENCRYPTED, Started
+from wavedask.compute.visible import needed
 from wavedask.errors import ClusterError, InputError, WavedaskError
 
 THREADS: Final = "threads"
@@ -49,6 +58,8 @@ class Connection(Client):
     ----------
     name : str
         Name of the profile, or an address.
+    profile : Profile
+        What the profile says.
     started : Started
         The cluster.
     opened : ExitStack
@@ -63,16 +74,26 @@ class Connection(Client):
     6
     """
 
-    def __init__(self, name: str, started: Started, opened: ExitStack, timeout: float) -> None:
+    def __init__(
+        self, name: str, profile: Profile, started: Started, opened: ExitStack, timeout: float
+    ) -> None:
         self.profile_name = name
+        self.cluster_profile = profile
         self.started = started
         self._opened = opened
-        super().__init__(started.where, security=started.security, timeout=timeout)
+        super().__init__(  # type: ignore[no-untyped-call]  # distributed has no types
+            started.where, security=started.security, timeout=timeout
+        )
+
+    @property
+    def dashboard_link(self) -> str | None:
+        """Link to Dask's web page, as a browser reaches it."""
+        return self.started.dashboard or super().dashboard_link
 
     def close(self, *arguments: Any, **options: Any) -> Any:
         """Close the client, and stop the cluster if it was started for this client."""
         try:
-            return super().close(*arguments, **options)
+            return super().close(*arguments, **options)  # type: ignore[no-untyped-call]  # as above
         finally:
             self._opened.close()
 
@@ -91,7 +112,7 @@ class Connection(Client):
                 # A client that is closed while it looks for its scheduler logs a page of
                 # tracebacks.
                 quiet.enter_context(_without(logging.getLogger("distributed.client")))
-            super().__exit__(kind, error, traceback)
+            super().__exit__(kind, error, traceback)  # type: ignore[no-untyped-call]  # as above
         if lost and not isinstance(error, WavedaskError):
             raise ClusterError(
                 f"the Dask scheduler of the cluster {self.profile_name} was lost",
@@ -134,12 +155,49 @@ class Threads:
         self.close()
 
 
+@overload
+def connect(
+    profile: Literal["threads"],
+    *,
+    workers: int | Mapping[str, int] | None = None,
+    wait: float | str | None = None,
+    timeout: float = 10,
+    per_task: int | None = None,
+    **settings: Any,
+) -> Threads: ...
+
+
+@overload
+def connect(
+    profile: Literal["local", "slurm", "allocation", "gateway", "kubernetes"] | None = None,
+    *,
+    workers: int | Mapping[str, int] | None = None,
+    wait: float | str | None = None,
+    timeout: float = 10,
+    per_task: int | None = None,
+    **settings: Any,
+) -> Connection: ...
+
+
+@overload
 def connect(
     profile: str | None = None,
     *,
     workers: int | Mapping[str, int] | None = None,
     wait: float | str | None = None,
     timeout: float = 10,
+    per_task: int | None = None,
+    **settings: Any,
+) -> Connection | Threads: ...
+
+
+def connect(
+    profile: str | None = None,
+    *,
+    workers: int | Mapping[str, int] | None = None,
+    wait: float | str | None = None,
+    timeout: float = 10,
+    per_task: int | None = None,
     **settings: Any,
 ) -> Connection | Threads:
     """Choose where Dask computes: one call for every kind of cluster.
@@ -176,6 +234,9 @@ def connect(
         ``"10 minutes"``. By default as in the profile, or else an hour.
     timeout : float, default 10
         Seconds to wait for the scheduler.
+    per_task : int, optional
+        Bytes that one task needs, as of `wavedask.experiment.plan`: on this machine no more
+        processes are started than fit into its memory.
     **settings
         Other keys of the profile: ``cores``, ``memory``, ``scratch``, ``dashboard``, and the keys
         of the section of its kind, such as ``partition="wide"`` for SLURM.
@@ -212,24 +273,53 @@ def connect(
     if isinstance(named.profile, ThreadsProfile):
         threads = named.profile.workers
         return Threads(cores() if threads is None else threads.maximum)
-    with ExitStack() as opening:
-        client = _opened(named.name, named.profile, timeout, opening)
-        opening.push(lambda *_: client.close())
-        _ready(client, named.profile)
-        opening.pop_all()
+    chosen = _fitted(named.profile, per_task)
+    _tell_if_another(named.name, chosen)
+    client = _opened(named.name, chosen, timeout)
+    try:
+        _ready(client)
+    except BaseException:
+        client.close()
+        raise
     _open.add(client)
     return client
 
 
-def _opened(name: str, profile: Profile, timeout: float, opening: ExitStack) -> Connection:
+def _fitted(profile: Profile, per_task: int | None) -> Profile:
+    """Choose the number of processes on this machine by its cores and its memory."""
+    if not isinstance(profile, LocalProfile) or profile.workers is not None:
+        return profile
+    threads = profile.cores or 1
+    count = max(1, cores() // threads)
+    if per_task is not None:
+        count = max(1, min(count, MEMORY_LIMIT // needed(per_task, threads)))
+    return profile.model_copy(update={"workers": Workers(minimum=count, maximum=count)})
+
+
+def _tell_if_another(name: str, profile: Profile) -> None:
+    """Warn if a notebook has started the same cluster before: its jobs would run on unused."""
+    if profile.kind in ("slurm", "gateway", "kubernetes") and any(
+        client.profile_name == name and client.status == "running" for client in _open
+    ):
+        _logger.warning(
+            "another client of the cluster %s is still open, and keeps its workers: close it with "
+            "its close()",
+            name,
+        )
+
+
+def _opened(name: str, profile: Profile, timeout: float) -> Connection:
     """Start or find the cluster, and connect to its scheduler."""
-    if profile.wait is not None:
-        opening.enter_context(dask.config.set({WAIT_SETTING: profile.wait}))
-    started = opening.enter_context(kinds.start(profile.kind, profile, name))
-    opening.enter_context(_without(logging.getLogger("distributed.client"), "Failed to reconnect"))
-    opened = opening.pop_all()
+    with ExitStack() as opening:
+        if profile.wait is not None:
+            opening.enter_context(dask.config.set({WAIT_SETTING: profile.wait}))
+        started = opening.enter_context(kinds.start(profile.kind, profile, name))
+        opening.enter_context(
+            _without(logging.getLogger("distributed.client"), "Failed to reconnect")
+        )
+        opened = opening.pop_all()
     try:
-        client = Connection(name, started, opened, timeout)
+        client = Connection(name, profile, started, opened, timeout)
     except BaseException as error:
         opened.close()
         if isinstance(error, (OSError, ValueError)) and isinstance(profile, AddressProfile):
@@ -242,9 +332,9 @@ def _opened(name: str, profile: Profile, timeout: float, opening: ExitStack) -> 
     return client
 
 
-def _ready(client: Connection, profile: Profile) -> None:
+def _ready(client: Connection) -> None:
     """Wait for a worker, check the software of all, and set them up."""
-    _tell_if_open(str(client.scheduler.address))
+    _tell_if_open(str(client.scheduler_info()["address"]))
     if client.started.first_worker:
         _wait_for_worker(client, waiting_seconds())
     # First: without wavedask a worker cannot take the plugin.
@@ -266,7 +356,8 @@ def _wait_for_worker(client: Connection, seconds: float) -> None:
     """
     began = time.monotonic()
     said_at = began
-    while not client.nthreads():
+    dask_client: Client = client
+    while not dask_client.nthreads():
         started = client.started
         hopeless = started.hopeless()
         if hopeless:

@@ -125,6 +125,8 @@ class Watch:
             self._checked |= joined
         self._count_lost(threads_of.keys())
         now = time.monotonic()
+        if not found:
+            self._give_up_if_hopeless()
         if found:
             self._had_workers = True
             self._gone_since = None
@@ -138,17 +140,34 @@ class Watch:
         elif self._had_workers and now - self._gone_since > PATIENCE_SECONDS:
             raise ClusterError(
                 f"all workers of the cluster at {self._address()} were lost while "
-                f"{self._doing}, and none has come back in {PATIENCE_SECONDS:g} s",
+                f"{self._doing}, and none has come back in {PATIENCE_SECONDS:g} s{self._said()}",
                 f"Look at what ended them in their logs, start others, then {AGAIN}",
             )
         elif not self._had_workers and now - self._gone_since > waiting_seconds():
             raise ClusterError(
                 f"the cluster at {self._address()} has had no worker for {waiting_seconds():g} s, "
-                f"and {self._doing} has not begun",
+                f"and {self._doing} has not begun{self._said()}",
                 f"Start workers ('dask worker {self._address()}'), or wait longer: the setting "
                 f"{WAIT_SETTING!r} of Dask. Then {AGAIN}",
             )
         return int(found)
+
+    def _give_up_if_hopeless(self) -> None:
+        """Raise `ClusterError` if no worker will ever come: all jobs have failed."""
+        started = getattr(self._client, "started", None)
+        problem = "" if started is None else started.hopeless()
+        if problem:
+            raise ClusterError(
+                f"the cluster at {self._address()} has no worker while {self._doing}, and cannot "
+                f"start one: {problem}",
+                f"Correct its profile, then {AGAIN}",
+            )
+
+    def _said(self) -> str:
+        """Say what a batch system knows of the workers, if this process has asked for them."""
+        started = getattr(self._client, "started", None)
+        said = "" if started is None else started.said()
+        return f" ({said})" if said else ""
 
     def look(self) -> None:
         """Check that the scheduler and at least one worker still answer.

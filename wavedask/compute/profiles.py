@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
 import dask
-from dask.utils import parse_bytes, parse_timedelta
+from dask.utils import format_bytes, parse_bytes, parse_timedelta
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
     ValidationError,
     model_validator,
 )
@@ -66,7 +67,11 @@ def _bytes(value: Any) -> Any:
 
 
 Seconds = Annotated[float, BeforeValidator(_seconds, json_schema_input_type=float | str)]
-Memory = Annotated[int, BeforeValidator(_bytes, json_schema_input_type=int | str)]
+Memory = Annotated[
+    int,
+    BeforeValidator(_bytes, json_schema_input_type=int | str),
+    PlainSerializer(format_bytes, when_used="json"),
+]
 
 
 class Settings(BaseModel):
@@ -110,13 +115,24 @@ def _workers(value: Any) -> Any:
 
 
 WORKERS: Final = "a number, or {minimum: 1, maximum: 8}"
-WorkersField = Annotated[Workers, BeforeValidator(_workers, json_schema_input_type=int | Workers)]
+WorkersField = Annotated[
+    Workers,
+    BeforeValidator(_workers, json_schema_input_type=int | Workers),
+    PlainSerializer(
+        lambda given: (
+            given.minimum if given.fixed else {"minimum": given.minimum, "maximum": given.maximum}
+        ),
+        when_used="json",
+    ),
+]
 
 
 class Profile(Settings):
     """What the profiles of all kinds may say."""
 
-    kind: str = Field(description="one of local, threads, slurm, gateway, kubernetes, address")
+    kind: str = Field(
+        description="one of local, threads, slurm, allocation, gateway, kubernetes, address"
+    )
     description: str = Field(default="", description="one line of text")
     workers: WorkersField | None = Field(default=None, description=WORKERS)
     cores: int | None = Field(
@@ -197,6 +213,37 @@ class SlurmProfile(Profile):
     )
 
 
+class AllocationSettings(Settings):
+    """How the tasks of one SLURM allocation find each other."""
+
+    interface: str | None = Field(
+        default=None, description="the network interface of scheduler and workers, such as ib0"
+    )
+    folder: str = Field(
+        default="~/.cache/wavedask/slurm",
+        description="a folder that all nodes see, for the address and the certificates",
+    )
+    tls: bool = Field(default=True, description="false to talk without encryption")
+
+
+class AllocationProfile(Profile):
+    """Scheduler, driver and workers as the tasks of one SLURM allocation."""
+
+    kind: Literal["allocation"] = Field(default="allocation", description="allocation")
+    allocation: AllocationSettings = Field(
+        default=AllocationSettings(), description="a section: interface, folder and tls"
+    )
+
+    @model_validator(mode="after")
+    def _has_its_tasks(self) -> Self:
+        if self.workers is not None:
+            raise ValueError(
+                f"workers is {self.workers}, but an allocation has as many as it has tasks; give "
+                "sbatch --ntasks, two more than workers"
+            )
+        return self
+
+
 class GatewaySettings(Settings):
     """Which Dask Gateway to ask; by default the one of Dask's configuration."""
 
@@ -205,7 +252,9 @@ class GatewaySettings(Settings):
     public_address: str | None = Field(
         default=None, description="the URL of its web pages, as a browser reaches it"
     )
-    auth: str | None = Field(default=None, description="basic, kerberos or jupyterhub")
+    auth: Literal["basic", "kerberos", "jupyterhub"] | None = Field(
+        default=None, description="basic, kerberos or jupyterhub"
+    )
     cluster: str | None = Field(
         default=None, description="the name of a running cluster, to use that one"
     )
@@ -230,6 +279,10 @@ class KubernetesSettings(Settings):
     address: str | None = Field(
         default=None,
         description="the address of the scheduler's Service of a running cluster",
+    )
+    manifest: str | None = Field(
+        default=None,
+        description="a YAML file with the DaskCluster to create if there is none of this name",
     )
     name: str = Field(default="wavedask", description="the name of the DaskCluster")
     namespace: str | None = Field(default=None, description="a namespace")
@@ -289,6 +342,7 @@ KINDS: Final[Mapping[str, type[Profile]]] = {
     "local": LocalProfile,
     "threads": ThreadsProfile,
     "slurm": SlurmProfile,
+    "allocation": AllocationProfile,
     "gateway": GatewayProfile,
     "kubernetes": KubernetesProfile,
     "address": AddressProfile,
@@ -337,7 +391,7 @@ def profile_files() -> dict[str, Path]:
     }
 
 
-def load_profile(name: str | None = None, **settings: Any) -> Named:
+def load_profile(name: str | None = None, /, **settings: Any) -> Named:
     """Read a profile, or make one of the address of a scheduler.
 
     Parameters

@@ -37,6 +37,8 @@ class Started:
         Returns what the batch system or the platform says of the workers, as one line, or ``""``.
     hopeless : callable
         Returns why no worker will ever come, or ``""`` while one may come.
+    dashboard : str
+        Link to Dask's web page, if the scheduler does not know how a browser reaches it.
     own_terminal : bool
         Whether the workers are children of this process, which a Ctrl-C reaches, too.
     """
@@ -46,4 +48,5 @@ class Started:
     first_worker: bool = True
     said: Callable[[], str] = _nothing
     hopeless: Callable[[], str] = _nothing
+    dashboard: str = ""
     own_terminal: bool = False

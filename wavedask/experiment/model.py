@@ -13,6 +13,7 @@ from wavedask.experiment.sections import (
     METHODS,
     OPTICS,
     Cluster,
+    ClusterField,
     Combine,
     Correct,
     Detector,
@@ -99,7 +100,9 @@ class Experiment(Section):
         exclude=True,
         description="true to write a page for the logbook beside the store after each run",
     )
-    cluster: Cluster = Field(default=Cluster(), description="a section: keys and values")
+    cluster: ClusterField = Field(
+        default=Cluster(), description="the name of a cluster profile, or a section"
+    )
 
     @model_validator(mode="after")
     def _complete(self) -> "Experiment":

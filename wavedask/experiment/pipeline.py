@@ -10,7 +10,13 @@ import numpy as np
 import xarray as xr
 from dask.highlevelgraph import HighLevelGraph
 
-from wavedask.compute import LIBRARIES, task_needs
+from wavedask.compute import (
+    LIBRARIES,
+    check_memory_of_workers,
+    check_paths,
+    current_client,
+    task_needs,
+)
 from wavedask.conventions import FRAME, MATCHED, REASON, STACK_FRAMES, X, Y
 from wavedask.errors import InputError, StoreError
 from wavedask.experiment.model import Experiment
@@ -156,7 +162,7 @@ def plan(prepared: Stages) -> Plan:
         files=len(files),
         bytes_input=sum(path.stat().st_size for path in files),
         bytes_output=sum(array.nbytes for array in maps),
-        bytes_per_task=_bytes_at_work(prepared),
+        bytes_per_task=bytes_at_work(prepared),
         bytes_libraries=LIBRARIES,
     )
 
@@ -171,11 +177,23 @@ def _maps(result: xr.Dataset) -> list[xr.DataArray]:
     return [array for array in _lazy(result) if {Y, X} <= {*array.dims}]
 
 
-def _bytes_at_work(prepared: Stages) -> int:
-    """Estimate the memory of a block at work, from what such blocks were measured to need."""
+def bytes_at_work(prepared: Stages) -> int:
+    """Estimate the memory of a block at work, from what such blocks were measured to need.
+
+    Parameters
+    ----------
+    prepared : Stages
+        As from `stages_of`.
+
+    Returns
+    -------
+    int
+        Bytes, without the libraries of the process.
+    """
     maps = _maps(prepared.result)
     bytes_of_maps = sum(int(np.prod(array.data.chunksize)) * array.dtype.itemsize for array in maps)
-    pixels = int(np.prod(maps[0].data.chunksize)) if maps else 0
+    block_shape = tuple(max(sizes) for sizes in maps[0].chunks or ()) if maps else (0,)
+    pixels = int(np.prod(block_shape[-2:])) * block_shape[0]
     images = 2
     if STACK_FRAMES in prepared.result.coords:
         # All images of a stack are matched together.
@@ -232,13 +250,15 @@ def run(
     Raises
     ------
     WavedaskError
-        Files, settings or a store that cannot be used.
+        Files, settings or a store that cannot be used; workers of a cluster that have too little
+        memory, or do not see the files.
     """
     begin = time.perf_counter()
     ready = stages_of(experiment, progress=progress) if prepared is None else prepared
     output = experiment.store
+    _check_workers(ready, output)
     blind = _count_blind(ready, output)
-    with task_needs(_bytes_at_work(ready)):
+    with task_needs(bytes_at_work(ready)):
         report = write_store(
             output,
             ready.result.assign_attrs({BLIND_PIXELS: blind}),
@@ -268,6 +288,15 @@ def run(
         own = ready.image.sizes.get(FRAME, 1) == stored.sizes[FRAME]
         page = write_report(output, experiment.page, image=ready.image if own else None)
     return RunReport(report, blind, seconds, missing, summary, page)
+
+
+def _check_workers(ready: Stages, output: Path | str) -> None:
+    """Check that the workers of a cluster have the memory and see the files, before it starts."""
+    client = current_client()
+    if client is not None:
+        check_memory_of_workers(client, bytes_at_work(ready))
+        outputs = [output] if isinstance(output, Path) else []
+        check_paths(client, inputs=ready.inputs, outputs=outputs)
 
 
 def _count_blind(ready: Stages, output: Path | str) -> int:

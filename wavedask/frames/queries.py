@@ -30,8 +30,9 @@ def select(data: Labelled, condition: str) -> Labelled:
         For example ``"17 < energy < 18 and lens_x > 0"``. Allowed are comparisons, also chained;
         ``and``, ``or``, ``not``; ``in`` a list; ``+ - * /`` and ``abs()``; parentheses. Names are
         coordinates, and variables with one number per frame such as the ``radius`` of a lens, in
-        their own units; put a name that is not a word in backquotes. Write texts and times in quotes. Numbers compare in
-        the precision of the coordinate: a motor in single precision at 0.1 equals 0.1.
+        their own units; put a name that is not a word in backquotes. Write texts and times in
+        quotes. Numbers compare in the precision of the coordinate: a motor in single precision at
+        0.1 equals 0.1.
 
     Returns
     -------

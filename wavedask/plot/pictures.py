@@ -206,7 +206,7 @@ def _series(dataset: xr.Dataset, against: str | None) -> Figure:
             f"Give a coordinate along {FRAME}: {', '.join(motors) or FRAME}.",
         )
     names = {str(variable.name) for variable in numbers}
-    errors = {name: error for name in names if (error := uncertainty_name(name)) in names}
+    errors = {name: own for name in names if (own := uncertainty_name(name)) in names}
     drawn = [variable for variable in numbers if variable.name not in errors.values()]
     columns = 2 if len(drawn) > 3 else 1
     rows = -(-len(drawn) // columns)
@@ -217,12 +217,9 @@ def _series(dataset: xr.Dataset, against: str | None) -> Figure:
         values = np.asarray(variable.values, np.float64)[order]
         known = np.abs(values[np.isfinite(values)])
         scale, unit = prefixed(float(known.max(initial=0.0)), str(variable.attrs.get(UNITS, "")))
-        error = None
-        if variable.name in errors:
-            error = (
-                np.asarray(dataset[errors[str(variable.name)]].values, np.float64)[order] * scale
-            )
-        axes.errorbar(places[order], values * scale, error, fmt="o-", markersize=4, capsize=3)
+        error = errors.get(str(variable.name))
+        bars = None if error is None else scale * np.asarray(dataset[error].values)[order]
+        axes.errorbar(places[order], values * scale, bars, fmt="o-", markersize=4, capsize=3)
         axes.set_ylabel(_label(variable.assign_attrs({UNITS: unit or UNKNOWN_UNIT})))
         axes.set_title(str(variable.attrs.get(LONG_NAME, variable.name)), fontsize="medium")
         axes.grid(alpha=0.3)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 from xml.sax.saxutils import escape
 
+from wavedask.conventions import X, Y
 from wavedask.errors import InputError
 from wavedask.prefixes import prefixed
 from wavedask.units import (
@@ -260,8 +261,8 @@ def _signs(kind: str) -> list[str]:
     axes = [
         _arrow(x, y, x + 36, y),
         _arrow(x, y, x, y + 36),
-        _label(x + 46, y + 4, "x", css="small", anchor="start"),
-        _label(x, y + 50, "y", css="small"),
+        _label(x + 46, y + 4, X, css="small", anchor="start"),
+        _label(x, y + 50, Y, css="small"),
     ]
     said = {
         "absolute": "slope = (p₂ s₂ − p₁ s₁) / (d₂ − d₁), p and s: place and pixel size of each",

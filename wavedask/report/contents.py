@@ -167,8 +167,9 @@ def frame_table(
 
     Examples
     --------
-    >>> frame_table(xr.Dataset({"matched": ("frame", [0.5])}), [7])
-    ([('frame', 'number of the frame'), ('matched [%]', 'matched')], [[('7', 7.0), ('50', 50.0)]])
+    >>> head, rows = frame_table(xr.Dataset({"matched_share": ("frame", [0.5])}), [7])
+    >>> [label for label, meaning in head], rows
+    (['frame', 'matched_share [%]'], [[('7', 7.0), ('50', 50.0)]])
     """
     columns: list[tuple[str, xr.DataArray]] = [
         (str(name), coord)

@@ -188,7 +188,7 @@ def _page(result: xr.Dataset, title: str, frame: int, image: xr.DataArray | None
     shown = single if image is None else single.assign({IMAGE.name: _of_frame(image, number)})
     missing = why_missing(done) if REASON.name in done else None
     head, rows = frame_table(numbers, known.tolist())
-    return _template().render(
+    text: str = _template().render(
         title=title,
         version=result.attrs.get(VERSION, ""),
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -207,6 +207,7 @@ def _page(result: xr.Dataset, title: str, frame: int, image: xr.DataArray | None
         provenance=provenance_rows(result, title),
         inputs=input_rows(result.attrs.get(INPUTS, [])),
     )
+    return text
 
 
 def _template() -> Any:

@@ -72,7 +72,7 @@ HEADLINES: Final = (
     Headline(MATCHED, None, "pixels matched", _smallest),
     Headline(WAVEFRONT_RMS, None, "wavefront, rms", _largest),
     Headline(WAVEFRONT_PV, None, "wavefront, peak to valley", _largest),
-    Headline(RADIUS, RADIUS_UNCERTAINTY, "radius", _farthest),
+    Headline(RADIUS, RADIUS_UNCERTAINTY, "lens radius", _farthest),
     Headline(FOCAL_LENGTH, FOCAL_LENGTH_UNCERTAINTY, "focal length", _farthest),
     Headline(RESIDUAL_RMS, RESIDUAL_RMS_UNCERTAINTY, "residual, rms", _largest),
     Headline(FIGURE_ERROR_RMS, None, "figure error, rms", _largest),

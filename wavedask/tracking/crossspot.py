@@ -1,6 +1,6 @@
 """The tracker of the report (crossSpot) on bare arrays: tile by tile under Dask."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, Literal
 
@@ -15,6 +15,7 @@ from wavedask.geometry import each
 from wavedask.kernels.dense import Dense
 from wavedask.kernels.fields import Fields
 from wavedask.kernels.spline import Order
+from wavedask.kernels.stacks import stacked
 from wavedask.kernels.start import moved_in_frame, rigid_shift, windows_between
 from wavedask.kernels.threads import one_opencv_thread
 from wavedask.kernels.tile import Tile
@@ -28,15 +29,18 @@ from wavedask.tracking.moving import (
     moved_frames,
     moved_tiles,
 )
+from wavedask.tracking.speckle import measured_order
 from wavedask.units import number_of, whole_number
 
 Array = NDArray[Any] | da.Array
 Engine = Literal["dense", "opencv"]
+Splines = Order | Literal["auto"]
 Rigid = Literal["auto"] | tuple[int, int] | None
 Tracker = Dense | TwoPass
 
 ENGINES: Final = ("dense", "opencv")
 ORDERS: Final = (3, 5)
+DEFAULT_ORDER: Final = 3
 STEP: Final = 4
 """Pixels between the points of the two-pass tracker, by default."""
 
@@ -87,7 +91,7 @@ def cross_spot(
     rigid: Rigid = "auto",
     joint: bool = False,
     step: int | None = None,
-    order: Order | None = None,
+    order: Splines | None = None,
 ) -> Fields:
     """Track every pixel of a sample image, or of a stack of them, in its reference.
 
@@ -117,9 +121,10 @@ def cross_spot(
     step : int, optional
         ``opencv`` only: pixels between the points of the second pass, 4 by default; 1 matches every
         pixel.
-    order : 3 or 5, optional
+    order : 3, 5 or "auto", optional
         ``dense`` only: order of the B-spline, 3 by default. The quintic is less biased where grains
-        are finer than 3 px, and slower.
+        are finer than 3 px, and slower. ``"auto"`` chooses by the grain in the middle of the first
+        reference, which is computed for it.
 
     Returns
     -------
@@ -164,6 +169,8 @@ def cross_spot(
     tracker = checked_settings(
         engine=engine, window=window, search=search, good=good, step=step, order=order
     )
+    if isinstance(tracker, Dense) and order == "auto":
+        tracker = replace(tracker, order=measured_order(masked_array(reference, "reference")))
     if joint and not isinstance(tracker, Dense):
         raise InputError(f"joint matching with engine {engine!r}", 'Use engine="dense" for stacks.')
     matching = Matching(tracker, _checked_rigid(rigid), joint)
@@ -181,7 +188,7 @@ def checked_settings(
     search: int,
     good: float,
     step: int | None = None,
-    order: Order | None = None,
+    order: Splines | None = None,
 ) -> Tracker:
     """Resolve the settings of an engine, or say what is wrong with them.
 
@@ -193,6 +200,7 @@ def checked_settings(
     Returns
     -------
     Dense or TwoPass
+        With splines of order 3 where `order` is ``"auto"``, which needs an image.
 
     Raises
     ------
@@ -221,9 +229,9 @@ def checked_settings(
                 f"step is {step!r} with engine 'dense', which gives every pixel",
                 'Leave it out, or choose engine="opencv".',
             )
-        if order not in (None, *ORDERS):
-            raise InputError(f"order is {order!r}", "Give 3 or 5.")
-        return Dense(windows, int(search), float(good), order or 3)
+        if order not in (None, "auto", *ORDERS):
+            raise InputError(f"order is {order!r}", 'Give 3, 5 or "auto".')
+        return Dense(windows, int(search), float(good), 5 if order == 5 else DEFAULT_ORDER)
     if order is not None:
         raise InputError(
             f"order is {order!r} with engine 'opencv', which has no splines",
@@ -316,8 +324,8 @@ def _track_arrays(sample: NDArray[Any], reference: NDArray[Any], matching: Match
     for frames in matching.stacks(len(samples)):
         shift = matching.shift(samples[frames][0], references[frames][0])
         check_reach(shift, samples.shape)
-        moved = np.stack([moved_in_frame(image, shift) for image in references[frames]])
-        fields = matching.tracker.track(samples[frames], moved, tile)
+        moved = stacked([moved_in_frame(image, shift) for image in references[frames]])
+        fields = matching.tracker.track(samples[frames], moved, replace(tile, shift=shift))
         fields[:2] += np.array(shift, np.float32)[:, None, None]
         results.append(fields)
     whole = results[0] if matching.joint or sample.ndim == 2 else np.stack(results, axis=1)
@@ -361,11 +369,13 @@ def _track_lazy(sample: da.Array, reference: da.Array, matching: Matching) -> Fi
         shared = references.shape[0] == 1
     depth = {0: 0} | {axis: halo * (len(chunks[axis]) > 1) for axis in (1, 2)}
     outer = (1,) if joint else chunks[0]
+    parts = [] if shift is None else [_shift_along(shift, axis) for axis in (0, 1)]
     tracked = da.map_overlap(
         partial(_overlap_block, matching=matching, tiles=tiles, depth=(depth[1], depth[2])),
         tiled,
         references.rechunk(((1,) if shared else frames[0], *tiles)),
-        depth=[depth, depth],
+        *parts,
+        depth=[depth, depth, *({0: 0, 1: 0, 2: 0} for _ in parts)],
         boundary="none",
         allow_rechunk=False,
         trim=False,  # a block gives back its inner part only
@@ -379,6 +389,26 @@ def _track_lazy(sample: da.Array, reference: da.Array, matching: Matching) -> Fi
         for index in range(len(Fields._fields))
     ]
     return Fields(*(field[0] if single or joint else field for field in fields))
+
+
+def _shift_along(shift: da.Array, axis: int) -> da.Array:
+    """Select the rigid shifts along y or x, shape (frame, 1, 1), by one layer of the graph."""
+    selected: da.Array = da.blockwise(
+        _shift_part,
+        ("frame", "y", "x"),
+        *(shift, ("frame", "axis", "x")),
+        axis=axis,
+        new_axes={"y": 1},
+        dtype=shift.dtype,
+        meta=np.empty((0, 0, 0), shift.dtype),
+        concatenate=True,
+        align_arrays=False,
+    )
+    return selected
+
+
+def _shift_part(shift: NDArray[np.int64], *, axis: int) -> NDArray[np.int64]:
+    return shift[:, axis : axis + 1]
 
 
 def _field_of(tracked: da.Array, index: int, shift: da.Array | None) -> da.Array:
@@ -433,7 +463,7 @@ def _shift_block(
 def _overlap_block(
     sample: NDArray[Any],
     reference: NDArray[Any],
-    *,
+    *shift: NDArray[np.int64],
     matching: Matching,
     tiles: tuple[tuple[int, ...], ...],
     depth: tuple[int, int],
@@ -441,7 +471,10 @@ def _overlap_block(
 ) -> NDArray[np.float32]:
     """Track the frames of one block with its halo; `block_id` is its place in the result."""
     origins, inner = inner_part(block_id, tiles, depth)
-    tile = Tile(origins[0], origins[1], inner)
-    track, stacks = matching.tracker.track, matching.stacks(len(sample))
     reference = np.broadcast_to(reference, sample.shape)
-    return np.stack([track(sample[frames], reference[frames], tile) for frames in stacks], axis=1)
+    results = []
+    for frames in matching.stacks(len(sample)):
+        moved = [int(part[frames.start, 0, 0]) for part in shift] or [0, 0]
+        tile = Tile(origins[0], origins[1], (inner[0], inner[1]), (moved[0], moved[1]))
+        results.append(matching.tracker.track(sample[frames], reference[frames], tile))
+    return np.stack(results, axis=1)

@@ -35,8 +35,8 @@ def frame_numbers(result: xr.Dataset) -> xr.Dataset:
         Along ``frame``, where `result` has it, lazy if `result` is. As far as `result` has the maps
         for them:
 
-        * ``matched``: fraction of the pixels that have a displacement; pixels outside of a pupil
-          do not count,
+        * ``matched_share``: fraction of the pixels that have a displacement; pixels outside of a
+          pupil do not count,
         * ``wavefront_rms``: root mean square of the wavefront about its mean, in m,
         * ``wavefront_pv``: its largest minus its smallest value, in m.
 
@@ -49,7 +49,7 @@ def frame_numbers(result: xr.Dataset) -> xr.Dataset:
     ...     "reason": (("y", "x"), np.array([[0, 0], [0, 4]], np.uint8)),
     ... }
     >>> numbers = frame_numbers(xr.Dataset(maps))
-    >>> float(numbers.matched), float(numbers.wavefront_pv)
+    >>> float(numbers.matched_share), float(numbers.wavefront_pv)
     (0.75, 2e-09)
     """
     numbers: dict[str, xr.DataArray] = {}
@@ -68,7 +68,7 @@ def frame_numbers(result: xr.Dataset) -> xr.Dataset:
         mean = _ratio(heights.sum(MAP), count)
         # About the mean, and not by the mean of squares: a piston may be large.
         square = _ratio(((heights - mean) ** 2).where(known, 0.0).sum(MAP), count)
-        add(np.sqrt(square), WAVEFRONT_RMS)
+        add(square**0.5, WAVEFRONT_RMS)
         high = surface.where(known, -np.inf).max(MAP)
         low = surface.where(known, np.inf).min(MAP)
         add((high - low).where(count > 0), WAVEFRONT_PV)

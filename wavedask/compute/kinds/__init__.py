@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["optional", "start"]
 
-MODULES: Final = ("local", "address", "slurm", "gateway", "kubernetes")
+MODULES: Final = ("local", "address", "slurm", "allocation", "gateway", "kubernetes")
 """Kinds that have workers; the threads of this process are no cluster."""
 
 

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -17,9 +18,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import dask
-from distributed import Security
 from distributed.deploy.spec import ProcessInterface
 
+from wavedask.compute.certificates import new_certificate
 from wavedask.compute.cluster import LOOPBACK, WORKER_ENVIRONMENT, worker_config
 from wavedask.compute.kinds import optional
 from wavedask.compute.profiles import SlurmProfile, seconds_of
@@ -68,13 +69,16 @@ def started(profile: SlurmProfile, name: str) -> Iterator[Started]:
         The package dask-jobqueue or the command ``sbatch`` is missing, or the folder of the logs
         cannot be used.
     """
-    jobqueue = _jobqueue()
+    jobqueue = slurm_library()
     workers = profile.workers
-    folder = _shared_folder(profile)
+    folder = private_logs(profile.slurm.log_directory, "slurm.log_directory")
     with (
+        # Of mode 700: only this user, and so its jobs, can read the certificate.
+        tempfile.TemporaryDirectory(prefix="certificate-", dir=folder) as private,
         dask.config.set(worker_config(dashboard=profile.dashboard)),
         jobqueue.SLURMCluster(
             job_cls=_job_class(jobqueue),
+            security=new_certificate(Path(private)) if profile.slurm.tls else None,
             **_options(profile, folder),
         ) as cluster,
     ):
@@ -166,7 +170,7 @@ class Jobs:
             if self._failed_in_a_row < self._most_failures or _squeue(self._ids()):
                 return ""
         elif refused and not self._accepted:
-            return refused[-1]
+            return str(refused[-1])
         return self._problem if self._failed_in_a_row >= self._most_failures else ""
 
     def _jobs(self) -> dict[str, Any]:
@@ -235,12 +239,22 @@ class Jobs:
 
 
 def _has_worker(job: str, present: set[str]) -> bool:
-    """Whether a worker of a job has joined; several workers of one job have its name and a number."""
+    """Whether a worker of a job has joined; several workers of one job have a number more."""
     return job in present or any(name.startswith(f"{job}-") for name in present)
 
 
-def _jobqueue() -> Any:
-    """Import dask-jobqueue; it takes over Ctrl-C when it is imported, which is taken back."""
+def slurm_library() -> Any:
+    """Import dask-jobqueue; it takes over Ctrl-C when it is imported, which is taken back.
+
+    Returns
+    -------
+    module
+
+    Raises
+    ------
+    InputError
+        There is no SLURM here, dask-jobqueue is not installed, or this is not the main thread.
+    """
     if shutil.which("sbatch") is None:
         raise InputError(
             "there is no command sbatch here",
@@ -264,7 +278,7 @@ def _jobqueue() -> Any:
 def _job_class(jobqueue: Any) -> Any:
     """Make the class of a job that keeps what sbatch answered."""
 
-    class Job(jobqueue.slurm.SLURMJob):  # type: ignore[misc,name-defined]  # has no types
+    class Job(jobqueue.slurm.SLURMJob):  # type: ignore[misc]  # has no types
         """A job that remembers why sbatch refused it."""
 
         refused = ""
@@ -315,9 +329,6 @@ def _options(profile: SlurmProfile, folder: Path) -> dict[str, Any]:
         "processes": count,
         "memory": f"{profile.memory * count} B",
         "protocol": "tls://" if asked.tls else "tcp://",
-        # Known to this process and, by files that only this user can read, to its workers.
-        "security": Security.temporary() if asked.tls else None,
-        "shared_temp_directory": str(folder),
         "log_directory": str(folder),
         "death_timeout": int(DEATH_SECONDS),
         "job_extra_directives": list(asked.job_extra_directives),
@@ -348,9 +359,33 @@ def _environment(profile: SlurmProfile) -> list[str]:
     ]
 
 
-def _shared_folder(profile: SlurmProfile) -> Path:
-    """Make the folder of the logs and certificates, for this user alone."""
-    folder = expanded(profile.slurm.log_directory).absolute()
+def private_logs(given: str, key: str) -> Path:
+    """Make the folder of logs and certificates, for this user alone.
+
+    Parameters
+    ----------
+    given : str
+        Its path, as in the profile.
+    key : str
+        The key of the profile, for the message.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    InputError
+        It cannot be made or written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     private_logs(f"{folder}/logs", "slurm.log_directory").name
+    'logs'
+    """
+    folder = expanded(given).absolute()
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         problem = "" if os.access(folder, os.W_OK | os.X_OK) else "it may not be written"
@@ -358,7 +393,7 @@ def _shared_folder(profile: SlurmProfile) -> Path:
         problem = error.strerror or str(error)
     if problem:
         raise InputError(
-            f"slurm.log_directory is {folder}, which cannot be used: {problem}",
+            f"{key} is {folder}, which cannot be used: {problem}",
             "Give a folder that you can write and that all nodes see.",
         )
     return folder

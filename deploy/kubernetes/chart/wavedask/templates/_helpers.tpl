@@ -145,6 +145,7 @@ env:
 
 {{/* Spec of a DaskCluster: scheduler, its Service, workers. */}}
 {{- define "wavedask.cluster" -}}
+{{- include "wavedask.check" . -}}
 {{- with .Values.idleTimeout -}}
 idleTimeout: {{ . | int64 }}
 {{ end -}}
@@ -254,4 +255,16 @@ worker:
           - name: DASK_DISTRIBUTED__WORKER__HTTP__ROUTES
             value: >-
               ["distributed.http.health"]
+{{- end -}}
+
+{{/* What the schema of the values cannot say. */}}
+{{- define "wavedask.check" -}}
+{{- $data := printf "%s/" .Values.data.path -}}
+{{- $results := printf "%s/" .Values.results.path -}}
+{{- if or (hasPrefix $data $results) (hasPrefix $results $data) -}}
+{{- fail (printf "data.path and results.path are %s and %s: one is inside of the other" .Values.data.path .Values.results.path) -}}
+{{- end -}}
+{{- if and .Values.autoscale.enabled (gt (int .Values.autoscale.minimum) (int .Values.autoscale.maximum)) -}}
+{{- fail (printf "autoscale.minimum is %d, above autoscale.maximum, %d" (int .Values.autoscale.minimum) (int .Values.autoscale.maximum)) -}}
+{{- end -}}
 {{- end -}}
