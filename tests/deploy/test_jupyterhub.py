@@ -126,6 +126,8 @@ def _bokeh_token(alice: Session, page: str) -> str:
 def test_the_server_of_another_user_is_out_of_reach_and_a_false_token_is_refused(
     alice: Session,
 ) -> None:
+    import httpx
+
     with Browser(alice.hub.url) as browser:
         browser.login("bob", PASSWORDS["bob"])
         assert browser.http.get("/user/alice/lab").status_code == 403
