@@ -103,6 +103,9 @@ def test_commands_and_options_exist(page: Path) -> None:
     for words in commands(page):
         name, *arguments = words
         command = main.commands[name]
+        if isinstance(command, click.Group):
+            name, *arguments = arguments
+            command = command.commands[name]
         options = {option for parameter in command.params for option in parameter.opts}
         assert {word for word in arguments if word.startswith("--")} <= options, words
         # What click itself thinks of the line: required arguments, kinds of values. Below the

@@ -81,7 +81,7 @@ sed "s#image: wavedask:0.1.0#image: $image#; s#cpu: \"1\", memory: 4Gi#cpu: 250m
      s#^    runAsGroup: 1000#&\n    fsGroup: 1000#" "$here/client.yaml" | kube apply --filename -
 kube wait --for=condition=Ready pod/wavedask-client --timeout="${limit}s" || fail "the client does not start"
 inside() { timeout "$limit" kubectl --namespace "$namespace" exec wavedask-client -- "$@"; }
-inside wavedask demo --side 256 --output /results/demo --address tcp://try-scheduler:8786 ||
+inside wavedask demo --side 256 --output /results/demo --cluster tcp://try-scheduler:8786 ||
     fail "the demonstration on the cluster"
 say "demonstration run on the cluster"
 

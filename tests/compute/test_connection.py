@@ -14,7 +14,7 @@ import pytest
 from distributed import LocalCluster
 
 import wavedask as wd
-from wavedask.compute import connection
+from wavedask.compute import connection, load_profile
 from wavedask.compute.visible import needed
 from wavedask.errors import ClusterError, InputError
 
@@ -70,7 +70,7 @@ def test_threads_without_a_with_statement() -> None:
 def test_no_more_processes_than_fit_into_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "MEMORY_LIMIT", 2 * needed(2**30))
     monkeypatch.setattr(connection, "cores", lambda: 16)
-    profile = connection.load_profile().profile
+    profile = load_profile().profile
     fitted = connection._fitted(profile, 2**30).workers
     assert fitted is not None
     assert fitted.minimum == 2

@@ -111,7 +111,10 @@ def _described(client: "Connection") -> Rows:
     memory = [worker["memory_limit"] for worker in workers]
     machines = sorted({worker["host"] for worker in workers})
     # Elsewhere the administrator of the scheduler has decided.
-    served = client.profile.dashboard or client.profile.kind not in ("local", "slurm")
+    served = client.cluster_profile.dashboard or client.cluster_profile.kind not in (
+        "local",
+        "slurm",
+    )
     versions = ", ".join(f"{name} {version}" for name, version in software().items())
     return [
         ("scheduler", str(info["address"])),

@@ -4,7 +4,7 @@ import functools
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,27 +87,44 @@ class Where:
     wait: str | None = None
     report: Path | None = None
 
+    def arguments(self, otherwise: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments of `wavedask.connect`.
+
+        Parameters
+        ----------
+        otherwise : mapping
+            Arguments that hold where no option was given. They belong to their profile: an option
+            ``--cluster`` replaces them all.
+        """
+        given = {"profile": self.cluster, "workers": self.workers, "wait": self.wait}
+        options = {key: value for key, value in given.items() if value is not None}
+        return options if self.cluster is not None else {**otherwise, **options}
+
     @contextmanager
-    def connected(self, **otherwise: Any) -> "Iterator[Client | None]":
+    def connected(
+        self, otherwise: Mapping[str, Any] | None = None, *, per_task: int | None = None
+    ) -> "Iterator[Client | None]":
         """Connect while the body runs, and write the report if one is asked for.
 
         Parameters
         ----------
-        **otherwise
-            Arguments of `wavedask.connect` that hold where no option was given. They belong to
-            their profile: an option `--cluster` replaces them all.
+        otherwise : mapping, optional
+            As of `arguments`.
+        per_task : int, optional
+            Bytes that one task needs.
 
         Yields
         ------
         distributed.Client or None
         """
-        from wavedask.compute import connect, performance_report
+        from wavedask.compute import check_report, connect, performance_report
 
-        given = {"profile": self.cluster, "workers": self.workers, "wait": self.wait}
-        options = {key: value for key, value in given.items() if value is not None}
-        arguments = options if self.cluster is not None else {**otherwise, **options}
+        if self.report is not None:
+            check_report(self.report)
         with ExitStack() as stack:
-            client = stack.enter_context(connect(**arguments))
+            client = stack.enter_context(
+                connect(**self.arguments(otherwise or {}), per_task=per_task)
+            )
             if self.report is not None:
                 stack.enter_context(performance_report(self.report, client))
             yield client

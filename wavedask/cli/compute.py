@@ -120,7 +120,9 @@ def run(
     result with the settings in its record.
     """  # noqa: D301 (as above)
     from wavedask.cli.runs import describe_plan
+    from wavedask.compute import load_profile
     from wavedask.experiment import (
+        bytes_at_work,
         check_inputs,
         experiments_of,
         load_experiment,
@@ -134,9 +136,10 @@ def run(
 
     def run_one(title: str, asked: "Experiment", prepared: "Stages") -> None:
         if only_plan:
-            print_rows(f"plan of {title}", describe_plan(prepared))
+            profile = load_profile(**where.arguments(asked.cluster.arguments)).profile
+            print_rows(f"plan of {title}", describe_plan(prepared, profile))
             return
-        with where.connected(**asked.cluster.arguments):
+        with where.connected(asked.cluster.arguments, per_task=bytes_at_work(prepared)):
             report = run_experiment(asked, prepared=prepared, hashed=hashed, repair=repair)
         _print_run(title, asked, prepared, report)
 

@@ -3,6 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from wavedask.compute.blocks import BlockGraph
 from wavedask.compute.environment import check_here, check_software, software
 from wavedask.compute.memory import (
     LIBRARIES,
@@ -18,19 +19,22 @@ from wavedask.compute.visible import check_memory_of_workers, check_paths, invis
 if TYPE_CHECKING:
     from wavedask.compute.cluster import cores, local_client
     from wavedask.compute.connection import Connection, Threads, connect
-    from wavedask.compute.profiles import Named, load_profile, profile_files
-    from wavedask.compute.reporting import performance_report
+    from wavedask.compute.profiles import Named, Profile, load_profile, profile_files
+    from wavedask.compute.reporting import check_report, performance_report
 
 __all__ = [
     "LIBRARIES",
     "M_MMAP_THRESHOLD",
     "M_TRIM_THRESHOLD",
+    "BlockGraph",
     "Connection",
     "Named",
+    "Profile",
     "Threads",
     "check_here",
     "check_memory_of_workers",
     "check_paths",
+    "check_report",
     "check_software",
     "connect",
     "cores",
@@ -53,7 +57,9 @@ __all__ = [
 _AT_FIRST_USE = {
     "Connection": "connection",
     "Named": "profiles",
+    "Profile": "profiles",
     "Threads": "connection",
+    "check_report": "reporting",
     "connect": "connection",
     "cores": "cluster",
     "load_profile": "profiles",

@@ -10,7 +10,7 @@ from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, Literal, overload
 
 import dask
 from distributed import Client
@@ -78,7 +78,7 @@ class Connection(Client):
         self, name: str, profile: Profile, started: Started, opened: ExitStack, timeout: float
     ) -> None:
         self.profile_name = name
-        self.profile = profile
+        self.cluster_profile = profile
         self.started = started
         self._opened = opened
         super().__init__(  # type: ignore[no-untyped-call]  # distributed has no types
@@ -153,6 +153,42 @@ class Threads:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+@overload
+def connect(
+    profile: Literal["threads"],
+    *,
+    workers: int | Mapping[str, int] | None = None,
+    wait: float | str | None = None,
+    timeout: float = 10,
+    per_task: int | None = None,
+    **settings: Any,
+) -> Threads: ...
+
+
+@overload
+def connect(
+    profile: Literal["local", "slurm", "allocation", "gateway", "kubernetes"] | None = None,
+    *,
+    workers: int | Mapping[str, int] | None = None,
+    wait: float | str | None = None,
+    timeout: float = 10,
+    per_task: int | None = None,
+    **settings: Any,
+) -> Connection: ...
+
+
+@overload
+def connect(
+    profile: str | None = None,
+    *,
+    workers: int | Mapping[str, int] | None = None,
+    wait: float | str | None = None,
+    timeout: float = 10,
+    per_task: int | None = None,
+    **settings: Any,
+) -> Connection | Threads: ...
 
 
 def connect(

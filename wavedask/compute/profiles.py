@@ -280,6 +280,10 @@ class KubernetesSettings(Settings):
         default=None,
         description="the address of the scheduler's Service of a running cluster",
     )
+    manifest: str | None = Field(
+        default=None,
+        description="a YAML file with the DaskCluster to create if there is none of this name",
+    )
     name: str = Field(default="wavedask", description="the name of the DaskCluster")
     namespace: str | None = Field(default=None, description="a namespace")
     image: str | None = Field(
@@ -387,7 +391,7 @@ def profile_files() -> dict[str, Path]:
     }
 
 
-def load_profile(name: str | None = None, **settings: Any) -> Named:
+def load_profile(name: str | None = None, /, **settings: Any) -> Named:
     """Read a profile, or make one of the address of a scheduler.
 
     Parameters

@@ -20,9 +20,38 @@ SAMPLE_SECONDS: Final = 0.5
 _logger = logging.getLogger("wavedask")
 
 
+def check_report(file: Path) -> None:
+    """Check that a report can be written, before anything is started.
+
+    Parameters
+    ----------
+    file : Path
+        The HTML file.
+
+    Raises
+    ------
+    InputError
+        The package bokeh is not installed, or the folder cannot be written.
+
+    Examples
+    --------
+    >>> try:
+    ...     check_report(Path("/nowhere/report.html"))
+    ... except InputError as error:
+    ...     print(error)
+    the report /nowhere/report.html cannot be written. Give a file in a folder of yours.
+    """
+    optional("bokeh", "report")
+    folder = file.absolute().parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK) or file.is_dir():
+        raise InputError(
+            f"the report {file} cannot be written", "Give a file in a folder of yours."
+        )
+
+
 @contextmanager
 def performance_report(file: Path, client: "Client | None") -> Iterator[None]:
-    """Write Dask's report of what is computed while the body runs.
+    """Write Dask's report of what is computed while the body runs; call `check_report` before.
 
     With a cluster: its task stream, transfers and workers. With threads: the profile of tasks, and
     memory and CPU of this process. The report is written also if the body fails.
@@ -33,18 +62,7 @@ def performance_report(file: Path, client: "Client | None") -> Iterator[None]:
         The HTML file; it is replaced.
     client : distributed.Client or None
         The cluster; None for the threads of this process.
-
-    Raises
-    ------
-    InputError
-        The package bokeh is not installed, or the folder cannot be written.
     """
-    optional("bokeh", "report")
-    folder = file.absolute().parent
-    if not folder.is_dir() or not os.access(folder, os.W_OK) or file.is_dir():
-        raise InputError(
-            f"the report {file} cannot be written", "Give a file in a folder of yours."
-        )
     with _of_threads(file) if client is None else _of_cluster(file):
         yield
 

@@ -244,7 +244,9 @@ class Track(Section):
     step: Whole | None = Field(
         default=None, description="a whole number of pixels, for engine opencv only"
     )
-    order: Literal[3, 5] | None = Field(default=None, description="3 or 5, for engine dense only")
+    order: Literal[3, 5, "auto"] | None = Field(
+        default=None, description="3, 5, or auto (by the grain), for engine dense only"
+    )
     good: Number = Field(default=0.8, description="a correlation between 0 and 1")
     rigid: Literal["auto"] | tuple[Whole, Whole] | None = Field(
         default="auto", description="auto, a displacement [y, x] in whole pixels, or null"

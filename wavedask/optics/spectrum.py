@@ -121,11 +121,32 @@ def _spectra(
     heights = without_plane(np.asarray(surface, np.float64), y, x)
     known = np.isfinite(heights)
     heights = np.where(known, heights, 0.0)
-    return _spectrum(heights.T, known.T, steps[0]), _spectrum(heights, known, steps[1])
+    return spectrum_of(heights.T, known.T, steps[0]), spectrum_of(heights, known, steps[1])
 
 
-def _spectrum(lines: Floats, known: npt.NDArray[np.bool_], step: float) -> Floats:
-    """Spectrum of lines, mean over them, each weighted by what it has."""
+def spectrum_of(lines: Floats, known: npt.NDArray[np.bool_], step: float) -> Floats:
+    """Return the spectrum of lines, mean over them, each weighted by what it has.
+
+    Parameters
+    ----------
+    lines : ndarray, shape (lines, positions)
+        Heights, zero where there are none, m.
+    known : ndarray of bool
+        Where there are heights.
+    step : float
+        Step of the positions, m.
+
+    Returns
+    -------
+    ndarray
+        At the frequencies of `numpy.fft.rfftfreq` without zero, m3.
+
+    Examples
+    --------
+    >>> wave = np.sin(np.arange(64) * np.pi / 4)[None]
+    >>> int(spectrum_of(wave, np.ones((1, 64), bool), 1.0).argmax())
+    7
+    """
     size = lines.shape[-1]
     taper = signal.get_window(TAPER, size, fftbins=False) * known
     power = np.square(np.abs(np.fft.rfft(lines * taper, axis=-1))).sum(axis=0)

@@ -4,18 +4,20 @@ import logging
 import platform
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from itertools import product
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import dask.array as da
 import numpy as np
 import xarray as xr
 import zarr
+from dask._task_spec import DataNode, Task, TaskRef
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 from numpy.typing import NDArray
 
-from wavedask.compute import check_here, run_each
+from wavedask.compute import BlockGraph, check_here, run_each
 from wavedask.conventions import FRAME
 from wavedask.errors import ClusterError, StoreError
 from wavedask.frames import pick_frames
@@ -26,7 +28,7 @@ from wavedask.store.ledger import Ledger
 from wavedask.store.lock import Right
 from wavedask.store.places import METADATA
 
-BATCH_FRAMES: Final = 2**14
+BATCH_FRAMES: Final = 2**12
 """Frames whose tasks are in one graph.
 
 What all frames share, such as an averaged flat field, is computed once per batch.
@@ -79,6 +81,7 @@ def write_missing(
                 remove_unfinished(place, array, _frame_axis(lazy[name]), rows)
     batches = _batches(blocks)
     failed: list[Exception] = []
+    single = SingleBlocks.of(right, lazy, arrays)
     with os_errors(f"writing {place} was interrupted"), ledger:
         begin = 0
         for number, batch in enumerate(batches):
@@ -90,9 +93,12 @@ def write_missing(
             begin = end
 
             def write(some: Parts, label: str = label) -> None:
-                picked = _picked(lazy, np.concatenate([part for _, part in some]))
                 rows = [block for block, _ in some]
-                _write_batch(right, picked, arrays, ledger, rows, int(together), label, progress)
+                tasks = None if single is None else single.tasks(some)
+                if tasks is None:
+                    picked = _picked(lazy, np.concatenate([part for _, part in some]))
+                    tasks = _write_tasks(right, picked, arrays, rows)
+                _write_batch(*tasks, ledger, rows, int(together), label, progress)
 
             _write_around(write, list(zip(batch, parts, strict=True)), ledger, failed)
         if failed:
@@ -143,9 +149,8 @@ def _batches(blocks: list[NDArray[np.intp]]) -> list[list[NDArray[np.intp]]]:
 
 
 def _write_batch(
-    right: Right,
-    lazy: Mapping[str, xr.Variable],
-    arrays: Mapping[str, zarr.Array[Any]],
+    tasks: Sequence[Delayed],
+    block_of: Sequence[int],
     ledger: Ledger,
     blocks: Sequence[NDArray[np.intp]],
     together: int,
@@ -153,7 +158,6 @@ def _write_batch(
     progress: bool | None,
 ) -> None:
     """Compute and write some blocks of frames."""
-    tasks, block_of = _write_tasks(right, lazy, arrays, blocks)
     outstanding = np.bincount(block_of)
     digests = np.zeros(len(blocks), np.uint32)
 
@@ -219,6 +223,113 @@ def _write_tasks(
     graph = dict(written[0].__dask_optimize__(whole, [key for frame in keys for key in frame]))
     tasks = [Delayed(key, graph) for frame in keys for key in frame]
     return tasks, [block for block, frame in enumerate(keys) for _ in frame]
+
+
+class SingleBlocks:
+    """Frames that are computed and written by themselves, one task of the scheduler per chunk.
+
+    For whole frames, whose blocks are those of the store. A worker expands the graph of a frame by
+    itself, see `wavedask.compute.BlockGraph`.
+    """
+
+    def __init__(
+        self,
+        right: Right,
+        lazy: Mapping[str, xr.Variable],
+        arrays: Mapping[str, zarr.Array[Any]],
+        graph: BlockGraph,
+        shared: list[Any],
+    ) -> None:
+        names = list(lazy)
+        self._right = right
+        self._groups = [
+            (
+                [names.index(name) for name in group],
+                [arrays[name] for name in group],
+                _frame_axis(lazy[group[0]]),
+            )
+            for group in _alike(lazy, arrays)
+        ]
+        self._graph = graph
+        self._shared = shared
+        self._ends = np.cumsum([0, *lazy[names[0]].chunksizes[FRAME]])
+
+    @classmethod
+    def of(
+        cls,
+        right: Right,
+        lazy: Mapping[str, xr.Variable],
+        arrays: Mapping[str, zarr.Array[Any]],
+    ) -> Self | None:
+        """Return None where frames are in tiles, or depend on each other."""
+        tiled = any(
+            dim != FRAME and (count > 1 or unit < length)
+            for name, variable in lazy.items()
+            for dim, count, unit, length in zip(
+                variable.dims,
+                variable.data.numblocks,
+                unit_of(arrays[name]),
+                variable.shape,
+                strict=True,
+            )
+        )
+        if tiled or len({variable.chunksizes[FRAME] for variable in lazy.values()}) > 1:
+            return None
+        graph = BlockGraph(
+            [variable.data for variable in lazy.values()], list(map(_frame_axis, lazy.values()))
+        )
+        shared = graph.shared()
+        return None if shared is None else cls(right, lazy, arrays, graph, shared)
+
+    def tasks(self, parts: Parts) -> tuple[list[Delayed], list[int]] | None:
+        """Make one task for each part; None where a part is not a block of the dataset."""
+        numbers = [self._blocks_of(frames) for _, frames in parts]
+        if any(blocks is None for blocks in numbers):
+            return None
+        run = uuid.uuid4().hex
+        all_frames = f"frames-{run}"
+        graph = self._graph.tasks(self._shared)
+        here = copy(self)
+        here._ends = self._ends[:0]  # only the driver divides the frames
+        here._graph = self._graph.only({block for blocks in numbers for block in blocks or ()})
+        graph[all_frames] = DataNode(all_frames, here)
+        references = [TaskRef(key) for key in (all_frames, *self._shared)]
+        keys = [(f"write-{run}", number) for number in range(len(parts))]
+        for key, blocks, (rows, _) in zip(keys, numbers, parts, strict=True):
+            graph[key] = Task(key, _write_frames, blocks, rows, *references)
+        return [Delayed(key, graph) for key in keys], list(range(len(parts)))
+
+    def _blocks_of(self, frames: NDArray[np.intp]) -> list[int] | None:
+        """Find the blocks of the dataset that frames are; None where they are parts of blocks."""
+        blocks: list[int] = np.unique(np.searchsorted(self._ends, frames, "right") - 1).tolist()
+        whole = [np.arange(self._ends[block], self._ends[block + 1]) for block in blocks]
+        return blocks if np.array_equal(np.concatenate(whole), frames) else None
+
+    def write(
+        self, numbers: Sequence[int], rows: NDArray[np.intp], shared: Sequence[Any]
+    ) -> NDArray[Any]:
+        """Compute and write frames that share their chunks; return a digest of them."""
+        blocks = self._graph.compute(numbers, dict(zip(self._shared, shared, strict=True)))
+        digest = np.zeros(1, np.uint32)
+        for positions, targets, axis in self._groups:
+            values = [
+                np.concatenate([block[position] for block in blocks], axis=axis)
+                if len(blocks) > 1
+                else blocks[0][position]
+                for position in positions
+            ]
+            first = (0,) * values[0].ndim
+            written = _write_blocks(
+                *values, rows, targets=targets, right=self._right, axis=axis, block_id=first
+            )
+            digest ^= written.ravel()
+        return digest
+
+
+def _write_frames(
+    numbers: Sequence[int], rows: NDArray[np.intp], frames: SingleBlocks, *shared: Any
+) -> NDArray[Any]:
+    return frames.write(numbers, rows, shared)
 
 
 def _rows(frames: Sequence[NDArray[np.intp]], *, axis: int, ndim: int, name: str) -> da.Array:

@@ -35,6 +35,19 @@ def _alone() -> Iterator[None]:
         yield
 
 
+def debian(**packages: str) -> None:
+    """Install the packages of Debian whose commands are missing: ``debian(sbatch="slurm-wlm")``."""
+    with FileLock(Path(sys.prefix, "wavedask-deploy.lock"), timeout=INSTALL_SECONDS):
+        missing = sorted({package for name, package in packages.items() if not shutil.which(name)})
+        if not missing:
+            return
+        command = ["apt-get", "install", "--yes", "--no-install-recommends", *missing]
+        if subprocess.run(command, capture_output=True, timeout=INSTALL_SECONDS).returncode:
+            # Its lists of packages may be missing or old.
+            _run(["apt-get", "update"])
+            _run(command)
+
+
 def _is_installed(name: str) -> bool:
     try:
         importlib.metadata.version(name)

@@ -9,14 +9,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.support.packages import install
+from deploy.support.needs import debian
+from deploy.support.processes import free_ports
 
-COMMANDS = {
-    "slurmctld": "slurm-wlm",
-    "slurmd": "slurm-wlm",
-    "sbatch": "slurm-wlm",
-    "munged": "munge",
-}
 START_SECONDS = 60.0
 STOP_SECONDS = 15.0
 
@@ -91,12 +86,12 @@ class Slurm:
 @contextmanager
 def running_slurm(folder: Path) -> Iterator[Slurm]:
     """Start munged, slurmctld and slurmd; stop them and all jobs at the end."""
-    install(COMMANDS)
+    debian(sbatch="slurm-wlm", slurmctld="slurm-wlm", slurmd="slurm-wlm", munged="munge")
     for name in ("state", "spool"):
         (folder / name).mkdir()
     folder.chmod(0o755)  # munged refuses a socket in a folder that others cannot enter
     host = socket.gethostname().split(".")[0]
-    controller, daemon = _free_ports(2)
+    controller, daemon = free_ports(2)
     configuration = folder / "slurm.conf"
     configuration.write_text(
         CONFIGURATION.format(
@@ -176,13 +171,3 @@ def _alive(number: int) -> bool:
         return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
-
-
-def _free_ports(count: int) -> list[int]:
-    held = [socket.socket() for _ in range(count)]
-    for one in held:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in held]
-    for one in held:
-        one.close()
-    return ports

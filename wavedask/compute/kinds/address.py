@@ -48,12 +48,33 @@ def started(profile: AddressProfile, name: str) -> Iterator[Started]:
             require_encryption=True,
             **{role: str(expanded(file)) for role, file in files.items() if file is not None},
         )
-    elif given.address.startswith(ENCRYPTED) and not dask.config.get(CERTIFICATE, None):
+    else:
+        check_certificate(given.address)
+    # It has the workers that it has: the run itself waits for the first one.
+    yield Started(given.address, security, first_worker=profile.wait is not None)
+
+
+def check_certificate(address: str) -> None:
+    """Check that Dask's configuration has a certificate, if an address needs one.
+
+    Parameters
+    ----------
+    address : str
+        Address of a scheduler.
+
+    Raises
+    ------
+    InputError
+        There is none.
+
+    Examples
+    --------
+    >>> check_certificate("tcp://127.0.0.1:8786")
+    """
+    if address.startswith(ENCRYPTED) and not dask.config.get(CERTIFICATE, None):
         raise InputError(
-            f"the scheduler at {given.address} needs a certificate, and there is none",
+            f"the scheduler at {address} needs a certificate, and there is none",
             f"Give one in the profile (address: ca_file, certificate, key), or in Dask's "
             f"configuration ({CERTIFICATE}, see docs: Security). The cluster of another 'wavedask "
             "run' keeps its certificate to itself.",
         )
-    # It has the workers that it has: the run itself waits for the first one.
-    yield Started(given.address, security, first_worker=profile.wait is not None)

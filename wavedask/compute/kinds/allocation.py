@@ -7,14 +7,16 @@ workers; only the driver returns from here.
 
 import asyncio
 import json
+import logging
 import os
 import re
+import shutil
 import signal
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,6 +39,11 @@ LEAST: Final = 3
 IDLE: Final = "30 minutes"
 """After this time without a task the scheduler ends: the driver was killed."""
 POLL_SECONDS: Final = 0.2
+END_SECONDS: Final = 30.0
+"""How long workers may take to end."""
+GOODBYE_SECONDS: Final = 1.0
+QUIET: Final = {"DASK_LOGGING__DISTRIBUTED": "warning"}
+"""Environment of a worker that logs only what is wrong."""
 
 
 @contextmanager
@@ -68,26 +75,48 @@ def started(profile: AllocationProfile, name: str) -> Iterator[Started]:
             f"{'is not a task of one' if not tasks else f'is one of {tasks}'}",
             "Start it with srun in a job, as deploy/slurm/run.sbatch does.",
         )
+    # The log of the job is that of the driver: all tasks write into it.
+    logging.getLogger("distributed").setLevel(logging.WARNING)
     with dask.config.set(worker_config(dashboard=profile.dashboard)):
-        runner = _runner(profile)
+        folder = _folder(profile)
+        runner = _runner(slurm_library(), profile, folder)
         with runner:
-            yield Started(runner.scheduler_address, runner.security)
+            try:
+                yield Started(runner.scheduler_address, runner.security)
+            finally:
+                # Workers that lose their scheduler look for it, and complain.
+                with suppress(OSError, TimeoutError):
+                    runner.sync(_end_workers, runner.scheduler_comm, callback_timeout=END_SECONDS)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def _runner(profile: AllocationProfile) -> Any:
-    """Start the scheduler, a worker, or nothing, by the number of this task."""
-    library = slurm_library()
+async def _end_workers(scheduler: Any) -> None:
+    """Let all workers end in order."""
+    known = await scheduler.identity(n_workers=-1)
+    await scheduler.retire_workers(workers=list(known["workers"]), close_workers=True, remove=True)
+    # The message to a worker must arrive before the scheduler is gone.
+    await asyncio.sleep(GOODBYE_SECONDS)
+
+
+def _folder(profile: AllocationProfile) -> Path:
+    """Make the folder where the tasks of this allocation find the scheduler."""
     asked = profile.allocation
     job = os.environ["SLURM_JOB_ID"]
     # A job that SLURM has started again has the same number, and the files of its first start.
     again = os.environ.get("SLURM_RESTART_COUNT", "0")
     folder = private_logs(asked.folder, "allocation.folder") / f"allocation-{job}-{again}"
     folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
+
+
+def _runner(library: Any, profile: AllocationProfile, folder: Path) -> Any:
+    """Start the scheduler, a worker, or nothing, by the number of this task."""
+    asked = profile.allocation
     if os.environ["SLURM_PROCID"] != DRIVER:
         # The runner ends the scheduler and the workers by this signal.
         signal.signal(signal.SIGINT, lambda *_: sys.exit())
 
-    class Runner(library.SLURMRunner):  # type: ignore[misc,name-defined]  # has no types
+    class Runner(library.slurm.SLURMRunner):  # type: ignore[misc]  # has no types
         """The runner of dask-jobqueue, with TLS and with a limit for waiting."""
 
         security: Security | None = None
@@ -116,7 +145,7 @@ def _runner(profile: AllocationProfile) -> Any:
                 except (OSError, ValueError):  # not there yet, or half of it
                     await asyncio.sleep(POLL_SECONDS)
             raise ClusterError(
-                f"task 0 of job {job} has not started the scheduler within {DEATH_SECONDS:g} s",
+                f"the scheduler of this allocation has not started within {DEATH_SECONDS:g} s",
                 f"Look into the log of the job. All tasks must see the folder {asked.folder} "
                 "(allocation: folder).",
             )
@@ -138,7 +167,7 @@ def _runner(profile: AllocationProfile) -> Any:
             "memory_limit": profile.memory or memory_of_task(os.environ) or "auto",
             "local_directory": scratch,
             "death_timeout": DEATH_SECONDS,
-            "env": {**WORKER_ENVIRONMENT, NODE_CACHE: scratch},
+            "env": {**WORKER_ENVIRONMENT, **QUIET, NODE_CACHE: scratch},
         },
     )
 

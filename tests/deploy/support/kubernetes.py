@@ -16,7 +16,7 @@ from typing import Any, Final
 import jsonschema
 import yaml
 
-REPOSITORY: Final = Path(__file__).parents[2]
+REPOSITORY: Final = Path(__file__).parents[3]
 DEPLOY: Final = REPOSITORY / "deploy"
 CHART: Final = DEPLOY / "kubernetes" / "chart" / "wavedask"
 PACKAGES: Final = (
@@ -94,27 +94,36 @@ class Tools:
         """Path of a program of the environment."""
         return self.folder / "venv" / "bin" / name
 
+    def run(self, name: str, *arguments: str | Path) -> "subprocess.CompletedProcess[str]":
+        """Run a program of the environment."""
+        return _done(self.program(name), *arguments)
+
     def helm(self, *arguments: str | Path) -> "subprocess.CompletedProcess[str]":
         """Run helm, without the files that it keeps in a home folder."""
-        home = {f"HELM_{name}_HOME": str(self.folder / name) for name in ("CACHE", "CONFIG", "DATA")}
+        names = ("CACHE", "CONFIG", "DATA")
+        home = {f"HELM_{name}_HOME": str(self.folder / name) for name in names}
         environment = {**os.environ, **home, "KUBECONFIG": os.devnull}
         return _done(self.folder / "helm" / "helm", *arguments, env=environment, timeout=60)
 
     def rendered(self, *settings: str, name: str = "wavedask") -> list[Resource]:
         """Resources of the chart with values ``key=value``."""
-        done = self.helm("template", name, CHART, *(word for s in settings for word in ("--set", s)))
+        done = self._template(name, settings)
         assert done.returncode == 0, done.stderr
         return [resource for resource in yaml.safe_load_all(done.stdout) if resource]
 
+    def _template(self, name: str, settings: tuple[str, ...]) -> "subprocess.CompletedProcess[str]":
+        words = [word for setting in settings for word in ("--set", setting)]
+        return self.helm("template", name, CHART, *words)
+
     def refusal(self, *settings: str, name: str = "wavedask") -> str:
         """Why the chart refuses values."""
-        done = self.helm("template", name, CHART, *(word for s in settings for word in ("--set", s)))
+        done = self._template(name, settings)
         assert done.returncode != 0, f"accepted: {settings}"
         return done.stderr
 
     def made_by_operator(self, groups: dict[str, list[Resource]]) -> dict[str, list[Resource]]:
         """Deployments, Services and Pods that the operator makes of the resources of each group."""
-        script = REPOSITORY / "tests" / "support" / "operator_objects.py"
+        script = Path(__file__).parent / "operator_objects.py"
         made = json.loads(_must(self.program("python"), script, input=json.dumps(groups)))
         assert isinstance(made, dict)
         return made

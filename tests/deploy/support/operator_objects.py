@@ -55,5 +55,7 @@ def of_resource(resource: dict[str, Any]) -> list[dict[str, Any]]:
 
 if __name__ == "__main__":
     given = json.load(sys.stdin)
-    made = {name: [new for old in group for new in of_resource(old)] for name, group in given.items()}
-    json.dump(made, sys.stdout)
+    json.dump(
+        {name: [new for old in group for new in of_resource(old)] for name, group in given.items()},
+        sys.stdout,
+    )

@@ -1,8 +1,8 @@
-"""Containers of manifests as plain processes: command, environment and volumes are the manifest's.
+"""Containers of manifests as processes: command, environment and volumes are the manifest's.
 
-A container becomes a process in a mount namespace of its own. Its root file system is read-only, its
-folders are those that the manifest mounts, its user has no capabilities and can get none. What has
-to differ from Kubernetes: folders and ports have other names, and everything listens on loopback.
+A container becomes a process in a mount namespace of its own. Its root file system is read-only,
+its folders are those that the manifest mounts, its user has no capabilities and can get none. What
+must differ from Kubernetes: folders and ports have other names, and everything listens on loopback.
 """
 
 import os
@@ -14,7 +14,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -30,11 +30,14 @@ set -eu
 readonly=$1 writable=$2
 shift 2
 for folder in $writable; do mount --bind "$folder" "$folder"; done
-for folder in $readonly; do mount --bind "$folder" "$folder"; mount -o remount,bind,ro "$folder"; done
+for folder in $readonly; do
+    mount --bind "$folder" "$folder"
+    mount -o remount,bind,ro "$folder"
+done
 mount -o remount,bind,ro /
 exec setpriv --no-new-privs --bounding-set=-all --inh-caps=-all -- "$@"
 """
-"""Makes the root file system read-only, except for the folders in $2, and drops all capabilities."""
+"""Makes the root file system read-only, but for the folders in $2, and drops all capabilities."""
 
 
 def free_port() -> int:
@@ -72,8 +75,8 @@ class Pod:
         """Environment of the container: the manifest's, and where the programs are."""
         given = {each["name"]: each["value"] for each in self.container.get("env", [])}
         programs = os.pathsep.join((str(Path(sys.executable).parent), os.defpath))
-        code = os.pathsep.join(str(path) for path in (Path(wavedask.__file__).parents[1],))
-        return {"PATH": programs, "PYTHONPATH": code} | {
+        code = Path(wavedask.__file__).parents[1]
+        return {"PATH": programs, "PYTHONPATH": str(code)} | {
             name: self._translated(value) for name, value in given.items()
         }
 
@@ -158,9 +161,8 @@ class Pod:
         end = time.monotonic() + seconds
         while True:
             try:
-                with urllib.request.urlopen(self.url(probe["port"], probe["path"]), timeout=5) as it:
-                    assert it.status == 200
-                    return
+                with urllib.request.urlopen(self.url(probe["port"], probe["path"]), timeout=5):
+                    return  # any other status than 200 raises
             except OSError as error:
                 state = self.process.poll()
                 if state is not None or time.monotonic() > end:
@@ -177,10 +179,8 @@ class Pod:
     def kill(self) -> None:
         """End whatever of the container is left."""
         if self.process is not None:
-            try:
+            with suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
             self.process.wait(10)
 
 
