@@ -292,7 +292,7 @@ def test_the_configuration_refuses_what_is_unsafe(
     tmp_path: Path,
 ) -> None:
     install("dask-gateway-server[local]")
-    from traitlets.config import PyFileConfigLoader
+    from traitlets.config.loader import PyFileConfigLoader
 
     monkeypatch.delenv("JUPYTERHUB_API_TOKEN", raising=False)
     for name, value in variables(tmp_path).items():
