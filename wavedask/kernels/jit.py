@@ -2,6 +2,9 @@
 
 import hashlib
 import logging
+import os
+import stat
+import tempfile
 import threading
 from collections.abc import Callable
 from functools import cache
@@ -32,6 +35,15 @@ WITH_NAN: Final[dict[str, Any]] = {**JIT, "fastmath": False}
 
 INLINED_WITH_NAN: Final[dict[str, Any]] = {**WITH_NAN, "forceinline": True}
 """The same for a kernel that other kernels call."""
+
+CACHE_DIR: Final = "NUMBA_CACHE_DIR"
+"""Environment variable of Numba: the folder of the compiled kernels."""
+NODE_CACHE: Final = "WAVEDASK_NODE_CACHE"
+"""Environment variable: a folder on a local disk of the node, for the cache of compiled kernels.
+
+Workers of a cluster set it. Their home folder and the package often are on a shared file system,
+where the processes of many nodes, with different processors, would write to the same index.
+"""
 
 _logger = logging.getLogger("wavedask")
 _told: Final = threading.Event()
@@ -133,3 +145,61 @@ def _tell_once(problem: str, cause: str) -> None:
         problem,
         cause,
     )
+
+
+def private_folder(root: Path) -> Path:
+    """Make, or find, the folder of this user for compiled kernels.
+
+    Numba loads what lies there as code: it must belong to this user, and no other user may write
+    or read it.
+
+    Parameters
+    ----------
+    root : Path
+        A folder that several users may share, such as ``/tmp``.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    OSError
+        The folder cannot be made, or it belongs to another user or is open to others.
+
+    Examples
+    --------
+    >>> with tempfile.TemporaryDirectory() as root:
+    ...     stat.filemode(private_folder(Path(root)).stat().st_mode)
+    'drwx------'
+    """
+    folder = root / f"wavedask-kernels-{os.geteuid()}"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+        raise PermissionError(
+            f"{folder} belongs to user {found.st_uid} with mode {stat.filemode(found.st_mode)}; it "
+            "must be a folder of this user alone (drwx------)"
+        )
+    return folder
+
+
+def _choose_cache() -> None:
+    """Keep compiled kernels on the node if it is asked for, or if the package is read-only."""
+    root = os.environ.get(NODE_CACHE)
+    if CACHE_DIR in os.environ or not hasattr(os, "geteuid"):
+        return
+    if root is None and os.access(Path(__file__).parent, os.W_OK):
+        return
+    try:
+        folder = private_folder(Path(root or tempfile.gettempdir()))
+    except OSError as error:
+        _tell_once("there is no private folder for them", str(error))
+        return
+    # Numba reads the variable again when another one of its variables has changed.
+    os.environ[CACHE_DIR] = str(folder)
+    numba.config.CACHE_DIR = str(folder)  # type: ignore[attr-defined]  # numba has no types
+
+
+# Before the first kernel is decorated: Numba then decides where its compiled code lies.
+_choose_cache()

@@ -8,13 +8,16 @@ from numpy.typing import NDArray
 
 from wavedask.kernels.box import box_row
 from wavedask.kernels.jit import INLINED, JIT, njit
-from wavedask.kernels.spline import Order
-from wavedask.kernels.uncertainty import SplineNoise
+from wavedask.kernels.spline import Order, SplineFilters, gradient
+from wavedask.kernels.uncertainty import MOST_NOISE, SplineNoise
 
 Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
 
 LARGEST_SHARE: Final = 0.9
 """Part of a variance that may be noise."""
+LEAK: Final = 3.0
+"""Pattern that passes the second difference, at most, over that of a Gaussian spectrum."""
 TINY: Final = 1e-12
 """Variance of a window without a pattern; images have unit variance."""
 
@@ -179,11 +182,16 @@ def visibility_errors(
     transmission: NDArray[np.float32],
     dark_field: NDArray[np.float32],
     window: NDArray[np.float32],
+    displacement_y: NDArray[np.float32],
+    displacement_x: NDArray[np.float32],
+    uncertainty_y: NDArray[np.float32],
+    uncertainty_x: NDArray[np.float32],
 ) -> tuple[Floats, Floats]:
     """Estimate the standard errors of transmission and dark field from what a match leaves.
 
-    A gain fitted to N pixels has the relative variance ``(1 - rho^2) / (rho^2 N)``, and a ratio of
-    means that of the noise over the mean, ``(1 - rho^2) var(s) / (mean(s)^2 N)``.
+    With white noise, a gain fitted to N pixels has the relative variance ``(1 - rho^2) / (rho^2
+    N)``, and a ratio of means that of the noise over the mean, ``(1 - rho^2) var(s) / (mean(s)^2
+    N)``. Correlated noise averages less: `correlated_excess` gives the factors of both variances.
 
     Parameters
     ----------
@@ -191,6 +199,8 @@ def visibility_errors(
         NaN is missing.
     correlation, transmission, dark_field, window : ndarray of float32, shape (rows, columns)
         As of the tracker.
+    displacement_y, displacement_x, uncertainty_y, uncertainty_x : ndarray of float32
+        As of the tracker, in pixels.
 
     Returns
     -------
@@ -206,21 +216,123 @@ def visibility_errors(
     middle = np.float32(sample[known].mean(dtype=np.float64))
     # Of what is above the mean: squares of large numbers would lose the contrast.
     values = np.where(known, sample - middle, np.float32(0)).astype(np.float32)
-    share, first, second = (
-        cv2.blur(part, (side, side), borderType=cv2.BORDER_REFLECT_101)
-        for part in (known.astype(np.float32), values, values**2)
-    )
-    share = np.maximum(share, np.float32(TINY))
-    mean, variance = middle + first / share, np.maximum(second / share - (first / share) ** 2, 0)
+    scale = np.float32(values[known].std(dtype=np.float64)) or np.float32(1)
+    values /= scale
+    share, mean, hessian = _window_means(values, known, side)
+    variance = hessian[0]
     square = np.clip(correlation.astype(np.float64) ** 2, TINY, 1)
     with np.errstate(divide="ignore", invalid="ignore"):
         left = (1 - square) / (share * window.astype(np.float64) ** 2)
+        noise = noise_share(
+            values[None],
+            known[None].astype(np.float32),
+            window=side,
+            rows=np.arange(values.shape[0]),
+            columns=np.arange(values.shape[1]),
+        )
+        stated = uncertainty_y.astype(np.float64) ** 2 + uncertainty_x.astype(np.float64) ** 2
+        spline = SplineNoise.of_order(3)
+        passed = spline.at(displacement_y) * spline.at(displacement_x)
+        of_mean, of_gain = correlated_excess(
+            stated, left, hessian, noise, (1 + passed) / (1 - square)
+        )
         errors = [
-            np.abs(transmission) * np.sqrt(left * variance) / np.abs(mean),
-            np.abs(dark_field) * np.sqrt(left / square),
+            np.abs(transmission)
+            * np.sqrt(left * of_mean * variance)
+            * (scale / np.abs(middle + scale * mean)),
+            np.abs(dark_field) * np.sqrt(left * of_gain / square),
         ]
     of_transmission, of_dark_field = (
         np.where(measured & np.isfinite(error), error, np.inf).astype(np.float32)
         for error in errors
     )
     return of_transmission, of_dark_field
+
+
+def correlated_excess(
+    stated: Doubles,
+    left: Doubles,
+    hessian: tuple[Floats, Floats, Floats, Floats],
+    share: Floats,
+    twice: Doubles,
+) -> tuple[Doubles, Doubles]:
+    r"""Find how much larger correlated noise makes the variance of a mean and of a gain.
+
+    The tracker has measured the spectrum of the noise, and states the error of a displacement with
+    it. For white noise that error follows from the residual and the gradient; the quotient c of the
+    two variances tells how far the noise is correlated. For a pattern and a noise whose spectra are
+    Gaussian, ``exp(-a^2 k^2)`` and ``4 pi b^2 exp(-b^2 k^2)``, the noise multiplies the variance of
+    the displacement, the gain and the mean by
+
+    .. math:: c = 4 \pi b^2 / (1 + b^2 / a^2)^2, \quad c (1 + b^2 / a^2), \quad
+              c (1 + b^2 / a^2)^2.
+
+    The part of the noise that is white by its second differences has the factor 1.
+
+    Parameters
+    ----------
+    stated : ndarray of float64
+        Variance of the displacement that the tracker states, y and x together, px2.
+    left : ndarray of float64
+        Unexplained part of the variance of the sample, over the pixels of a window.
+    hessian : (ndarray, ndarray, ndarray, ndarray)
+        Variance of the sample in windows, and the covariances yy, yx and xx of its gradient.
+    share : ndarray of float32
+        Part of this variance that is white noise.
+    twice : ndarray of float64
+        White noise of both images over that of the sample, and over the unexplained part of the
+        variance.
+
+    Returns
+    -------
+    mean, gain : ndarray of float64
+        Factors of the variances.
+    """
+    variance, h_yy, h_yx, h_xx = (part.astype(np.float64) for part in hessian)
+    excess = SplineNoise.of_order(3).gradient * share * variance
+    h_yy, h_xx = (np.maximum(part - excess, (1 - MOST_NOISE) * part) for part in (h_yy, h_xx))
+    grain = variance * np.maximum(1 - share, 1 - LARGEST_SHARE) / np.maximum(h_yy + h_xx, TINY)
+    # What second differences pass of the pattern.
+    rough = 6 - 8 * np.exp(-1 / (4 * grain)) + 2 * np.exp(-1 / grain)
+    white = np.clip((share - LEAK * rough**2 / 36) * twice, 0, 1)
+    determinant = np.maximum(h_yy * h_xx - h_yx**2, TINY)
+    independent = left * variance * (h_yy + h_xx) / determinant
+    factor = (stated / independent - white) / np.maximum(1 - white, TINY)
+    # x = b^2 / a^2 solves c (1 + x)^2 = 4 pi a^2 x; noise coarser than the pattern counts as it.
+    half = np.maximum(2 * np.pi * grain / np.maximum(factor, 1) - 1, 1)
+    coarse = half - np.sqrt(half**2 - 1)
+    gain = np.maximum(factor, 1) * (1 + coarse)
+    mean = gain * (1 + coarse)
+    return white + (1 - white) * mean, white + (1 - white) * gain
+
+
+def _window_means(
+    values: Floats, known: NDArray[np.bool_], side: int
+) -> tuple[Floats, Floats, tuple[Floats, Floats, Floats, Floats]]:
+    """Share of known pixels, mean, variance and covariances of the gradient in windows."""
+    slopes = np.empty_like(values), np.empty_like(values)
+    gradient(values, SplineFilters.of_order(3).gradient, *slopes)
+    # Beside a gap the gradient is that of the gap.
+    whole = cv2.erode(known.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(np.float32)
+    there = known.astype(np.float32)
+
+    def mean(part: Floats, weight: Floats) -> Floats:
+        total, share = (
+            cv2.blur(one, (side, side), borderType=cv2.BORDER_REFLECT_101)
+            for one in (part * weight, weight)
+        )
+        return np.asarray(total / np.maximum(share, np.float32(TINY)), np.float32)
+
+    first = mean(values, there)
+    variance = np.maximum(mean(values**2, there) - first**2, 0)
+    down, across = (mean(part, whole) for part in slopes)
+    yy, yx, xx = (
+        mean(one * other, whole) - here * beside
+        for one, other, here, beside in (
+            (slopes[0], slopes[0], down, down),
+            (slopes[0], slopes[1], down, across),
+            (slopes[1], slopes[1], across, across),
+        )
+    )
+    share = cv2.blur(there, (side, side), borderType=cv2.BORDER_REFLECT_101)
+    return np.maximum(share, np.float32(TINY)), first, (variance, yy, yx, xx)

@@ -46,6 +46,9 @@ class CheckedStore(WrapperStore[Store]):
         Its arrays, as `wavedask.store.metadata.layouts_of` returns them.
     complete : ndarray of bool, optional
         Which frames are complete; chunks of other frames may be missing, and read as NaN.
+    contents : mapping of str to str, optional
+        Checksums of chunks by key, as far as they are known; another valid chunk in the place of
+        one of them is refused.
     """
 
     def __init__(
@@ -54,11 +57,13 @@ class CheckedStore(WrapperStore[Store]):
         where: str,
         layouts: Mapping[str, ArrayLayout],
         complete: NDArray[np.bool_] | None = None,
+        contents: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(store)
         self._where = where
         self._layouts = dict(layouts)
         self._complete = complete
+        self._contents = dict(contents or {})
 
     @property
     def layouts(self) -> dict[str, ArrayLayout]:
@@ -66,10 +71,11 @@ class CheckedStore(WrapperStore[Store]):
         return self._layouts
 
     def _with_store(self, store: Store) -> "CheckedStore":
-        return CheckedStore(store, self._where, self._layouts, self._complete)
+        return CheckedStore(store, self._where, self._layouts, self._complete, self._contents)
 
     def __reduce__(self) -> Any:
-        return CheckedStore, (self._store, self._where, self._layouts, self._complete)
+        given = (self._store, self._where, self._layouts, self._complete, self._contents)
+        return CheckedStore, given
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, CheckedStore) and bool(self._store == other._store)
@@ -91,8 +97,13 @@ class CheckedStore(WrapperStore[Store]):
             if layout.summed and not self._unfinished(name, layout, index):
                 raise self._error(name, layout, index, "is missing", REPAIR)
             return None
-        problem = problem_of(content.as_numpy_array(), layout)
+        data = content.as_numpy_array()
+        problem = problem_of(data, layout)
         if not problem:
+            expected = self._contents.get(key) if layout.summed else None
+            if expected is not None and expected != text_of(data[-CRC_BYTES:].tobytes()):
+                what = "is another valid chunk than the one that was written there"
+                raise self._error(name, layout, index, what, REPAIR)
             return content
         if self._unfinished(name, layout, index):
             # A power cut may leave an empty file. No run has promised more.
@@ -146,7 +157,9 @@ class RecordingStore(WrapperStore[Store]):
         self._written: dict[str, bytes] = {}
 
     def _with_store(self, store: Store) -> "RecordingStore":
-        return RecordingStore(store)
+        other = RecordingStore(store)
+        other._written = self._written
+        return other
 
     def __reduce__(self) -> Any:
         return RecordingStore, (self._store,)
@@ -156,9 +169,24 @@ class RecordingStore(WrapperStore[Store]):
         await self._store.set(key, value)
         self._written[key] = bytes(memoryview(value.as_buffer_like())[-CRC_BYTES:])
 
+    def contents(self) -> dict[str, str]:
+        """Return the checksums of all chunks that this process has written, by key."""
+        return {key: text_of(value) for key, value in self._written.items() if chunk_of(key)}
+
     def digest(self, keys: Iterable[str]) -> int:
         """Combine the checksums of chunks that this process has written, and forget them."""
         return combined({key: self._written.pop(key) for key in keys if key in self._written})
+
+
+def text_of(checksum: bytes) -> str:
+    """Write a checksum as text, for JSON.
+
+    Examples
+    --------
+    >>> text_of(bytes([1, 2, 254, 255]))
+    '0102feff'
+    """
+    return checksum.hex()
 
 
 def combined(checksums: Mapping[str, bytes]) -> int:
