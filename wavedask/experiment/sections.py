@@ -19,6 +19,7 @@ from wavedask.conventions import FRAME, X, Y
 from wavedask.detector import Average
 from wavedask.errors import InputError
 from wavedask.io import mesh
+from wavedask.optics import LensShape
 from wavedask.tracking import Engine, checked_settings
 from wavedask.wavefront import Method
 
@@ -244,7 +245,9 @@ class Track(Section):
     step: Whole | None = Field(
         default=None, description="a whole number of pixels, for engine opencv only"
     )
-    order: Literal[3, 5] | None = Field(default=None, description="3 or 5, for engine dense only")
+    order: Literal[3, 5, "auto"] | None = Field(
+        default=None, description="3, 5, or auto (by the grain), for engine dense only"
+    )
     good: Number = Field(default=0.8, description="a correlation between 0 and 1")
     rigid: Literal["auto"] | tuple[Whole, Whole] | None = Field(
         default="auto", description="auto, a displacement [y, x] in whole pixels, or null"
@@ -397,6 +400,16 @@ class Wavefront(Section):
 class Lens(Section):
     """A lens that is fitted to each wavefront: arguments of `wavedask.optics.fit_lens`."""
 
+    shape: LensShape = Field(default="paraboloid", description=one_of(LensShape))
+    aperture: Literal["auto"] | tuple[Number, Number, Number] | None = Field(
+        default="auto", description="auto, a circle [centre_y, centre_x, radius] in m, or null"
+    )
+    azimuth: Number | None = Field(
+        default=None, description="the direction in which a cylinder is curved, in rad"
+    )
+    geometric_aperture: Positive | None = Field(
+        default=None, description="the width of the lens in m, to compare with the aperture"
+    )
     material: str | None = Field(
         default=None, description="a chemical formula or name, such as Be or kapton"
     )
@@ -407,7 +420,7 @@ class Lens(Section):
         default=None, description="the density of the material in g/cm3; by default that of xraydb"
     )
     lenses: Whole = Field(default=1, ge=1, description="the number of lenses in the stack")
-    surfaces: Whole = Field(default=2, ge=1, description="the parabolic surfaces of each lens")
+    surfaces: Whole = Field(default=2, ge=1, description="the curved surfaces of each lens")
 
 
 class Cluster(Section):

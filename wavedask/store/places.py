@@ -23,6 +23,8 @@ from wavedask.store.metadata import CHECKSUM, CONSOLIDATED, CONTENTS, DAMAGED, c
 
 METADATA: Final = "zarr.json"
 """Name of the metadata file of every Zarr group and array."""
+LARGEST_METADATA: Final = 2**26
+"""Bytes of a file with metadata, which is read at once."""
 COORDINATES: Final = "coordinates"
 URL: Final = re.compile(r"[a-z][a-z0-9+.-]+://")
 SECRET_URL: Final = re.compile(r"[a-z][a-z0-9+.-]+://[^/]*:[^/]*@")
@@ -125,7 +127,10 @@ class Place:
     def read(self, key: str) -> bytes | None:
         """Read an object below it; None if it is not there."""
         if not self.remote:
-            return _content(self.path / key)
+            file = self.path / key
+            if file.name == METADATA and _size(file) > LARGEST_METADATA:
+                raise StoreError(f"{file} has {_size(file)} bytes of metadata", DAMAGED)
+            return _content(file)
         found = sync(self.open(read_only=True).get(key, default_buffer_prototype()))
         return None if found is None else bytes(found.to_bytes())
 
@@ -383,6 +388,13 @@ def _content(file: Path) -> bytes | None:
             return file.read_bytes()
     except NOT_THERE:
         return None
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except NOT_THERE:
+        return 0
 
 
 def _first_line(error: Exception) -> str:

@@ -29,15 +29,18 @@ from wavedask.tracking.moving import (
     moved_frames,
     moved_tiles,
 )
+from wavedask.tracking.speckle import measured_order
 from wavedask.units import number_of, whole_number
 
 Array = NDArray[Any] | da.Array
 Engine = Literal["dense", "opencv"]
+Splines = Order | Literal["auto"]
 Rigid = Literal["auto"] | tuple[int, int] | None
 Tracker = Dense | TwoPass
 
 ENGINES: Final = ("dense", "opencv")
 ORDERS: Final = (3, 5)
+DEFAULT_ORDER: Final = 3
 STEP: Final = 4
 """Pixels between the points of the two-pass tracker, by default."""
 
@@ -88,7 +91,7 @@ def cross_spot(
     rigid: Rigid = "auto",
     joint: bool = False,
     step: int | None = None,
-    order: Order | None = None,
+    order: Splines | None = None,
 ) -> Fields:
     """Track every pixel of a sample image, or of a stack of them, in its reference.
 
@@ -118,9 +121,10 @@ def cross_spot(
     step : int, optional
         ``opencv`` only: pixels between the points of the second pass, 4 by default; 1 matches every
         pixel.
-    order : 3 or 5, optional
+    order : 3, 5 or "auto", optional
         ``dense`` only: order of the B-spline, 3 by default. The quintic is less biased where grains
-        are finer than 3 px, and slower.
+        are finer than 3 px, and slower. ``"auto"`` chooses by the grain in the middle of the first
+        reference, which is computed for it.
 
     Returns
     -------
@@ -165,6 +169,8 @@ def cross_spot(
     tracker = checked_settings(
         engine=engine, window=window, search=search, good=good, step=step, order=order
     )
+    if isinstance(tracker, Dense) and order == "auto":
+        tracker = replace(tracker, order=measured_order(masked_array(reference, "reference")))
     if joint and not isinstance(tracker, Dense):
         raise InputError(f"joint matching with engine {engine!r}", 'Use engine="dense" for stacks.')
     matching = Matching(tracker, _checked_rigid(rigid), joint)
@@ -182,7 +188,7 @@ def checked_settings(
     search: int,
     good: float,
     step: int | None = None,
-    order: Order | None = None,
+    order: Splines | None = None,
 ) -> Tracker:
     """Resolve the settings of an engine, or say what is wrong with them.
 
@@ -194,6 +200,7 @@ def checked_settings(
     Returns
     -------
     Dense or TwoPass
+        With splines of order 3 where `order` is ``"auto"``, which needs an image.
 
     Raises
     ------
@@ -222,9 +229,9 @@ def checked_settings(
                 f"step is {step!r} with engine 'dense', which gives every pixel",
                 'Leave it out, or choose engine="opencv".',
             )
-        if order not in (None, *ORDERS):
-            raise InputError(f"order is {order!r}", "Give 3 or 5.")
-        return Dense(windows, int(search), float(good), order or 3)
+        if order not in (None, "auto", *ORDERS):
+            raise InputError(f"order is {order!r}", 'Give 3, 5 or "auto".')
+        return Dense(windows, int(search), float(good), 5 if order == 5 else DEFAULT_ORDER)
     if order is not None:
         raise InputError(
             f"order is {order!r} with engine 'opencv', which has no splines",
@@ -362,13 +369,13 @@ def _track_lazy(sample: da.Array, reference: da.Array, matching: Matching) -> Fi
         shared = references.shape[0] == 1
     depth = {0: 0} | {axis: halo * (len(chunks[axis]) > 1) for axis in (1, 2)}
     outer = (1,) if joint else chunks[0]
-    parts = [] if shift is None else [_shift_along(shift, axis) for axis in (0, 1)]
+    along = [] if shift is None else [_shift_along(shift, axis) for axis in (0, 1)]
     tracked = da.map_overlap(
         partial(_overlap_block, matching=matching, tiles=tiles, depth=(depth[1], depth[2])),
         tiled,
         references.rechunk(((1,) if shared else frames[0], *tiles)),
-        *parts,
-        depth=[depth, depth, *({0: 0, 1: 0, 2: 0} for _ in parts)],
+        *along,
+        depth=[depth, depth, *({0: 0, 1: 0, 2: 0} for _ in along)],
         boundary="none",
         allow_rechunk=False,
         trim=False,  # a block gives back its inner part only

@@ -1,6 +1,6 @@
 """The dense tracker on one block: start, refinement, and how good each pixel is."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import cv2
@@ -18,6 +18,7 @@ from wavedask.kernels.dense.judge import (
     blended,
     border_inflation,
     judged,
+    merged,
     unusable_nodes,
     without_islands,
 )
@@ -34,6 +35,7 @@ from wavedask.kernels.dense.nodes import (
 )
 from wavedask.kernels.dense.noise import Noise
 from wavedask.kernels.dense.spectra import measured_noise, residual_rows
+from wavedask.kernels.dense.transmission import beside_edges, local_transmission
 from wavedask.kernels.fields import NO_MATCH, Fields, Reason
 from wavedask.kernels.gaps import centred, without_spikes
 from wavedask.kernels.grids import largest_around
@@ -325,6 +327,47 @@ def _disturbance(
     return Disturbance(noise, fixed if fixed is not None and fixed.found else None, cells)
 
 
+def pixel_transmission(
+    pair: Prepared, grid: NodeGrid, u: Floats, quiet: Mask, *, reach: int
+) -> Floats:
+    """Estimate the transmission of every pixel.
+
+    Parameters
+    ----------
+    pair : Prepared
+        The stack of pairs.
+    grid : NodeGrid
+        The nodes.
+    u : ndarray of float32, shape (2, node rows, node columns)
+        Displacement (y, x) in pixels.
+    quiet : ndarray of bool, shape (node rows, node columns)
+        Nodes with a strong match and no edge.
+    reach : int
+        Nodes from an edge to those with which its details are compared.
+
+    Returns
+    -------
+    ndarray of float32, shape (rows, columns)
+    """
+    one = np.ones(grid.nodes, np.float32)
+    nodes = [padded(values) for values in (*u, one, 0 * one)]
+    displaced = _residuals(pair, grid, nodes, np.arange(grid.shape[0]))
+    known = pair.m.sum(axis=0) > 0
+    sample = (pair.m * pair.offset_s + pair.scale_s * pair.s).sum(axis=0)
+    reference = (pair.m * pair.offset_r + pair.scale_r * (pair.s - displaced)).sum(axis=0)
+    known &= reference > 0
+    ratio = np.where(known, sample / np.where(known, reference, 1), 1)
+    return local_transmission(ratio, known, grid, quiet, reach)
+
+
+def _means(level: Level, pair: Prepared) -> tuple[Floats, Floats]:
+    """Mean counts of sample and displaced reference in the windows."""
+    return (
+        pair.offset_s + pair.scale_s * level.mean_s,
+        pair.offset_r + pair.scale_r * level.mean,
+    )
+
+
 def _tolerance(statistics: Floats, rho: Floats) -> Floats:
     """Change of a node, in pixels, that is not worth another iteration."""
     residual = np.maximum(statistics[rf.VAR_S] * (1 - rho * rho), 0)
@@ -563,6 +606,7 @@ class Dense:
         pair = prepare(images, targets, grid, start, order=self.order)
         origin = (tile.top, tile.left)
         level, used = self._refined(pair, grid, start, origin, tile.shift)
+        level = self._without_edges(level, pair, (images, targets), grid, started, tile)
         spacing = start_step(max(self.windows)) // step
         strong = ~level.drowned & (level.correlation >= self.good)
         core = without_islands(level.valid & started, weak=~strong, side=2 * spacing)
@@ -578,6 +622,49 @@ class Dense:
             reason[borders & (reason == Reason.MASKED)] = Reason.BORDER
         fields = dense_fields(level, used, grid, pair, reason, window=self.windows[0])
         return np.stack([field[tile.inner] for field in fields])
+
+    def _without_edges(
+        self,
+        level: Level,
+        pair: Prepared,
+        images: tuple[Floats, Floats],
+        grid: NodeGrid,
+        started: Mask,
+        tile: Tile,
+    ) -> Level:
+        """Refine once more beside edges of the transmission, which are divided out."""
+        window = max(self.windows) // grid.step
+        strong = started & level.valid & ~level.drowned & (level.correlation >= self.good)
+        usable = (level.reason != Reason.NO_STRUCTURE) & (level.reason != Reason.MASKED)
+        means = _means(level, pair)
+        edges = beside_edges(*means, strong, usable, window)
+        if not edges.any():
+            return level
+        # Beside an edge the first solution is wrong: that of its surroundings leads on.
+        u = np.stack([bridged(part, ~edges, 2 * window) for part in (level.u_y, level.u_x)])
+        around = np.ones((2 * window + 1, 2 * window + 1), np.uint8)
+        changed = usable & (cv2.dilate(edges.astype(np.uint8), around) > 0)
+        reach = HALO_WINDOWS * window + int(np.abs(u).max()) // grid.step
+        part = grid.part_around(changed, reach)
+        images = images[0][part.pixels], images[1][part.pixels]
+        u = np.ascontiguousarray(u[:, *part.nodes])
+        uneven = prepare(*images, part.grid, u, order=self.order)
+        quiet = (strong & ~edges)[part.nodes]
+        transmission = pixel_transmission(uneven, part.grid, u, quiet, reach=2 * window)
+        flat = prepare(images[0] / transmission, images[1], part.grid, u, order=self.order)
+        origin = tile.top + part.origin[0], tile.left + part.origin[1]
+        again = self._refined(flat, part.grid, u, origin, tile.shift)[0]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            absorbed = (means[0] / means[1])[part.nodes]
+            gain = again.gain * absorbed / np.divide(*_means(again, flat))
+            gain *= np.float32(flat.scale_s / pair.scale_s * pair.scale_r / flat.scale_r)
+        again = replace(
+            again,
+            gain=np.nan_to_num(gain, posinf=0, neginf=0),
+            mean=(flat.offset_r - pair.offset_r + flat.scale_r * again.mean) / pair.scale_r,
+            mean_s=level.mean_s[part.nodes],
+        )
+        return merged(again, level, part.nodes, changed[part.nodes])
 
     def _refined(
         self,

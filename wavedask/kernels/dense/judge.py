@@ -1,6 +1,6 @@
 """How good a solution is: which nodes can be believed, their uncertainty, the window to take."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Final
 
 import cv2
@@ -300,6 +300,30 @@ def blended(
         )[0],
     )
     return level, used
+
+
+def merged(part: Level, whole: Level, nodes: tuple[slice, slice], where: Mask) -> Level:
+    """Put the nodes of a part, where told, in the place of those of a solution.
+
+    Parameters
+    ----------
+    part, whole : Level
+        The solutions.
+    nodes : (slice, slice)
+        Where the part lies in the whole, in nodes.
+    where : ndarray of bool, of the shape of the part
+        Nodes to take.
+
+    Returns
+    -------
+    Level
+    """
+    found = {}
+    for name in (one.name for one in fields(Level)):
+        values = np.array(getattr(whole, name))
+        values[nodes] = np.where(where, getattr(part, name), values[nodes])
+        found[name] = values
+    return Level(**found)
 
 
 def without_islands(valid: Mask, *, weak: Mask, side: int) -> Mask:

@@ -44,6 +44,64 @@ class NodeGrid:
         """Pixel coordinates of the nodes along an axis."""
         return np.asarray(self.first[axis] + self.step * np.arange(self.nodes[axis]), np.intp)
 
+    def part_around(self, where: NDArray[np.bool_], reach: int) -> "Part":
+        """Find the rectangle that holds the nodes told, and so many nodes around it.
+
+        Examples
+        --------
+        >>> grid = NodeGrid((100, 50), 4, (2, 0))
+        >>> where = np.zeros(grid.nodes, np.bool_)
+        >>> where[12, 3] = True
+        >>> grid.part_around(where, 2)
+        Part(grid=NodeGrid(shape=(17, 17), step=4, first=(0, 0)), origin=(42, 4), \
+nodes=(slice(10, 15, None), slice(1, 6, None)))
+        """
+        shape, first, origin, nodes = [], [], [], []
+        for axis in (0, 1):
+            line = np.flatnonzero(where.any(axis=1 - axis))
+            low, high = max(line[0] - reach, 0), min(line[-1] + reach + 1, self.nodes[axis])
+            # The block is not cut where its own nodes end.
+            start = self.first[axis] + self.step * int(low) if low else 0
+            whole = high == self.nodes[axis]
+            stop = self.shape[axis] if whole else self.first[axis] + self.step * int(high - 1) + 1
+            shape.append(stop - start)
+            first.append(0 if low else self.first[axis])
+            origin.append(start)
+            nodes.append(slice(int(low), int(high)))
+        return Part(
+            NodeGrid((shape[0], shape[1]), self.step, (first[0], first[1])),
+            (origin[0], origin[1]),
+            (nodes[0], nodes[1]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a block and of its nodes.
+
+    Attributes
+    ----------
+    grid : NodeGrid
+        Its nodes.
+    origin : (int, int)
+        Its first pixel in the block.
+    nodes : (slice, slice)
+        Its nodes among those of the block.
+    """
+
+    grid: NodeGrid
+    origin: tuple[int, int]
+    nodes: tuple[slice, slice]
+
+    @property
+    def pixels(self) -> tuple[slice, slice, slice]:
+        """Its pixels in a stack of images of the block."""
+        rows, columns = (
+            slice(first, first + size)
+            for first, size in zip(self.origin, self.grid.shape, strict=True)
+        )
+        return slice(None), rows, columns
+
 
 def node_step(window: int) -> int:
     """Pixels between nodes: as wide as the low-pass allows.
