@@ -136,8 +136,9 @@ def run(
 
     def run_one(title: str, asked: "Experiment", prepared: "Stages") -> None:
         if only_plan:
-            profile = load_profile(**where.arguments(asked.cluster.arguments)).profile
-            print_rows(f"plan of {title}", describe_plan(prepared, profile))
+            chosen = where.arguments(asked.cluster.arguments)
+            named = load_profile(chosen.pop("profile", None), **chosen)
+            print_rows(f"plan of {title}", describe_plan(prepared, named.profile))
             return
         with where.connected(asked.cluster.arguments, per_task=bytes_at_work(prepared)):
             report = run_experiment(asked, prepared=prepared, hashed=hashed, repair=repair)
