@@ -37,7 +37,7 @@ def _alone() -> Iterator[None]:
 
 def debian(**packages: str) -> None:
     """Install the packages of Debian whose commands are missing: ``debian(sbatch="slurm-wlm")``."""
-    with FileLock(Path(sys.prefix, "wavedask-deploy.lock"), timeout=INSTALL_SECONDS):
+    with _alone():
         missing = sorted({package for name, package in packages.items() if not shutil.which(name)})
         if not missing:
             return
