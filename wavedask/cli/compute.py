@@ -69,7 +69,7 @@ def demo(output: Path, side: int, positions: int, where: Where) -> None:
         ("lens radius, true", f"{report.radius_true * 1e6:.3f} µm"),
         (
             "lens radius, recovered",
-            f"{report.radius_found * 1e6:.3f} ± {report.radius_spread * 1e6:.3f} µm "
+            f"{report.radius_found * 1e6:.3f} ± {report.radius_error * 1e6:.3f} µm "
             f"({100 * (report.radius_found / report.radius_true - 1):+.2f} %)",
         ),
         (
