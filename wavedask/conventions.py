@@ -30,9 +30,9 @@ MOTOR_AXIS: Final = "motor_axis"
 EXPOSURE: Final = "exposure"
 """Dimension of exposures that were combined to fewer frames."""
 
-PLANE: Final = "plane"
+PLANE: Final = "caustic_plane"
 """Dimension of a caustic: planes along the beam."""
-POINT: Final = "point"
+POINT: Final = "caustic_point"
 """Dimension of a caustic: positions across the beam."""
 PROPAGATED: Final = "propagated"
 """Attribute of an intensity: distance from the detector to its plane, m."""
@@ -280,8 +280,57 @@ RESIDUAL_RMS_UNCERTAINTY: Final = Quantity(
     METRE,
     "standard error of the rms wavefront without the fitted lens",
 )
+FOCAL_LENGTH_Y: Final = Quantity("focal_length_y", METRE, "focal length along the axis near y")
+FOCAL_LENGTH_X: Final = Quantity("focal_length_x", METRE, "focal length along the axis near x")
+FOCAL_LENGTH_UNCERTAINTY_Y: Final = Quantity(
+    "focal_length_uncertainty_y", METRE, "standard error of the focal length along y"
+)
+FOCAL_LENGTH_UNCERTAINTY_X: Final = Quantity(
+    "focal_length_uncertainty_x", METRE, "standard error of the focal length along x"
+)
+AZIMUTH: Final = Quantity("azimuth", RADIAN, "angle of the axis of the lens, from x toward y")
+AZIMUTH_UNCERTAINTY: Final = Quantity(
+    "azimuth_uncertainty", RADIAN, "standard error of the angle of the axis of the lens"
+)
+RESIDUAL_RANGE: Final = Quantity(
+    "residual_range", METRE, "peak to valley of the wavefront without the fitted lens"
+)
+RESIDUAL_RANGE_UNCERTAINTY: Final = Quantity(
+    "residual_range_uncertainty",
+    METRE,
+    "standard error of the peak to valley without the fitted lens",
+)
+EXPLAINED_VARIANCE: Final = Quantity(
+    "explained_variance", DIMENSIONLESS, "part of the variance of the slopes that the lens explains"
+)
+VERDICT: Final = Quantity("verdict", DIMENSIONLESS, "whether the fit can be a lens")
+APERTURE: Final = Quantity("aperture", DIMENSIONLESS, "pixels to which the lens was fitted")
+APERTURE_CENTER_Y: Final = Quantity(
+    "aperture_center_y", METRE, "vertical middle of the fitted pixels"
+)
+APERTURE_CENTER_X: Final = Quantity(
+    "aperture_center_x", METRE, "horizontal middle of the fitted pixels"
+)
+APERTURE_WIDTH_Y: Final = Quantity(
+    "aperture_width_y", METRE, "vertical extent of the fitted pixels"
+)
+APERTURE_WIDTH_X: Final = Quantity(
+    "aperture_width_x", METRE, "horizontal extent of the fitted pixels"
+)
+THICKNESS: Final = Quantity("thickness", METRE, "thickness of the lens above its apex")
+FIGURE_ERROR_RMS: Final = Quantity("figure_error_rms", METRE, "rms of the excess thickness")
+FIGURE_ERROR_RMS_UNCERTAINTY: Final = Quantity(
+    "figure_error_rms_uncertainty", METRE, "standard error of the rms of the excess thickness"
+)
+FIGURE_ERROR_RANGE: Final = Quantity(
+    "figure_error_range", METRE, "peak to valley of the excess thickness"
+)
+FIGURE_ERROR_RANGE_UNCERTAINTY: Final = Quantity(
+    "figure_error_range_uncertainty",
+    METRE,
+    "standard error of the peak to valley of the excess thickness",
+)
 FIGURE_ERROR: Final = Quantity("figure_error", METRE, "excess thickness of the lens")
-FIGURE_ERROR_RMS: Final = Quantity("figure_error_rms", METRE, "rms excess thickness of the lens")
 COEFFICIENT: Final = Quantity("coefficient", METRE, "rms that a mode adds to the wavefront")
 COEFFICIENT_UNCERTAINTY: Final = Quantity(
     "coefficient_uncertainty", METRE, "standard error of the coefficient of a mode"
@@ -508,8 +557,27 @@ QUANTITIES: Final[Mapping[str, Quantity]] = {
         CENTER_UNCERTAINTY_X,
         RESIDUAL_NOISE,
         RESIDUAL_RMS_UNCERTAINTY,
-        FIGURE_ERROR,
+        FOCAL_LENGTH_Y,
+        FOCAL_LENGTH_X,
+        FOCAL_LENGTH_UNCERTAINTY_Y,
+        FOCAL_LENGTH_UNCERTAINTY_X,
+        AZIMUTH,
+        AZIMUTH_UNCERTAINTY,
+        RESIDUAL_RANGE,
+        RESIDUAL_RANGE_UNCERTAINTY,
+        EXPLAINED_VARIANCE,
+        VERDICT,
+        APERTURE,
+        APERTURE_CENTER_Y,
+        APERTURE_CENTER_X,
+        APERTURE_WIDTH_Y,
+        APERTURE_WIDTH_X,
+        THICKNESS,
         FIGURE_ERROR_RMS,
+        FIGURE_ERROR_RMS_UNCERTAINTY,
+        FIGURE_ERROR_RANGE,
+        FIGURE_ERROR_RANGE_UNCERTAINTY,
+        FIGURE_ERROR,
         COEFFICIENT,
         COEFFICIENT_UNCERTAINTY,
         COEFFICIENT_COVARIANCE,

@@ -71,7 +71,9 @@ def test_a_figure_error_comes_back_as_thickness() -> None:
     # More material shortens the path: W = -delta * thickness.
     thickness = rms * figure((HEIGHT, WIDTH))
     wf["wavefront"] = wf["wavefront"] - delta * thickness
-    lens = fit_lens(wf, delta=delta)
+    with pytest.raises(InputError, match="slopes are not the derivatives"):
+        fit_lens(wf.isel(frame=0).assign(wavefront=-wf["wavefront"][0]))
+    lens = fit_lens(wf.drop_vars(["slope_y", "slope_x"]), delta=delta)
     np.testing.assert_allclose(lens["figure_error"][1], thickness, atol=0.01 * rms)
     np.testing.assert_allclose(lens["residual"][1], -delta * thickness, atol=0.01 * delta * rms)
     np.testing.assert_allclose(lens["residual_rms"], delta * rms, rtol=1e-3)
@@ -128,8 +130,7 @@ def test_the_material_gives_the_refractive_index_at_the_energy() -> None:
 
 def test_without_material_there_is_no_radius() -> None:
     lens = fit_lens(ideal_wavefront())
-    values = {"focal_length", "center_y", "center_x", "residual", "residual_rms", "residual_noise"}
-    assert {str(name) for name in lens if "uncertainty" not in str(name)} == values
+    assert not {"radius", "figure_error", "thickness"} & set(lens)
 
 
 def test_results_are_labelled_and_lazy() -> None:
@@ -139,7 +140,9 @@ def test_results_are_labelled_and_lazy() -> None:
         lens = fit_lens(wf.chunk({"frame": 1, "y": 50}), delta=1e-6)
         assert all(lens[name].chunks is not None for name in lens)
     for name in lens:
-        assert lens[name].attrs == QUANTITIES[str(name)].attrs
+        codes = {"flag_values", "flag_meanings"}
+        attrs = {key: value for key, value in lens[name].attrs.items() if key not in codes}
+        assert attrs == QUANTITIES[str(name)].attrs
         xr.testing.assert_equal(lens[name]["lens_x"], wf["lens_x"])
     assert lens["residual"].dims == ("frame", "y", "x")
     assert lens["radius"].dims == ("frame",)
@@ -177,7 +180,8 @@ def test_a_dead_frame_is_logged_and_stops_nothing(
 
 def test_no_lens_has_an_infinite_focal_length() -> None:
     wf = ideal_wavefront()
-    lens = fit_lens(wf.assign(wavefront=0.0 * wf["wavefront"]), delta=1e-6)
+    flat = {name: 0.0 * wf[name] for name in ("wavefront", "slope_y", "slope_x")}
+    lens = fit_lens(wf.assign(flat), delta=1e-6)
     assert np.isinf(lens["focal_length"]).all()
     assert np.isnan(lens["center_x"]).all()
 

@@ -27,7 +27,7 @@ def ellipse(along: np.ndarray, p: float = P, q: float = Q, theta: float = THETA)
         behind = (x**2 + z**2 - 2 * (x * focus[0] + z * focus[1])) / (
             math.hypot(x - focus[0], z - focus[1]) + q
         )
-        return before + behind
+        return float(before + behind)
 
     return np.array([optimize.brentq(excess, -1e-9, 1e-3, args=(x,), xtol=1e-18) for x in along])
 

@@ -188,8 +188,13 @@ def test_the_figure_and_its_error() -> None:
     y, x = np.mgrid[-1 : 1 : SIDE * 1j, -1 : 1 : SIDE * 1j]
     figure = truth.copy()
     figure[4] = 0
+    down, across = gradient_modes(figure, y, x, basis="zernike")
     bare = xr.Dataset(
-        {"wavefront": (("y", "x"), evaluate_modes(figure, y, x, basis="zernike"))},
+        {
+            "wavefront": (("y", "x"), evaluate_modes(figure, y, x, basis="zernike")),
+            "slope_y": (("y", "x"), down / HALF),
+            "slope_x": (("y", "x"), across / HALF),
+        },
         {"y": y[:, 0] * HALF, "x": x[0] * HALF},
         {"distance": DISTANCE},
     )

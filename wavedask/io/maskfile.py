@@ -127,7 +127,7 @@ def _from_hdf5(file: Path, inside: str) -> NDArray[Any]:
                     f"mask {file} has no dataset {inside!r}",
                     "'wavedask info FILE' shows its paths.",
                 )
-            return np.asarray(item[()])
+            return _values(item, file)
         content.visititems(visit)
         if len(found) != 1:
             names = [f"{file.name}{WITHIN}/{name}" for name in list(found)[:LISTED]]
@@ -135,4 +135,10 @@ def _from_hdf5(file: Path, inside: str) -> NDArray[Any]:
                 f"mask {file} has {len(found)} images",
                 f"Name one of them: {', '.join(names)}." if names else "Give a file with a mask.",
             )
-        return np.asarray(next(iter(found.values()))[()])
+        return _values(next(iter(found.values())), file)
+
+
+def _values(dataset: h5py.Dataset, file: Path) -> NDArray[Any]:
+    size, stored = dataset.size * dataset.dtype.itemsize, dataset.id.get_storage_size()
+    check_expansion(file, str(dataset.name), size=size, stored=stored)
+    return np.asarray(dataset[()])

@@ -1,8 +1,10 @@
 """What a wavefront says about the optic that made it."""
 
 from wavedask.optics.comparison import Comparison, compare
+from wavedask.optics.contributions import lens_contributions
 from wavedask.optics.focus import find_focus, propagate
-from wavedask.optics.lens import fit_lens
+from wavedask.optics.lens import LensShape, fit_lens
+from wavedask.optics.lens_map import fitted_lens
 from wavedask.optics.material import refractive_decrement
 from wavedask.optics.mirror import mirror
 from wavedask.optics.modes import (
@@ -13,13 +15,13 @@ from wavedask.optics.modes import (
     gradient_modes,
     mode_orders,
 )
-from wavedask.optics.paraboloid import fitted_paraboloid
 from wavedask.optics.spectrum import psd
 from wavedask.optics.stitching import stitch
 from wavedask.optics.wavefront_modes import fit_wavefront
 
 __all__ = [
     "Comparison",
+    "LensShape",
     "ModalSurface",
     "ModeFit",
     "compare",
@@ -28,8 +30,9 @@ __all__ = [
     "fit_lens",
     "fit_modes",
     "fit_wavefront",
-    "fitted_paraboloid",
+    "fitted_lens",
     "gradient_modes",
+    "lens_contributions",
     "mirror",
     "mode_orders",
     "propagate",

@@ -1,40 +1,24 @@
-"""Refractive lens: focal length, radius and figure error from its wavefront."""
+"""Refractive lens: focal length, radius, figure error and thickness from its wavefront."""
 
 import logging
-from typing import Any, Final
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from wavedask import conventions as cv
 from wavedask.conventions import (
-    CENTER_UNCERTAINTY_X,
-    CENTER_UNCERTAINTY_Y,
-    CENTER_X,
-    CENTER_Y,
     DIMENSIONLESS,
-    FIGURE_ERROR,
-    FOCAL_LENGTH,
-    FOCAL_LENGTH_UNCERTAINTY,
     FRAME,
     LONG_NAME,
     METRE,
-    RADIUS,
-    RADIUS_UNCERTAINTY,
-    RADIUS_UNCERTAINTY_X,
-    RADIUS_UNCERTAINTY_Y,
-    RADIUS_X,
-    RADIUS_Y,
-    RESIDUAL,
-    RESIDUAL_NOISE,
-    RESIDUAL_RMS,
-    RESIDUAL_RMS_UNCERTAINTY,
-    SLOPE_UNCERTAINTY_X,
-    SLOPE_UNCERTAINTY_Y,
     SURE,
     UNITS,
-    WAVEFRONT,
-    WINDOW,
+    Quantity,
     X,
     Y,
 )
@@ -42,13 +26,18 @@ from wavedask.errors import InputError
 from wavedask.facts import Names, agreed_energy, agreed_number, confirmed_facts, with_energy
 from wavedask.geometry import Errors, Geometry, radius_effects
 from wavedask.kernels.surface import mean_window
-from wavedask.optics.material import refractive_decrement
-from wavedask.optics.paraboloid import (
-    MIN_PIXELS,
-    Paraboloid,
-    fitted_paraboloid,
-    nothing,
+from wavedask.optics.aperture import found_aperture
+from wavedask.optics.lens_map import (
+    LensFit,
+    NoFitError,
+    Verdict,
+    Wanted,
+    check_slopes,
+    derived_slopes,
+    fitted_lens,
 )
+from wavedask.optics.material import refractive_decrement
+from wavedask.optics.shapes import Beam
 from wavedask.units import (
     DISTANCE,
     MEMBRANE_DISTANCE,
@@ -61,7 +50,9 @@ from wavedask.units import (
 )
 
 FloatArray = npt.NDArray[np.float64]
+LensShape = Literal["paraboloid", "sphere", "cylinder", "crossed"]
 
+SHAPES: Final = ("paraboloid", "sphere", "cylinder", "crossed")
 DELTA: Final = "delta"
 """Attribute: refractive index decrement of the lens."""
 MATERIAL: Final = "material"
@@ -69,27 +60,76 @@ MATERIAL: Final = "material"
 LENSES: Final = "lenses"
 """Attribute: number of lenses in the stack."""
 SURFACES: Final = "surfaces"
-"""Attribute: number of parabolic surfaces of each lens."""
+"""Attribute: number of curved surfaces of each lens."""
+SHAPE: Final = "shape"
+"""Attribute: shape that was fitted."""
 
-PARAMETER: Final = "paraboloid"
-"""Dimension of the fitted parameters, inside `apply_ufunc`."""
+PARAMETER: Final = "lens"
+"""Dimension of the fitted numbers, inside `apply_ufunc`."""
 PLAIN: Final = (
-    CENTER_Y,
-    CENTER_UNCERTAINTY_Y,
-    CENTER_X,
-    CENTER_UNCERTAINTY_X,
-    RESIDUAL_RMS,
-    RESIDUAL_RMS_UNCERTAINTY,
-    RESIDUAL_NOISE,
+    cv.CENTER_Y,
+    cv.CENTER_UNCERTAINTY_Y,
+    cv.CENTER_X,
+    cv.CENTER_UNCERTAINTY_X,
+    cv.RESIDUAL_RMS,
+    cv.RESIDUAL_RMS_UNCERTAINTY,
+    cv.RESIDUAL_RANGE,
+    cv.RESIDUAL_RANGE_UNCERTAINTY,
+    cv.RESIDUAL_NOISE,
+    cv.EXPLAINED_VARIANCE,
+    cv.APERTURE_CENTER_Y,
+    cv.APERTURE_CENTER_X,
+    cv.APERTURE_WIDTH_Y,
+    cv.APERTURE_WIDTH_X,
 )
-"""Fields of a paraboloid that are given out as they are, by their names."""
+"""Fields of a lens that are given out as they are, by their names."""
+AXES: Final = (cv.AZIMUTH, cv.AZIMUTH_UNCERTAINTY)
+MATTER: Final = (
+    (cv.FIGURE_ERROR_RMS, cv.RESIDUAL_RMS),
+    (cv.FIGURE_ERROR_RMS_UNCERTAINTY, cv.RESIDUAL_RMS_UNCERTAINTY),
+    (cv.FIGURE_ERROR_RANGE, cv.RESIDUAL_RANGE),
+    (cv.FIGURE_ERROR_RANGE_UNCERTAINTY, cv.RESIDUAL_RANGE_UNCERTAINTY),
+)
+"""Numbers of the thickness, and of the wavefront from which they follow."""
 
 logger = logging.getLogger("wavedask")
+
+
+@dataclass(frozen=True, slots=True)
+class _Curvature:
+    """A curvature of the fit, and the variables that follow from it."""
+
+    part: str
+    focal_length: tuple[Quantity, Quantity] | None
+    radius: tuple[Quantity, Quantity]
+
+
+ROUND: Final = _Curvature(
+    "",
+    (cv.FOCAL_LENGTH, cv.FOCAL_LENGTH_UNCERTAINTY),
+    (cv.RADIUS, cv.RADIUS_UNCERTAINTY),
+)
+ALONG: Final = (
+    _Curvature(
+        "_y",
+        (cv.FOCAL_LENGTH_Y, cv.FOCAL_LENGTH_UNCERTAINTY_Y),
+        (cv.RADIUS_Y, cv.RADIUS_UNCERTAINTY_Y),
+    ),
+    _Curvature(
+        "_x",
+        (cv.FOCAL_LENGTH_X, cv.FOCAL_LENGTH_UNCERTAINTY_X),
+        (cv.RADIUS_X, cv.RADIUS_UNCERTAINTY_X),
+    ),
+)
 
 
 def fit_lens(
     wf: xr.Dataset,
     *,
+    shape: LensShape = "paraboloid",
+    aperture: Literal["auto"] | tuple[float, float, float] | xr.DataArray | None = "auto",
+    azimuth: float | None = None,
+    geometric_aperture: float | None = None,
     material: str | None = None,
     delta: float | None = None,
     density: float | None = None,
@@ -99,13 +139,14 @@ def fit_lens(
     source_distance: float | None = None,
     sure: Names = (),
 ) -> xr.Dataset:
-    r"""Fit a paraboloid to a wavefront; return focal length, radius and figure error.
+    r"""Fit a lens to the slopes of a wavefront; return focal length, radius and figure error.
 
-    The fit is linear least squares over the pixels with data,
+    The fit is least squares over the slopes inside the aperture, each weighted with its standard
+    error. A paraboloid is
 
-    .. math:: W = c_0 + c_y y + c_x x - (y^2 + x^2) / 2 q,
+    .. math:: W = c_y y + c_x x - (y^2 + x^2) / 2 q.
 
-    with a level :math:`c_0` for each separate piece: their relative heights are not known.
+    Relative heights of separate pieces do not matter, because the slopes do not depend on them.
 
     Rays are straight, so that a lens of focal length f at the distance d in a parallel beam makes
     at the detector a wavefront of radius q = f - d; hence f = q + d. In a beam from a source at the
@@ -125,8 +166,25 @@ def fit_lens(
     Parameters
     ----------
     wf : xarray.Dataset
-        Result of `wavefront`: ``wavefront`` in m with coordinates ``y`` and ``x`` in m, and the
-        attributes ``distance`` (and ``mode`` and ``source_distance``, where it has them).
+        Result of `wavefront`: ``wavefront`` in m with coordinates ``y`` and ``x`` in m, ``slope_y``
+        and ``slope_x`` in rad, and the attributes ``distance`` (and ``mode`` and
+        ``source_distance``, where it has them). Without slopes they are derived from the wavefront.
+    shape : {"paraboloid", "sphere", "cylinder", "crossed"}, default "paraboloid"
+        * ``paraboloid``: surfaces of revolution,
+        * ``sphere``: spherical surfaces; needs `material` or `delta`. Rays are traced from the lens
+          to the detector,
+        * ``cylinder``: a lens that focuses along one axis,
+        * ``crossed``: two cylinders at a right angle, or any lens with astigmatism.
+    aperture : "auto", (float, float, float), DataArray of bool or None, default "auto"
+        Where the optic is: a circle, its centre (y, x) and radius in m; a mask with the dimensions
+        (y, x); or None for the whole map. ``"auto"`` looks for a region whose curvature differs
+        from that of its surroundings, without its rim of about one window; if there is none, the
+        optic fills the map.
+    azimuth : float, optional
+        Angle in rad, from x toward y, of the direction in which a cylinder is curved, or of one
+        axis of crossed cylinders. By default it is fitted.
+    geometric_aperture : float, optional
+        Width of the lens in m, to compare with the aperture.
     material : str, optional
         Chemical formula or name ("Be", "Al", "kapton"), for the refractive index by xraydb.
     delta : float, optional
@@ -139,7 +197,7 @@ def fit_lens(
     lenses : int, default 1
         Number N of lenses in the stack.
     surfaces : int, default 2
-        Number n of parabolic surfaces of each lens.
+        Number n of curved surfaces of each lens.
     source_distance : float, optional
         Distance L from the source to the lens in m, infinite for a parallel beam; by default the
         attribute of `wf`. An absolute wavefront needs it, for the beam's own curvature is in it; a
@@ -151,43 +209,57 @@ def fit_lens(
     Returns
     -------
     xarray.Dataset
-        Lazy if `wf` is. Per frame:
+        Lazy if `wf` is. Per frame, in m unless said otherwise:
 
-        * ``focal_length``: f in m; positive for a focusing lens,
-        * ``center_y``, ``center_x``: position at which the fitted wavefront has no slope, in m. A
-          tilt of the beam, or a shift between sample and reference image, moves it,
-        * ``residual``: wavefront without the fitted paraboloid, tilt and piston, in m,
-        * ``residual_rms``: its root mean square over the pixels with data, in m,
-        * ``residual_noise``: what noise of matching alone would make of it, in m,
-        * ``focal_length_uncertainty``, ``center_uncertainty_y``, ``center_uncertainty_x``,
-          ``residual_rms_uncertainty``: standard errors in m.
+        * ``focal_length``: f; positive for a focusing lens; of crossed cylinders that of the mean
+          curvature, with ``focal_length_y`` and ``focal_length_x`` for the axes near y and x,
+        * ``center_y``, ``center_x``: position at which the fitted wavefront has no slope (of a
+          sphere, its apex in the plane of the lens). A tilt of the beam, or a shift between sample
+          and reference image, moves it,
+        * ``azimuth`` in rad, of cylinders: direction of the curvature, or of the axis near x,
+        * ``residual``: wavefront without the fitted lens, tilt and piston,
+        * ``residual_rms``, ``residual_range``: its root mean square and peak to valley over the
+          aperture,
+        * ``residual_noise``: rms that noise of matching alone would make of it,
+        * the same with ``_uncertainty``: standard errors,
+        * ``aperture``: pixels that were fitted (bool); ``aperture_center_y/_x`` and
+          ``aperture_width_y/_x``: the middle and the extent of these,
+        * ``explained_variance``: part of the variance of the slopes that the lens explains, 0 to 1,
+        * ``verdict``: 0 if the fit can be a lens, else why not; the attributes ``flag_values`` and
+          ``flag_meanings`` list the codes.
 
         And, if `material` or `delta` is given:
 
-        * ``radius``: apex radius R of one surface in m, if all are alike,
-        * ``radius_y``, ``radius_x``: the same with a separate curvature for each axis; they differ
-          by astigmatism,
-        * ``radius_uncertainty``, ``radius_uncertainty_y``, ``radius_uncertainty_x``: standard
-          errors in m,
-        * ``figure_error``: excess thickness in m along the beam, summed over all surfaces, at the
-          position where its ray meets the detector.
+        * ``radius``: apex radius R of one surface, if all are alike,
+        * ``radius_y``, ``radius_x``, of a paraboloid and of crossed cylinders: the same with a
+          separate curvature for each axis; they differ by astigmatism,
+        * ``figure_error``: excess thickness along the beam, summed over all surfaces, at the
+          position where its ray meets the detector, with ``figure_error_rms`` and
+          ``figure_error_range`` (peak to valley),
+        * ``thickness``: of the lens above its apex, at the same position,
+        * standard errors of all numbers.
 
-        Standard errors count the noise of matching, correlated as integration leaves it, and the
+        Standard errors count the noise of matching, correlated as the tracker leaves it, and the
         ``distance_error`` and ``pixel_size_error`` that were given to `wavefront`. Without standard
         errors of the slopes in `wf`, the noise is estimated from the residual. The error of
         ``residual_rms`` includes what noise adds to it: the figure of the lens is smaller, by about
-        ``residual_noise**2 / (2 residual_rms)``. `wavedask.budget` tells the radius of the mean
-        curvature, which is another one where there are aberrations.
+        ``residual_noise**2 / (2 residual_rms)``. The peak to valley of noise alone is several times
+        its standard error.
 
-        A frame with fewer than six pixels with data, or with all in one line, is NaN, and a
-        warning is logged.
+        A frame with fewer than six pixels with data, or with all in one line, or with several
+        regions that could be the optic, is NaN, and a warning is logged.
 
     Raises
     ------
     InputError
         If the wavefront, its coordinates or a distance is missing, if a value is outside its
         range or differs from what `wf` states, if `material` and `delta` are both given, or if the
-        material is unknown.
+        material is unknown. When a single map is computed: if several regions could be the optic,
+        or if the slopes are not those of the wavefront.
+
+    See Also
+    --------
+    lens_contributions : focal length and radius of each lens of a stack that was built up.
 
     Examples
     --------
@@ -203,63 +275,104 @@ def fit_lens(
     f = 20.000 m, R = 200.0 um
     """
     surface, distance = _checked(wf)
+    _check_choice(shape, azimuth)
     for name, count in (("lenses", lenses), ("surfaces", surfaces)):
         if number_of(name, count, unit=DIMENSIONLESS) < 1 or count != int(count):
             raise InputError(f"{name} is {count}", "It must be a whole number, at least 1.")
-    attrs: dict[str, Any] = {**wf.attrs, LENSES: int(lenses), SURFACES: int(surfaces)}
+    attrs: dict[str, Any] = {
+        **wf.attrs,
+        LENSES: int(lenses),
+        SURFACES: int(surfaces),
+        SHAPE: shape,
+    }
     decrement, keV = _decrement(wf, material, delta, density, energy, sure)
+    if shape == "sphere" and decrement is None:
+        raise InputError(
+            "a sphere needs its refractive index: its aberration depends on the radius",
+            "Give material or delta; or fit a paraboloid.",
+        )
     if material is not None:
         attrs[MATERIAL] = material
-
-    source, before = _beam(wf, source_distance, distance, sure)
+    source = _source(wf, source_distance, sure)
     if np.isfinite(source):
         attrs[SOURCE_DISTANCE] = source
+    beam = Beam(distance, source, absolute=wf.attrs.get(MODE) == "absolute")
+    width = math.inf
+    if geometric_aperture is not None:
+        width = in_range("geometric_aperture", geometric_aperture, low=1e-9, high=10, unit=METRE)
+    wanted = Wanted(shape, math.nan if azimuth is None else float(azimuth), beam, width)
+    power = None if decrement is None else surfaces * lenses * decrement
+    fit, maps = _fit(wf, surface, wanted, power, aperture)
+    variables = list(_numbers(wf, fit, beam, power, shape))
+    variables.append(relabelled(maps["residual"], cv.RESIDUAL))
+    variables.append(relabelled(maps["inside"], cv.APERTURE))
+    verdict = relabelled(fit["verdict"].astype(np.uint8), cv.VERDICT)
+    codes = {
+        cv.FLAG_VALUES: [int(code) for code in Verdict],
+        cv.FLAG_MEANINGS: " ".join(code.name.lower() for code in Verdict),
+    }
+    variables.append(verdict.assign_attrs(codes))
+    if confirmed := confirmed_facts(sure, {"wf": wf}):
+        attrs[SURE] = confirmed
+    if decrement is not None:
+        variables.append(relabelled(-maps["residual"] / decrement, cv.FIGURE_ERROR))
+        shape_and_figure = (maps["path"] + maps["residual"]) / -decrement
+        variables.append(relabelled(shape_and_figure.astype(surface.dtype), cv.THICKNESS))
+        variables += [relabelled(fit[of.name] / decrement, what) for what, of in MATTER]
+    result = xr.Dataset({v.name: v for v in variables}, attrs=attrs)
+    return with_energy(_with_decrement(result, decrement), keV, sure=sure)
 
-    def focal_length(radius: xr.DataArray) -> xr.DataArray:
+
+def _check_choice(shape: str, azimuth: float | None) -> None:
+    if shape not in SHAPES:
+        raise InputError(f"shape is {shape!r}", f"Use one of {', '.join(map(repr, SHAPES))}.")
+    if azimuth is None:
+        return
+    if shape not in ("cylinder", "crossed"):
+        raise InputError(
+            f"azimuth is {azimuth!r} and shape is {shape!r}",
+            "Only shape='cylinder' and shape='crossed' have one.",
+        )
+    if abs(number_of("azimuth", azimuth, unit=cv.RADIAN)) > 2 * math.pi:
+        raise InputError(f"azimuth is {azimuth:g}", "Give an angle in rad: numpy.deg2rad(...).")
+
+
+def _numbers(
+    wf: xr.Dataset,
+    fit: dict[str, xr.DataArray],
+    beam: Beam,
+    power: xr.DataArray | None,
+    shape: str,
+) -> Iterator[xr.DataArray]:
+    """Give the numbers of the lens with their errors."""
+    relative = _radius_errors(wf, fit, beam.distance, beam.source)
+
+    def focal_length(curvature: xr.DataArray) -> xr.DataArray:
         focal: xr.DataArray = xr.apply_ufunc(
             _focal_length,
-            radius,
-            kwargs={"distance": distance, "source": source, "before": before},
+            curvature,
+            kwargs={"beam": beam},
             dask="parallelized",
             output_dtypes=[np.float64],
         )
         return focal
 
-    fit, residual = _fit(wf, surface)
-    relative = _radius_errors(wf, fit, distance, source)
-
-    def with_error(part: str) -> tuple[xr.DataArray, xr.DataArray]:
-        """Focal length of a curvature, and its standard error."""
-        curvature = fit[f"curvature{part}"]
-        error = np.hypot(fit[f"curvature{part}_error"], curvature * relative[part])
-        # A flat wavefront has an infinite radius.
+    for one in (ROUND, *(ALONG if shape in ("paraboloid", "crossed") else ())):
+        curvature = fit[f"curvature{one.part}"]
+        error = np.hypot(fit[f"curvature{one.part}_error"], curvature * relative[one.part])
         focal, ahead, behind = (
-            focal_length(-1 / c) for c in (curvature, curvature + error / 2, curvature - error / 2)
+            focal_length(part) for part in (curvature, curvature + error / 2, curvature - error / 2)
         )
-        return focal, abs(ahead - behind)
-
-    focal, focal_error = with_error("")
-    variables = [
-        relabelled(focal, FOCAL_LENGTH),
-        relabelled(focal_error, FOCAL_LENGTH_UNCERTAINTY),
-        relabelled(residual, RESIDUAL),
-    ]
-    variables += [relabelled(fit[quantity.name], quantity) for quantity in PLAIN]
-    if confirmed := confirmed_facts(sure, {"wf": wf}):
-        attrs[SURE] = confirmed
-    if decrement is not None:
-        power = surfaces * lenses * decrement
-        for part, radius, uncertainty in (
-            ("", RADIUS, RADIUS_UNCERTAINTY),
-            ("_y", RADIUS_Y, RADIUS_UNCERTAINTY_Y),
-            ("_x", RADIUS_X, RADIUS_UNCERTAINTY_X),
-        ):
-            focal, error = with_error(part)
-            variables.append(relabelled(focal * power, radius))
-            variables.append(relabelled(error * power, uncertainty))
-        variables.append(relabelled(-residual / decrement, FIGURE_ERROR))
-    result = xr.Dataset({v.name: v for v in variables}, attrs=attrs)
-    return with_energy(_with_decrement(result, decrement), keV, sure=sure)
+        uncertainty = abs(ahead - behind)
+        if one is ROUND or shape == "crossed":
+            assert one.focal_length is not None
+            yield relabelled(focal, one.focal_length[0])
+            yield relabelled(uncertainty, one.focal_length[1])
+        if power is not None:
+            yield relabelled(focal * power, one.radius[0])
+            yield relabelled(uncertainty * power, one.radius[1])
+    for quantity in (*PLAIN, *(AXES if shape in ("cylinder", "crossed") else ())):
+        yield relabelled(fit[quantity.name], quantity)
 
 
 def _with_decrement(result: xr.Dataset, decrement: xr.DataArray | None) -> xr.Dataset:
@@ -274,16 +387,16 @@ def _with_decrement(result: xr.Dataset, decrement: xr.DataArray | None) -> xr.Da
 
 def _checked(wf: xr.Dataset) -> tuple[xr.DataArray, float]:
     """Return the wavefront, whole in y and x, and the distance."""
-    if WAVEFRONT.name not in wf:
+    if cv.WAVEFRONT.name not in wf:
         raise InputError(
-            f"wf has no {WAVEFRONT.name!r}; it has {', '.join(map(str, wf))}",
+            f"wf has no {cv.WAVEFRONT.name!r}; it has {', '.join(map(str, wf))}",
             "Give the result of wavefront.",
         )
-    surface = wf[WAVEFRONT.name]
+    surface = wf[cv.WAVEFRONT.name]
     for dim in (Y, X):
         if dim not in surface.dims or dim not in surface.coords:
             raise InputError(
-                f"{WAVEFRONT.name} has the dimensions {surface.dims} and no coordinate {dim!r}",
+                f"{cv.WAVEFRONT.name} has the dimensions {surface.dims} and no coordinate {dim!r}",
                 f"It needs the coordinates {Y!r} and {X!r} in {METRE}.",
             )
         unit = surface[dim].attrs.get(UNITS, METRE)
@@ -302,8 +415,8 @@ def _checked(wf: xr.Dataset) -> tuple[xr.DataArray, float]:
     return surface.transpose(..., Y, X), distance
 
 
-def _beam(wf: xr.Dataset, given: Any, distance: float, sure: Names) -> tuple[float, float]:
-    """Return the source distance, and the curvature of the beam that the wavefront lacks."""
+def _source(wf: xr.Dataset, given: Any, sure: Names) -> float:
+    """Return the distance of the source; infinite for a parallel beam."""
     mode = wf.attrs.get(MODE)
     stated = agreed_number(SOURCE_DISTANCE, given, {"wf": wf}, sure=sure)
     if mode == "absolute" and stated is None:
@@ -318,15 +431,14 @@ def _beam(wf: xr.Dataset, given: Any, distance: float, sure: Names) -> tuple[flo
             " parallel beam",
             "Give it to wavefront, too: the slopes depend on it.",
         )
-    return source, 0.0 if mode == "absolute" else 1 / (source + distance)
+    return source
 
 
-def _focal_length(radius: Any, *, distance: float, source: float, before: float) -> Any:
-    """Return the focal length of a lens from the radius q of its wavefront at a distance."""
+def _focal_length(curvature: Any, *, beam: Beam) -> Any:
+    """Return the focal length of a lens from the curvature of its wavefront."""
     # A wavefront without curvature belongs to a lens without power.
-    with np.errstate(divide="ignore"):
-        curvature = before - 1 / radius
-        return 1 / (1 / source - curvature / (1 - curvature * distance))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return 1 / beam.power(curvature)
 
 
 def _radius_errors(
@@ -385,43 +497,127 @@ def _decrement(
     return xr.DataArray(np.reshape(found, keV.shape), dims=(FRAME,) if keV.ndim else ()), keV
 
 
-def _fit(wf: xr.Dataset, surface: xr.DataArray) -> tuple[dict[str, xr.DataArray], xr.DataArray]:
-    """Fit every map: numbers by the fields of `Paraboloid`, and the residual."""
-    stated = [SLOPE_UNCERTAINTY_Y.name, SLOPE_UNCERTAINTY_X.name, WINDOW.name]
-    arrays = [surface]
-    if all(name in wf for name in stated):
-        arrays += [wf[name] for name in stated]
-    numbers, residual = xr.apply_ufunc(
+def _fit(
+    wf: xr.Dataset,
+    surface: xr.DataArray,
+    wanted: Wanted,
+    power: xr.DataArray | None,
+    aperture: Any,
+) -> tuple[dict[str, xr.DataArray], dict[str, xr.DataArray]]:
+    """Fit every map: numbers by the fields of `LensFit`, and maps by those of `Fitted`."""
+    names = [cv.SLOPE_Y.name, cv.SLOPE_X.name]
+    has_slopes = all(name in wf for name in names)
+    stated = [cv.SLOPE_UNCERTAINTY_Y.name, cv.SLOPE_UNCERTAINTY_X.name, cv.WINDOW.name]
+    has_errors = all(name in wf for name in stated)
+    kept = [*(names if has_slopes else ()), *(stated if has_errors else ())]
+    arrays = [surface, *(wf[name].transpose(..., Y, X) for name in kept)]
+    mask = _given_aperture(surface, aperture)
+    if mask is not None:
+        arrays.append(mask)
+    core = [[Y, X]] * len(arrays)
+    numbers, *maps = xr.apply_ufunc(
         _fit_map,
         *map(one_chunk_per_map, arrays),
-        kwargs={"y": surface[Y].to_numpy(), "x": surface[X].to_numpy()},
-        input_core_dims=[[Y, X]] * len(arrays),
-        output_core_dims=[[PARAMETER], [Y, X]],
+        xr.DataArray(math.nan) if power is None else power,
+        kwargs={
+            "y": surface[Y].to_numpy().astype(np.float64),
+            "x": surface[X].to_numpy().astype(np.float64),
+            "wanted": wanted,
+            "has": (has_slopes, has_errors, mask is not None),
+            "find": isinstance(aperture, str),
+            "alone": surface.ndim == 2,
+        },
+        input_core_dims=[*core, []],
+        output_core_dims=[[PARAMETER], [Y, X], [Y, X], [Y, X]],
         vectorize=True,
         dask="parallelized",
-        output_dtypes=[np.float64, surface.dtype],
-        dask_gufunc_kwargs={"output_sizes": {PARAMETER: len(Paraboloid._fields)}},
+        output_dtypes=[np.float64, surface.dtype, np.float64, np.bool_],
+        dask_gufunc_kwargs={"output_sizes": {PARAMETER: len(LensFit._fields)}},
         keep_attrs="override",
     )
     fields = {
-        name: numbers.isel({PARAMETER: number}) for number, name in enumerate(Paraboloid._fields)
+        name: numbers.isel({PARAMETER: number}) for number, name in enumerate(LensFit._fields)
     }
-    return fields, residual.assign_coords({Y: surface[Y], X: surface[X]})
+    places = {Y: surface[Y], X: surface[X]}
+    found = zip(("residual", "path", "inside"), maps, strict=True)
+    return fields, {name: values.assign_coords(places) for name, values in found}
+
+
+def _given_aperture(surface: xr.DataArray, aperture: Any) -> xr.DataArray | None:
+    """Make a mask of an aperture that was given."""
+    if aperture is None or (isinstance(aperture, str) and aperture == "auto"):
+        return None
+    shape = tuple(surface.sizes[dim] for dim in (Y, X))
+    if isinstance(aperture, xr.DataArray):
+        if set(aperture.dims) != {Y, X} or aperture.dtype != np.bool_:
+            raise InputError(
+                f"aperture has dimensions {aperture.dims} and data type {aperture.dtype}",
+                f"Give a mask of bool with dimensions ({Y}, {X}).",
+            )
+        mask = aperture.transpose(Y, X)
+        if mask.shape != shape:
+            raise InputError(
+                f"aperture has {mask.shape} pixels (y, x), and the wavefront {shape}",
+                "Give a mask on the pixels of the wavefront.",
+            )
+        inside = mask.to_numpy()
+    else:
+        try:
+            center_y, center_x, radius = (float(value) for value in aperture)
+        except (TypeError, ValueError):
+            center_y = center_x = radius = math.nan
+        if not (math.isfinite(center_y) and math.isfinite(center_x) and 0 < radius < 10):
+            raise InputError(
+                f"aperture is {aperture!r}",
+                "Give 'auto', None, a mask, or a circle: its centre (y, x) and its radius in m.",
+            )
+        y, x = (surface[dim].to_numpy().astype(np.float64) for dim in (Y, X))
+        inside = (y[:, None] - center_y) ** 2 + (x - center_x) ** 2 <= radius**2
+    if not inside.any():
+        raise InputError("aperture holds no pixel of the wavefront", "Move it, or make it larger.")
+    return xr.DataArray(inside, dims=(Y, X))
 
 
 def _fit_map(
-    surface: npt.NDArray[Any], *others: Any, y: FloatArray, x: FloatArray
-) -> tuple[FloatArray, FloatArray]:
-    """Fit one map; return the fields of `Paraboloid` and the residual."""
-    if np.count_nonzero(np.isfinite(surface)) < MIN_PIXELS:
-        logger.warning("fit_lens: a frame has fewer than %d pixels with data", MIN_PIXELS)
-        return np.array(nothing()), np.full(surface.shape, np.nan)
+    surface: npt.NDArray[Any],
+    *others: Any,
+    y: FloatArray,
+    x: FloatArray,
+    wanted: Wanted,
+    has: tuple[bool, bool, bool],
+    find: bool,
+    alone: bool,
+) -> tuple[FloatArray, FloatArray, FloatArray, npt.NDArray[np.bool_]]:
+    """Fit one map; return the fields of `LensFit`, and the maps of `Fitted`."""
     heights, *maps = (np.asarray(part, np.float64) for part in (surface, *others))
-    sigma = (maps[0], maps[1]) if maps else None
-    window = mean_window(maps[2], maps[0]) if maps else np.nan
-    found = fitted_paraboloid(heights, y=y, x=x, sigma=sigma, window=window)
-    if found is None:
-        logger.warning("fit_lens: the pixels with data of a frame do not span a plane")
-        return np.array(nothing()), np.full(surface.shape, np.nan)
-    numbers, residual = found
-    return np.array(numbers), residual
+    power = float(maps.pop())
+    inside = maps.pop() > 0 if has[2] else None
+    sigma, window = None, 1.0
+    if has[1]:
+        window = mean_window(maps[-1], maps[-2])
+        sigma = maps[-3], maps[-2]
+    slopes = (maps[0], maps[1]) if has[0] else derived_slopes(heights, y, x)
+    nothing = np.full(heights.shape, np.nan)
+    try:
+        if has[0]:
+            check_slopes(heights, slopes, y, x)
+        known = [np.where(np.isfinite(heights), part, np.nan) for part in slopes]
+        if find:
+            inside = found_aperture(*known, y=y, x=x, window=window).inside
+        found = fitted_lens(
+            heights,
+            slopes,
+            y=y,
+            x=x,
+            sigma=sigma,
+            window=window,
+            inside=inside,
+            wanted=wanted,
+            power=power,
+        )
+    except InputError as error:
+        if alone and not isinstance(error, NoFitError):
+            raise
+        logger.warning("fit_lens: a frame is not fitted: %s", error)
+        return np.array(LensFit()), nothing, nothing, np.zeros(heights.shape, np.bool_)
+    return np.array(found.lens), found.residual, found.path, found.inside

@@ -237,7 +237,7 @@ def mirror(
     )
     stack = [part if FRAME in part.dims else part.expand_dims(FRAME) for part in (values, errors)]
     frames = [
-        _profile(*(_lines(part.isel({FRAME: frame}), axis) for part in stack), setup)
+        _profile(_lines(stack[0], frame, axis), _lines(stack[1], frame, axis), setup)
         for frame in range(stack[0].sizes[FRAME])
     ]
     known = [profile.along for profile in frames if profile is not None]
@@ -283,10 +283,10 @@ class _Profile:
     errors: dict[str, float]
 
 
-def _lines(array: xr.DataArray, axis: str) -> Floats:
-    """Return a map with the axis of the mirror last."""
+def _lines(stack: xr.DataArray, frame: int, axis: str) -> Floats:
+    """Return the map of a frame with the axis of the mirror last."""
     other = X if axis == Y else Y
-    return np.asarray(array.transpose(other, axis).values, np.float64)
+    return np.asarray(stack.isel({FRAME: frame}).transpose(other, axis).values, np.float64)
 
 
 def _labelled(frames: list[_Profile | None], even: Floats, shape: str) -> xr.Dataset:

@@ -267,7 +267,10 @@ def fit_ellipse(
 
     def model(scaled: Floats) -> Floats:
         ellipse = start._replace(**dict(zip(free, known * scaled[1:], strict=True)))
-        return scaled[0] * unit + ellipse.slope(along)
+        return np.asarray(scaled[0] * unit + ellipse.slope(along))
+
+    def misfit(scaled: Floats) -> Floats:
+        return np.asarray((model(scaled) - slope) * root / norm)
 
     unit = float(np.ptp(slope)) or 1.0
     norm = root.mean() * unit
@@ -275,7 +278,7 @@ def fit_ellipse(
     high = np.concatenate([[np.inf], np.full(len(free), 20.0)])
     first = np.concatenate([[0.0], np.ones(len(free))])
     found = optimize.least_squares(
-        lambda scaled: (model(scaled) - slope) * root / norm,
+        misfit,
         first,
         # p and q bend a mirror nearly alike: their derivatives need all digits.
         jac="3-point",
@@ -285,7 +288,8 @@ def fit_ellipse(
         ftol=None,
         gtol=None,
     )
-    normal = found.jac.T @ found.jac
+    jacobian = np.asarray(found.jac, np.float64)
+    normal = jacobian.T @ jacobian
     sizes = np.sqrt(np.maximum(np.diag(normal), np.finfo(float).tiny))
     if np.linalg.cond(normal / np.outer(sizes, sizes)) > WORST_CONDITION:
         raise InputError(

@@ -31,9 +31,9 @@ from wavedask.conventions import (
 )
 from wavedask.errors import InputError
 from wavedask.kernels.surface import mean_window
-from wavedask.optics.modes import Basis, evaluate_modes, mode_orders
+from wavedask.optics.modes import Basis, evaluate_modes, gradient_modes, mode_orders
 from wavedask.optics.pieces import numbered_pieces
-from wavedask.optics.slopes import fit_slopes
+from wavedask.optics.slopes import Slopes
 from wavedask.units import one_chunk_per_map, relabelled
 
 Floats = npt.NDArray[np.float64]
@@ -203,22 +203,28 @@ def _fit_map(
     count: int,
 ) -> tuple[Floats, npt.NDArray[Any]]:
     """Fit one map: coefficients, covariance and rms in one row, and the residual."""
-    slopes = [np.asarray(part, np.float64) for part in (slope_y, slope_x)]
+    slope_maps = [np.asarray(part, np.float64) for part in (slope_y, slope_x)]
     sigma, window = None, 1.0
     if stated:
         sigma = np.asarray(stated[0], np.float64), np.asarray(stated[1], np.float64)
         window = mean_window(stated[2], stated[0])
+    inside = y[:, None] ** 2 + x**2 <= 1 if basis == "zernike" else None
+    slopes = Slopes(*slope_maps, y=y, x=x, inside=inside, sigma=sigma, window=window)
+
+    def gradients(block: slice) -> Floats:
+        parts = [
+            gradient_modes(one, slopes.y[block], slopes.x[block], basis=basis)
+            for one in np.eye(count)[1:]
+        ]
+        return np.asarray(np.stack(parts, axis=1) / half_width)
+
     try:
-        fit = fit_slopes(
-            *slopes,
-            y=y,
-            x=x,
-            half_width=half_width,
-            basis=basis,
-            count=count,
-            sigma=sigma,
-            window=window,
-        )
+        if slopes.y.size < count:
+            raise InputError(
+                f"{count} modes for {slopes.y.size} points with slopes",
+                "Ask for fewer modes, or give center and half_width of the pupil in m.",
+            )
+        fit = slopes.fit(gradients, count - 1)
     except InputError as error:
         logger.warning("fit_wavefront: a frame is not fitted: %s", error)
         return np.full((count - 1) * count + 1, np.nan), np.full_like(surface, np.nan)

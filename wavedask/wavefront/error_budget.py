@@ -25,9 +25,8 @@ from wavedask.conventions import (
 )
 from wavedask.errors import InputError
 from wavedask.geometry import Errors, Geometry, radius_effects
-from wavedask.kernels.affine import affine_fit
-from wavedask.kernels.surface import AREA, mean_window, surface_noise
-from wavedask.optics import fitted_paraboloid
+from wavedask.kernels.surface import mean_window, surface_noise
+from wavedask.optics import fitted_lens
 from wavedask.prefixes import prefixed
 from wavedask.tables import html_table, text_table
 from wavedask.units import (
@@ -47,8 +46,8 @@ ASSUMED: Final = 1e-4
 """Relative error that is assumed where none was given."""
 ASSUMED_DISTORTION: Final = 0.05
 """Error of undistorted positions that is assumed where none was given, px."""
-SAME: Final = 1e-3
-"""Relative difference of two radii that is not worth a remark."""
+STATED: Final = (SLOPE_UNCERTAINTY_Y, SLOPE_UNCERTAINTY_X)
+"""Errors of matching, where they are known."""
 DETECTORS: Final = ("near", "far")
 
 
@@ -89,23 +88,17 @@ class Budget:
     Attributes
     ----------
     radius_of_curvature_y, radius_of_curvature_x : float
-        Radii of the fitted wavefront, m.
+        Radii of the fitted wavefront, m, from which `fit_lens` computes a focal length.
     wavefront_rms : float
         Root mean square of the wavefront, m.
     contributions : tuple of Contribution
         Sorted by their effect on the radius, largest first; assumed errors last.
-    paraboloid_radius_y, paraboloid_radius_x : float
-        Radii of the paraboloid that fits the heights best, m, from which `fit_lens` computes a
-        focal length. The radii of curvature are those of the slopes. The two differ by aberration,
-        because the slopes count most at the rim. NaN where the heights span no plane.
     """
 
     radius_of_curvature_y: float
     radius_of_curvature_x: float
     wavefront_rms: float
     contributions: tuple[Contribution, ...]
-    paraboloid_radius_y: float = math.nan
-    paraboloid_radius_x: float = math.nan
 
     @property
     def total(self) -> Contribution:
@@ -138,15 +131,6 @@ class Budget:
     @property
     def _remarks(self) -> list[str]:
         remarks = []
-        pairs = (
-            (self.radius_of_curvature_y, self.paraboloid_radius_y, self.total.radius_y),
-            (self.radius_of_curvature_x, self.paraboloid_radius_x, self.total.radius_x),
-        )
-        if any(abs(slope / height - 1) > max(error, SAME) for slope, height, error in pairs):
-            remarks.append(
-                f"paraboloid of the heights, as of fit_lens: {self.paraboloid_radius_y:.5g} m (y), "
-                f"{self.paraboloid_radius_x:.5g} m (x); the two differ by aberration"
-            )
         if not all(part.given for part in self.contributions):
             remarks.append("* not given: the effect of an error of this size; not in the total")
         return remarks
@@ -178,7 +162,10 @@ def _cells(part: Contribution) -> tuple[str, ...]:
 
 
 class _Surface(NamedTuple):
-    """Wavefront over the pixels with data, and the fit of its slopes: m, rad."""
+    """Wavefront over the pixels with data, and the fit of its slopes: m, rad.
+
+    `sigma` is that of the slopes, and `error` that of the curvatures.
+    """
 
     y: Floats
     x: Floats
@@ -186,6 +173,8 @@ class _Surface(NamedTuple):
     radius: tuple[float, float]
     spread: tuple[float, float]
     sigma: tuple[float, float]
+    error: tuple[float, float]
+    window: float
 
     @property
     def bowl(self) -> tuple[float, float]:
@@ -226,9 +215,9 @@ def budget(wf: xr.Dataset, *, window: float | None = None) -> Budget:
 
     Notes
     -----
-    Matching: errors of the slopes are independent beyond an area A of 1.1 windows squared. The
-    radius is then known to :math:`\sigma_k^2 = A \sigma^2 / \sum y^2`. The error of the wavefront
-    is the rms of `surface_uncertainty`; in absolute mode without the tilt, which is taken out.
+    Matching: radius and error are those of `fit_lens` on the whole map. Give ``wf.where(lens.
+    aperture)`` for the budget of a lens that does not fill it. The error of the wavefront is the
+    rms of `surface_uncertainty`; in absolute mode without the tilt, which is taken out.
     Distortion: how an error of the undistorted positions varies over the field is not known. The
     worst case is a change of scale, which is assumed. In differential mode the error cancels,
     except for its change over the displacement, and is left out.
@@ -257,8 +246,8 @@ def budget(wf: xr.Dataset, *, window: float | None = None) -> Budget:
     >>> print(f"{part.source}: {part.size:.1e} {part.unit}, {100 * part.radius_y:.2f} %")
     pixel size, near detector: 1.0e-10 m, 0.79 %
     """
-    surface = _surface(wf)
-    parts = [*_matching(surface, wf, window)]
+    surface = _surface(wf, window)
+    parts = [*_matching(surface, wf)]
     errors = Errors.from_attrs(wf.attrs)
     if wf.attrs[MODE] == "absolute":
         parts += _absolute(surface, Geometry.from_attrs(wf.attrs), errors)
@@ -266,23 +255,10 @@ def budget(wf: xr.Dataset, *, window: float | None = None) -> Budget:
         parts += _differential(surface, wf.attrs, errors)
     parts.sort(key=lambda part: (not part.given, -max(part.radius_y, part.radius_x)))
     rms = float(np.std(surface.height))
-    return Budget(*surface.radius, rms, tuple(parts), *_paraboloid_radii(wf))
+    return Budget(*surface.radius, rms, tuple(parts))
 
 
-def _paraboloid_radii(wf: xr.Dataset) -> tuple[float, float]:
-    """Radii (y, x) of the paraboloid that fits the heights best."""
-    heights = wf[WAVEFRONT.name].transpose(Y, X).to_numpy().astype(np.float64)
-    y, x = (wf[dim].to_numpy().astype(np.float64) for dim in (Y, X))
-    found = fitted_paraboloid(heights, y=y, x=x)
-    if found is None:
-        return math.nan, math.nan
-    # A plane has an infinite radius.
-    with np.errstate(divide="ignore"):
-        radii = 1 / np.array([found[0].curvature_y, found[0].curvature_x])
-    return float(radii[0]), float(radii[1])
-
-
-def _surface(wf: xr.Dataset) -> _Surface:
+def _surface(wf: xr.Dataset, window: float | None) -> _Surface:
     missing = [name for name in NEEDED if name not in wf]
     if missing or MODE not in wf.attrs:
         raise InputError(
@@ -295,53 +271,61 @@ def _surface(wf: xr.Dataset) -> _Surface:
             f"wf has the dimensions {wf[WAVEFRONT.name].dims}",
             "A budget is that of one frame: give wf.isel(frame=0), or another.",
         )
+    heights, *slopes = (values.astype(np.float64) for values in maps)
+    places = {dim: wf[dim].to_numpy().astype(np.float64) for dim in (Y, X)}
+    sigma, side = None, math.nan
+    if all(quantity.name in wf for quantity in STATED):
+        sigma_y, sigma_x = (
+            wf[quantity.name].transpose(Y, X).to_numpy().astype(np.float64) for quantity in STATED
+        )
+        if (np.isfinite(sigma_y) & np.isfinite(sigma_x)).any():
+            sigma, side = (sigma_y, sigma_x), _window(wf, window)
+    try:
+        lens, *_ = fitted_lens(
+            heights,
+            (slopes[0], slopes[1]),
+            **places,
+            sigma=sigma,
+            window=1.0 if sigma is None else side,
+        )
+    except InputError as error:
+        raise InputError(
+            f"wf has no pixels with data that can be fitted: {error.problem}",
+            "Look at its slopes.",
+        ) from error
+    with np.errstate(divide="ignore"):
+        radius = 1 / np.array([lens.curvature_y, lens.curvature_x])
     valid = np.isfinite(maps).all(0)
     rows, columns = np.nonzero(valid)
-    y, x = wf[Y].to_numpy()[rows], wf[X].to_numpy()[columns]
-    values = np.stack([values[valid].astype(np.float64) for values in maps])
-    variance = [
-        None
-        if quantity.name not in wf
-        else np.square(wf[quantity.name].transpose(Y, X).to_numpy()[valid], dtype=np.float64)
-        for quantity in (SLOPE_UNCERTAINTY_Y, SLOPE_UNCERTAINTY_X)
-    ]
-    weights = np.ones(rows.size)
-    if variance[0] is not None and variance[1] is not None:
-        weights = 1 / np.maximum(variance[0] + variance[1], np.finfo(np.float32).tiny)
-    fit = affine_fit(values[1:], y, x, weights) if rows.size else None
-    if fit is None:
-        raise InputError("wf has no pixels with data that span a plane", "Look at its slopes.")
-    with np.errstate(divide="ignore"):
-        radius = 1 / np.diag(fit.matrix)
-    spread = np.sqrt(np.diag(fit.moments) / weights.sum())
-    # Weighted, because pixels at the border hardly contribute.
-    sigma = [
-        math.nan if part is None else float(np.sqrt((weights * part).sum() / weights.sum()))
-        for part in variance
-    ]
+    y, x = places[Y][rows], places[X][columns]
+    noise = [math.nan, math.nan]
+    if sigma is not None:
+        # Weighted, because pixels at the border hardly contribute.
+        variance = np.square([part[valid] for part in sigma])
+        weights = 1 / np.maximum(variance.sum(axis=0), np.finfo(np.float32).tiny)
+        noise = [float(np.sqrt(np.average(part, weights=weights))) for part in variance]
     return _Surface(
-        y - fit.center[0],
-        x - fit.center[1],
-        values[0] - values[0].mean(),
+        y - y.mean(),
+        x - x.mean(),
+        heights[valid] - heights[valid].mean(),
         (float(radius[0]), float(radius[1])),
-        (float(spread[0]), float(spread[1])),
-        (sigma[0], sigma[1]),
+        (lens.spread_y, lens.spread_x),
+        (noise[0], noise[1]),
+        (lens.curvature_y_error, lens.curvature_x_error),
+        side,
     )
 
 
-def _matching(surface: _Surface, wf: xr.Dataset, given: float | None) -> Iterator[Contribution]:
+def _matching(surface: _Surface, wf: xr.Dataset) -> Iterator[Contribution]:
     """Compute the effect of the tracker's noise, where it is known."""
     if not np.isfinite(surface.sigma).all():
         return
-    window = _window(wf, given)
-    pixels = surface.y.size
-    area = min(AREA * window**2, pixels)
     radius_y, radius_x = (
-        abs(radius) * math.sqrt(area / pixels) * sigma / spread
-        for radius, sigma, spread in zip(surface.radius, surface.sigma, surface.spread, strict=True)
+        abs(radius) * error for radius, error in zip(surface.radius, surface.error, strict=True)
     )
     sigma = math.hypot(*surface.sigma) / math.sqrt(2)
-    yield Contribution("matching", sigma, RADIAN, radius_y, radius_x, _height_noise(wf, window))
+    heights = _height_noise(wf, surface.window)
+    yield Contribution("matching", sigma, RADIAN, radius_y, radius_x, heights)
 
 
 def _window(wf: xr.Dataset, given: float | None) -> float:

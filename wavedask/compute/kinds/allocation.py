@@ -7,7 +7,6 @@ workers; only the driver returns from here.
 
 import asyncio
 import json
-import logging
 import os
 import re
 import shutil
@@ -73,10 +72,7 @@ def started(profile: AllocationProfile, name: str) -> Iterator[Started]:
             f"{'is not a task of one' if not tasks else f'is one of {tasks}'}",
             "Start it with srun in a job, as deploy/slurm/run.sbatch does.",
         )
-    # The log of the job is that of the driver: all tasks write into it.
-    logging.getLogger("distributed").setLevel(logging.WARNING)
-    quiet = {"logging.distributed": "warning"}
-    with dask.config.set({**worker_config(dashboard=profile.dashboard), **quiet}):
+    with dask.config.set(worker_config(dashboard=profile.dashboard)):
         folder = _folder(profile)
         runner = _runner(slurm_library(), profile, folder)
         with runner:

@@ -1,0 +1,470 @@
+"""The lens that fits one wavefront map best, and the errors of what it says."""
+
+import math
+from enum import IntEnum
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from wavedask.errors import InputError
+from wavedask.kernels.surface import SurfaceNoise, surface_noise
+from wavedask.optics.correlated import Grid, Noise, residual_noise
+from wavedask.optics.figure import Figure, tangents
+from wavedask.optics.pieces import numbered_pieces
+from wavedask.optics.shapes import (
+    Beam,
+    Cylinder,
+    General,
+    Quadric,
+    Shape,
+    Sphere,
+    errors_of,
+    lens_path,
+)
+from wavedask.optics.slopes import Slopes
+
+Floats = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+MIN_PIXELS: Final = 6
+"""Pixels with data that a fit of five parameters and its residual need."""
+MOST_STEPS: Final = 30
+"""Steps of Gauss and Newton."""
+SETTLED: Final = 1e-6
+"""Change of a parameter, in standard errors or parts of it, that is not worth another step."""
+POOR: Final = 0.9
+"""Part of the variance of the slopes that a lens explains at least."""
+UNLIKE: Final = 0.9
+"""Difference of the slopes from the derivatives of the wavefront, over the slopes, at most."""
+
+
+class NoFitError(InputError):
+    """A map without enough data for a fit."""
+
+
+class Verdict(IntEnum):
+    """Whether a fit can be a lens; where several hold, the largest counts."""
+
+    PLAUSIBLE = 0
+    """It looks like a focusing lens."""
+    DEFOCUSING = 1
+    """It spreads the beam; X-ray lenses focus: were sample and reference interchanged?"""
+    POOR_FIT = 2
+    """It explains less than 90 % of the variance of the slopes."""
+    TOO_WIDE = 3
+    """The aperture is wider than the lens."""
+    NOT_FITTED = 4
+    """There is no fit."""
+
+
+class LensFit(NamedTuple):
+    """A fitted lens; lengths in m, curvatures of the wavefront in 1/m, and standard errors.
+
+    The curvatures `curvature_y` and `curvature_x` are those of a fit with one for each axis; along
+    the axes of the lens for crossed cylinders. `residual_noise` is the rms of the noise in the
+    residual. What a shape does not have is NaN.
+    """
+
+    curvature: float = math.nan
+    curvature_y: float = math.nan
+    curvature_x: float = math.nan
+    azimuth: float = math.nan
+    center_y: float = math.nan
+    center_x: float = math.nan
+    residual_rms: float = math.nan
+    residual_range: float = math.nan
+    curvature_error: float = math.nan
+    curvature_y_error: float = math.nan
+    curvature_x_error: float = math.nan
+    azimuth_uncertainty: float = math.nan
+    center_uncertainty_y: float = math.nan
+    center_uncertainty_x: float = math.nan
+    residual_rms_uncertainty: float = math.nan
+    residual_range_uncertainty: float = math.nan
+    residual_noise: float = math.nan
+    explained_variance: float = math.nan
+    aperture_center_y: float = math.nan
+    aperture_center_x: float = math.nan
+    aperture_width_y: float = math.nan
+    aperture_width_x: float = math.nan
+    spread_y: float = math.nan
+    spread_x: float = math.nan
+    verdict: float = float(Verdict.NOT_FITTED)
+
+
+class Wanted(NamedTuple):
+    """What to fit.
+
+    Attributes
+    ----------
+    shape : str
+        ``paraboloid``, ``sphere``, ``cylinder`` or ``crossed``.
+    azimuth : float
+        Angle in rad of an axis of a cylinder; NaN to fit it.
+    beam : Beam
+        Where the lens stands.
+    width : float
+        Geometric aperture of the lens in m; infinite if it is not known.
+    """
+
+    shape: str = "paraboloid"
+    azimuth: float = math.nan
+    beam: Beam = Beam(math.nan)
+    width: float = math.inf
+
+
+class Fitted(NamedTuple):
+    """Result of the fit of one map.
+
+    Attributes
+    ----------
+    lens : LensFit
+    residual : ndarray of float64, shape (y, x)
+        Wavefront without the lens, m; of zero mean over the pixels of each piece that were fitted.
+    path : ndarray of float64, shape (y, x)
+        Path that the fitted lens adds, from its apex, m.
+    inside : ndarray of bool, shape (y, x)
+        Pixels that were fitted.
+    """
+
+    lens: LensFit
+    residual: Floats
+    path: Floats
+    inside: Mask
+
+
+def fitted_lens(
+    surface: Floats,
+    slopes: tuple[Floats, Floats],
+    *,
+    y: Floats,
+    x: Floats,
+    sigma: tuple[Floats, Floats] | None = None,
+    window: float = 1.0,
+    inside: Mask | None = None,
+    wanted: Wanted | None = None,
+    power: float = math.nan,
+) -> Fitted:
+    """Fit a lens to the slopes of a map.
+
+    Parameters
+    ----------
+    surface : ndarray of float64, shape (y, x)
+        Wavefront in m; NaN where there is none.
+    slopes : (ndarray, ndarray)
+        Its slopes along y and x in rad.
+    y, x : ndarray of float64
+        Coordinates in m.
+    sigma : (ndarray, ndarray), optional
+        Standard errors of the slopes in rad. Without them the noise is estimated from what the fit
+        leaves.
+    window : float
+        Side in pixels of the windows within which these errors are one.
+    inside : ndarray of bool, shape (y, x), optional
+        Pixels that may be used.
+    wanted : Wanted, optional
+        By default a paraboloid.
+    power : float
+        Of a sphere: focal length times this is the radius.
+
+    Returns
+    -------
+    Fitted
+
+    Raises
+    ------
+    NoFitError
+        Too few pixels, or pixels that do not span a plane.
+    """
+    wanted = Wanted() if wanted is None else wanted
+    known = np.isfinite(surface)
+    valid = known if inside is None else known & inside
+    if np.count_nonzero(valid) < MIN_PIXELS:
+        raise NoFitError(
+            f"a map has fewer than {MIN_PIXELS} pixels with data", "Choose another region."
+        )
+    points = Slopes(*slopes, y=y, x=x, inside=valid, sigma=sigma, window=window)
+    if points.y.size < MIN_PIXELS or not (np.ptp(points.y) and np.ptp(points.x)):
+        raise NoFitError(
+            "the pixels with data of a map do not span a plane", "Choose another region."
+        )
+    origin = float(np.mean(points.y)), float(np.mean(points.x))
+    shape, parameters = _start(points, origin, wanted, power)
+    parameters, covariance, left = _solved(points, shape, parameters)
+    numbers, errors = errors_of(shape, parameters, covariance)
+    if wanted.shape == "paraboloid":
+        axes = Quadric(_forms(0.0, both=True), origin, ("curvature_y", "curvature_x"))
+        more, more_errors = errors_of(axes, *_solved(points, axes, np.zeros(axes.count))[:2])
+        for name in axes.names:
+            numbers[name], errors[name] = more[name], more_errors[name]
+    rows, columns = np.nonzero(known)
+    place = y[rows], x[columns]
+    left_heights = surface[known] - shape.heights(parameters, *place)
+    left_heights = _levelled(
+        left_heights,
+        tangents(shape, parameters, *place),
+        numbered_pieces(known)[known],
+        valid[known],
+    )
+    residual = _filled(left_heights, known)
+    path = np.full(surface.shape, np.nan)
+    apex = np.array([numbers["center_y"]]), np.array([numbers["center_x"]])
+    if math.isfinite(wanted.beam.distance) and np.isfinite(apex).all():
+        paths = lens_path(shape, parameters, wanted.beam, *place)
+        if not isinstance(shape, Sphere):
+            paths -= lens_path(shape, parameters, wanted.beam, *apex)
+        path = _filled(paths, known)
+    step = abs(float(y[1] - y[0])), abs(float(x[1] - x[0]))
+    noise = _noise_of(residual, valid, sigma, window, step)
+    white = math.sqrt(noise.scatter) if noise.surface is None else 0.0
+    rms, rms_error, noise_rms = _rms(residual, valid, noise.surface, step, white=white)
+    spread, spread_error = _range(residual, valid, noise.surface, white)
+    ends = [(float(line.min()), float(line.max())) for line in (points.y, points.x)]
+    widths = [high - low + one for (low, high), one in zip(ends, step, strict=True)]
+    found = LensFit(
+        **{name: value for name, value in numbers.items() if name in LensFit._fields},
+        curvature_error=errors["curvature"],
+        curvature_y_error=errors.get("curvature_y", math.nan),
+        curvature_x_error=errors.get("curvature_x", math.nan),
+        azimuth_uncertainty=errors["azimuth"],
+        center_uncertainty_y=errors["center_y"],
+        center_uncertainty_x=errors["center_x"],
+        residual_rms=rms,
+        residual_rms_uncertainty=rms_error,
+        residual_noise=noise_rms,
+        residual_range=spread,
+        residual_range_uncertainty=spread_error,
+        explained_variance=points.explained(left),
+        aperture_center_y=sum(ends[0]) / 2,
+        aperture_center_x=sum(ends[1]) / 2,
+        aperture_width_y=widths[0],
+        aperture_width_x=widths[1],
+        spread_y=float(np.std(points.y)),
+        spread_x=float(np.std(points.x)),
+    )
+    cut = isinstance(shape, Sphere) and shape.is_cut(parameters, points.y, points.x, points.values)
+    found = found._replace(verdict=_verdict(found, wanted, cut=cut))
+    return Fitted(found, residual, path, valid)
+
+
+def _levelled(heights: Floats, changes: Floats, pieces: npt.NDArray[np.intp], used: Mask) -> Floats:
+    """Take the level of each piece, and what the lens can still fit, out of heights.
+
+    The lens that was fitted to the slopes is that of the heights, but for noise that integration
+    spreads otherwise, and for the rounding of derivatives.
+
+    Parameters
+    ----------
+    heights : ndarray of float64, shape (points,)
+    changes : ndarray of float64, shape (count, points)
+        Of the heights, with the parameters of the lens.
+    pieces : ndarray of int, shape (points,)
+        Number of the piece of each point.
+    used : ndarray of bool, shape (points,)
+        Points over which the rest is smallest.
+    """
+    count = np.maximum(np.bincount(pieces[used], minlength=int(pieces.max()) + 1), 1)
+
+    def centred(values: Floats) -> Floats:
+        return values - (np.bincount(pieces[used], values[used], count.size) / count)[pieces]
+
+    changes = np.stack([centred(part) for part in changes])
+    heights = centred(heights)
+    scale = np.sqrt(np.maximum(np.square(changes[:, used]).mean(axis=1), np.finfo(float).tiny))
+    changes /= scale[:, None]
+    normal = changes[:, used] @ changes[:, used].T
+    right = changes[:, used] @ heights[used]
+    return np.asarray(
+        heights - np.linalg.pinv(normal, rcond=1e-9, hermitian=True) @ right @ changes
+    )
+
+
+def _filled(values: Floats, known: Mask) -> Floats:
+    """Put values of the known pixels on the map, NaN elsewhere."""
+    filled = np.full(known.shape, np.nan)
+    filled[known] = values
+    return filled
+
+
+def _forms(azimuth: float, *, both: bool) -> Floats:
+    """Quadratic forms of crossed cylinders (near y, near x), or of that near x alone."""
+    sine, cosine = math.sin(azimuth), math.cos(azimuth)
+    along, beside = np.array([sine, cosine]), np.array([cosine, -sine])
+    pair = [np.outer(beside, beside), np.outer(along, along)]
+    return np.stack(pair if both else pair[1:])
+
+
+def _start(
+    points: Slopes, origin: tuple[float, float], wanted: Wanted, power: float
+) -> tuple[Shape, Floats]:
+    """Choose a shape, and the parameters from which it is fitted."""
+    round_lens = Quadric(np.eye(2)[None], origin, ("curvature",))
+    if wanted.shape == "paraboloid":
+        return round_lens, np.zeros(round_lens.count)
+    if wanted.shape == "sphere":
+        plain = _solved(points, round_lens, np.zeros(round_lens.count))[0]
+        bent = wanted.beam.power(float(plain[2])) / power
+        apex = round_lens.summary(plain)
+        start = [apex["center_y"], apex["center_x"]]
+        if not np.isfinite(start).all():
+            start = list(origin)
+        return Sphere(wanted.beam, power), np.array([bent, *start, 0.0, 0.0])
+    if math.isfinite(wanted.azimuth):
+        both = wanted.shape == "crossed"
+        names = ("curvature_y", "curvature_x") if both else ("curvature",)
+        fixed = Quadric(_forms(wanted.azimuth, both=both), origin, names, wanted.azimuth)
+        return fixed, np.zeros(fixed.count)
+    general = General(origin, cylinder=wanted.shape == "cylinder")
+    if wanted.shape == "crossed":
+        return general, np.zeros(general.count)
+    plain = _solved(points, general, np.zeros(general.count))[0]
+    axis = general.summary(plain)
+    return Cylinder(origin), np.array([*plain[:2], axis["curvature"], axis["azimuth"]])
+
+
+def _solved(points: Slopes, shape: Shape, parameters: Floats) -> tuple[Floats, Floats, Floats]:
+    """Fit by Gauss and Newton: parameters, their covariance, and the slopes that are left.
+
+    Figure errors are fitted, too; they are part of what is left.
+    """
+    figure = Figure(points, shape, parameters)
+    count = shape.count + figure.count
+    inverse = np.zeros((count, count))
+    change = np.zeros(count)
+
+    def gradients(block: slice) -> Floats:
+        place = points.y[block], points.x[block]
+        lens = shape.jacobian(parameters, *place, points.values[:, block])
+        if not figure.count:
+            return lens
+        return np.concatenate([lens, figure.gradients(block)], axis=1)
+
+    for _ in range(1 if shape.linear else MOST_STEPS):
+        left = points.values - shape.slopes(parameters, points.y, points.x, points.values)
+        normal, right = points.normal(gradients, count, left)
+        inverse = points.inverse(normal)
+        change = inverse @ right
+        parameters = parameters + change[: shape.count]
+        error = np.sqrt(np.diag(inverse))[: shape.count]
+        floor = SETTLED * np.maximum(np.abs(parameters), error)
+        if (np.abs(change[: shape.count]) <= floor).all():
+            break
+    left = points.values - shape.slopes(parameters, points.y, points.x, points.values)
+    figured = np.append(np.zeros(shape.count), change[shape.count :])
+    noise = left + points.left(gradients, figured) - points.values
+    return parameters, points.covariance(gradients, inverse, noise, shape.count), left
+
+
+def _noise_of(
+    residual: Floats,
+    valid: Mask,
+    sigma: tuple[Floats, Floats] | None,
+    window: float,
+    step: tuple[float, float],
+) -> Noise:
+    """Noise of the wavefront: from the errors of its slopes, or from the residual."""
+    if sigma is not None:
+        inside = [np.where(valid, part, np.inf) for part in sigma]
+        return Noise(0.0, surface_noise(inside[0], inside[1], window=window, spacing=step))
+    scale = max(size * one for size, one in zip(valid.shape, step, strict=True)) / 2
+    grid = Grid(step[0] / scale, step[1] / scale)
+    freedom = int(np.count_nonzero(valid)) - 4
+    left = np.where(valid, residual, np.nan)
+    return residual_noise(left, valid, grid, degree=2, freedom=freedom)
+
+
+def _verdict(lens: LensFit, wanted: Wanted, *, cut: bool) -> float:
+    """Say whether the fit can be a lens."""
+    if not math.isfinite(lens.curvature):
+        return float(Verdict.NOT_FITTED)
+    beam = wanted.beam if math.isfinite(wanted.beam.distance) else Beam(0.0)
+    width = max(lens.aperture_width_y, lens.aperture_width_x) * abs(beam.scale(lens.curvature))
+    if cut or width > wanted.width:
+        return float(Verdict.TOO_WIDE)
+    if lens.explained_variance < POOR:
+        return float(Verdict.POOR_FIT)
+    return float(Verdict.DEFOCUSING if beam.power(lens.curvature) < 0 else Verdict.PLAUSIBLE)
+
+
+def derived_slopes(surface: Floats, y: Floats, x: Floats) -> tuple[Floats, Floats]:
+    """Derive slopes from a wavefront that comes without, by central differences."""
+    down, across = np.gradient(surface, y, x, edge_order=2)
+    return down, across
+
+
+def check_slopes(surface: Floats, slopes: tuple[Floats, Floats], y: Floats, x: Floats) -> None:
+    """Refuse slopes of another wavefront, which a later change of the wavefront has left behind."""
+    derived = derived_slopes(surface, y, x)
+    known = np.isfinite(derived[0]) & np.isfinite(derived[1])
+    known &= np.isfinite(slopes[0]) & np.isfinite(slopes[1])
+    if not known.any():
+        return
+    size, difference = (
+        float(np.median(np.hypot(*(part[known] for part in pair))))
+        for pair in (
+            [part - np.median(part[known]) for part in slopes],
+            [one - other for one, other in zip(slopes, derived, strict=True)],
+        )
+    )
+    whole = float(np.median(np.hypot(*(part[known] for part in derived))))
+    if difference > UNLIKE * max(size, whole):
+        raise InputError(
+            "the slopes are not the derivatives of the wavefront",
+            "Change them with the wavefront, or drop them: wf.drop_vars(['slope_y', 'slope_x']).",
+        )
+
+
+def _range(
+    residual: Floats, valid: Mask, noise: SurfaceNoise | None, white: float
+) -> tuple[float, float]:
+    """Difference of the highest and the lowest pixel of the residual, and its standard error."""
+    values = np.where(valid, residual, np.nan)
+    ends = int(np.nanargmax(values)), int(np.nanargmin(values))
+    difference = float(values.flat[ends[0]] - values.flat[ends[1]])
+    if noise is None:
+        return difference, math.sqrt(2) * white
+    nodes = [int(noise.node.flat[end]) for end in ends]
+    if min(nodes) < 0:
+        return difference, math.nan
+    return difference, math.sqrt(float(sum(noise.variance[node] for node in nodes)))
+
+
+def _rms(
+    residual: Floats,
+    valid: Mask,
+    noise: SurfaceNoise | None,
+    step: tuple[float, float],
+    *,
+    white: float = 0.0,
+) -> tuple[float, float, float]:
+    """Root mean square of the residual, its standard error, and the rms of the noise in it.
+
+    With the residual r = f + n of figure and noise, ``mean(r^2) = mean(f^2) + 2 mean(f n) +
+    mean(n^2)``: the error has the scatter of the last two, and the mean of the last.
+    """
+    values = residual[valid]
+    rms = float(np.sqrt(np.mean(np.square(values))))
+    if noise is None:
+        added = white**2
+        spread = math.sqrt((4 * rms**2 + 2 * white**2) * white**2 / max(values.size, 1))
+    else:
+        basis = np.stack(
+            [
+                np.ones_like(noise.y),
+                noise.y,
+                noise.x,
+                (noise.y * step[0]) ** 2 + (noise.x * step[1]) ** 2,
+            ],
+            axis=1,
+        )
+        noise = noise.without(basis / np.abs(basis).max(axis=0))
+        share = noise.pixels / noise.pixels.sum()
+        node = noise.node[valid]
+        means = np.bincount(node, values, noise.pixels.size) / noise.pixels
+        crossed = (share * means) @ noise.factor
+        products = noise.factor.T @ (share[:, None] * noise.factor)
+        added = noise.rms**2
+        spread = math.sqrt(4 * float(crossed @ crossed) + 2 * float(np.square(products).sum()))
+    error = math.hypot(spread, added) / (2 * rms) if rms else 0.0
+    return rms, error, math.sqrt(added)
