@@ -324,6 +324,18 @@ MODE_DEGREE: Final = Quantity(
 MODE_ORDER: Final = Quantity(
     "mode_order", DIMENSIONLESS, "azimuthal frequency, or degree in x, of a mode"
 )
+MODE_NAME: Final = Quantity("mode_name", DIMENSIONLESS, "name of a mode")
+MODE_MIX: Final = Quantity(
+    "mode_mix", DIMENSIONLESS, "coefficients of the polynomials in an orthonormal mode"
+)
+COEFFICIENT_WAVES: Final = Quantity(
+    "coefficient_waves", DIMENSIONLESS, "coefficient of a mode in wavelengths"
+)
+COEFFICIENT_WAVES_UNCERTAINTY: Final = Quantity(
+    "coefficient_waves_uncertainty",
+    DIMENSIONLESS,
+    "standard error of the coefficient of a mode in wavelengths",
+)
 DISTORTION_Y: Final = Quantity("distortion_y", PIXEL, "vertical distortion of the detector")
 DISTORTION_X: Final = Quantity("distortion_x", PIXEL, "horizontal distortion of the detector")
 DISTORTION_Y_ERROR: Final = Quantity(
@@ -467,6 +479,10 @@ QUANTITIES: Final[Mapping[str, Quantity]] = {
         OTHER_MODE,
         MODE_DEGREE,
         MODE_ORDER,
+        MODE_NAME,
+        MODE_MIX,
+        COEFFICIENT_WAVES,
+        COEFFICIENT_WAVES_UNCERTAINTY,
         DISTORTION_Y,
         DISTORTION_X,
         DISTORTION_Y_ERROR,

@@ -1,5 +1,6 @@
 """What a wavefront says about the optic that made it."""
 
+from wavedask.optics.aberrations import legendre, remove, zernike
 from wavedask.optics.contributions import lens_contributions
 from wavedask.optics.lens import fit_lens
 from wavedask.optics.lens_map import fitted_lens
@@ -23,7 +24,10 @@ __all__ = [
     "fit_wavefront",
     "fitted_lens",
     "gradient_modes",
+    "legendre",
     "lens_contributions",
     "mode_orders",
     "refractive_decrement",
+    "remove",
+    "zernike",
 ]
