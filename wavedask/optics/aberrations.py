@@ -429,7 +429,7 @@ def _pupil(
         away = np.hypot(place_y - middle[0], place_x - middle[1])
         return mask, (*middle, float(away.max()))
     count = 3 if round_pupil else 4
-    words = "radius" if round_pupil else "half widths (y, x)"
+    words = "its radius" if round_pupil else "half widths (y, x)"
     try:
         given = tuple(float(value) for value in pupil)
     except (TypeError, ValueError):

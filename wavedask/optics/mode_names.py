@@ -48,11 +48,12 @@ LEGENDRE_NAMES: Final[dict[Order, str]] = {
 
 
 def zernike_number(n: int, m: int, index: Index) -> int:
-    """Number of a Zernike mode of radial order n and azimuthal frequency m, negative for the sine.
+    """Give the number of a Zernike mode of radial order n and azimuthal frequency m.
 
     Parameters
     ----------
     n, m : int
+        A negative m is the sine.
     index : {"noll", "osa", "fringe"}
         Noll (J. Opt. Soc. Am. 66, 207, 1976) from 1; OSA/ANSI Z80.28 from 0; Fringe or University
         of Arizona from 1.

@@ -155,7 +155,8 @@ class Modes:
             sums += values.sum(axis=1)
             products += values @ values.T
         # Without their means: orthogonal to piston.
-        return np.linalg.cholesky(products / y.size - np.outer(sums, sums) / y.size**2)
+        means = products / y.size - np.outer(sums, sums) / y.size**2
+        return np.asarray(np.linalg.cholesky(means), np.float64)
 
 
 def fit_wavefront(
@@ -350,7 +351,7 @@ def _fit_map(
 
     def gradients(block: slice) -> Floats:
         parts = modes.gradients(slopes.y[block], slopes.x[block])
-        return parts / np.reshape(modes.half, (2, 1, 1))
+        return np.asarray(parts / np.reshape(modes.half, (2, 1, 1)))
 
     try:
         if slopes.y.size <= count:
@@ -378,7 +379,7 @@ def _fit_map(
     if modes.orthonormal:
         mixed = modes.orthogonalised(rows[slopes.valid], columns[slopes.valid])
         coefficients, covariance = mixed.T @ coefficients, mixed.T @ covariance @ mixed
-        mixture = np.linalg.inv(mixed)
+        mixture = np.asarray(np.linalg.inv(mixed), np.float64)
     numbers = (coefficients, covariance.ravel(), mixture.ravel(), [rms])
     return np.concatenate(numbers), residual.astype(surface.dtype)
 
@@ -409,7 +410,8 @@ def _labelled_fit(
     ]
     diagonal = count + (count + 1) * np.arange(count)
     errors = numbers.data[..., diagonal] ** 0.5 / scale
-    dims, coords = (*lead, *along), {**others, **names}
+    dims = (*lead, *along)
+    coords: dict[Any, Any] = {**others, **names}
     parts = [
         labelled(values, COEFFICIENT, dims=dims, coords=coords),
         labelled(errors, COEFFICIENT_UNCERTAINTY, dims=dims, coords=coords),
