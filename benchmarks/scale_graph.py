@@ -74,7 +74,8 @@ def scheduler_in(folder: Path) -> Iterator[tuple[str, int]]:
     """Start a scheduler and one worker; yield the address, and the process of the scheduler."""
     file = folder / "scheduler.json"
     dask = [sys.executable, "-m", "dask"]
-    host = ["--host", "127.0.0.1", "--no-dashboard"]
+    # Both import the package before they are ready.
+    host = ["--host", "127.0.0.1", "--no-dashboard", "--preload", "wavedask.compute.cluster"]
     quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     scheduler_command = [*dask, "scheduler", *host, "--port", "0", "--scheduler-file", str(file)]
     with subprocess.Popen(scheduler_command, **quiet) as scheduler:
