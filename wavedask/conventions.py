@@ -30,9 +30,9 @@ MOTOR_AXIS: Final = "motor_axis"
 EXPOSURE: Final = "exposure"
 """Dimension of exposures that were combined to fewer frames."""
 
-PLANE: Final = "plane"
+PLANE: Final = "caustic_plane"
 """Dimension of a caustic: planes along the beam."""
-POINT: Final = "point"
+POINT: Final = "caustic_point"
 """Dimension of a caustic: positions across the beam."""
 PROPAGATED: Final = "propagated"
 """Attribute of an intensity: distance from the detector to its plane, m."""
@@ -323,7 +323,6 @@ FIGURE_ERROR_RANGE_UNCERTAINTY: Final = Quantity(
     "standard error of the peak to valley of the excess thickness",
 )
 FIGURE_ERROR: Final = Quantity("figure_error", METRE, "excess thickness of the lens")
-FIGURE_ERROR_RMS: Final = Quantity("figure_error_rms", METRE, "rms excess thickness of the lens")
 COEFFICIENT: Final = Quantity("coefficient", METRE, "rms that a mode adds to the wavefront")
 COEFFICIENT_UNCERTAINTY: Final = Quantity(
     "coefficient_uncertainty", METRE, "standard error of the coefficient of a mode"
@@ -571,7 +570,6 @@ QUANTITIES: Final[Mapping[str, Quantity]] = {
         FIGURE_ERROR_RANGE,
         FIGURE_ERROR_RANGE_UNCERTAINTY,
         FIGURE_ERROR,
-        FIGURE_ERROR_RMS,
         COEFFICIENT,
         COEFFICIENT_UNCERTAINTY,
         COEFFICIENT_COVARIANCE,

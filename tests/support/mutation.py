@@ -228,12 +228,24 @@ def _positions(path: Path) -> Any:
     return open_scan(path.parent / "frames.tif", motors=path, progress=False).drop_attrs().compute()
 
 
+def _store(path: Path) -> Any:
+    import wavedask as wd
+    from wavedask.errors import StoreError
+    from wavedask.store import verify
+
+    found = wd.open_store(path).load()
+    if verify(path, progress=False).lost:
+        raise StoreError("frames are lost")
+    return found
+
+
 READERS: Final[dict[str, Callable[[Path], Any]]] = {
     "scan": _scan,
     "hdf5": _hdf5,
     "mask": _mask,
     "experiment": _experiment,
     "positions": _positions,
+    "store": _store,
 }
 
 

@@ -1,16 +1,18 @@
 """How the kernels are compiled, and where the compiled code is kept."""
 
+import hashlib
 import logging
 import os
 import stat
 import tempfile
 import threading
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 import numba
-from numba.core.caching import FunctionCache
+from numba.core.caching import FunctionCache, IndexDataCacheFile
 
 JIT: Final[dict[str, Any]] = {
     "nogil": True,
@@ -85,8 +87,30 @@ def njit(**options: Any) -> Any:  # numba has no types, and so has none what it 
     return compiled
 
 
+@cache
+def _sources(folder: Path) -> str:
+    """Digest of all modules under a folder."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.rglob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
 class _KernelCache(FunctionCache):
-    """Numba's cache of one function on the disk; a cache that fails costs time only."""
+    """Numba's cache of one function on the disk; a cache that fails costs time only.
+
+    Numba compiles a function again where its own file has changed. But a kernel holds those that it
+    calls, of whatever file: here a change of any kernel counts.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)  # type: ignore[no-untyped-call]  # numba has no types
+        stamp = (self._impl.locator.get_source_stamp(), _sources(Path(__file__).parent))
+        self._cache_file = IndexDataCacheFile(  # type: ignore[no-untyped-call]  # numba has no types
+            cache_path=self._cache_path,
+            filename_base=self._impl.filename_base,
+            source_stamp=stamp,
+        )
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:

@@ -1,8 +1,9 @@
 """What a wavefront says about the optic that made it."""
 
 from wavedask.optics.comparison import Comparison, compare
+from wavedask.optics.contributions import lens_contributions
 from wavedask.optics.focus import find_focus, propagate
-from wavedask.optics.lens import fit_lens
+from wavedask.optics.lens import LensShape, fit_lens
 from wavedask.optics.lens_map import fitted_lens
 from wavedask.optics.material import refractive_decrement
 from wavedask.optics.mirror import mirror
@@ -20,6 +21,7 @@ from wavedask.optics.wavefront_modes import fit_wavefront
 
 __all__ = [
     "Comparison",
+    "LensShape",
     "ModalSurface",
     "ModeFit",
     "compare",
@@ -30,6 +32,7 @@ __all__ = [
     "fit_wavefront",
     "fitted_lens",
     "gradient_modes",
+    "lens_contributions",
     "mirror",
     "mode_orders",
     "propagate",

@@ -361,8 +361,7 @@ def _numbers(
         curvature = fit[f"curvature{one.part}"]
         error = np.hypot(fit[f"curvature{one.part}_error"], curvature * relative[one.part])
         focal, ahead, behind = (
-            focal_length(part)
-            for part in (curvature, curvature + error / 2, curvature - error / 2)
+            focal_length(part) for part in (curvature, curvature + error / 2, curvature - error / 2)
         )
         uncertainty = abs(ahead - behind)
         if one is ROUND or shape == "crossed":
@@ -536,7 +535,9 @@ def _fit(
         dask_gufunc_kwargs={"output_sizes": {PARAMETER: len(LensFit._fields)}},
         keep_attrs="override",
     )
-    fields = {name: numbers.isel({PARAMETER: number}) for number, name in enumerate(LensFit._fields)}
+    fields = {
+        name: numbers.isel({PARAMETER: number}) for number, name in enumerate(LensFit._fields)
+    }
     places = {Y: surface[Y], X: surface[X]}
     found = zip(("residual", "path", "inside"), maps, strict=True)
     return fields, {name: values.assign_coords(places) for name, values in found}

@@ -275,7 +275,9 @@ def _levelled(heights: Floats, changes: Floats, pieces: npt.NDArray[np.intp], us
     changes /= scale[:, None]
     normal = changes[:, used] @ changes[:, used].T
     right = changes[:, used] @ heights[used]
-    return np.asarray(heights - np.linalg.pinv(normal, rcond=1e-9, hermitian=True) @ right @ changes)
+    return np.asarray(
+        heights - np.linalg.pinv(normal, rcond=1e-9, hermitian=True) @ right @ changes
+    )
 
 
 def _filled(values: Floats, known: Mask) -> Floats:

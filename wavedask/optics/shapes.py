@@ -33,13 +33,15 @@ class Shape(Protocol):
     """
 
     @property
-    def count(self) -> int: ...
+    def count(self) -> int:
+        """Number of parameters."""
 
     @property
-    def linear(self) -> bool: ...
+    def linear(self) -> bool:
+        """Whether the slopes are linear in them."""
 
     def jacobian(self, parameters: Floats, y: Floats, x: Floats, slopes: Floats) -> Floats:
-        """Derivatives of the slopes, shape (2, count, points)."""
+        """Differentiate the slopes by the parameters, shape (2, count, points)."""
 
     def slopes(self, parameters: Floats, y: Floats, x: Floats, slopes: Floats) -> Floats:
         """Slopes at points, shape (2, points), near the measured `slopes`."""
@@ -48,7 +50,7 @@ class Shape(Protocol):
         """Wavefront at points, shape (points,), but for a constant, m."""
 
     def steps(self, parameters: Floats) -> Floats:
-        """Changes of the parameters that show their effect on the heights."""
+        """Give changes of the parameters that show their effect on the heights."""
 
     def summary(self, parameters: Floats) -> dict[str, float]:
         """Curvatures in 1/m, azimuth in rad and centre in m, by their names."""

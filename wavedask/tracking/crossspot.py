@@ -369,13 +369,13 @@ def _track_lazy(sample: da.Array, reference: da.Array, matching: Matching) -> Fi
         shared = references.shape[0] == 1
     depth = {0: 0} | {axis: halo * (len(chunks[axis]) > 1) for axis in (1, 2)}
     outer = (1,) if joint else chunks[0]
-    parts = [] if shift is None else [_shift_along(shift, axis) for axis in (0, 1)]
+    along = [] if shift is None else [_shift_along(shift, axis) for axis in (0, 1)]
     tracked = da.map_overlap(
         partial(_overlap_block, matching=matching, tiles=tiles, depth=(depth[1], depth[2])),
         tiled,
         references.rechunk(((1,) if shared else frames[0], *tiles)),
-        *parts,
-        depth=[depth, depth, *({0: 0, 1: 0, 2: 0} for _ in parts)],
+        *along,
+        depth=[depth, depth, *({0: 0, 1: 0, 2: 0} for _ in along)],
         boundary="none",
         allow_rechunk=False,
         trim=False,  # a block gives back its inner part only
