@@ -1,6 +1,7 @@
 """Rows of `benchmarks/trust.py` behind the tracker: wavefront, modes, lens, means, dark field."""
 
 import logging
+import time
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -8,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import scenes as sc
 import xarray as xr
+from scipy import linalg
 
 import wavedask as wd
 from wavedask.optics import fit_lens, fit_modes, fit_wavefront
@@ -176,31 +178,69 @@ def dark_fields(size: int, seeds: range) -> Iterator[Result]:
         yield f"transmission, error over stated, {label}", rms(scores["transmission"]), 0.8, 1.25
 
 
-def integrations(size: int, seeds: range) -> Iterator[Result]:
+def pair_means(slopes: Floats, axis: int) -> Floats:
+    """Mean slope between neighbours to the fourth order, as `wavedask.integrate` takes it."""
+    line = np.moveaxis(slopes, axis, 0)
+    bend = np.diff(line, 2, axis=0)
+    bend = np.concatenate([2 * bend[:1] - bend[1:2], bend, 2 * bend[-1:] - bend[-2:-1]])
+    mean = (line[1:] + line[:-1]) / 2 - (bend[1:] + bend[:-1]) / 24
+    return np.moveaxis(mean, 0, axis)
+
+
+def integrations() -> Iterator[Result]:
     """Compare the noise of weighted integration with the least that is possible.
 
-    Slopes with independent errors that vary tenfold across the map: the error of the surface over
-    that of generalised least squares with all covariances, which is solved by a direct method.
+    Slopes with independent errors that vary from pixel to pixel or across the map: the rms error of
+    the surface over that of generalised least squares with the covariance of the mean slopes of
+    neighbours. Both are linear, and their errors are computed from their matrices.
     """
-    side = 40
+    side = 20
+    count = side**2
+    unit, nothing = np.eye(count).reshape(count, side, side), np.zeros((count, side, side))
+    steps = [np.diff(unit, axis=1 + axis).reshape(count, -1).T for axis in (0, 1)]
+    means = [pair_means(unit, 1 + axis).reshape(count, -1).T for axis in (0, 1)]
+    difference, mean = np.vstack(steps), linalg.block_diag(*means)
     y, x = np.mgrid[-1 : 1 : side * 1j, -1 : 1 : side * 1j]
-    sigma = 10 ** np.clip(x + 0.5 * y, -0.5, 0.5)
-    weights = 1 / sigma**2
-    best = optimum(sigma)
-    squares = np.zeros((2, side, side))
-    for seed in seeds:
-        rng = np.random.default_rng([seed, 8])
-        noise = sigma * rng.standard_normal((2, side, side))
-        for square, surface in zip(
-            squares, (wd.integrate(*noise, weights=weights), best(*noise)), strict=True
-        ):
-            square += surface**2
-    yield (
-        "weighted integration, error over that of the optimum",
-        float(np.sqrt(squares[0].sum() / squares[1].sum())),
-        0.98,
-        1.02,
-    )
+    rough = np.exp(0.5 * np.random.default_rng(0).standard_normal((side, side)))
+    for label, sigma in (
+        ("across the map", 10 ** np.clip(x + 0.5 * y, -0.5, 0.5)),
+        ("from pixel to pixel", rough),
+    ):
+        parts = [
+            wd.integrate(*pair, weights=1 / sigma**2).reshape(count, count).T
+            for pair in ((unit, nothing), (nothing, unit))
+        ]
+        both = np.tile(sigma.ravel(), 2)
+        weighted = linalg.pinvh(mean * both**2 @ mean.T) @ difference
+        best = linalg.pinvh(difference.T @ weighted) @ weighted.T @ mean
+        error, least = (
+            rms((matrix - matrix.mean(axis=0)) * both) for matrix in (np.hstack(parts), best)
+        )
+        yield (
+            f"weighted integration over the optimum, errors vary {label}",
+            error / least,
+            0.98,
+            1.02,
+        )
+
+
+def uncertainty_time(size: int) -> Iterator[Result]:
+    """Compare the time of a wavefront's uncertainty with that of its integration."""
+    slopes = np.random.default_rng(0).standard_normal((2, size, size))
+    sigma = np.ones_like(slopes)
+    seconds = []
+    for call in (
+        lambda: wd.integrate(*slopes),
+        lambda: wd.surface_uncertainty(*sigma, window=sc.WINDOW),
+    ):
+        times = []
+        for _ in range(5):
+            start = time.process_time()
+            call()
+            times.append(time.process_time() - start)
+        seconds.append(min(times))
+    label = f"time of the uncertainty over that of the integration, {size} x {size} px"
+    yield label, seconds[1] / seconds[0], 0.0, 3.0
 
 
 def results(size: int, seeds: range) -> Iterator[Result]:
@@ -208,3 +248,5 @@ def results(size: int, seeds: range) -> Iterator[Result]:
     yield from wavefronts(size, seeds)
     yield from train(size, seeds)
     yield from dark_fields(size, seeds)
+    yield from integrations()
+    yield from uncertainty_time(4 * size)

@@ -30,9 +30,9 @@ MOTOR_AXIS: Final = "motor_axis"
 EXPOSURE: Final = "exposure"
 """Dimension of exposures that were combined to fewer frames."""
 
-PLANE: Final = "plane"
+PLANE: Final = "caustic_plane"
 """Dimension of a caustic: planes along the beam."""
-POINT: Final = "point"
+POINT: Final = "caustic_point"
 """Dimension of a caustic: positions across the beam."""
 PROPAGATED: Final = "propagated"
 """Attribute of an intensity: distance from the detector to its plane, m."""
@@ -74,6 +74,14 @@ COMMON_REFERENCE: Final = "common_reference"
 """Attribute of a tracking: 1 where all its frames were tracked in one reference image."""
 SPLINE_ORDER: Final = "spline_order"
 """Attribute of a tracking by engine dense: order of the B-splines, as given or chosen."""
+EFFECTIVE_COUNTS: Final = "effective_counts"
+"""Attribute of a tracking: photons per pixel of the sample that would make its noise."""
+NOISE_BLUR: Final = "noise_blur_px"
+"""Attribute of a tracking: full width at half maximum, in pixels, of the light of one photon."""
+DECORRELATION: Final = "decorrelation"
+"""Attribute of a tracking: part of the speckle that is not the same in sample and reference."""
+FIXED_PATTERN: Final = "fixed_pattern"
+"""Attribute of a tracking: relative deviation of what both images share at the same pixels."""
 STACK_FRAMES: Final = "stack_frames"
 """Coordinate on `frame` of stacks that are matched together: raw frames of each, as JSON."""
 
@@ -323,7 +331,6 @@ FIGURE_ERROR_RANGE_UNCERTAINTY: Final = Quantity(
     "standard error of the peak to valley of the excess thickness",
 )
 FIGURE_ERROR: Final = Quantity("figure_error", METRE, "excess thickness of the lens")
-FIGURE_ERROR_RMS: Final = Quantity("figure_error_rms", METRE, "rms excess thickness of the lens")
 COEFFICIENT: Final = Quantity("coefficient", METRE, "rms that a mode adds to the wavefront")
 COEFFICIENT_UNCERTAINTY: Final = Quantity(
     "coefficient_uncertainty", METRE, "standard error of the coefficient of a mode"
@@ -432,6 +439,18 @@ ELLIPSE_THETA_UNCERTAINTY: Final = Quantity(
 )
 MIRROR_FREQUENCY: Final = Quantity("mirror_frequency", "1/m", "spatial frequency along the mirror")
 PSD_HEIGHT: Final = Quantity("psd_height", "m3", "power spectral density of the height error")
+MODE_NAME: Final = Quantity("mode_name", DIMENSIONLESS, "name of a mode")
+MODE_MIX: Final = Quantity(
+    "mode_mix", DIMENSIONLESS, "coefficients of the polynomials in an orthonormal mode"
+)
+COEFFICIENT_WAVES: Final = Quantity(
+    "coefficient_waves", DIMENSIONLESS, "coefficient of a mode in wavelengths"
+)
+COEFFICIENT_WAVES_UNCERTAINTY: Final = Quantity(
+    "coefficient_waves_uncertainty",
+    DIMENSIONLESS,
+    "standard error of the coefficient of a mode in wavelengths",
+)
 DISTORTION_Y: Final = Quantity("distortion_y", PIXEL, "vertical distortion of the detector")
 DISTORTION_X: Final = Quantity("distortion_x", PIXEL, "horizontal distortion of the detector")
 DISTORTION_Y_ERROR: Final = Quantity(
@@ -571,7 +590,6 @@ QUANTITIES: Final[Mapping[str, Quantity]] = {
         FIGURE_ERROR_RANGE,
         FIGURE_ERROR_RANGE_UNCERTAINTY,
         FIGURE_ERROR,
-        FIGURE_ERROR_RMS,
         COEFFICIENT,
         COEFFICIENT_UNCERTAINTY,
         COEFFICIENT_COVARIANCE,
@@ -630,6 +648,10 @@ QUANTITIES: Final[Mapping[str, Quantity]] = {
         DIFFERENCE,
         DIFFERENCE_UNCERTAINTY,
         DIFFERENCE_RMS,
+        MODE_NAME,
+        MODE_MIX,
+        COEFFICIENT_WAVES,
+        COEFFICIENT_WAVES_UNCERTAINTY,
         DISTORTION_Y,
         DISTORTION_X,
         DISTORTION_Y_ERROR,

@@ -13,7 +13,6 @@ import os
 import pwd
 import stat
 import sys
-import tempfile
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -46,6 +45,10 @@ IDLE_SECONDS = 1800
 
 ADDRESS = os.environ.get("WAVEDASK_GATEWAY_ADDRESS", "127.0.0.1:8010")
 """Where users reach the server: one port for requests, dashboards and schedulers."""
+
+KERNELS = "WAVEDASK_NODE_CACHE"
+"""Variable of the environment: a folder on a local disk for compiled kernels. Without it, they are
+beside the package, or where users cannot write there, in the folder of temporary files."""
 
 # Authentication ----------------------------------------------------------------------------------
 
@@ -178,13 +181,14 @@ c.ClusterConfig.environment = {
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "NUMBA_NUM_THREADS": "1",
-    # Compiled kernels, below a folder of each user: all workers and notebooks share them.
-    "WAVEDASK_NODE_CACHE": os.environ.get("WAVEDASK_NODE_CACHE", tempfile.gettempdir()),
     # The acquisition of a facility stops if a reader holds a lock on its file.
     "HDF5_USE_FILE_LOCKING": "FALSE",
     # The pages of a worker have no password, and the dashboard of the scheduler shows the same.
     "DASK_DISTRIBUTED__WORKER__HTTP__ROUTES": "[]",
 }
+if KERNELS in os.environ:
+    # Below this folder, each user has one for compiled kernels, which workers and notebooks share.
+    c.ClusterConfig.environment[KERNELS] = os.environ[KERNELS]
 
 
 def settings_of(options):

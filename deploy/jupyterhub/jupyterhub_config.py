@@ -11,7 +11,6 @@ A site copies this folder and edits, or writes a short file of its own that begi
 import grp
 import os
 import sys
-import tempfile
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -36,8 +35,9 @@ GATEWAY = os.environ.get("WAVEDASK_GATEWAY_ADDRESS", "127.0.0.1:8010")
 GATEWAY_CONFIG = HERE.parent / "gateway" / "dask_gateway_config.py"
 NOTEBOOKS = Path(os.environ.get("WAVEDASK_HUB_NOTEBOOKS", HERE.parent.parent / "notebooks"))
 """Folder of the notebooks that each user finds in the home folder."""
-KERNELS = os.environ.get("WAVEDASK_NODE_CACHE", tempfile.gettempdir())
-"""Folder on a local disk for compiled kernels; each user gets a private one in it."""
+KERNELS = {name: os.environ[name] for name in ("WAVEDASK_NODE_CACHE",) if name in os.environ}
+"""Folder on a local disk for compiled kernels, in which each user gets a private one. By default it
+is the folder of temporary files."""
 PROXY_COMMAND = os.environ.get("WAVEDASK_HUB_PROXY", "configurable-http-proxy")
 """The proxy, installed by npm."""
 
@@ -106,7 +106,7 @@ c.Spawner.start_timeout = c.Spawner.http_timeout = 90
 GATEWAY_PORT = GATEWAY.rpartition(":")[2]
 c.Spawner.environment = {
     "WAVEDASK_HUB_NOTEBOOKS": str(NOTEBOOKS),
-    "WAVEDASK_NODE_CACHE": KERNELS,
+    **KERNELS,
     # With these, wavedask.connect("gateway") needs no further argument. Dask puts the value of the
     # variable in braces in: the path of the user's own server, which asks for the login.
     "DASK_GATEWAY__ADDRESS": f"http://{GATEWAY}",
@@ -124,7 +124,7 @@ c.JupyterHub.services = [
     {
         "name": SERVICE,
         "command": [str(Path(sys.prefix, "bin", "dask-gateway-server")), "-f", str(GATEWAY_CONFIG)],
-        "environment": {"WAVEDASK_GATEWAY_ADDRESS": GATEWAY, "WAVEDASK_NODE_CACHE": KERNELS},
+        "environment": {"WAVEDASK_GATEWAY_ADDRESS": GATEWAY, **KERNELS},
     }
 ]
 c.JupyterHub.load_roles = [{"name": "user", "scopes": ["self", USE_IT]}]

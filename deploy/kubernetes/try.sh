@@ -58,9 +58,9 @@ kubectl get crd daskclusters.kubernetes.dask.org >/dev/null || {
     exit 1
 }
 
+kubectl create namespace "$namespace"  # fails if it exists: only what was made here is deleted
 trap tidy EXIT
 trap 'exit 1' INT TERM
-kubectl create namespace "$namespace" || exit 1
 # The strictest of Kubernetes' own standards: a pod that breaks it is refused.
 kubectl label namespace "$namespace" pod-security.kubernetes.io/enforce=restricted
 sed "s/ReadWriteMany/$access/; s/100Gi/1Gi/" "$here/volumes.yaml" | kube apply --filename -

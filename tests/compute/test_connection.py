@@ -11,10 +11,12 @@ from typing import Any
 
 import dask
 import pytest
+import yaml
 from distributed import LocalCluster
 
 import wavedask as wd
 from wavedask.compute import connection, load_profile
+from wavedask.compute.certificates import new_certificate
 from wavedask.compute.visible import needed
 from wavedask.errors import ClusterError, InputError
 
@@ -98,7 +100,7 @@ def test_no_worker_within_the_time() -> None:
     ("name", "module", "extra"),
     [
         ("gateway", "dask_gateway", "wavedask[gateway]"),
-        ("kubernetes", "dask_kubernetes.operator", "wavedask[kubernetes]"),
+        ("kubernetes", "kr8s", "wavedask[kubernetes]"),
         ("slurm", "dask_jobqueue", "wavedask[slurm]"),
     ],
 )
@@ -151,3 +153,40 @@ def test_a_cluster_that_is_started_twice_is_told(
         ):
             pass
     assert any("kubernetes is still open" in message for message in caplog.messages)
+
+
+def test_a_profile_with_the_files_of_a_certificate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    security = new_certificate(tmp_path)
+    profiles = tmp_path / "dask" / "wavedask"
+    profiles.mkdir(parents=True)
+    monkeypatch.setattr(dask.config, "paths", [str(profiles.parent)])
+    with LocalCluster(
+        n_workers=1,
+        processes=False,
+        protocol="tls://",
+        security=security,
+        host="127.0.0.1",
+        dashboard_address="127.0.0.1:0",
+    ) as cluster:
+        section = {
+            "address": cluster.scheduler_address,
+            "ca_file": str(tmp_path / "ca.pem"),
+            "certificate": str(tmp_path / "cert.pem"),
+            "key": str(tmp_path / "key.pem"),
+        }
+        (profiles / "ours.yaml").write_text(yaml.safe_dump({"kind": "address", "address": section}))
+        with wd.connect("ours") as client:
+            assert client is not None
+            assert client.submit(sum, [1, 2]).result() == 3
+        # A certificate of somebody else is refused.
+        other = tmp_path / "other"
+        other.mkdir()
+        new_certificate(other)
+        with pytest.raises(InputError, match="no Dask scheduler answers"):
+            wd.connect(
+                "ours",
+                timeout=1,
+                address={"certificate": str(other / "cert.pem"), "key": str(other / "key.pem")},
+            )

@@ -95,7 +95,7 @@ def test_a_cluster_with_tls_needs_a_certificate(server: Server) -> None:
 
 def test_a_cluster_is_made_from_the_manifest_and_deleted(server: Server) -> None:
     add_scheduler(server, readyReplicas=1)
-    changes = {
+    changes: dict[str, Any] = {
         "image": "registry.example/wavedask:2",
         "workers": {"minimum": 1, "maximum": 5},
         "cores": 2,

@@ -258,9 +258,12 @@ def test_the_settings_for_kubernetes_hold_on_a_server_of_this_machine(tmp_path: 
     chosen = "c.DaskGateway.backend_class = 'dask_gateway_server.backends.local.UnsafeLocalBackend'"
     some = {"workers": {"minimum": 0, "maximum": 4}}
     with gateway_server(tmp_path, chosen, code) as here, user("alice"):
-        with connect(here, **some, options={"image": "wavedask:0.1.0"}), connect(here, **some):
-            with pytest.raises(ClusterError, match="alice has 2 of 2 allowed clusters"):
-                connect(here, **some)
+        with (
+            connect(here, **some, options={"image": "wavedask:0.1.0"}),
+            connect(here, **some),
+            pytest.raises(ClusterError, match="alice has 2 of 2 allowed clusters"),
+        ):
+            connect(here, **some)
         with pytest.raises(ClusterError, match="worker_cores must be <= 4"):
             connect(here, cores=5)
 
@@ -289,7 +292,7 @@ def test_the_configuration_refuses_what_is_unsafe(
     tmp_path: Path,
 ) -> None:
     install("dask-gateway-server[local]")
-    from traitlets.config import PyFileConfigLoader
+    from traitlets.config.loader import PyFileConfigLoader
 
     monkeypatch.delenv("JUPYTERHUB_API_TOKEN", raising=False)
     for name, value in variables(tmp_path).items():

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from deploy.support.hub import CONFIG, Browser, Hub, Server, clusters, hub
-from deploy.support.needs import http_proxy, install
+from deploy.support.needs import debian, http_proxy, install
 from deploy.support.processes import listening
 from support.commands import until
 from tornado.httpclient import HTTPRequest
@@ -43,6 +43,7 @@ class Session:
 def running() -> Iterator[Hub]:
     install("jupyterhub", "jupyterlab", "jupyter-server-proxy", "jupytext", "ipykernel", "bokeh")
     install("dask-gateway", "dask-gateway-server[local]", "httpx")
+    debian(openssl="openssl", unshare="util-linux")
     with hub(http_proxy(), PASSWORDS, MEMBERS) as found:
         yield found
 
@@ -126,6 +127,8 @@ def _bokeh_token(alice: Session, page: str) -> str:
 def test_the_server_of_another_user_is_out_of_reach_and_a_false_token_is_refused(
     alice: Session,
 ) -> None:
+    import httpx
+
     with Browser(alice.hub.url) as browser:
         browser.login("bob", PASSWORDS["bob"])
         assert browser.http.get("/user/alice/lab").status_code == 403
@@ -159,7 +162,7 @@ def test_the_configuration_refuses_what_is_unsafe(
     settings: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     install("traitlets")
-    from traitlets.config import PyFileConfigLoader
+    from traitlets.config.loader import PyFileConfigLoader
 
     for name, value in {**settings, "WAVEDASK_HUB_STATE": str(tmp_path / "state")}.items():
         monkeypatch.setenv(name, value)

@@ -62,7 +62,7 @@ VARIANTS = {
 def variants(tools: Tools) -> dict[str, list[Resource]]:
     """The chart rendered with several values, and the manifests that are written by hand."""
     rendered = {name: tools.rendered(*settings) for name, settings in VARIANTS.items()}
-    for file in ("client", "volumes"):
+    for file in ("client", "volumes", "user-role"):
         rendered[file] = list(yaml.safe_load_all((KUBERNETES / f"{file}.yaml").read_text()))
     return rendered
 
@@ -101,7 +101,14 @@ def test_kubernetes_accepts_every_object(
 ) -> None:
     every = [resource for resources in objects.values() for resource in resources]
     kinds = {resource["kind"] for resource in every}
-    assert kinds == {"Deployment", "Service", "Pod", "NetworkPolicy", "PersistentVolumeClaim"}
+    assert kinds == {
+        "Deployment",
+        "Service",
+        "Pod",
+        "NetworkPolicy",
+        "PersistentVolumeClaim",
+        "Role",
+    }
     assert tools.mistakes(every, version, tmp_path) == []
 
 
@@ -153,7 +160,8 @@ REFUSED = [
     ("workers.replicas=two", "/workers/replicas"),
     ("workers.memory=4", "/workers/memory"),
     ("workers.memory=4GB", "/workers/memory"),
-    ("workers.memory=256Mi", "/workers/memory"),
+    ("workers.memory=900Mi", "/workers/memory"),
+    ("scheduler.memory=0.5Gi", "/scheduler/memory"),
     ("workers.cpu=0", "/workers/cpu"),
     ("workers.cpu=many", "/workers/cpu"),
     ("workers.scratch=all", "/workers/scratch"),

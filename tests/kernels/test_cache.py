@@ -1,12 +1,14 @@
 """The cache of compiled kernels is a help, and never a reason to fail."""
 
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from wavedask.kernels import jit
 from wavedask.kernels.jit import NODE_CACHE, private_folder
 
 PROGRAM = """
@@ -80,6 +82,22 @@ builtins.open = full
     value, message = run(script, NUMBA_CACHE_DIR=str(tmp_path / "cache"))
     assert value == "42"
     assert "No space left on device" in message
+
+
+def test_a_change_of_any_kernel_is_a_reason_to_compile_again(
+    script: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kernel holds those that it calls, and their files are not its own."""
+    monkeypatch.setattr("numba.core.config.CACHE_DIR", str(script.parent / "cache"))
+
+    def compiled() -> tuple[int, int]:
+        found = runpy.run_path(str(script))["double"].stats
+        return sum(found.cache_hits.values()), sum(found.cache_misses.values())
+
+    assert compiled() == (0, 1)
+    assert compiled() == (1, 0)
+    monkeypatch.setattr(jit, "_sources", lambda folder: "of another version")
+    assert compiled() == (0, 1)
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="no users on this system")

@@ -83,7 +83,7 @@ def test_a_slit_and_its_sinc() -> None:
         assert float(found[f"focus_depth_{name}"]) == pytest.approx(depth(focus), rel=0.03)
     assert float(found.astigmatic_difference) == pytest.approx(-0.05, abs=0.1 * depth())
     caustic = found.caustic_y
-    total = caustic.sum("point") * float(found.caustic_position_y.diff("point")[0])
+    total = caustic.sum("caustic_point") * float(found.caustic_position_y.diff("caustic_point")[0])
     assert float(total.max()) <= 1.001
     assert float(total.min()) > 0.98
 
@@ -133,7 +133,7 @@ def test_frames_stay_lazy_and_apart() -> None:
     stack = xr.concat([one, two], "frame")
     lazy = find_focus(stack.chunk({"frame": 1, "y": 20}))
     assert lazy.strehl.chunks is not None
-    assert lazy.caustic_y.dims == ("frame", "plane", "point")
+    assert lazy.caustic_y.dims == ("frame", "caustic_plane", "caustic_point")
     assert lazy.focus_distance_y.attrs["units"] == "m"
     for number, single in enumerate((one, two)):
         xr.testing.assert_allclose(

@@ -1,7 +1,8 @@
 """A server on loopback that answers as the API server of Kubernetes does, for one namespace.
 
-It keeps what is created, lists it by name and by labels, and refuses what it is told to refuse.
-There is no operator and no node behind it: a test writes their part.
+It keeps what is created, lists it by name and by labels, and refuses what it is told to refuse, and
+what the Role of deploy/kubernetes does not allow. There is no operator and no node behind it: a
+test writes their part.
 """
 
 import json
@@ -18,6 +19,9 @@ from urllib.parse import parse_qs, urlsplit
 import yaml
 
 Resource = dict[str, Any]
+
+ROLE = Path(__file__).parents[2] / "deploy" / "kubernetes" / "user-role.yaml"
+VERBS = {"GET": "list", "POST": "create", "DELETE": "delete"}
 
 PLURALS = {
     "daskclusters": "DaskCluster",
@@ -75,6 +79,13 @@ class Server:
         file.chmod(0o600)
         return file
 
+    def _allowed(self, group: str, plural: str, verb: str) -> bool:
+        rules = yaml.safe_load(ROLE.read_text())["rules"]
+        return any(
+            group in rule["apiGroups"] and plural in rule["resources"] and verb in rule["verbs"]
+            for rule in rules
+        )
+
     def answer(self, method: str, target: str, body: Resource) -> tuple[int, Resource]:
         """Answer a request."""
         address = urlsplit(target)
@@ -84,6 +95,9 @@ class Server:
         here = parts.index("namespaces") + 2
         assert parts[here - 1] == self.namespace, target
         kind = PLURALS[parts[here]]
+        group = "" if parts[0] == "api" else parts[1]
+        if not self._allowed(group, parts[here], VERBS[method]):
+            return 403, {"kind": "Status", "message": f"the role forbids {method} {kind}"}
         if (method, kind) in self.refused:
             status, message = self.refused[method, kind]
             return status, {"kind": "Status", "message": message, "code": status}

@@ -17,6 +17,7 @@ from wavedask.conventions import (
     POSITION_Y,
     REFERENCE_FILE,
     RESIDUAL,
+    THICKNESS,
     UNITS,
     X,
     Y,
@@ -154,8 +155,9 @@ def _with_lens(result: xr.Dataset, lens: Lens) -> xr.Dataset:
     """Fit a lens to each wavefront: add its numbers, and the map of its residual."""
     found = fit_lens(result, **dict(lens))
     if FIGURE_ERROR.name in found:
-        # The same map in metres of material.
-        found = found.drop_vars(RESIDUAL.name)
+        # The figure error is the residual in metres of material, and the thickness that of the lens
+        # with it.
+        found = found.drop_vars([RESIDUAL.name, THICKNESS.name])
     return result.assign(found.data_vars).assign_coords(found.coords).assign_attrs(found.attrs)
 
 

@@ -1,8 +1,10 @@
 """What a wavefront says about the optic that made it."""
 
+from wavedask.optics.aberrations import legendre, remove, zernike
 from wavedask.optics.comparison import Comparison, compare
+from wavedask.optics.contributions import lens_contributions
 from wavedask.optics.focus import find_focus, propagate
-from wavedask.optics.lens import fit_lens
+from wavedask.optics.lens import LensShape, fit_lens
 from wavedask.optics.lens_map import fitted_lens
 from wavedask.optics.material import refractive_decrement
 from wavedask.optics.mirror import mirror
@@ -20,6 +22,7 @@ from wavedask.optics.wavefront_modes import fit_wavefront
 
 __all__ = [
     "Comparison",
+    "LensShape",
     "ModalSurface",
     "ModeFit",
     "compare",
@@ -30,10 +33,14 @@ __all__ = [
     "fit_wavefront",
     "fitted_lens",
     "gradient_modes",
+    "legendre",
+    "lens_contributions",
     "mirror",
     "mode_orders",
     "propagate",
     "psd",
     "refractive_decrement",
+    "remove",
     "stitch",
+    "zernike",
 ]

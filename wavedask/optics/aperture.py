@@ -22,6 +22,8 @@ SAME: Final = 1e-3
 """Relative difference of curvatures that is none."""
 FLAT: Final = 0.5
 """Curvature outside over that inside, at most."""
+MOST_CLASSES: Final = 4
+"""Classes of curvature that are looked at, the strongest first."""
 LEAST_SHARE: Final = 0.02
 """Part of the map that an optic fills at least."""
 RIVAL: Final = 0.5
@@ -83,40 +85,53 @@ def found_aperture(
     cells = _Cells.of(slope_y, slope_x, valid, y, x, side)
     curvature = cells.curvature
     known = np.isfinite(curvature)
-    if np.count_nonzero(known) < LEAST_CELLS**2:
+    region = None
+    for _ in range(MOST_CLASSES):
+        strong = _stronger_class(curvature, known)
+        if strong is None:
+            return everything
+        region = _largest(strong, cells, LEAST_SHARE * curvature.size)
+        if region is not None:
+            break
+        # An outline has a strong curvature, too, and is no lens.
+        known = known & ~strong
+    if region is None:
         return everything
-    strong = _stronger_class(curvature, known)
-    if strong is None:
-        return everything
-    opened = ndimage.binary_opening(strong, iterations=1)
-    label, count = ndimage.label(opened)
-    sizes = np.bincount(label.ravel(), minlength=count + 1)[1:]
-    if not sizes.size or sizes.max() < LEAST_SHARE * np.count_nonzero(known):
-        return everything
-    largest = np.sort(sizes)[::-1]
-    region = label == int(np.argmax(sizes)) + 1
-    if not cells.fits_better(region):
-        return everything
-    if largest.size > 1 and largest[1] > RIVAL * largest[0]:
-        rivals = int(np.count_nonzero(largest > RIVAL * largest[0]))
-        raise InputError(
-            f"{rivals} regions of similar size have the curvature of a lens",
-            "Say which one: give aperture=(y, x, radius) in m, or a mask.",
-        )
     # Gaps in the optic belong to it.
     region = ndimage.binary_fill_holes(region)
-    rows, columns = (np.minimum(np.arange(n) // side, m - 1) for n, m in zip(
-        valid.shape, region.shape, strict=True
-    ))
+    rows, columns = (
+        np.minimum(np.arange(size) // side, count - 1)
+        for size, count in zip(valid.shape, region.shape, strict=True)
+    )
     full = region[np.ix_(rows, columns)]
     rim = MARGIN * window + side
     away = ndimage.distance_transform_edt(np.pad(full, 1, mode="edge"))[1:-1, 1:-1]
     return Aperture(valid & full & (away > rim), whole=False)
 
 
+def _largest(strong: Mask, cells: "_Cells", least: float) -> Mask | None:
+    """Largest region of a class, if a lens fits it; refuse one that has a rival."""
+    label, count = ndimage.label(ndimage.binary_opening(strong))
+    sizes = np.bincount(label.ravel(), minlength=count + 1)[1:]
+    if not sizes.size or sizes.max() < least:
+        return None
+    region = np.asarray(label == int(np.argmax(sizes)) + 1, np.bool_)
+    if not cells.fits_better(region):
+        return None
+    rivals = int(np.count_nonzero(sizes > RIVAL * sizes.max()))
+    if rivals > 1:
+        raise InputError(
+            f"{rivals} regions of similar size have the curvature of a lens",
+            "Say which one: give aperture=(y, x, radius) in m, or a mask.",
+        )
+    return region
+
+
 def _stronger_class(curvature: Floats, known: Mask) -> Mask | None:
     """Cells of the class with the stronger curvature; None where there is one class only."""
     values = curvature[known]
+    if values.size < LEAST_CELLS**2:
+        return None
     low, high = np.percentile(values, [2, 98])
     if not high - low > SAME * max(abs(high), abs(low)):
         return None

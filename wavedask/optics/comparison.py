@@ -63,7 +63,7 @@ class Comparison(Tabular):
         scale, unit = prefixed(max(self.rms), "m")
         rows = [
             (f"rms of the {name}", f"{value * scale:.4g} {unit}")
-            for name, value in zip(("first", "second", "difference"), self.rms, strict=True)
+            for name, value in zip(("first", "second", DIFFERENCE.name), self.rms, strict=True)
         ]
         if np.isfinite(self.ratio):
             rows.append(("difference over its error", f"{self.ratio:.3g}"))
@@ -137,7 +137,8 @@ def compare(a: xr.Dataset, b: xr.Dataset, *, register: bool = True) -> Compariso
         error = np.hypot(own, theirs.at(y - shift[0], x - shift[1]))
         maps.append(labelled(error, DIFFERENCE_UNCERTAINTY, dims=(Y, X), coords=coords))
         known = both & np.isfinite(error)
-        ratio = float(np.sqrt(np.mean(flat[2][known] ** 2) / np.mean(error[known] ** 2)))
+        if known.any():
+            ratio = float(np.sqrt(np.mean(flat[2][known] ** 2) / np.mean(error[known] ** 2)))
     dataset = xr.Dataset({str(part.name): part for part in maps})
     dataset[DIFFERENCE_RMS.name] = labelled(rms[2], DIFFERENCE_RMS, dims=())
     return Comparison(dataset, shift, pixels, (rms[0], rms[1], rms[2]), ratio)
@@ -161,7 +162,8 @@ class _Interpolated:
         y, x = (np.asarray(surface[dim].values, np.float64) for dim in (Y, X))
         values = np.asarray(surface.values, np.float64)
         known = np.isfinite(values)
-        filled = np.where(known, values, np.nanmean(values) if known.any() else 0.0)
+        # An error is infinite where there is no wavefront.
+        filled = np.where(known, values, values[known].mean() if known.any() else 0.0)
         self._spline = interpolate.RectBivariateSpline(y, x, filled)
         self._known = interpolate.RegularGridInterpolator(
             (y, x), known.astype(np.float64), bounds_error=False, fill_value=0.0
@@ -184,9 +186,9 @@ def _best_shift(heights: Floats, y: Floats, x: Floats, other: _Interpolated) -> 
     def misfit(move: Floats) -> float:
         difference = coarse - other.at(y - move[0] * reach[0], x - move[1] * reach[1])
         left = without_plane(difference, y, x)
-        count = np.isfinite(left).sum()
+        count = max(1, np.isfinite(left).sum())
         # A small overlap is no good match.
-        return float(np.nanmean(left**2)) * total / count if count >= total / 4 else np.inf
+        return float(np.nansum(left**2)) * total / count**2 if count >= total / 4 else np.inf
 
     if not np.isfinite(misfit(np.zeros(2))) or misfit(np.zeros(2)) == 0:
         return 0.0, 0.0

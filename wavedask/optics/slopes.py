@@ -195,9 +195,7 @@ class Slopes:
         """Slopes without the functions, shape (2, points)."""
         left = self.values.copy()
         for block in self._blocks():
-            left[:, block] -= np.einsum(
-                "m,amp->ap", coefficients, gradients(block)
-            )
+            left[:, block] -= np.einsum("m,amp->ap", coefficients, gradients(block))
         return left
 
     def covariance(
@@ -209,8 +207,7 @@ class Slopes:
         else:
             known = np.bincount(self._place, self.count, math.prod(self._shape))
             sums = [
-                np.bincount(self._place, part * self.count, math.prod(self._shape))
-                for part in left
+                np.bincount(self._place, part * self.count, math.prod(self._shape)) for part in left
             ]
             level = sum(
                 _long_variance(part.reshape(self._shape), known.reshape(self._shape))

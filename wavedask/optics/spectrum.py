@@ -91,8 +91,7 @@ def psd(wf: xr.Dataset, *, variable: str = WAVEFRONT.name) -> xr.Dataset:
         _spectra,
         surface,
         kwargs={
-            "y": np.asarray(surface[Y].values, np.float64),
-            "x": np.asarray(surface[X].values, np.float64),
+            **{dim: np.asarray(surface[dim].values, np.float64) for dim in (Y, X)},
             "steps": (step_y, step_x),
         },
         input_core_dims=[[Y, X]],

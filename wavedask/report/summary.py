@@ -10,7 +10,9 @@ import xarray as xr
 from wavedask.conventions import (
     COMPLETE,
     DIMENSIONLESS,
+    EXPLAINED_VARIANCE,
     FIGURE_ERROR_RMS,
+    FIGURE_ERROR_RMS_UNCERTAINTY,
     FOCAL_LENGTH,
     FOCAL_LENGTH_UNCERTAINTY,
     FRAME,
@@ -75,7 +77,8 @@ HEADLINES: Final = (
     Headline(RADIUS, RADIUS_UNCERTAINTY, "lens radius", _farthest),
     Headline(FOCAL_LENGTH, FOCAL_LENGTH_UNCERTAINTY, "focal length", _farthest),
     Headline(RESIDUAL_RMS, RESIDUAL_RMS_UNCERTAINTY, "residual, rms", _largest),
-    Headline(FIGURE_ERROR_RMS, None, "figure error, rms", _largest),
+    Headline(FIGURE_ERROR_RMS, FIGURE_ERROR_RMS_UNCERTAINTY, "figure error, rms", _largest),
+    Headline(EXPLAINED_VARIANCE, None, "explained by the lens", _smallest),
 )
 """Numbers of the summary, in its order."""
 

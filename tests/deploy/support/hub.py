@@ -63,7 +63,7 @@ def hub(proxy: Path, passwords: dict[str, str], members: set[str]) -> Iterator[H
             f"c.ConfigurableHTTPProxy.api_url = 'http://127.0.0.1:{api}'\n"
         )
         url = f"http://127.0.0.1:{public}"
-        command = [sys.executable, "-m", "jupyterhub", "-f", config]
+        command: list[str | Path] = [sys.executable, "-m", "jupyterhub", "-f", config]
         needed = [Path(sys.prefix), Path(sys.base_prefix), ROOT, proxy]
         needed.append(Path(shutil.which("node") or "/usr/bin/node"))
         with running(
@@ -94,7 +94,9 @@ def give_kernels(root: Path, account: Account) -> None:
     folder = root / f"wavedask-kernels-{account.number}"
     for file in (ROOT / "wavedask").rglob("__pycache__/*.nb[ci]"):
         source = file.parents[1] / "any.py"
-        place = folder / InTreeCacheLocator.get_suitable_cache_subpath(str(source))
+        # Numba has no types.
+        name = InTreeCacheLocator.get_suitable_cache_subpath(str(source))  # type: ignore[no-untyped-call]
+        place = folder / name
         place.mkdir(parents=True, exist_ok=True)
         shutil.copy2(file, place)
     for one in (folder, *folder.rglob("*")):

@@ -37,7 +37,7 @@ def _alone() -> Iterator[None]:
 
 def debian(**packages: str) -> None:
     """Install the packages of Debian whose commands are missing: ``debian(sbatch="slurm-wlm")``."""
-    with FileLock(Path(sys.prefix, "wavedask-deploy.lock"), timeout=INSTALL_SECONDS):
+    with _alone():
         missing = sorted({package for name, package in packages.items() if not shutil.which(name)})
         if not missing:
             return
@@ -60,12 +60,10 @@ def http_proxy() -> Path:
     """JupyterHub's proxy, a program of Node.js; kept in the environment of Python."""
     prefix = Path(sys.prefix, "share", PROXY)
     command = prefix / "node_modules" / ".bin" / PROXY
+    debian(npm="npm")
     with _alone():
         if not command.exists():
-            npm = shutil.which("npm")
-            if npm is None:
-                pytest.fail("npm is missing: install Node.js (apt-get install npm)")
-            _run([npm, "install", "--silent", "--prefix", str(prefix), PROXY])
+            _run(["npm", "install", "--silent", "--prefix", str(prefix), PROXY])
     return command
 
 

@@ -43,7 +43,7 @@ def of_cluster(name: str, spec: dict[str, Any], labels: dict[str, str]) -> list[
 
 def of_resource(resource: dict[str, Any]) -> list[dict[str, Any]]:
     """Objects of one resource; one that is not the operator's stays as it is."""
-    kind, spec = resource["kind"], resource["spec"]
+    kind, spec = resource["kind"], resource.get("spec", {})
     name, labels = resource["metadata"]["name"], resource["metadata"].get("labels", {})
     if kind == "DaskCluster":
         return of_cluster(name, spec, labels)

@@ -82,7 +82,7 @@ def end(process: "subprocess.Popen[bytes]") -> None:
 def descendants(pid: int) -> list[psutil.Process]:
     """Processes that one has started, and those that they have started."""
     try:
-        return psutil.Process(pid).children(recursive=True)
+        return list(psutil.Process(pid).children(recursive=True))
     except psutil.NoSuchProcess:
         return []
 

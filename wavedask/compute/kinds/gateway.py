@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import dask
 from dask.utils import format_time
-from distributed.comm import connect
+from distributed.comm.core import connect
 from distributed.utils import LoopRunner, sync
 
 from wavedask.compute.kinds import optional

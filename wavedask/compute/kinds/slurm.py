@@ -38,7 +38,9 @@ ANSWER_SECONDS: Final = 30.0
 DEATH_SECONDS: Final = 120.0
 """How long a worker looks for its scheduler before it ends its job."""
 FAILED_IN_A_ROW: Final = 3
-"""How many jobs per worker may end before their worker has joined."""
+"""How many jobs may fail, one after the other, before others are submitted less often."""
+PROVEN_SECONDS: Final = 30.0
+"""A job whose worker has been there for so long has not failed, however it ends."""
 SHARE_OF_WALLTIME: Final = (0.9, 0.08)
 """Lifetime of a worker and its stagger, as shares of the wall time."""
 LOG_LINES: Final = 3
@@ -118,7 +120,8 @@ class Jobs:
         per_job = profile.slurm.workers_per_job
         self._fixed = math.ceil(workers.minimum / per_job) if workers.fixed else None
         self._most_failures = max(FAILED_IN_A_ROW, math.ceil(workers.maximum / per_job))
-        self._joined: set[str] = set()
+        self._since: dict[str, float] = {}
+        self._proven: set[str] = set()
         self._failed_in_a_row = 0
         self._accepted = False
         self._problem = ""
@@ -182,13 +185,18 @@ class Jobs:
     def _look(self) -> None:
         """Find jobs that have ended, and let the cluster start others."""
         jobs = self._jobs()
-        workers = self._cluster.scheduler_info["workers"].values()
-        present = {str(worker["name"]) for worker in workers}
+        # Of the scheduler itself: what the cluster knows of it may be cut to five workers.
+        present = {str(worker.name) for worker in list(self._cluster.scheduler.workers.values())}
         joined = {name for name in jobs if _has_worker(name, present)}
-        if joined - self._joined:
-            self._failed_in_a_row = 0
-            self._problem = ""
-        self._joined |= joined
+        now = time.monotonic()
+        for name in joined:
+            if (
+                now - self._since.setdefault(name, now) > PROVEN_SECONDS
+                and name not in self._proven
+            ):
+                self._proven.add(name)
+                self._failed_in_a_row = 0
+                self._problem = ""
         absent = {name: job for name, job in jobs.items() if name not in joined}
         wanted = len(self._cluster.worker_spec) if self._fixed is None else self._fixed
         if not absent and len(jobs) >= wanted:
@@ -199,7 +207,7 @@ class Jobs:
             return
         ended = [name for name, job in absent.items() if job.job_id not in listed]
         for name in ended:
-            if name not in self._joined:
+            if name not in self._proven:
                 self._failed_in_a_row += 1
                 self._problem = absent[name].refused or self._why(absent[name].job_id)
         if ended or len(jobs) < wanted:
@@ -231,7 +239,7 @@ class Jobs:
             if line.strip()
         ]
         return (
-            f"job {job_id} ended before its worker joined ({state}"
+            f"job {job_id} ended early ({state}"
             + ("" if reason == "None" else f", {reason}")
             + ")"
             + (f", and its log ends with: {' | '.join(lines[-LOG_LINES:])}" if lines else "")

@@ -135,16 +135,55 @@ def linear_weights(step: int) -> Floats:
 
 
 @njit(**INLINED)  # type: ignore[untyped-decorator]
+def _spread_pixel(nodes: Floats, step: int, weights: Floats, position: int) -> np.float32:
+    k, phase = position // step + PAD - 1, position % step
+    return (
+        weights[phase, 0] * nodes[k]
+        + weights[phase, 1] * nodes[k + 1]
+        + weights[phase, 2] * nodes[k + 2]
+        + weights[phase, 3] * nodes[k + 3]
+    )
+
+
+@njit(**INLINED)  # type: ignore[untyped-decorator]
+def _spread_by_three(nodes: Floats, weights: Floats, out: Floats) -> None:
+    p, q, r = weights[0], weights[1], weights[2]
+    for k in range(nodes.size - 3):
+        a, b, c, d = nodes[k], nodes[k + 1], nodes[k + 2], nodes[k + 3]
+        out[3 * k] = p[0] * a + p[1] * b + p[2] * c + p[3] * d
+        out[3 * k + 1] = q[0] * a + q[1] * b + q[2] * c + q[3] * d
+        out[3 * k + 2] = r[0] * a + r[1] * b + r[2] * c + r[3] * d
+
+
+@njit(**INLINED)  # type: ignore[untyped-decorator]
+def _spread_by_four(nodes: Floats, weights: Floats, out: Floats) -> None:
+    p, q, r, t = weights[0], weights[1], weights[2], weights[3]
+    for k in range(nodes.size - 3):
+        a, b, c, d = nodes[k], nodes[k + 1], nodes[k + 2], nodes[k + 3]
+        out[4 * k] = p[0] * a + p[1] * b + p[2] * c + p[3] * d
+        out[4 * k + 1] = q[0] * a + q[1] * b + q[2] * c + q[3] * d
+        out[4 * k + 2] = r[0] * a + r[1] * b + r[2] * c + r[3] * d
+        out[4 * k + 3] = t[0] * a + t[1] * b + t[2] * c + t[3] * d
+
+
+@njit(**INLINED)  # type: ignore[untyped-decorator]
 def _spread_row(nodes: Floats, step: int, weights: Floats, first: int, out: Floats) -> None:
     """Interpolate a padded row of nodes to pixels, the first of them `first` from node 0."""
-    for i in range(min(step, out.size)):
-        position = first + i
-        k = position // step + PAD - 1
-        phase = weights[position % step]
-        a, b, c, d = phase[0], phase[1], phase[2], phase[3]
-        for x in range(i, out.size, step):
-            out[x] = a * nodes[k] + b * nodes[k + 1] + c * nodes[k + 2] + d * nodes[k + 3]
-            k += 1
+    begin = end = 0
+    if step in (3, 4):
+        # Cells between two nodes, whole ones, become vector instructions.
+        begin = min(-first % step, out.size)
+        cells = (out.size - begin) // step
+        end = begin + step * cells
+        k = (first + begin) // step + PAD - 1
+        if step == 3:
+            _spread_by_three(nodes[k : k + cells + 3], weights, out[begin:end])
+        else:
+            _spread_by_four(nodes[k : k + cells + 3], weights, out[begin:end])
+    for i in range(begin):
+        out[i] = _spread_pixel(nodes, step, weights, first + i)
+    for i in range(end, out.size):
+        out[i] = _spread_pixel(nodes, step, weights, first + i)
 
 
 @njit(**INLINED)  # type: ignore[untyped-decorator]
