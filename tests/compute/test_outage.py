@@ -146,8 +146,8 @@ def test_a_task_that_needs_more_memory_than_a_worker_has(monkeypatch: pytest.Mon
     )
     assert caught.value.remedy == (
         "They were killed for their memory. A worker has 640.00 MiB. It needs 1.79 GiB: 300.00 MiB "
-        "for its libraries, and 1.50 GiB for the block. Give workers more memory, or fewer threads, then run the same command "
-        "again: the store keeps the complete frames."
+        "for its libraries, and 1.50 GiB for the block. Give workers more memory, or fewer "
+        "threads, then run the same command again: the store keeps the complete frames."
     )
 
 
