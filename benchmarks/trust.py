@@ -119,7 +119,13 @@ SITUATIONS = (
     ),
     Situation("diffraction between two detectors, waves", sc.diffracted, 0.8, 1.2),
     *(
-        Situation(f"grain {grain} px", partial(sc.fine_grain, grain=grain), 0.8, 1.15)
+        Situation(
+            f"grain {grain} px",
+            partial(sc.fine_grain, grain=grain),
+            0.8,
+            1.15,
+            options={"order": "auto"},
+        )
         for grain in (2.5, 2.0)
     ),
     Situation("absorbing edge", sc.edge),

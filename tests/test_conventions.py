@@ -176,6 +176,7 @@ UNLABELLED = {
     "where_motors",
     "Registration",
     "budget",
+    "connect",
     "register",
     "CrossSpot",
     "SpeckleReport",
@@ -190,6 +191,7 @@ UNLABELLED = {
     "refresh",
     "simulate",
     "why_missing",
+    "write_report",
     "write_store",
 }
 """Public names that return no labelled result, or frames as they are; open_scan is tested."""

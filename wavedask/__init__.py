@@ -1,6 +1,7 @@
 """Speckle-based X-ray wavefront analysis on Dask and xarray."""
 
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
 from wavedask import errors, optics, plot, simulate
 from wavedask.accessor import Wave
@@ -8,6 +9,7 @@ from wavedask.detector import blind_pixels, correct, detector_distortion
 from wavedask.export import to_csv, to_nexus, to_tiff
 from wavedask.frames import grid, nearest, select, where_motors
 from wavedask.io import input_files, mesh, open_scan, refresh
+from wavedask.report import write_report
 from wavedask.store import StoreReport, open_store, write_store
 from wavedask.tracking import (
     Registration,
@@ -24,6 +26,9 @@ from wavedask.tracking import (
 )
 from wavedask.wavefront import Budget, budget, integrate, surface_uncertainty, wavefront
 
+if TYPE_CHECKING:
+    from wavedask.compute import connect
+
 __version__ = version("wavedask")
 
 __all__ = [
@@ -35,6 +40,7 @@ __all__ = [
     "blind_pixels",
     "budget",
     "combine",
+    "connect",
     "correct",
     "cross_spot",
     "describe_speckle",
@@ -64,8 +70,18 @@ __all__ = [
     "wavefront",
     "where_motors",
     "why_missing",
+    "write_report",
     "write_store",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import `connect` at its first use: it needs `distributed`, which is slow to import."""
+    if name == "connect":
+        from wavedask.compute import connect
+
+        return connect
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -30,6 +30,13 @@ MOTOR_AXIS: Final = "motor_axis"
 EXPOSURE: Final = "exposure"
 """Dimension of exposures that were combined to fewer frames."""
 
+PLANE: Final = "caustic_plane"
+"""Dimension of a caustic: planes along the beam."""
+POINT: Final = "caustic_point"
+"""Dimension of a caustic: positions across the beam."""
+PROPAGATED: Final = "propagated"
+"""Attribute of an intensity: distance from the detector to its plane, m."""
+
 PHOTON_ENERGY: Final = "energy"
 """Coordinate or attribute of a scan: photon energy, in keV where it has no unit."""
 EXPOSURE_TIME: Final = "exposure_time"
@@ -65,6 +72,8 @@ REFERENCE_DATASET: Final = "reference_dataset"
 """Coordinate on `frame` of a tracking: `source_dataset` of the reference."""
 COMMON_REFERENCE: Final = "common_reference"
 """Attribute of a tracking: 1 where all its frames were tracked in one reference image."""
+SPLINE_ORDER: Final = "spline_order"
+"""Attribute of a tracking by engine dense: order of the B-splines, as given or chosen."""
 STACK_FRAMES: Final = "stack_frames"
 """Coordinate on `frame` of stacks that are matched together: raw frames of each, as JSON."""
 
@@ -194,6 +203,11 @@ WAVEFRONT: Final = Quantity("wavefront", METRE, "wavefront (path length)")
 WAVEFRONT_UNCERTAINTY: Final = Quantity(
     "wavefront_uncertainty", METRE, "standard error of the wavefront"
 )
+MATCHED: Final = Quantity(
+    "matched_share", DIMENSIONLESS, "fraction of the pixels that have a displacement"
+)
+WAVEFRONT_RMS: Final = Quantity("wavefront_rms", METRE, "rms wavefront")
+WAVEFRONT_PV: Final = Quantity("wavefront_pv", METRE, "wavefront, largest minus smallest value")
 PHASE: Final = Quantity("phase", RADIAN, "phase")
 CURVATURE_Y: Final = Quantity("curvature_y", "1/m", "vertical wavefront curvature")
 CURVATURE_X: Final = Quantity("curvature_x", "1/m", "horizontal wavefront curvature")
@@ -324,6 +338,7 @@ MODE_DEGREE: Final = Quantity(
 MODE_ORDER: Final = Quantity(
     "mode_order", DIMENSIONLESS, "azimuthal frequency, or degree in x, of a mode"
 )
+<<<<<<< HEAD
 MODE_NAME: Final = Quantity("mode_name", DIMENSIONLESS, "name of a mode")
 MODE_MIX: Final = Quantity(
     "mode_mix", DIMENSIONLESS, "coefficients of the polynomials in an orthonormal mode"
@@ -336,6 +351,101 @@ COEFFICIENT_WAVES_UNCERTAINTY: Final = Quantity(
     DIMENSIONLESS,
     "standard error of the coefficient of a mode in wavelengths",
 )
+=======
+FREQUENCY_Y: Final = Quantity("frequency_y", "1/m", "vertical spatial frequency")
+FREQUENCY_X: Final = Quantity("frequency_x", "1/m", "horizontal spatial frequency")
+PSD_Y: Final = Quantity("psd_y", "m3", "power spectral density along y")
+PSD_X: Final = Quantity("psd_x", "m3", "power spectral density along x")
+DIFFERENCE: Final = Quantity("difference", METRE, "difference of two wavefronts")
+DIFFERENCE_UNCERTAINTY: Final = Quantity(
+    "difference_uncertainty", METRE, "standard error of the difference of two wavefronts"
+)
+DIFFERENCE_RMS: Final = Quantity("difference_rms", METRE, "rms difference of two wavefronts")
+COVERAGE: Final = Quantity("coverage", DIMENSIONLESS, "fields that were joined at a position")
+STITCHING_PISTON: Final = Quantity(
+    "stitching_piston", METRE, "piston that was taken out of a field to join it"
+)
+STITCHING_TILT_Y: Final = Quantity(
+    "stitching_tilt_y", RADIAN, "vertical tilt that was taken out of a field to join it"
+)
+STITCHING_TILT_X: Final = Quantity(
+    "stitching_tilt_x", RADIAN, "horizontal tilt that was taken out of a field to join it"
+)
+STITCHING_MISFIT: Final = Quantity(
+    "stitching_misfit", METRE, "rms by which a field differs from the joined ones"
+)
+FOCUS_DISTANCE_Y: Final = Quantity(
+    "focus_distance_y", METRE, "distance from the detector to the vertical focus"
+)
+FOCUS_DISTANCE_X: Final = Quantity(
+    "focus_distance_x", METRE, "distance from the detector to the horizontal focus"
+)
+ASTIGMATIC_DIFFERENCE: Final = Quantity(
+    "astigmatic_difference", METRE, "distance of the vertical focus behind the horizontal one"
+)
+FOCUS_FWHM_Y: Final = Quantity(
+    "focus_fwhm_y", METRE, "vertical full width at half maximum of the focus"
+)
+FOCUS_FWHM_X: Final = Quantity(
+    "focus_fwhm_x", METRE, "horizontal full width at half maximum of the focus"
+)
+FOCUS_RMS_Y: Final = Quantity("focus_rms_y", METRE, "vertical rms width of the focus")
+FOCUS_RMS_X: Final = Quantity("focus_rms_x", METRE, "horizontal rms width of the focus")
+FOCUS_WIDTH_Y: Final = Quantity("focus_width_y", METRE, "vertical width with 80 % of the power")
+FOCUS_WIDTH_X: Final = Quantity("focus_width_x", METRE, "horizontal width with 80 % of the power")
+FOCUS_DEPTH_Y: Final = Quantity("focus_depth_y", METRE, "depth of the vertical focus")
+FOCUS_DEPTH_X: Final = Quantity("focus_depth_x", METRE, "depth of the horizontal focus")
+STREHL: Final = Quantity("strehl", DIMENSIONLESS, "Strehl ratio")
+CAUSTIC_Y: Final = Quantity("caustic_y", "1/m", "vertical profile of the power near the focus")
+CAUSTIC_X: Final = Quantity("caustic_x", "1/m", "horizontal profile of the power near the focus")
+CAUSTIC_DISTANCE_Y: Final = Quantity(
+    "caustic_distance_y", METRE, "distance from the detector to a plane near the vertical focus"
+)
+CAUSTIC_DISTANCE_X: Final = Quantity(
+    "caustic_distance_x", METRE, "distance from the detector to a plane near the horizontal focus"
+)
+CAUSTIC_POSITION_Y: Final = Quantity(
+    "caustic_position_y", METRE, "vertical position across the caustic"
+)
+CAUSTIC_POSITION_X: Final = Quantity(
+    "caustic_position_x", METRE, "horizontal position across the caustic"
+)
+INTENSITY: Final = Quantity("intensity", "1/m2", "power per area, of a total power of 1")
+MIRROR_POSITION: Final = Quantity(
+    "mirror_position", METRE, "position along the mirror, downstream of its middle"
+)
+MIRROR_SLOPE: Final = Quantity("mirror_slope", RADIAN, "slope of the surface along the mirror")
+MIRROR_HEIGHT: Final = Quantity("mirror_height", METRE, "height of the surface along the mirror")
+SLOPE_ERROR: Final = Quantity("slope_error", RADIAN, "slope of the surface without its shape")
+SLOPE_ERROR_UNCERTAINTY: Final = Quantity(
+    "slope_error_uncertainty", RADIAN, "standard error of the slope error of the surface"
+)
+HEIGHT_ERROR: Final = Quantity("height_error", METRE, "height of the surface without its shape")
+LOCAL_RADIUS: Final = Quantity("local_radius", METRE, "local radius of curvature of the surface")
+SLOPE_ERROR_RMS: Final = Quantity("slope_error_rms", RADIAN, "rms slope error of the surface")
+HEIGHT_ERROR_RMS: Final = Quantity("height_error_rms", METRE, "rms height error of the surface")
+HEIGHT_ERROR_PV: Final = Quantity(
+    "height_error_pv", METRE, "height error of the surface, largest minus smallest"
+)
+MIRROR_RADIUS: Final = Quantity("mirror_radius", METRE, "radius of the best circle")
+MIRROR_RADIUS_UNCERTAINTY: Final = Quantity(
+    "mirror_radius_uncertainty", METRE, "standard error of the radius of the best circle"
+)
+ELLIPSE_P: Final = Quantity("ellipse_p", METRE, "distance from source to mirror, best ellipse")
+ELLIPSE_Q: Final = Quantity("ellipse_q", METRE, "distance from mirror to focus, best ellipse")
+ELLIPSE_THETA: Final = Quantity("ellipse_theta", RADIAN, "grazing angle of the best ellipse")
+ELLIPSE_P_UNCERTAINTY: Final = Quantity(
+    "ellipse_p_uncertainty", METRE, "standard error of the distance from source to mirror"
+)
+ELLIPSE_Q_UNCERTAINTY: Final = Quantity(
+    "ellipse_q_uncertainty", METRE, "standard error of the distance from mirror to focus"
+)
+ELLIPSE_THETA_UNCERTAINTY: Final = Quantity(
+    "ellipse_theta_uncertainty", RADIAN, "standard error of the grazing angle"
+)
+MIRROR_FREQUENCY: Final = Quantity("mirror_frequency", "1/m", "spatial frequency along the mirror")
+PSD_HEIGHT: Final = Quantity("psd_height", "m3", "power spectral density of the height error")
+>>>>>>> main
 DISTORTION_Y: Final = Quantity("distortion_y", PIXEL, "vertical distortion of the detector")
 DISTORTION_X: Final = Quantity("distortion_x", PIXEL, "horizontal distortion of the detector")
 DISTORTION_Y_ERROR: Final = Quantity(
@@ -423,6 +533,9 @@ QUANTITIES: Final[Mapping[str, Quantity]] = {
         SLOPE_UNCERTAINTY_X,
         WAVEFRONT,
         WAVEFRONT_UNCERTAINTY,
+        MATCHED,
+        WAVEFRONT_RMS,
+        WAVEFRONT_PV,
         PHASE,
         CURVATURE_Y,
         CURVATURE_X,
@@ -479,10 +592,64 @@ QUANTITIES: Final[Mapping[str, Quantity]] = {
         OTHER_MODE,
         MODE_DEGREE,
         MODE_ORDER,
+<<<<<<< HEAD
         MODE_NAME,
         MODE_MIX,
         COEFFICIENT_WAVES,
         COEFFICIENT_WAVES_UNCERTAINTY,
+=======
+        COVERAGE,
+        STITCHING_PISTON,
+        STITCHING_TILT_Y,
+        STITCHING_TILT_X,
+        STITCHING_MISFIT,
+        FOCUS_DISTANCE_Y,
+        FOCUS_DISTANCE_X,
+        ASTIGMATIC_DIFFERENCE,
+        FOCUS_FWHM_Y,
+        FOCUS_FWHM_X,
+        FOCUS_RMS_Y,
+        FOCUS_RMS_X,
+        FOCUS_WIDTH_Y,
+        FOCUS_WIDTH_X,
+        FOCUS_DEPTH_Y,
+        FOCUS_DEPTH_X,
+        STREHL,
+        CAUSTIC_Y,
+        CAUSTIC_X,
+        CAUSTIC_DISTANCE_Y,
+        CAUSTIC_DISTANCE_X,
+        CAUSTIC_POSITION_Y,
+        CAUSTIC_POSITION_X,
+        INTENSITY,
+        MIRROR_POSITION,
+        MIRROR_SLOPE,
+        MIRROR_HEIGHT,
+        SLOPE_ERROR,
+        SLOPE_ERROR_UNCERTAINTY,
+        HEIGHT_ERROR,
+        LOCAL_RADIUS,
+        SLOPE_ERROR_RMS,
+        HEIGHT_ERROR_RMS,
+        HEIGHT_ERROR_PV,
+        MIRROR_RADIUS,
+        MIRROR_RADIUS_UNCERTAINTY,
+        ELLIPSE_P,
+        ELLIPSE_Q,
+        ELLIPSE_THETA,
+        ELLIPSE_P_UNCERTAINTY,
+        ELLIPSE_Q_UNCERTAINTY,
+        ELLIPSE_THETA_UNCERTAINTY,
+        MIRROR_FREQUENCY,
+        PSD_HEIGHT,
+        FREQUENCY_Y,
+        FREQUENCY_X,
+        PSD_Y,
+        PSD_X,
+        DIFFERENCE,
+        DIFFERENCE_UNCERTAINTY,
+        DIFFERENCE_RMS,
+>>>>>>> main
         DISTORTION_Y,
         DISTORTION_X,
         DISTORTION_Y_ERROR,
@@ -516,9 +683,23 @@ QUANTITIES: Final[Mapping[str, Quantity]] = {
 }
 """Every quantity that may be a variable of a dataset, by name."""
 
+
+def uncertainty_name(name: str) -> str | None:
+    """Return the name of the standard error of a variable; None where there is none.
+
+    Examples
+    --------
+    >>> uncertainty_name("radius"), uncertainty_name("center_y"), uncertainty_name("matched_share")
+    ('radius_uncertainty', 'center_uncertainty_y', None)
+    """
+    stem, axis = (name[:-2], name[-2:]) if name[-2:] in (f"_{Y}", f"_{X}") else (name, "")
+    error = f"{stem}_uncertainty{axis}"
+    return error if error in QUANTITIES else None
+
+
 RESERVED_NAMES: Final = frozenset(
     {
-        *(FRAME, EXPOSURE, Y, X, PAIR, PIXEL_AXIS, MOTOR_AXIS),
+        *(FRAME, EXPOSURE, Y, X, PAIR, PIXEL_AXIS, MOTOR_AXIS, PLANE, POINT),
         *(SOURCE_FILE, SOURCE_INDEX, SOURCE_DATASET, PIXEL_MASK),
         *(REFERENCE_FILE, REFERENCE_INDEX, REFERENCE_DATASET, STACK_FRAMES),
         *QUANTITIES,

@@ -30,7 +30,7 @@ from wavedask.cli import main
             ["info"],
             ["PATH...", "--scan", "--image", "--motors", "--motor", "--all", "quote a glob"],
         ),
-        (["run"], ["--plan", "sample: raw/sample_*.edf", "pixel_size: 0.65e-6", "--address"]),
+        (["run"], ["--plan", "sample: raw/sample_*.edf", "pixel_size: 0.65e-6", "--cluster"]),
         (["track"], ["--output", "--search", "--largest-window", "SAMPLE", "one reference frame"]),
     ],
 )
@@ -106,7 +106,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     patient = wavedask.compute.connect
     monkeypatch.setattr(
         "wavedask.compute.connect",
-        lambda address, workers: patient(address, workers=workers, timeout=0.3),
+        lambda *where, **given: patient(*where, **{**given, "timeout": 0.3}),
     )
 
 

@@ -13,7 +13,8 @@ import zarr
 from dask.delayed import delayed
 from distributed import Client, LocalCluster, Security, Worker
 
-from wavedask.compute.cluster import ZARR_LIMITS, connect, cores, limit_threads, local_client
+from wavedask.compute.cluster import ZARR_LIMITS, cores, limit_threads, local_client
+from wavedask.compute.connection import connect
 from wavedask.errors import InputError
 
 
@@ -82,7 +83,7 @@ def test_no_process_is_left_when_the_body_fails() -> None:
 def test_a_script_ends_without_noise_or_warning(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
-        "from wavedask.compute.cluster import connect\n"
+        "from wavedask.compute import connect\n"
         "if __name__ == '__main__':\n"
         "    with connect(workers=2) as client:\n"
         "        print(sum(client.gather(client.map(abs, range(-4, 0)))))\n"

@@ -15,7 +15,7 @@ from distributed import Client, LocalCluster
 
 import wavedask
 from wavedask.compute import environment
-from wavedask.compute.cluster import connect
+from wavedask.compute.connection import connect
 from wavedask.compute.environment import SOURCE, check_cache, check_here, check_software, software
 from wavedask.errors import ClusterError, InputError
 from wavedask.store.results import write_store

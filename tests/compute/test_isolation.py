@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from distributed import Client, LocalCluster, Security
 
-from wavedask.compute.cluster import connect, local_client
+from wavedask.compute.cluster import local_client
+from wavedask.compute.connection import connect
 
 NOBODY = 65534
 AT_MOST = 240.0

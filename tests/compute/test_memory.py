@@ -12,7 +12,8 @@ import dask
 import pytest
 from distributed import get_worker
 
-from wavedask.compute.cluster import connect, local_client
+from wavedask.compute.cluster import local_client
+from wavedask.compute.connection import connect
 from wavedask.compute.memory import M_MMAP_THRESHOLD, keep_freed_memory
 
 SIZE = 16 * 2**20

@@ -19,7 +19,9 @@ from distributed import Client, LocalCluster
 from distributed.client import FutureCancelledError
 
 from wavedask.compute import outage
-from wavedask.compute.cluster import connect, local_client
+from wavedask.compute.cluster import local_client
+from wavedask.compute.connection import connect
+from wavedask.compute.memory import task_needs
 from wavedask.compute.progress import run_each
 from wavedask.errors import ClusterError, InputError
 
@@ -115,6 +117,38 @@ def test_a_task_that_kills_its_workers() -> None:
     ):
         run_each([delayed(die)()], label="counting", on_done=lambda *_: None)
     assert "memory" in caught.value.remedy
+
+
+def test_a_task_that_needs_more_memory_than_a_worker_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A nanny really kills three workers."""
+    monkeypatch.setattr(outage, "PATIENCE_SECONDS", 60)
+
+    def hoard() -> int:
+        import time
+
+        blocks = []
+        for _ in range(24):
+            blocks.append(bytearray(b"1") * 2**26)
+            time.sleep(0.02)
+        time.sleep(60)
+        return len(blocks)
+
+    with (
+        local_client(1, memory_limit="640 MiB") as client,
+        task_needs(3 * 2**29),
+        pytest.raises(ClusterError) as caught,
+    ):
+        run_each([delayed(hoard)()], label="counting", on_done=lambda *_: None)
+    assert client.status == "closed"
+    assert caught.value.problem.startswith(
+        "3 workers, one after the other, ran out of memory in the same task while counting; the "
+        "last used "
+    )
+    assert caught.value.remedy == (
+        "A worker has 640.00 MiB. It needs 1.79 GiB: 300.00 MiB for its libraries, and 1.50 GiB "
+        "for the block. Give workers more memory, or fewer threads, then run the same command "
+        "again: the store keeps the complete frames."
+    )
 
 
 def test_a_scheduler_that_ends() -> None:
@@ -223,14 +257,13 @@ def test_workers_that_die_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -
     """As under a nanny that kills each for its memory, before it has done anything."""
     found = iter(range(1, 100))
 
-    class Dying:
-        def ncores(self) -> dict[str, int]:
-            return {f"tcp://127.0.0.1:{next(found)}": 1}
+    def asked(what: str, **_: Any) -> Any:
+        return {f"tcp://127.0.0.1:{next(found)}": 1} if what == "ncores" else ()
 
     monkeypatch.setattr(outage, "check_software", lambda *_: None)
     with cluster(1) as (_, client):
         watch = outage.Watch(client, "counting")
-        monkeypatch.setattr(watch, "_asked", lambda *_, **__: Dying().ncores())
+        monkeypatch.setattr(watch, "_asked", asked)
         for _ in range(4):
             watch.threads()
         with pytest.raises(ClusterError, match="4 workers were lost one after the other") as caught:

@@ -12,7 +12,7 @@ import pytest
 from dask.delayed import Delayed, delayed
 from distributed import Client
 
-from wavedask.compute.cluster import connect
+from wavedask.compute.connection import connect
 from wavedask.compute.progress import IN_FLIGHT_PER_THREAD, current_client, progress_bar, run_each
 from wavedask.errors import CorruptFileError
 

@@ -130,7 +130,7 @@ def test_an_unknown_key_is_told_with_its_nearest(
 
 def test_an_unknown_key_like_no_other_is_told_with_all(tmp_path: Path) -> None:
     message = refused(tmp_path, cluster={"gpu": 1})
-    assert "cluster.gpu: unknown key; known: address, workers" in message
+    assert "cluster.gpu: unknown key; known: profile, address, workers, " in message
 
 
 def test_all_mistakes_at_once_and_each_once(tmp_path: Path) -> None:

@@ -11,24 +11,30 @@ import h5py
 import numpy as np
 import pytest
 import xarray as xr
+from dask.utils import format_bytes
 from support.experiments import FRAMES, SIDE, assert_equal, copied, load, tree
 from support.laziness import forbid_computing
 
 import wavedask as wd
-from wavedask.compute.cluster import connect
+from wavedask.compute.connection import connect
+from wavedask.compute.memory import needs
 from wavedask.conventions import QUANTITIES
 from wavedask.errors import FileError, InputError, StoreError, StoreExistsError
+from wavedask.experiment import pipeline
 from wavedask.experiment.model import Experiment
 from wavedask.experiment.pipeline import KERNELS, WORK_ARRAYS, RunReport, plan, run
 from wavedask.experiment.stages import stages_of
 from wavedask.io.frames import FrameStack, RawFrame
+from wavedask.wavefront import frame_numbers
 
-VARIABLES = {
+MAPS = {
     *("displacement_y", "displacement_x", "uncertainty_y", "uncertainty_x"),
     *("correlation", "window", "slope_y", "slope_x", "wavefront", "phase"),
     *("curvature_y", "curvature_x", "transmission", "dark_field", "reason"),
     *("slope_uncertainty_y", "slope_uncertainty_x", "wavefront_uncertainty"),
 }
+NUMBERS = {"matched_share", "wavefront_rms", "wavefront_pv"}
+VARIABLES = MAPS | NUMBERS
 
 
 pytestmark = pytest.mark.usefixtures("threads")
@@ -64,7 +70,7 @@ def test_the_plan_counts_what_is_there(raw: Path) -> None:
     assert asked.blocks == FRAMES
     assert asked.block_shape == (1, SIDE, SIDE)
     assert asked.bytes_input == sum(path.stat().st_size for path in raw.glob("raw/*.edf"))
-    bytes_per_pixel = 4 * (len(VARIABLES) - 1) + 1  # reasons take one byte
+    bytes_per_pixel = 4 * (len(MAPS) - 1) + 1  # reasons take one byte
     assert asked.bytes_output == FRAMES * pixels * bytes_per_pixel
     work = WORK_ARRAYS * pixels * 4
     assert asked.bytes_per_task == KERNELS + 2 * pixels * bytes_per_pixel + work
@@ -76,7 +82,7 @@ def test_only_what_is_kept_is_computed_and_stored(raw: Path, tmp_path: Path) -> 
     folder = copied(raw, tmp_path)
     wanted = ["slope_y", "slope_x"]
     everything, kept = (stages_of(load(folder, **keys)) for keys in ({}, {"keep": wanted}))
-    assert list(kept.result.data_vars) == [n for n in everything.result.data_vars if n in wanted]
+    assert list(kept.result.data_vars) == wanted
     assert plan(kept).tasks < plan(everything).tasks
     report = run(load(folder, keep=wanted))
     stored = wd.open_store(report.store.path)
@@ -117,8 +123,8 @@ def test_the_store_holds_everything_with_its_meaning(
         quantity = QUANTITIES[str(name)]
         assert variable.attrs["units"] == quantity.units
         assert variable.attrs["long_name"] == quantity.long_name
-        assert variable.dims == ("frame", "y", "x")
-        assert variable.shape == (FRAMES, SIDE, SIDE)
+        assert variable.dims == (("frame",) if name in NUMBERS else ("frame", "y", "x"))
+        assert variable.shape == (FRAMES, SIDE, SIDE)[: variable.ndim]
         assert np.isfinite(variable).any()
     for dim in ("y", "x"):
         assert stored[dim].attrs["units"] == "m"
@@ -274,7 +280,8 @@ def test_tiles_give_what_frames_give(finished: tuple[Experiment, RunReport]) -> 
     assert setup is not None
     physical = wd.wavefront(tracked, **dict(setup))
     found = tracked.assign_coords({dim: physical[dim] for dim in ("y", "x")})
-    found = found.assign(physical.data_vars).compute()
+    found = found.assign(physical.data_vars)
+    found = found.assign(frame_numbers(found)).compute()
     assert_equal(found, wd.open_store(finished[1].store.path), rtol=1e-6)
 
 
@@ -394,3 +401,23 @@ def test_samples_in_several_hdf5_files_grow_by_one_more(raw: Path, tmp_path: Pat
     assert grown.title.values.tolist() == ["ct 0", "ct 1", "ct 2"]
     whole = run(load(tmp_path, sample={"files": "raw/sample_*.edf"}, output="edf.zarr"))
     assert_equal(grown, wd.open_store(whole.store.path))
+
+
+def test_a_run_knows_what_a_block_needs(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For the error of a worker that has less."""
+
+    class ReachedError(Exception):
+        pass
+
+    def stop(*_: Any, **__: Any) -> Any:
+        raise ReachedError(needs())
+
+    monkeypatch.setattr(pipeline, "write_store", stop)
+    experiment = load(copied(raw, tmp_path))
+    with pytest.raises(ReachedError) as caught:
+        run(experiment)
+    size = plan(stages_of(experiment)).bytes_per_task
+    assert str(caught.value).endswith(f"and {format_bytes(size)} for the block")
+    assert "--plan" in needs()

@@ -11,6 +11,7 @@ import pytest
 from fabio.edfimage import EdfImage
 
 from wavedask.errors import CorruptFileError, FileError
+from wavedask.io import frames
 from wavedask.io.edf import CompressedEdfFrame, read_edf
 from wavedask.io.frames import RawFrame
 
@@ -247,4 +248,19 @@ def test_real_files(
 def test_real_damaged_file_is_refused(data_dir: Callable[[str], Path]) -> None:
     path = data_dir("esrf_loaders") / "edf_id06" / "strain_0001.edf.gz"
     with pytest.raises(CorruptFileError, match=r"strain_0001\.edf\.gz is damaged: 11570 bytes"):
+        read_edf(path)
+
+
+def test_a_compressed_file_that_becomes_gigabytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frames, "SMALL", 2**22)
+    path = tmp_path / "frame.edf.bz2"
+    whole = tmp_path / "frame.edf"
+    EdfImage(data=np.ones((4, 5), "u2")).write(str(whole))
+    packer = bz2.BZ2Compressor()
+    zeros = bytes(2**20)
+    pieces = [packer.compress(whole.read_bytes()), *(packer.compress(zeros) for _ in range(8))]
+    path.write_bytes(b"".join(pieces) + packer.flush())
+    with pytest.raises(CorruptFileError, match=r"what is compressed in it would take .* GiB"):
         read_edf(path)

@@ -5,12 +5,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 
 from wavedask.conventions import UNKNOWN_UNIT
 from wavedask.errors import FileError, InputError, MotorError
 from wavedask.io.motors import given_columns, mesh
+from wavedask.io.scan import open_scan
 
 COUNTS = st.integers(1, 12)
 STEPS = st.floats(-1e3, 1e3)
@@ -109,3 +111,11 @@ def test_sidecar_that_cannot_be_read(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00d")
     with pytest.raises(FileError, match=r"positions\.csv cannot be read"):
         given_columns(path, n_frames=2)
+
+
+def test_a_table_that_is_no_table(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "0.tif", np.ones((4, 5), "u2"))
+    with (tmp_path / "motors.csv").open("wb") as file:
+        file.truncate(10**12)
+    with pytest.raises(FileError, match=r"motors\.csv has 1000000000000 bytes"):
+        open_scan(tmp_path / "0.tif", motors=tmp_path / "motors.csv")

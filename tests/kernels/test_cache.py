@@ -1,11 +1,15 @@
 """The cache of compiled kernels is a help, and never a reason to fail."""
 
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from wavedask.kernels import jit
+from wavedask.kernels.jit import NODE_CACHE, private_folder
 
 PROGRAM = """
 from wavedask.kernels.jit import JIT, njit
@@ -78,3 +82,56 @@ builtins.open = full
     value, message = run(script, NUMBA_CACHE_DIR=str(tmp_path / "cache"))
     assert value == "42"
     assert "No space left on device" in message
+
+
+def test_a_change_of_any_kernel_is_a_reason_to_compile_again(
+    script: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kernel holds those that it calls, and their files are not its own."""
+    monkeypatch.setattr("numba.core.config.CACHE_DIR", str(script.parent / "cache"))
+
+    def compiled() -> tuple[int, int]:
+        found = runpy.run_path(str(script))["double"].stats
+        return sum(found.cache_hits.values()), sum(found.cache_misses.values())
+
+    assert compiled() == (0, 1)
+    assert compiled() == (1, 0)
+    monkeypatch.setattr(jit, "_sources", lambda folder: "of another version")
+    assert compiled() == (0, 1)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="no users on this system")
+def test_a_node_keeps_kernels_in_a_private_folder(script: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, NODE_CACHE: str(tmp_path / "node")}
+    environment.pop("NUMBA_CACHE_DIR", None)
+
+    def ended() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, str(script)],
+            capture_output=True,
+            text=True,
+            env=environment,
+            timeout=120,
+        )
+
+    assert (ended().stdout, ended().stderr) == ("42\n", "")
+    (folder,) = (tmp_path / "node").iterdir()
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert {path.suffix for path in folder.rglob("*.nb*")} == {".nbi", ".nbc"}
+    # Another user may have made it, with code of theirs: it is not used.
+    folder.chmod(0o755)
+    for path in folder.rglob("*.nb*"):
+        path.unlink()
+    done = ended()
+    assert done.stdout == "42\n"
+    assert "must be a folder of this user alone" in done.stderr
+    assert not list(folder.rglob("*.nb*"))
+
+
+def test_a_folder_of_another_kind_is_not_private(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir(mode=0o700)
+    private_folder(tmp_path).rmdir()
+    (tmp_path / f"wavedask-kernels-{os.geteuid()}").symlink_to(elsewhere)
+    with pytest.raises(PermissionError, match="folder of this user alone"):
+        private_folder(tmp_path)

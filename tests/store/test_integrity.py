@@ -16,8 +16,11 @@ from distributed import Client, LocalCluster
 
 import wavedask as wd
 from wavedask.cli import main
+from wavedask.compute import task_needs
 from wavedask.errors import StoreError
+from wavedask.store import layout
 from wavedask.store.integrity import lost_frames, verify
+from wavedask.store.layout import encodings
 
 DIMS = ("frame", "y", "x")
 
@@ -214,3 +217,57 @@ def test_a_store_of_an_older_version_is_read_and_continued(tmp_path: Path) -> No
     assert lost_frames(path) == {"slope_y": [2]}
     random_maps(tmp_path, repair=True)
     xr.testing.assert_equal(wd.open_store(path).load(), expected)
+
+
+MOVED = {
+    "another motor": ("lens_y/c/0", "lens_x/c/0"),
+    "another part of the scan": ("lens_x/c/1", "lens_x/c/0"),
+    "another map that all frames share": ("flat/c/0/0", "blind/c/0/0"),
+}
+
+
+@pytest.mark.parametrize("case", MOVED)
+def test_a_valid_chunk_in_the_place_of_another_one(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layout, "SMALL_CHUNK", 4)
+    monkeypatch.setattr(layout, "encodings", in_parts)
+    motors = {name: ("frame", np.arange(8.0) + k) for k, name in enumerate(("lens_x", "lens_y"))}
+    maps = {name: (("y", "x"), np.full((4, 4), k)) for k, name in enumerate(("flat", "blind"))}
+    slope = da.ones((8, 4, 4), chunks=(1, 4, 4))
+    result = xr.Dataset({"slope": (("frame", "y", "x"), slope), **maps}, motors)
+    path = tmp_path / "r.zarr"
+    wd.write_store(path, result, settings={})
+    assert verify(path).sound
+    one, other = (path / key for key in MOVED[case])
+    contents = one.read_bytes(), other.read_bytes()
+    assert contents[0] != contents[1]
+    one.write_bytes(contents[1])
+    other.write_bytes(contents[0])
+    name = MOVED[case][1].partition("/")[0]
+    with pytest.raises(StoreError, match=f"(lens_y|{name}) of store .* another valid chunk"):
+        wd.open_store(path).load()
+    with pytest.raises(StoreError, match="another valid chunk"):
+        verify(path)
+
+
+def in_parts(eager: xr.Dataset) -> dict[Any, dict[str, Any]]:
+    """Chunks of four frames, where a store would have some thousands."""
+    found = encodings(eager)
+    for name, variable in eager.variables.items():
+        if variable.dims == ("frame",):
+            found[name]["chunks"] = (4,)
+    return found
+
+
+def test_a_run_that_is_out_of_memory_says_so(tmp_path: Path) -> None:
+    def hoard(block: np.ndarray) -> np.ndarray:
+        return np.empty(2**60, np.uint8)[: block.size]
+
+    slope = da.map_blocks(
+        hoard, da.ones((2, 4, 4), chunks=(1, 4, 4)), dtype="f4", meta=np.empty((0, 0, 0), "f4")
+    )
+    result = xr.Dataset({"slope": (DIMS, slope)})
+    with task_needs(2**30), pytest.raises(StoreError, match="out of memory: ") as caught:
+        wd.write_store(tmp_path / "r.zarr", result, settings={})
+    assert "It needs 1.29 GiB" in caught.value.remedy

@@ -11,6 +11,7 @@ import pytest
 import xarray as xr
 
 from wavedask.store import storable, writer
+from wavedask.store.arrays import open_array
 from wavedask.store.integrity import verify
 from wavedask.store.places import place_of
 from wavedask.store.results import open_store, write_store
@@ -42,7 +43,7 @@ def test_batches_give_what_one_graph_gives(
     path = tmp_path / "r.zarr"
     with dask.config.set(scheduler="synchronous"):
         assert write_store(path, scan(10), settings={}).written == 10
-        ledger = writer.open_array(place_of(path).group(), "complete")
+        ledger = open_array(place_of(path).group(), "complete")
         marks = np.array(ledger[:])
         marks[[1, 5, 8]] = False
         ledger[:] = marks

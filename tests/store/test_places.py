@@ -27,7 +27,7 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
 from wavedask.cli.stores import describe_store, is_store
-from wavedask.compute.cluster import connect
+from wavedask.compute.connection import connect
 from wavedask.errors import InputError, StoreError, StoreExistsError
 from wavedask.export.files import to_csv, to_tiff
 from wavedask.export.nexus import to_nexus

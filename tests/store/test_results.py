@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from support.limits import largest_file
 
-from wavedask.compute.cluster import connect
+from wavedask.compute.connection import connect
 from wavedask.errors import CorruptFileError, FileError, InputError, StoreError, StoreExistsError
 from wavedask.store.results import StoreReport, open_store, write_store
 
@@ -481,7 +481,7 @@ def test_datasets_that_cannot_be_stored(tmp_path: Path) -> None:
 KILLED = """
 import sys, time
 import dask.array as da, numpy as np, xarray as xr
-from wavedask.compute.cluster import connect
+from wavedask.compute.connection import connect
 from wavedask.store.results import write_store
 
 def block(block_id):

@@ -16,7 +16,7 @@ from support.survival import AT_MOST, FRAMES, Cluster, Processes, complete_frame
 from support.survivor import TOLD
 
 import wavedask as wd
-from wavedask.compute.cluster import connect
+from wavedask.compute.connection import connect
 from wavedask.errors import FileError
 from wavedask.experiment.pipeline import run
 from wavedask.store import results

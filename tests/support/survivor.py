@@ -24,7 +24,7 @@ import xarray as xr
 from distributed.cli import dask_scheduler, dask_worker
 
 from wavedask.compute import outage
-from wavedask.compute.cluster import connect
+from wavedask.compute.connection import connect
 from wavedask.errors import WavedaskError
 from wavedask.kernels.warm import warm
 from wavedask.store.results import write_store

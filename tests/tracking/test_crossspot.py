@@ -322,3 +322,17 @@ def test_stacks_without_frames_and_of_unknown_length() -> None:
     for pair in ((unknown, image), (lazy, unknown)):
         with pytest.raises(InputError, match=r"unknown size.*compute_chunk_sizes"):
             wd.cross_spot(*pair)
+
+
+@pytest.mark.parametrize("references", [1, 500])
+def test_the_graph_of_many_frames_is_small(references: int) -> None:
+    frames = 500
+    samples, targets = (
+        da.zeros((count, 32, 32), chunks=(1, 32, 32), dtype=np.float32)
+        for count in (frames, references)
+    )
+    found = wd.cross_spot(samples, targets, window=9, search=3)
+    for field in found:
+        for name, layer in field.dask.layers.items():
+            # A layer that is a dictionary takes kilobytes for each frame on the client.
+            assert not layer.is_materialized() or len(layer) == 1, name

@@ -5,6 +5,7 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import pytest
+import xarray as xr
 from dask.base import compute
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 import wavedask as wd
+from wavedask.errors import InputError
 from wavedask.kernels.fields import Fields
 from wavedask.simulate import Pair, displaced_pair, speckle_field
 
@@ -404,6 +406,21 @@ def test_a_quintic_spline_is_less_biased_where_grains_are_fine() -> None:
     )
     assert quintic < 0.6 * cubic
     assert quintic < 0.004
+
+
+def test_the_order_follows_from_the_grain() -> None:
+    for grain, order in ((2.0, 5), (5.0, 3)):
+        pair = displaced_pair((128, 128), displacement_x=0.5, grain=grain, seed=8)
+        sample, reference = (
+            xr.DataArray(image, dims=("y", "x")) for image in (pair.sample, pair.reference)
+        )
+        options: Any = {"window": 15, "search": 4}
+        chosen = wd.track(sample.chunk(), reference.chunk(), order="auto", **options)
+        assert chosen.attrs["spline_order"] == order
+        known = wd.track(sample, reference, order=order, **options)
+        assert np.array_equal(known.displacement_x, chosen.displacement_x, equal_nan=True)
+    with pytest.raises(InputError, match="order is 4"):
+        wd.track(sample, reference, order=4)  # type: ignore[arg-type] # what is refused
 
 
 def tiles_differ(whole: Fields, tiles: Fields, margin: int = 40) -> tuple[float, float]:

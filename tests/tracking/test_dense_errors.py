@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -108,6 +109,67 @@ def test_hot_pixels_in_the_same_places() -> None:
     score, marked = ratio(hot, inside())
     assert 0.8 < score < 1.15
     assert marked == 0
+
+
+def absorbing_edge(seed: int) -> Scene:
+    """A transmission that rises from 0.3 to 1 within 3 px, a little off the axes."""
+    y, x = np.mgrid[:SIZE, :SIZE].astype(float)
+    away = (x - SIZE / 2) * np.cos(0.2) + (y - SIZE / 2) * np.sin(0.2)
+    transmission = 0.3 + 0.7 / (1 + np.exp(-1.5 * away))
+    speckle = speckle_field(SIZE + 8, grain=4.0, seed=seed)
+    random = np.random.default_rng(seed)
+    sample = random.poisson(8000 * transmission * speckle(y - SHIFT[0], x - SHIFT[1]))
+    reference = random.poisson(8000 * speckle(y, x))
+    return sample.astype(np.float32), reference.astype(np.float32), SHIFT
+
+
+def test_an_absorbing_edge_is_no_displacement() -> None:
+    """Unless it is divided out, errors are 0.2 px and a seventh of the pixels is marked."""
+    score, marked = ratio(absorbing_edge, inside())
+    assert 0.75 < score < 1.25
+    assert marked < 0.01
+    sample, reference, _ = absorbing_edge(5)
+    found = wd.cross_spot(sample, reference, window=WINDOW, search=6)
+    wrong = np.stack([u - true for u, true in zip(found[:2], SHIFT, strict=True)])[:, inside()]
+    assert np.sqrt(np.nanmean(wrong**2)) < 0.05
+    # The ratio of the means stays that of the images as they are.
+    assert np.abs(found.transmission[60:-60, 45:70] - 0.3).max() < 0.02
+    lazy = da.from_array(sample, chunks=(SIZE, 112))
+    tiles = da.compute(*wd.cross_spot(lazy, reference, window=WINDOW, search=6)[:4])
+    apart = np.abs(np.stack(tiles[:2]) - np.stack(found[:2])) / np.stack(found[2:4])
+    assert np.nanmax(apart[:, inside()]) < 0.2
+
+
+def flat_field_noise(seed: int) -> Scene:
+    """A gain of the pixels that varies by 3 %, the same in both images, and 0.3 px displacement."""
+    truth = 0.3, -0.2
+    pair = displaced_pair((SIZE, SIZE), displacement_y=truth[0], displacement_x=truth[1], seed=seed)
+    gain = 1 + 0.03 * np.random.default_rng(seed).standard_normal((SIZE, SIZE))
+    images = [(image * gain).astype(np.float32) for image in (pair.sample, pair.reference)]
+    return images[0], images[1], truth
+
+
+@pytest.mark.parametrize("rigid", [None, (1, -2)])
+def test_what_stays_with_the_detector_does_not_pull(rigid: tuple[int, int] | None) -> None:
+    """Unless it is found, it pulls the displacement by a tenth of its size toward zero."""
+    misses, scores = [], []
+    for seed in (0, 1):
+        sample, reference, truth = flat_field_noise(seed)
+        found = wd.cross_spot(sample, reference, window=WINDOW, search=6, rigid=rigid)
+        error = np.stack([u[inside()] - true for u, true in zip(found[:2], truth, strict=True)])
+        misses.append(error.mean(axis=1))
+        scores.append(error / np.stack([sigma[inside()] for sigma in found[2:4]]))
+    assert np.abs(np.mean(misses, axis=0)).max() < 0.008
+    assert 0.8 < np.sqrt(np.mean(np.square(scores))) < 1.35
+
+
+def test_a_fixed_pattern_is_found_tile_by_tile() -> None:
+    sample, reference, _ = flat_field_noise(2)
+    whole = wd.cross_spot(sample, reference, window=WINDOW, search=6, rigid=(1, -2))
+    lazy = da.from_array(sample, chunks=(112, 224))
+    tiles = wd.cross_spot(lazy, reference, window=WINDOW, search=6, rigid=(1, -2))
+    for one, other in zip(whole[:2], da.compute(*tiles[:2]), strict=True):
+        assert np.abs(one - other)[inside()].max() < 2e-3
 
 
 def test_waves_of_three_windows_and_curved_borders() -> None:

@@ -8,9 +8,10 @@ import click
 from rich.console import Console
 from rich.logging import RichHandler
 
+from wavedask.cli.clusters import cluster
 from wavedask.cli.common import Commands
 from wavedask.cli.compute import demo, distortion, run, track
-from wavedask.cli.look import export, history, info, init
+from wavedask.cli.look import compare, export, history, info, init, report
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -27,9 +28,12 @@ def main(context: click.Context, debug: bool) -> None:
       wavedask init FOLDER          draft an experiment file from the files
       wavedask run --plan EXP.yaml  show the size of a run, without running it
       wavedask run EXP.yaml         from raw frames to a wavefront; run again to resume
+      wavedask report STORE         write a page for the logbook: pictures, numbers, errors
+      wavedask compare A B          compare two wavefronts
       wavedask history STORE        show how a result was made
       wavedask export STORE FILE    save a result for other programs: NeXus, TIFF, CSV
       wavedask distortion SCAN ...  calibrate a detector from a mesh scan
+      wavedask cluster list         where to compute: this machine, SLURM, a gateway, Kubernetes
 
     Lengths are in m, energies in keV, windows and displacements in px. Existing results are never
     overwritten.
@@ -50,5 +54,8 @@ def main(context: click.Context, debug: bool) -> None:
     context.call_on_close(lambda: logger.setLevel(before))
 
 
-for command in (demo, info, init, run, history, export, track, distortion):
+for command in (
+    *(demo, info, init, run, report, compare, history),
+    *(export, track, distortion, cluster),
+):
     main.add_command(command)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wavedask.cli.common import FAILED, cluster_options, print_rows
+from wavedask.cli.common import FAILED, Where, cluster_options, print_rows
 from wavedask.conventions import FRAME, REFERENCE_FILE
 
 if TYPE_CHECKING:
@@ -42,16 +42,15 @@ flat_option = click.option("--flat", help="Frames without membrane.")
     help="Positions of the lens, one frame each.",
 )
 @cluster_options
-def demo(output: Path, side: int, positions: int, address: str | None, workers: int | None) -> None:
+def demo(output: Path, side: int, positions: int, where: Where) -> None:
     """Simulate a campaign, analyse it and compare with the truth.
 
     Writes raw EDF frames of a beryllium lens, an experiment file, the result store and a picture.
     A second run with the same folder resumes; it overwrites nothing.
     """
     from wavedask.cli.demo import EXPERIMENT, run_demo
-    from wavedask.compute import connect
 
-    with connect(address, workers=workers):
+    with where.connected():
         report = run_demo(output, side=side, positions=positions)
     store = report.run.store
     rate = report.points * store.written / report.run.seconds
@@ -70,7 +69,7 @@ def demo(output: Path, side: int, positions: int, address: str | None, workers: 
         ("lens radius, true", f"{report.radius_true * 1e6:.3f} µm"),
         (
             "lens radius, recovered",
-            f"{report.radius_found * 1e6:.3f} ± {report.radius_spread * 1e6:.3f} µm "
+            f"{report.radius_found * 1e6:.3f} ± {report.radius_error * 1e6:.3f} µm "
             f"({100 * (report.radius_found / report.radius_true - 1):+.2f} %)",
         ),
         (
@@ -99,8 +98,7 @@ def run(
     output: str | None,
     hashed: bool,
     repair: bool,
-    address: str | None,
-    workers: int | None,
+    where: Where,
 ) -> None:
     """Run an experiment file: raw frames to a result store.
 
@@ -122,9 +120,9 @@ def run(
     result with the settings in its record.
     """  # noqa: D301 (as above)
     from wavedask.cli.runs import describe_plan
-    from wavedask.compute import connect
+    from wavedask.compute import load_profile
     from wavedask.experiment import (
-        Cluster,
+        bytes_at_work,
         check_inputs,
         experiments_of,
         load_experiment,
@@ -138,13 +136,11 @@ def run(
 
     def run_one(title: str, asked: "Experiment", prepared: "Stages") -> None:
         if only_plan:
-            print_rows(f"plan of {title}", describe_plan(prepared))
+            chosen = where.arguments(asked.cluster.arguments)
+            named = load_profile(chosen.pop("profile", None), **chosen)
+            print_rows(f"plan of {title}", describe_plan(prepared, named.profile))
             return
-        where = asked.cluster
-        if address is not None:
-            # The number of workers in the file belongs to the address in the file.
-            where = Cluster(address=address)
-        with connect(where.address, workers=where.workers if workers is None else workers):
+        with where.connected(asked.cluster.arguments, per_task=bytes_at_work(prepared)):
             report = run_experiment(asked, prepared=prepared, hashed=hashed, repair=repair)
         _print_run(title, asked, prepared, report)
 
@@ -212,8 +208,7 @@ def track(
     search: int,
     engine: Any,
     step: int | None,
-    address: str | None,
-    workers: int | None,
+    where: Where,
 ) -> None:
     """Track SAMPLE frames in REFERENCE frames, without computing a wavefront.
 
@@ -222,10 +217,10 @@ def track(
     """
     from wavedask import correct, input_files, open_scan, write_store
     from wavedask import track as track_frames
-    from wavedask.compute import connect
+    from wavedask.compute import check_paths
     from wavedask.experiment import Track
     from wavedask.frames import sources_of
-    from wavedask.store import open_store
+    from wavedask.store import URL, open_store
     from wavedask.tracking import why_missing
 
     given = {"sample": sample, "reference": reference, "dark": dark, "flat": flat}
@@ -243,14 +238,18 @@ def track(
         for role in ("sample", "reference")
     )
     tracked = track_frames(images, targets, **dict(settings))
+    inputs = [path for scan in scans.values() for path in input_files(scan)]
     # A single reference is shared by all frames; otherwise each frame names its own.
     own = {"sample", "reference"} if REFERENCE_FILE in tracked.coords else {"sample"}
-    with connect(address, workers=workers):
+    with where.connected() as client:
+        if client is not None:
+            outputs = [] if URL.match(output) else [Path(output)]
+            check_paths(client, inputs=inputs, outputs=outputs)
         report = write_store(
             output,
             tracked,
             settings={"track": settings.model_dump(mode="json"), "files": sources},
-            inputs=[path for scan in scans.values() for path in input_files(scan)],
+            inputs=inputs,
             shared={role: sources_of(scan) for role, scan in scans.items() if role not in own},
         )
     missing = why_missing(open_store(output))
@@ -306,18 +305,15 @@ def track(
     help="Distance between the control points of the distortion, px.",
 )
 @cluster_options
-def distortion(
-    scan: str, output: Path, address: str | None, workers: int | None, **settings: Any
-) -> None:
+def distortion(scan: str, output: Path, where: Where, **settings: Any) -> None:
     """Calibrate a detector from SCAN, a mesh scan of the detector behind a fixed membrane.
 
     SCAN is a file (bliss.h5::1.1 for one scan of a file), a folder or a quoted glob. Use the result
     as 'distortion' in an experiment file or in wavedask.correct.
     """
-    from wavedask.compute import connect
     from wavedask.experiment import calibrate
 
-    with connect(address, workers=workers):
+    with where.connected():
         report = calibrate(scan, output, **settings)
     print_rows(
         "wavedask distortion",

@@ -1,4 +1,4 @@
-"""Commands that read files and results: info, init, history, export."""
+"""Commands that read files and results: info, init, history, export, report, compare."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -209,3 +209,76 @@ def export(
         f"export of {store}",
         export_store(store, output, file_format=file_format, where=where, variables=variables),
     )
+
+
+@click.command()
+@click.argument("store")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="HTML file to write; by default the name of the store with .html, beside it.",
+)
+@click.option("--frame", type=int, default=0, show_default=True, help="Frame to show large.")
+@click.option("--title", help="Title of the page; by default the path of the store.")
+def report(store: str, output: Path | None, frame: int, title: str | None) -> None:
+    """Write a page about the result STORE, for the logbook: pictures, numbers, errors, provenance.
+
+    The page is one HTML file without links to other files or servers; print it to PDF from a
+    browser. A page of an earlier report is replaced.
+    """
+    from wavedask.report import report_path, write_report
+
+    page = write_report(
+        store, report_path(store) if output is None else output, frame=frame, title=title
+    )
+    print_rows(f"report of {store}", [("page", str(page))])
+
+
+@click.command()
+@click.argument("first")
+@click.argument("second")
+@click.option("--frame", type=int, default=0, show_default=True, help="Frame of FIRST.")
+@click.option("--other-frame", type=int, help="Frame of SECOND; by default the same number.")
+@click.option(
+    "--register/--no-register",
+    default=True,
+    help="Move SECOND sideways to where the difference is smallest (default).",
+)
+@click.option(
+    "--picture",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Draw the difference: .png, .svg or .pdf.",
+)
+def compare(
+    first: str,
+    second: str,
+    frame: int,
+    other_frame: int | None,
+    register: bool,
+    picture: Path | None,
+) -> None:
+    """Compare a wavefront of the result stores FIRST and SECOND.
+
+    Piston and tilt do not count. A difference over its error of about 1 is explained by noise.
+    """
+    from wavedask.conventions import FRAME
+    from wavedask.optics import compare as compare_wavefronts
+    from wavedask.plot import plot_maps
+    from wavedask.store import open_store
+
+    stores, frames = (first, second), (frame, frame if other_frame is None else other_frame)
+    wavefronts = []
+    for store, number in zip(stores, frames, strict=True):
+        opened = open_store(store)
+        count = opened.sizes[FRAME]
+        if not -count <= number < count:
+            raise click.UsageError(f"{store} has the frames 0 to {count - 1}, not {number}")
+        wavefronts.append(opened.isel({FRAME: number}))
+    found = compare_wavefronts(*wavefronts, register=register)
+    rows = found.rows
+    if picture is not None:
+        maps = [array for array in found.maps.data_vars.values() if array.ndim == 2]
+        plot_maps(maps, title=f"{first} minus {second}").savefig(picture)
+        rows = [*rows, ("picture", str(picture))]
+    print_rows(f"{first} and {second}", rows)

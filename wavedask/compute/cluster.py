@@ -1,16 +1,15 @@
-"""Dask clusters: start one on this machine or join a running one, one thread per task."""
+"""Workers on this machine, and what is set in every worker: one thread per task."""
 
+import importlib
 import logging
 import os
 import signal
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
-from concurrent.futures import CancelledError
-from contextlib import ExitStack, contextmanager
-from functools import lru_cache
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import dask
@@ -20,21 +19,12 @@ from dask.utils import format_bytes, parse_bytes
 from distributed import Client, LocalCluster, Security, Worker, WorkerPlugin
 from tornado.ioloop import PeriodicCallback
 
-from wavedask.compute.environment import check_cache, check_software
+from wavedask.compute.environment import check_cache
 from wavedask.compute.memory import LIBRARIES, give_back_freed_memory, keep_freed_memory
-from wavedask.compute.outage import AGAIN
-from wavedask.errors import ClusterError, InputError, WavedaskError
+from wavedask.errors import InputError
 from wavedask.kernels.warm import warm
 
 LOOPBACK: Final = "127.0.0.1"
-THREADS: Final = "threads"
-"""Address that means no cluster: the threads of this process."""
-SCHEMES: Final = ("tcp://", "tls://", "ws://", "wss://", "ucx://", "ucxx://")
-"""How the address of a running scheduler may begin."""
-ENCRYPTED: Final = ("tls://", "wss://")
-"""Those that need a certificate."""
-CERTIFICATE: Final = "distributed.comm.tls.client.cert"
-"""Setting of Dask: the certificate of a client."""
 
 WORKER_ENVIRONMENT: Final = {
     # The acquisition of a facility stops if a reader holds a lock on its file.
@@ -44,15 +34,41 @@ WORKER_ENVIRONMENT: Final = {
 }
 """Environment of a worker process before it imports anything."""
 
-WORKER_CONFIG: Final = {
-    # The statistical profiler interrupts the running task a hundred times per second. It costs six
-    # per cent of a loop of template matches, for a dashboard that nobody has open.
-    "distributed.worker.profile.enabled": False,
-    # The web pages of Dask have no password, and show code, paths and logs to every user.
-    "distributed.scheduler.http.routes": [],
-    "distributed.worker.http.routes": [],
-}
-"""Dask configuration of a cluster that is started here."""
+PROFILER: Final = "distributed.worker.profile.enabled"
+"""Setting of Dask: whether workers sample what they run."""
+
+
+def worker_config(*, dashboard: bool = False) -> dict[str, Any]:
+    """Return the Dask configuration of a cluster that is started here.
+
+    Parameters
+    ----------
+    dashboard : bool, default False
+        Whether its web pages are wanted.
+
+    Returns
+    -------
+    dict of str to object
+        Settings for `dask.config.set`.
+
+    Examples
+    --------
+    >>> sorted(worker_config(dashboard=True))
+    ['distributed.scheduler.allowed-failures']
+    """
+    # A task that has killed three workers, usually by its memory, is not given to a fourth.
+    settings: dict[str, Any] = {"distributed.scheduler.allowed-failures": 2}
+    if dashboard:
+        return settings
+    return settings | {
+        # The statistical profiler interrupts the running task a hundred times per second. It costs
+        # six per cent of a loop of template matches, for a dashboard that nobody has open.
+        PROFILER: False,
+        # The web pages of Dask have no password, and show code, paths and logs to every user.
+        "distributed.scheduler.http.routes": [],
+        "distributed.worker.http.routes": [],
+    }
+
 
 SCRATCH: Final = "temporary-directory"
 """Setting of Dask: the folder of the workers' files."""
@@ -66,8 +82,6 @@ WATCH_MILLISECONDS: Final = 500
 
 ZARR_LIMITS: Final = {"async.concurrency": 4, "threading.max_workers": 4}
 """Concurrent requests and codec threads of Zarr in one process; Zarr's default is 10 per task."""
-
-_logger = logging.getLogger("wavedask")
 
 
 def cores() -> int:
@@ -129,6 +143,10 @@ class WorkerSetup(WorkerPlugin):
 
     def setup(self, worker: Worker) -> None:
         """Set the limits of threads and memory when a worker starts, and load the kernels."""
+        check_cache()
+        # Filters of HDF5: the readers of wavedask load them, tasks of others do not.
+        with suppress(ImportError):
+            importlib.import_module("hdf5plugin")
         self._limits = ExitStack()
         for variable, value in WORKER_ENVIRONMENT.items():
             if variable not in os.environ:
@@ -167,6 +185,72 @@ class IgnoreInterrupts(WorkerPlugin):
         """Ignore the signal, if this is the thread that handles signals."""
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextmanager
+def local_cluster(
+    workers: int | None = None,
+    *,
+    threads_per_worker: int = 1,
+    memory_limit: str | int = "auto",
+    dashboard: bool = False,
+) -> Iterator[LocalCluster]:
+    """Start worker processes on this machine; they are stopped when the body ends.
+
+    Parameters
+    ----------
+    workers, threads_per_worker, memory_limit
+        As of `local_client`.
+    dashboard : bool, default False
+        Whether to serve Dask's web pages, on a free port of the loopback interface.
+
+    Yields
+    ------
+    distributed.LocalCluster
+
+    Raises
+    ------
+    InputError
+        As of `local_client`.
+
+    Examples
+    --------
+    >>> with local_cluster(1) as cluster:
+    ...     len(cluster.workers)
+    1
+    """
+    if threads_per_worker < 1:
+        raise InputError(
+            f"threads_per_worker is {threads_per_worker}", "Give a number of at least 1."
+        )
+    if workers is None:
+        workers = max(1, cores() // threads_per_worker)
+    check_count(workers)
+    check_memory(memory_limit)
+    check_scratch()
+    warm()  # compile once, here: the workers load it from the disk
+    environment = dict(os.environ)
+    with (
+        environment_restored(environment),
+        dask.config.set(worker_config(dashboard=dashboard)),
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=threads_per_worker,
+            memory_limit=memory_limit,
+            processes=True,
+            host=LOOPBACK,
+            # Other users of this machine can reach the ports. Scheduler, workers and client know
+            # each other by a certificate that exists only in their memory.
+            security=Security.temporary(),
+            # None would still take the port 8787, for an HTTP server without pages.
+            dashboard_address=f"{LOOPBACK}:0",
+            scheduler_kwargs={"dashboard": dashboard},
+            # A worker that is told to stop may still say that it lost its scheduler.
+            silence_logs=logging.CRITICAL,
+            env=WORKER_ENVIRONMENT,
+        ) as cluster,
+    ):
+        yield cluster
 
 
 @contextmanager
@@ -210,47 +294,30 @@ def local_client(
     ...     client.submit(sum, [1, 2, 3]).result()
     6
     """
-    if threads_per_worker < 1:
-        raise InputError(
-            f"threads_per_worker is {threads_per_worker}", "Give a number of at least 1."
-        )
-    if workers is None:
-        workers = max(1, cores() // threads_per_worker)
-    _check_workers(workers)
-    _check_memory(memory_limit)
-    _check_scratch()
-    warm()  # compile once, here: the workers load it from the disk
     environment = dict(os.environ)
     with (
-        _environment_restored(environment),
-        dask.config.set(WORKER_CONFIG),
-        LocalCluster(
-            n_workers=workers,
-            threads_per_worker=threads_per_worker,
-            memory_limit=memory_limit,
-            processes=True,
-            host=LOOPBACK,
-            # Other users of this machine can reach the ports. Scheduler, workers and client know
-            # each other by a certificate that exists only in their memory.
-            security=Security.temporary(),
-            # None would still take the port 8787, for an HTTP server without pages.
-            dashboard_address=f"{LOOPBACK}:0",
-            scheduler_kwargs={"dashboard": False},
-            # A worker that is told to stop may still say that it lost its scheduler.
-            silence_logs=logging.CRITICAL,
-            env=WORKER_ENVIRONMENT,
+        local_cluster(
+            workers, threads_per_worker=threads_per_worker, memory_limit=memory_limit
         ) as cluster,
         Client(cluster) as client,
     ):
-        with _environment_restored(environment):
+        with environment_restored(environment):
             client.register_plugin(WorkerSetup())
             client.register_plugin(IgnoreInterrupts())
         yield client
 
 
 @contextmanager
-def _environment_restored(before: Mapping[str, str]) -> Iterator[None]:
-    """Restore the environment of this process at the end: a nanny sets that of its workers here."""
+def environment_restored(before: Mapping[str, str]) -> Iterator[None]:
+    """Restore the environment of this process at the end: a nanny sets that of its workers here.
+
+    Examples
+    --------
+    >>> with environment_restored(dict(os.environ)):
+    ...     os.environ["NUMBA_NUM_THREADS"] = "64"
+    >>> os.environ.get("NUMBA_NUM_THREADS") == "64"
+    False
+    """
     try:
         yield
     finally:
@@ -259,122 +326,38 @@ def _environment_restored(before: Mapping[str, str]) -> Iterator[None]:
         os.environ.update(before)
 
 
-@contextmanager
-def connect(
-    address: str | None = None, *, workers: int | None = None, timeout: float = 10
-) -> Iterator[Client | None]:
-    """Choose where Dask computes while the body runs.
-
-    Parameters
-    ----------
-    address : str, optional
-        By default a cluster of processes on this machine, as :func:`local_client` starts it;
-        ``"threads"`` for the threads of this process; or the address of a running scheduler, as
-        ``"tcp://host:8786"``.
-    workers : int, optional
-        Number of processes or threads; by default one per core. Not for a running scheduler,
-        which has the workers that it has.
-    timeout : float, default 10
-        Seconds to wait for a running scheduler.
-
-    Yields
-    ------
-    distributed.Client or None
-        The client; None for threads.
+def check_count(workers: int) -> None:
+    """Check a number of workers.
 
     Raises
     ------
     InputError
-        An address of another form, a scheduler that does not answer or needs a certificate, or a
-        number of workers that is below one or given for a running scheduler.
-    ClusterError
-        Workers of a running scheduler with other software than this process, or a scheduler that is
-        lost while the body runs.
+        It is below one.
 
     Examples
     --------
-    >>> with connect("threads", workers=2) as client:
-    ...     print(client, dask.config.get("num_workers"))
-    None 2
+    >>> check_count(1)
     """
-    check_cache()
-    if address is None:
-        with local_client(workers) as client:
-            yield client
-    elif address == THREADS:
-        workers = cores() if workers is None else workers
-        _check_workers(workers)
-        keep_freed_memory()
-        with limit_threads(), dask.config.set(scheduler=THREADS, num_workers=workers):
-            yield None
-    elif address.startswith(SCHEMES):
-        if workers is not None:
-            raise InputError(
-                f"workers is {workers}, but the scheduler at {address} has its own",
-                "Leave workers out, or scale that cluster.",
-            )
-        said = logging.getLogger("distributed.client")
-        with (
-            ExitStack() as quiet,
-            _without(said, "Failed to reconnect"),
-            _running_scheduler(address, timeout) as client,
-        ):
-            _tell_if_open(address)
-            try:
-                yield client
-            except Exception as error:
-                if not isinstance(error, CancelledError) and client.status == "running":
-                    raise
-                # A client that is closed while it looks for its scheduler logs a page of
-                # tracebacks.
-                quiet.enter_context(_without(said))
-                if isinstance(error, WavedaskError):
-                    raise
-                raise ClusterError(
-                    f"the Dask scheduler at {address} was lost", f"Start a cluster, then {AGAIN}"
-                ) from error
-    else:
-        raise InputError(
-            f"scheduler address is {address!r}",
-            f"Give the address of a running scheduler ('tcp://host:8786'), {THREADS!r} for the "
-            "threads of this process, or nothing for a cluster on this machine.",
-        )
-
-
-@lru_cache
-def _tell_if_open(address: str) -> None:
-    """Say once, of each scheduler without TLS, who may use it."""
-    if not address.startswith(ENCRYPTED):
-        _logger.warning(
-            "the Dask scheduler at %s has no authentication: everybody who can reach this address "
-            "can run code as you. Keep it inside a trusted network, or use TLS (docs: Security)",
-            address,
-        )
-
-
-@contextmanager
-def _without(logger: logging.Logger, beginning: str = "") -> Iterator[None]:
-    """Drop the messages of a logger that begin so, or all: an error says the same."""
-
-    def wanted(record: logging.LogRecord) -> bool:
-        return not record.getMessage().startswith(beginning)
-
-    logger.addFilter(wanted)
-    try:
-        yield
-    finally:
-        logger.removeFilter(wanted)
-
-
-def _check_workers(workers: int) -> None:
     if workers < 1:
         raise InputError(f"workers is {workers}", "Give a number of at least 1.")
 
 
-def _check_memory(limit: str | int) -> None:
+def check_memory(limit: str | int) -> None:
     """Check that a worker has more memory than its libraries need: Dask would restart it for ever.
 
-    Zero means no limit.
+    Parameters
+    ----------
+    limit : str or int
+        Memory of a worker; zero means no limit, and ``"auto"`` a share of the machine.
+
+    Raises
+    ------
+    InputError
+        It is too little.
+
+    Examples
+    --------
+    >>> check_memory("1 GiB")
     """
     if limit == "auto" or not limit:
         return
@@ -388,8 +371,18 @@ def _check_memory(limit: str | int) -> None:
         )
 
 
-def _check_scratch() -> None:
-    """Check the folder in which the workers put what does not fit into memory."""
+def check_scratch() -> None:
+    """Check the folder in which the workers put what does not fit into memory.
+
+    Raises
+    ------
+    InputError
+        It cannot be created or written.
+
+    Examples
+    --------
+    >>> check_scratch()
+    """
     given = dask.config.get(SCRATCH, None) or tempfile.gettempdir()
     folder = Path(given)
     try:
@@ -403,28 +396,3 @@ def _check_scratch() -> None:
             "Create the folder, or name another one: the environment variable "
             "DASK_TEMPORARY_DIRECTORY, or 'temporary-directory' in ~/.config/dask/*.yaml.",
         )
-
-
-def _running_scheduler(address: str, timeout: float) -> Client:
-    if address.startswith(ENCRYPTED) and not dask.config.get(CERTIFICATE, None):
-        raise InputError(
-            f"the scheduler at {address} needs a certificate, and there is none",
-            f"Give one in Dask's configuration ({CERTIFICATE}, see docs: Security). The cluster of "
-            "another 'wavedask run' keeps its certificate to itself.",
-        )
-    try:
-        client = Client(address, timeout=timeout)
-        try:
-            # First: without wavedask a worker cannot take the plugin.
-            check_software(client)
-            client.register_plugin(WorkerSetup())
-        except BaseException:
-            client.close()
-            raise
-        return client
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"no Dask scheduler answers at {address} within {timeout:g} s: {error}",
-            "Start one with 'dask scheduler', look at the address it prints, and check that this "
-            "machine can reach it.",
-        ) from error

@@ -2,7 +2,12 @@
 
 import ctypes
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Final
+
+from dask.utils import format_bytes
 
 M_TRIM_THRESHOLD: Final = -1
 M_MMAP_THRESHOLD: Final = -3
@@ -11,6 +16,9 @@ M_ARENA_MAX: Final = -8
 
 LIBRARIES: Final = 300 * 2**20
 """Bytes of a process that has imported the package and runs nothing."""
+
+_bytes_per_task: ContextVar[int] = ContextVar("bytes_per_task", default=0)
+"""What `task_needs` was told."""
 
 KEPT: Final = 2**28
 """Bytes at the top of the heap that are not given back to the system."""
@@ -70,3 +78,47 @@ def give_back_freed_memory() -> bool:
 
 def _is_glibc() -> bool:
     return platform.libc_ver()[0] == "glibc"
+
+
+@contextmanager
+def task_needs(size: int) -> Iterator[None]:
+    """State what a task of the body needs, for the error if a worker has less.
+
+    Parameters
+    ----------
+    size : int
+        Memory of a task, bytes, without that of the libraries.
+
+    Examples
+    --------
+    >>> with task_needs(2**30):
+    ...     print(needs(threads=2))
+    2.29 GiB: 300.00 MiB for its libraries, and 1.00 GiB for each of 2 blocks at a time
+    """
+    token = _bytes_per_task.set(size)
+    try:
+        yield
+    finally:
+        _bytes_per_task.reset(token)
+
+
+def needs(*, threads: int = 1) -> str:
+    """Say what a worker needs, as far as it is known.
+
+    Parameters
+    ----------
+    threads : int, default 1
+        Tasks that it runs at a time.
+
+    Examples
+    --------
+    >>> needs()
+    "300.00 MiB for its libraries, and what 'wavedask run --plan' says for a block"
+    """
+    libraries = f"{format_bytes(LIBRARIES)} for its libraries"
+    size = _bytes_per_task.get()
+    if not size:
+        return f"{libraries}, and what 'wavedask run --plan' says for a block"
+    blocks = "the block" if threads < 2 else f"each of {threads} blocks at a time"
+    whole = format_bytes(LIBRARIES + max(1, threads) * size)
+    return f"{whole}: {libraries}, and {format_bytes(size)} for {blocks}"

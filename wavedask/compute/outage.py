@@ -12,7 +12,7 @@ import dask
 from dask.utils import format_bytes, parse_timedelta
 
 from wavedask.compute.environment import check_software
-from wavedask.compute.memory import LIBRARIES
+from wavedask.compute.memory import needs
 from wavedask.errors import ClusterError
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ SILENT_SECONDS: Final = 120.0
 ANSWER_SECONDS: Final = 60.0
 """How long the scheduler may take to answer; it may be busy with a large graph."""
 CANCEL_SECONDS: Final = 5.0
+MEMORY_TOPIC: Final = "worker-restart-memory"
+"""Event that a nanny sends to the scheduler when it kills a worker for its memory."""
 LOST_IN_A_ROW: Final = 3
 """How often all workers may be lost while no task ends."""
 WAIT_SETTING: Final = "wavedask.wait-for-workers"
@@ -88,6 +90,7 @@ class Watch:
         self._lost_in_a_row: set[str] = set()
         self._most = 1
         self._memory = 0
+        self._threads = 1
         self._seen: dict[str, tuple[float, float]] = {}
 
     @contextmanager
@@ -122,6 +125,8 @@ class Watch:
             self._checked |= joined
         self._count_lost(threads_of.keys())
         now = time.monotonic()
+        if not found:
+            self._give_up_if_hopeless()
         if found:
             self._had_workers = True
             self._gone_since = None
@@ -135,17 +140,34 @@ class Watch:
         elif self._had_workers and now - self._gone_since > PATIENCE_SECONDS:
             raise ClusterError(
                 f"all workers of the cluster at {self._address()} were lost while "
-                f"{self._doing}, and none has come back in {PATIENCE_SECONDS:g} s",
+                f"{self._doing}, and none has come back in {PATIENCE_SECONDS:g} s{self._said()}",
                 f"Look at what ended them in their logs, start others, then {AGAIN}",
             )
         elif not self._had_workers and now - self._gone_since > waiting_seconds():
             raise ClusterError(
                 f"the cluster at {self._address()} has had no worker for {waiting_seconds():g} s, "
-                f"and {self._doing} has not begun",
+                f"and {self._doing} has not begun{self._said()}",
                 f"Start workers ('dask worker {self._address()}'), or wait longer: the setting "
                 f"{WAIT_SETTING!r} of Dask. Then {AGAIN}",
             )
         return int(found)
+
+    def _give_up_if_hopeless(self) -> None:
+        """Raise `ClusterError` if no worker will ever come: all jobs have failed."""
+        started = getattr(self._client, "started", None)
+        problem = "" if started is None else started.hopeless()
+        if problem:
+            raise ClusterError(
+                f"the cluster at {self._address()} has no worker while {self._doing}, and cannot "
+                f"start one: {problem}",
+                f"Correct its profile, then {AGAIN}",
+            )
+
+    def _said(self) -> str:
+        """Say what a batch system knows of the workers, if this process has asked for them."""
+        started = getattr(self._client, "started", None)
+        said = "" if started is None else started.said()
+        return f" ({said})" if said else ""
 
     def look(self) -> None:
         """Check that the scheduler and at least one worker still answer.
@@ -168,8 +190,12 @@ class Watch:
             name: self._seen[name] if self._seen.get(name, (None,))[0] == last else (last, now)
             for name, last in seen.items()
         }
-        limits = [worker["memory_limit"] for worker in workers.values() if worker["memory_limit"]]
-        self._memory = min(limits, default=self._memory)
+        limits = [
+            (worker["memory_limit"], worker["nthreads"])
+            for worker in workers.values()
+            if worker["memory_limit"]
+        ]
+        self._memory, self._threads = min(limits, default=(self._memory, self._threads))
         silent = min((now - since for _, since in self._seen.values()), default=0.0)
         if silent > SILENT_SECONDS:
             raise ClusterError(
@@ -210,12 +236,20 @@ class Watch:
 
     def _more_memory(self) -> str:
         """Say what a worker needs, and what it has if that is known."""
-        has = f" Each has {format_bytes(self._memory)}." if self._memory else ""
+        reason = "" if self._killed_for_memory() else "The usual reason is memory. "
+        has = f"A worker has {format_bytes(self._memory)}. It" if self._memory else "A worker"
         return (
-            f"The usual reason is memory.{has} A worker needs {format_bytes(LIBRARIES)} for its "
-            "libraries, and what 'wavedask run --plan' says for a block. Give workers more memory, "
-            f"or fewer threads, then {AGAIN}"
+            f"{reason}{has} needs {needs(threads=self._threads)}. Give workers more memory, or "
+            f"fewer threads, then {AGAIN}"
         )
+
+    def _killed_for_memory(self) -> int:
+        """Return how much memory the last worker had that a nanny killed for it; 0 for none."""
+        with suppress(ClusterError):
+            events = self._asked("events", topic=MEMORY_TOPIC)
+            if events:
+                return int(events[-1][1]["rss"])
+        return 0
 
     def gathered(self, futures: "Sequence[Future[Any]]") -> list[Any]:
         """Collect the results of finished futures.
@@ -288,9 +322,18 @@ class Watch:
         try:
             future.result()
         except KilledWorker as error:
+            worker = error.last_worker
+            self._memory, self._threads = worker.memory_limit or self._memory, worker.nthreads
+            used = self._killed_for_memory()
+            memory = f"ran out of memory in the same task while {self._doing}; the last used "
             raise ClusterError(
-                f"{error.allowed_failures + 1} workers, one after the other, were killed by the "
-                f"same task while {self._doing}; the last was {error.last_worker.address}",
+                f"{error.allowed_failures + 1} workers, one after the other, "
+                + (
+                    f"{memory}{format_bytes(used)}"
+                    if used
+                    else f"were killed by the same task while {self._doing}; the last was "
+                    f"{worker.address}"
+                ),
                 self._more_memory(),
             ) from error
         except Exception as error:

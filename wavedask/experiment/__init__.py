@@ -3,7 +3,7 @@
 from wavedask.experiment.calibration import calibrate, describe_calibration
 from wavedask.experiment.draft import SCHEMA, Draft, draft_experiment
 from wavedask.experiment.model import Experiment, load_experiment
-from wavedask.experiment.pipeline import BLIND_PIXELS, RunReport, plan, run
+from wavedask.experiment.pipeline import BLIND_PIXELS, RunReport, bytes_at_work, plan, run
 from wavedask.experiment.reproduce import check_inputs, experiments_of, recorded
 from wavedask.experiment.sections import (
     Cluster,
@@ -31,6 +31,7 @@ __all__ = [
     "Track",
     "TrackScan",
     "Wavefront",
+    "bytes_at_work",
     "calibrate",
     "check_inputs",
     "describe_calibration",

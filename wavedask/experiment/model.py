@@ -1,23 +1,24 @@
 """The experiment file: which files to open, how to process them, where to write the result."""
 
-import difflib
 import glob
-import reprlib
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, get_args
+from typing import Annotated, Any
 
-import yaml
-from pydantic import BaseModel, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
+from wavedask.documents import mistakes_of, read_yaml, shown
 from wavedask.errors import ExperimentError
 from wavedask.experiment.sections import (
     METHODS,
+    OPTICS,
     Cluster,
+    ClusterField,
     Combine,
     Correct,
     Detector,
     Frames,
+    Lens,
     Roles,
     Section,
     SelfReference,
@@ -28,6 +29,7 @@ from wavedask.experiment.sections import (
 )
 from wavedask.frames import TrainReference
 from wavedask.paths import expanded
+from wavedask.report import report_path
 from wavedask.store import URL
 
 PARTS = ("sample", "reference", "dark", "flat", "flat_dark")
@@ -79,6 +81,9 @@ class Experiment(Section):
         default=None, description="a section: keys and values, or {} to combine all frames"
     )
     wavefront: Wavefront | None = Field(default=None, description="a section: keys and values")
+    lens: Lens | None = Field(
+        default=None, description="a section: material or delta of a lens, or {} for its distances"
+    )
     keep: Annotated[list[str], Field(min_length=1)] | None = Field(
         default=None, description="a list of maps to keep, such as [slope_y, slope_x]"
     )
@@ -89,7 +94,15 @@ class Experiment(Section):
         exclude=True,
         description="false to mark frames before they are on the disk",
     )
-    cluster: Cluster = Field(default=Cluster(), description="a section: keys and values")
+    report: bool = Field(
+        default=False,
+        # Not a setting of the result.
+        exclude=True,
+        description="true to write a page for the logbook beside the store after each run",
+    )
+    cluster: ClusterField = Field(
+        default=Cluster(), description="the name of a cluster profile, or a section"
+    )
 
     @model_validator(mode="after")
     def _complete(self) -> "Experiment":
@@ -153,6 +166,11 @@ class Experiment(Section):
         if self.track_scan is not None and self.track != Track():
             mistakes.append("track: not with track_scan, which has settings of its own")
         if self.gives_curvature:
+            mistakes += [
+                f"{name}: not for a curvature from a self-reference; remove it"
+                for name in OPTICS
+                if getattr(self, name) is not None
+            ]
             if self.wavefront is not None:
                 mistakes.append("wavefront: the result of a self-reference is a curvature; remove")
             wanted = ["pixel_size", "distance"]
@@ -202,6 +220,11 @@ class Experiment(Section):
         return self.output if URL.match(self.output) else self.path(self.output)
 
     @property
+    def page(self) -> Path:
+        """The page of the report: beside the store, or in the folder of the experiment file."""
+        return report_path(self.store, folder=self.folder)
+
+    @property
     def folder(self) -> Path:
         """Folder where relative paths start."""
         return self._folder.absolute()
@@ -210,7 +233,7 @@ class Experiment(Section):
     def settings(self) -> dict[str, Any]:
         """Settings that determine the result: all except the cluster and the output."""
         # A method that is not used is left out, so that stores of earlier versions can be resumed.
-        unused = {name for name in METHODS if getattr(self, name) is None}
+        unused = {name for name in (*METHODS, *OPTICS) if getattr(self, name) is None}
         return self.model_dump(mode="json", exclude={"output", "cluster", *unused})
 
 
@@ -251,16 +274,16 @@ def load_experiment(path: str | Path) -> Experiment:
     21
     """
     file = Path(path)
-    content = _read(file)
+    content = read_yaml(file, "experiment file", ExperimentError)
     if not isinstance(content, dict):
         raise ExperimentError(
-            f"experiment file {file} holds {_shown(content)}, not keys and values",
+            f"experiment file {file} holds {shown(content)}, not keys and values",
             f"Its keys are {', '.join(Experiment.model_fields)}.",
         )
     try:
         experiment = Experiment.model_validate(content)
     except ValidationError as error:
-        mistakes = _mistakes(error)
+        mistakes = mistakes_of(error, Experiment)
         count = "a mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
         raise ExperimentError(
             f"experiment file {file} has {count}", "\n  ".join(["Correct this:", *mistakes])
@@ -291,133 +314,7 @@ def restored(settings: Mapping[str, Any], *, folder: Path, output: str) -> Exper
     except ValidationError as error:
         raise ExperimentError(
             "the settings do not fit an experiment file of this version of wavedask",
-            "\n  ".join(["Correct this:", *_mistakes(error)]),
+            "\n  ".join(["Correct this:", *mistakes_of(error, Experiment)]),
         ) from error
     experiment._folder = folder
     return experiment
-
-
-LARGEST_FILE: Final = 2**20
-"""Bytes of an experiment file, and values in it, at most."""
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML in which a repeated key is an error; YAML itself takes the last one."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if key.value in seen:
-                    raise yaml.MarkedYAMLError(
-                        problem=f"the key {key.value!r} is repeated", problem_mark=key.start_mark
-                    )
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-    def get_single_node(self) -> Any:
-        """Refuse aliases of aliases that stand for more than any experiment holds."""
-        node = super().get_single_node()
-        if node is not None and _expanded(node, {}) > LARGEST_FILE:
-            raise yaml.MarkedYAMLError(
-                problem="its aliases stand for more values than an experiment has",
-                problem_mark=node.start_mark,
-            )
-        return node
-
-
-def _expanded(node: yaml.Node, known: dict[int, int]) -> int:
-    """Count the values of a YAML node with all aliases written out."""
-    if id(node) not in known:
-        # A node that holds itself is infinite.
-        known[id(node)] = LARGEST_FILE + 1
-        inside: list[Any] = []
-        if isinstance(node, yaml.SequenceNode):
-            inside = node.value
-        elif isinstance(node, yaml.MappingNode):
-            inside = [part for pair in node.value for part in pair]
-        known[id(node)] = 1 + sum(_expanded(part, known) for part in inside)
-    return known[id(node)]
-
-
-def _read(file: Path) -> Any:
-    try:
-        if file.is_file() and file.stat().st_size > LARGEST_FILE:
-            raise ExperimentError(
-                f"experiment file {file} has {file.stat().st_size} bytes", "Check the path."
-            )
-        # _Loader is a SafeLoader.
-        return yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)
-    except OSError as error:
-        raise ExperimentError(
-            f"experiment file {file} cannot be read: {error.strerror}", "Check the path."
-        ) from error
-    except UnicodeDecodeError as error:
-        raise ExperimentError(
-            f"experiment file {file} is not text: {error}", "Save it as UTF-8."
-        ) from error
-    except RecursionError as error:
-        raise ExperimentError(
-            f"experiment file {file} is nested too deeply", "Check the path."
-        ) from error
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        place = "" if mark is None else f", line {mark.line + 1}, column {mark.column + 1}"
-        raise ExperimentError(
-            f"experiment file {file}{place}: {error.problem}",
-            "Correct this line or the one before it; indent with spaces.",
-        ) from error
-    except yaml.YAMLError as error:
-        raise ExperimentError(
-            f"experiment file {file} is not valid YAML: {error}", "Save it as plain text."
-        ) from error
-
-
-def _mistakes(error: ValidationError) -> list[str]:
-    """One line per mistake: where it is, what is wrong, and what would be right."""
-    lines: dict[str, str] = {}
-    for mistake in error.errors(include_url=False):
-        keys, section, description = _place(mistake["loc"])
-        where = ".".join(keys)
-        if mistake["type"] == "extra_forbidden":
-            known = list(section.model_fields) if section else []
-            nearest = difflib.get_close_matches(keys[-1], known, n=1, cutoff=0.5)
-            hint = f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(known)}"
-            line = f"{where}: unknown key; {hint}"
-        elif mistake["type"] == "missing":
-            line = f"{where}: missing; give {description}"
-        elif mistake["type"] == "value_error" and section is not None:
-            message = mistake["msg"].removeprefix("Value error, ")
-            line = f"{where}: {message}" if where else message
-        elif description:
-            line = f"{where} is {_shown(mistake['input'])}: give {description}"
-        else:
-            line = f"{where}: {mistake['msg']}"
-        # If a value fits none of several types, pydantic reports one error per type.
-        lines.setdefault(where, line)
-    return list(lines.values())
-
-
-def _place(location: tuple[int | str, ...]) -> tuple[list[str], type[BaseModel] | None, str]:
-    """Keys that lead to a mistake, its section, and a description of the right value.
-
-    Parts of the location behind a plain field (a type of a union, a list index) are left out.
-    """
-    keys: list[str] = []
-    section: type[BaseModel] | None = Experiment
-    description = ""
-    for part in location:
-        if section is None:
-            break
-        keys.append(str(part))
-        field = section.model_fields.get(str(part))
-        if field is None:
-            return keys, section, ""
-        description = field.description or ""
-        kinds = (field.annotation, *get_args(field.annotation))
-        section = next((k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)), None)
-    return keys, section, description
-
-
-def _shown(value: Any) -> str:
-    return "nothing" if value is None else reprlib.repr(value)

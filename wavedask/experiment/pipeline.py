@@ -1,7 +1,7 @@
 """Run an experiment from raw frames to a result store, or estimate its cost first."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, product
 from pathlib import Path
 from typing import Final
@@ -10,12 +10,19 @@ import numpy as np
 import xarray as xr
 from dask.highlevelgraph import HighLevelGraph
 
-from wavedask.compute import LIBRARIES
-from wavedask.conventions import FRAME, REASON, STACK_FRAMES, X, Y
+from wavedask.compute import (
+    LIBRARIES,
+    check_memory_of_workers,
+    check_paths,
+    current_client,
+    task_needs,
+)
+from wavedask.conventions import FRAME, MATCHED, REASON, STACK_FRAMES, X, Y
 from wavedask.errors import InputError, StoreError
 from wavedask.experiment.model import Experiment
 from wavedask.experiment.stages import Stages, stages_of
 from wavedask.frames import behind_inputs
+from wavedask.report import numbers_of_frames, summary_rows, write_report
 from wavedask.store import StoreReport, open_store, write_store
 from wavedask.tables import Rows, Tabular
 from wavedask.tracking import MissingReport, why_missing
@@ -88,12 +95,18 @@ class RunReport(Tabular):
     missing : MissingReport or None
         How many pixels of all frames have a displacement, and why the others have none; None where
         the result does not say.
+    summary : list of (str, str)
+        The numbers of the frames in a few lines: wavefront, lens.
+    page : Path or None
+        The report, if one was written.
     """
 
     store: StoreReport
     blind_pixels: int
     seconds: float
     missing: MissingReport | None = None
+    summary: Rows = field(default_factory=list)
+    page: Path | None = None
 
     @property
     def rows(self) -> Rows:
@@ -102,9 +115,11 @@ class RunReport(Tabular):
         return [
             frames,
             *(() if self.missing is None else self.missing.rows),
+            *self.summary,
             ("flat pixels without beam", f"{self.blind_pixels}"),
             ("time", f"{self.seconds:.1f} s"),
             path,
+            *(() if self.page is None else (("report", str(self.page)),)),
         ]
 
 
@@ -126,7 +141,8 @@ def plan(prepared: Stages) -> Plan:
         The result is not lazy, so that there is nothing to plan.
     """
     result = prepared.result
-    maps = [array for array in result.data_vars.values() if FRAME in array.dims and array.chunks]
+    lazy = _lazy(result)
+    maps = _maps(result)
     if not maps:
         raise InputError("the result is not lazy", "Plan before it is computed.")
     behind = behind_inputs(prepared.inputs, result, prepared.shared)
@@ -134,10 +150,9 @@ def plan(prepared: Stages) -> Plan:
     frames = result.sizes[FRAME]
     blocks = max(int(np.prod(array.data.numblocks)) for array in maps)
     block_shape = tuple(max(sizes) for sizes in maps[0].chunks or ())
-    one, two = (_count_tasks(maps, blocks) for blocks in (1, 2))
+    one, two = (_count_tasks(lazy, blocks) for blocks in (1, 2))
     # Tasks that all frames share (flat, dark, reference) are in both, and count once.
     tasks = one + (two - one) * (-(-frames // block_shape[0]) - 1)
-    per_block = sum(int(np.prod(array.data.chunksize)) * array.dtype.itemsize for array in maps)
     return Plan(
         frames=frames,
         shape=(result.sizes[Y], result.sizes[X]),
@@ -147,13 +162,37 @@ def plan(prepared: Stages) -> Plan:
         files=len(files),
         bytes_input=sum(path.stat().st_size for path in files),
         bytes_output=sum(array.nbytes for array in maps),
-        bytes_per_task=_bytes_at_work(prepared, per_block, block_shape),
+        bytes_per_task=bytes_at_work(prepared),
         bytes_libraries=LIBRARIES,
     )
 
 
-def _bytes_at_work(prepared: Stages, bytes_of_maps: int, block_shape: tuple[int, ...]) -> int:
-    """Estimate the memory of a block at work, from what such blocks were measured to need."""
+def _lazy(result: xr.Dataset) -> list[xr.DataArray]:
+    """List what is computed frame by frame: maps, and numbers of them."""
+    return [array for array in result.data_vars.values() if FRAME in array.dims and array.chunks]
+
+
+def _maps(result: xr.Dataset) -> list[xr.DataArray]:
+    """List the lazy maps of a result."""
+    return [array for array in _lazy(result) if {Y, X} <= {*array.dims}]
+
+
+def bytes_at_work(prepared: Stages) -> int:
+    """Estimate the memory of a block at work, from what such blocks were measured to need.
+
+    Parameters
+    ----------
+    prepared : Stages
+        As from `stages_of`.
+
+    Returns
+    -------
+    int
+        Bytes, without the libraries of the process.
+    """
+    maps = _maps(prepared.result)
+    bytes_of_maps = sum(int(np.prod(array.data.chunksize)) * array.dtype.itemsize for array in maps)
+    block_shape = tuple(max(sizes) for sizes in maps[0].chunks or ()) if maps else (0,)
     pixels = int(np.prod(block_shape[-2:])) * block_shape[0]
     images = 2
     if STACK_FRAMES in prepared.result.coords:
@@ -211,31 +250,53 @@ def run(
     Raises
     ------
     WavedaskError
-        Files, settings or a store that cannot be used.
+        Files, settings or a store that cannot be used; workers of a cluster that have too little
+        memory, or do not see the files.
     """
     begin = time.perf_counter()
     ready = stages_of(experiment, progress=progress) if prepared is None else prepared
     output = experiment.store
+    _check_workers(ready, output)
     blind = _count_blind(ready, output)
-    report = write_store(
-        output,
-        ready.result.assign_attrs({BLIND_PIXELS: blind}),
-        settings=experiment.settings,
-        inputs=ready.inputs,
-        grow=ready.grow,
-        shared=ready.shared,
-        joined=ready.joined,
-        record={"command": "run", "folder": experiment.folder},
-        hashed=hashed,
-        repair=repair,
-        durable=experiment.durable,
-        progress=progress,
-    )
+    with task_needs(bytes_at_work(ready)):
+        report = write_store(
+            output,
+            ready.result.assign_attrs({BLIND_PIXELS: blind}),
+            settings=experiment.settings,
+            inputs=ready.inputs,
+            grow=ready.grow,
+            shared=ready.shared,
+            joined=ready.joined,
+            record={"command": "run", "folder": experiment.folder},
+            hashed=hashed,
+            repair=repair,
+            durable=experiment.durable,
+            progress=progress,
+        )
+    stored = open_store(output)
     missing = None
-    if REASON.name in ready.result:
-        missing = why_missing(open_store(output))
+    if REASON.name in stored:
+        missing = why_missing(stored)
         missing.log(str(report.path))
-    return RunReport(report, blind, time.perf_counter() - begin, missing)
+    numbers = numbers_of_frames(stored.drop_vars([n for n, a in stored.items() if a.ndim > 1]))
+    # The share of matched pixels is in `missing`, with the reasons of the others.
+    summary = summary_rows(numbers.drop_vars(MATCHED.name, errors="ignore"))
+    seconds = time.perf_counter() - begin
+    page = None
+    if experiment.report:
+        # A store that grew by other scans has other frames than this run.
+        own = ready.image.sizes.get(FRAME, 1) == stored.sizes[FRAME]
+        page = write_report(output, experiment.page, image=ready.image if own else None)
+    return RunReport(report, blind, seconds, missing, summary, page)
+
+
+def _check_workers(ready: Stages, output: Path | str) -> None:
+    """Check that the workers of a cluster have the memory and see the files, before it starts."""
+    client = current_client()
+    if client is not None:
+        check_memory_of_workers(client, bytes_at_work(ready))
+        outputs = [output] if isinstance(output, Path) else []
+        check_paths(client, inputs=ready.inputs, outputs=outputs)
 
 
 def _count_blind(ready: Stages, output: Path | str) -> int:

@@ -19,6 +19,7 @@ from wavedask.conventions import FRAME, X, Y
 from wavedask.detector import Average
 from wavedask.errors import InputError
 from wavedask.io import mesh
+from wavedask.optics import LensShape
 from wavedask.tracking import Engine, checked_settings
 from wavedask.wavefront import Method
 
@@ -244,7 +245,9 @@ class Track(Section):
     step: Whole | None = Field(
         default=None, description="a whole number of pixels, for engine opencv only"
     )
-    order: Literal[3, 5] | None = Field(default=None, description="3 or 5, for engine dense only")
+    order: Literal[3, 5, "auto"] | None = Field(
+        default=None, description="3, 5, or auto (by the grain), for engine dense only"
+    )
     good: Number = Field(default=0.8, description="a correlation between 0 and 1")
     rigid: Literal["auto"] | tuple[Whole, Whole] | None = Field(
         default="auto", description="auto, a displacement [y, x] in whole pixels, or null"
@@ -394,14 +397,82 @@ class Wavefront(Section):
         return self.model_dump(exclude={"roi"})
 
 
-class Cluster(Section):
-    """Where to compute: arguments of `wavedask.compute.connect`."""
+class Lens(Section):
+    """A lens that is fitted to each wavefront: arguments of `wavedask.optics.fit_lens`."""
 
+    shape: LensShape = Field(default="paraboloid", description=one_of(LensShape))
+    aperture: Literal["auto"] | tuple[Number, Number, Number] | None = Field(
+        default="auto", description="auto, a circle [centre_y, centre_x, radius] in m, or null"
+    )
+    azimuth: Number | None = Field(
+        default=None, description="the direction in which a cylinder is curved, in rad"
+    )
+    geometric_aperture: Positive | None = Field(
+        default=None, description="the width of the lens in m, to compare with the aperture"
+    )
+    material: str | None = Field(
+        default=None, description="a chemical formula or name, such as Be or kapton"
+    )
+    delta: Positive | None = Field(
+        default=None, description="a refractive index decrement, instead of material"
+    )
+    density: Positive | None = Field(
+        default=None, description="the density of the material in g/cm3; by default that of xraydb"
+    )
+    lenses: Whole = Field(default=1, ge=1, description="the number of lenses in the stack")
+    surfaces: Whole = Field(default=2, ge=1, description="the curved surfaces of each lens")
+
+
+class Cluster(Section):
+    """Where to compute: arguments of `wavedask.connect`."""
+
+    profile: str | None = Field(
+        default=None, description="the name of a profile ('wavedask cluster list'), or an address"
+    )
     address: str | None = Field(
         default=None, description="the address of a Dask scheduler (tcp://host:8786), or threads"
     )
-    workers: Whole | None = Field(default=None, ge=1, description="a number of at least 1")
+    workers: Annotated[Whole, Field(ge=1)] | dict[Literal["minimum", "maximum"], Whole] | None = (
+        Field(default=None, description="a number of at least 1, or {minimum: 1, maximum: 8}")
+    )
+    cores: Whole | None = Field(default=None, ge=1, description="the threads of one worker")
+    memory: str | None = Field(default=None, description="the memory of one worker, as 4 GiB")
+    wait: float | str | None = Field(
+        default=None, description="how long to wait for a worker: seconds, or 10 minutes"
+    )
+    scratch: str | None = Field(default=None, description="a folder on a disk of the workers")
+    slurm: dict[str, Any] | None = Field(
+        default=None, description="keys and values: those of this section of a profile"
+    )
+    gateway: dict[str, Any] | None = Field(
+        default=None, description="keys and values: those of this section of a profile"
+    )
+    kubernetes: dict[str, Any] | None = Field(
+        default=None, description="keys and values: those of this section of a profile"
+    )
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "Cluster":
+        if self.profile is not None and self.address is not None:
+            raise ValueError("profile and address are the same thing; give one of them")
+        return self
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Arguments of `wavedask.connect`."""
+        given = self.model_dump(exclude={"profile", "address"}, exclude_none=True)
+        return {"profile": self.profile or self.address, **given}
+
+
+def _named(value: Any) -> Any:
+    """Read a text as the name of a profile."""
+    return {"profile": value} if isinstance(value, str) else value
+
+
+ClusterField = Annotated[Cluster, BeforeValidator(_named, json_schema_input_type=Cluster | str)]
 
 
 METHODS: Final = ("track_scan", "self_reference", "combine")
 """Sections of methods that an experiment may use."""
+OPTICS: Final = ("lens",)
+"""Sections of optics that are fitted to the wavefront."""

@@ -10,11 +10,14 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from wavedask.conventions import (
+    FIGURE_ERROR,
     FRAME,
     LONG_NAME,
     POSITION_X,
     POSITION_Y,
     REFERENCE_FILE,
+    RESIDUAL,
+    THICKNESS,
     UNITS,
     X,
     Y,
@@ -23,13 +26,14 @@ from wavedask.detector import blind_pixels, correct
 from wavedask.errors import FrameMismatchError, InputError
 from wavedask.experiment.exposures import combined
 from wavedask.experiment.model import PARTS, Experiment
-from wavedask.experiment.sections import Frames
+from wavedask.experiment.sections import Frames, Lens
 from wavedask.frames import Sources, select_roles, sources_of, stack_coordinates
 from wavedask.io import input_files, open_scan, read_mask, split_mask
+from wavedask.optics import fit_lens
 from wavedask.store import METADATA, open_store
 from wavedask.tracking import register, self_reference, track, track_scan
 from wavedask.units import pixel_numbers
-from wavedask.wavefront import wavefront
+from wavedask.wavefront import frame_numbers, wavefront
 
 CORRECTIONS = ("dark", "flat", "flat_dark")
 """Roles of the frames by which others are corrected."""
@@ -101,6 +105,8 @@ def stages_of(experiment: Experiment, *, progress: bool | None = None) -> Stages
     if FRAME not in result.dims:
         result = result.expand_dims(FRAME).assign_coords(stack_coordinates(recorded.scan))
     result = _kept(result, experiment.keep)
+    # From what is kept: else a map that nobody wants would be computed for its numbers.
+    result = result.assign(frame_numbers(result))
     own = REFERENCE_FILE in result.coords
     mean = experiment.train == "mean"
     return Stages(
@@ -141,7 +147,18 @@ def _physical(tracking: xr.Dataset, experiment: Experiment) -> xr.Dataset:
     physical = wavefront(tracking, **experiment.wavefront.options)
     # Give displacements the coordinates in metres too: the store has one pair of axes.
     maps = tracking.assign_coords({dim: physical[dim] for dim in (Y, X)})
-    return maps.assign(physical.data_vars).assign_attrs(physical.attrs)
+    result = maps.assign(physical.data_vars).assign_attrs(physical.attrs)
+    return result if experiment.lens is None else _with_lens(result, experiment.lens)
+
+
+def _with_lens(result: xr.Dataset, lens: Lens) -> xr.Dataset:
+    """Fit a lens to each wavefront: add its numbers, and the map of its residual."""
+    found = fit_lens(result, **dict(lens))
+    if FIGURE_ERROR.name in found:
+        # The figure error is the residual in metres of material, and the thickness that of the lens
+        # with it.
+        found = found.drop_vars([RESIDUAL.name, THICKNESS.name])
+    return result.assign(found.data_vars).assign_coords(found.coords).assign_attrs(found.attrs)
 
 
 def _choosing(experiment: Experiment, *, own_references: bool) -> tuple[str, ...]:

@@ -104,22 +104,26 @@ def frames_where(data: xr.Dataset | xr.DataArray, condition: str) -> tuple[Mask,
 
 
 def coordinate_of(data: xr.Dataset | xr.DataArray, name: str) -> xr.DataArray:
-    """Find a coordinate that has one value per frame, or one for all frames.
+    """Find a coordinate or a variable that has one value per frame, or one for all frames.
 
     Raises
     ------
     MotorError
-        No coordinate of this name: the message names the most similar one.
+        Nothing of this name: the message names the most similar one.
     InputError
-        A coordinate along another dimension.
+        A coordinate or a variable along another dimension.
     """
-    known = [str(key) for key, coord in data.coords.items() if not set(coord.dims) - {FRAME}]
+    everything: Mapping[Any, xr.DataArray] = data.coords
+    if isinstance(data, xr.Dataset):
+        # Numbers per frame, such as the radius of a lens.
+        everything = {**data.data_vars, **data.coords}
+    known = [str(key) for key, array in everything.items() if not set(array.dims) - {FRAME}]
     if name in known:
-        return data.coords[name]
-    if name in data.coords:
+        return everything[name]
+    if name in everything:
         raise InputError(
-            f"coordinate {name!r} lies along {data.coords[name].dims}, not along {FRAME!r}",
-            "A condition picks frames: give coordinates of frames.",
+            f"{name!r} lies along {everything[name].dims}, not along {FRAME!r}",
+            "A condition picks frames: give coordinates and numbers of frames.",
         )
     if name == FRAME:
         raise MotorError(

@@ -29,15 +29,16 @@ def select(data: Labelled, condition: str) -> Labelled:
     condition : str
         For example ``"17 < energy < 18 and lens_x > 0"``. Allowed are comparisons, also chained;
         ``and``, ``or``, ``not``; ``in`` a list; ``+ - * /`` and ``abs()``; parentheses. Names are
-        coordinates along ``frame``, or with one value for all frames, in their own units; put a
-        name that is not a word in backquotes. Write texts and times in quotes. Numbers compare in
-        the precision of the coordinate: a motor in single precision at 0.1 equals 0.1.
+        coordinates, and variables with one number per frame such as the ``radius`` of a lens, in
+        their own units; put a name that is not a word in backquotes. Write texts and times in
+        quotes. Numbers compare in the precision of the coordinate: a motor in single precision at
+        0.1 equals 0.1.
 
     Returns
     -------
     same type as `data`
         The frames for which it holds, in their order; possibly none. Lazy if `data` is: only
-        coordinates are read.
+        coordinates, and the numbers that the condition names, are read.
 
     Raises
     ------

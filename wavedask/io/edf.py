@@ -13,7 +13,7 @@ import numpy as np
 
 from wavedask.conventions import COUNTER, MOTOR
 from wavedask.errors import CorruptFileError, FileError
-from wavedask.io.frames import FrameRecord, Pixels, RawFrame, reading
+from wavedask.io.frames import FrameRecord, Pixels, RawFrame, check_expansion, reading
 from wavedask.io.quiet_fabio import EdfImage
 
 Stream: TypeAlias = IO[bytes] | gzip.GzipFile | bz2.BZ2File
@@ -22,6 +22,8 @@ BLOCK = 512
 """EDF headers, and in some writers images, are padded to a multiple of this many bytes."""
 LARGEST_HEADER = 512 * BLOCK
 """No header is longer (fabio's own limit)."""
+PIECE = 2**20
+"""Bytes that are decompressed at a time to count them."""
 BLANK = b" \t\r\n\v\f\0"
 """What may stand around keys and values of a header."""
 STRUCTURAL = frozenset({"HEADERID", "IMAGE", "BYTEORDER", "DATATYPE", "SIZE", "COMPRESSION"})
@@ -253,8 +255,12 @@ def _stated_size(path: Path) -> int:
 
 
 def _counted_size(path: Path) -> int:
+    size, stored = 0, path.stat().st_size
     with _decompressed(path) as stream:
-        return stream.seek(0, io.SEEK_END)
+        while content := stream.read(PIECE):
+            size += len(content)
+            check_expansion(path, "what is compressed in it", size=size, stored=stored)
+    return size
 
 
 def _spec_list(

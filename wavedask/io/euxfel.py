@@ -15,7 +15,7 @@ from wavedask.errors import CorruptFileError, FileError, InputError
 from wavedask.io.columns import Column
 from wavedask.io.files import natural_key
 from wavedask.io.frames import Pixels, Stack, reading
-from wavedask.io.hdf5.access import is_numeric, opened
+from wavedask.io.hdf5.access import is_numeric, opened, values_of
 from wavedask.io.hdf5.stack import LARGEST_BLOCK, Hdf5Stack
 from wavedask.io.joining import JoinedStack
 from wavedask.io.motors import titled_column
@@ -240,7 +240,7 @@ def _identifiers(group: h5py.Group, entries: npt.NDArray[np.int64], per_entry: i
     for name in PULSE_IDS:
         item = group.get(name)
         if is_numeric(item) and item.shape[0] > entries.max():
-            values = item[()].reshape(item.shape[0], -1)[entries]
+            values = values_of(item).reshape(item.shape[0], -1)[entries]
             if values.shape[1] in (1, per_entry):
                 found[name] = np.broadcast_to(values, (len(entries), per_entry)).ravel()
     return found

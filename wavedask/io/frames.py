@@ -25,6 +25,10 @@ from wavedask.errors import (
 
 Pixels: TypeAlias = npt.NDArray[Any]
 
+SMALL: Final = 2**28
+"""Bytes that anything read at once may take, however little of a file it is made of."""
+LARGEST_EXPANSION: Final = 2000
+"""How many times larger than its bytes in the file something may be; deflate reaches 1032."""
 FROM_BEGINNING: Final = 2**16
 """Bytes before the first pixel that are read along, and not skipped: those of a header."""
 
@@ -47,6 +51,57 @@ def reading(path: Path) -> Iterator[None]:
             f"{path} cannot be read: {error}",
             "Check that it is whole and what its suffix says, and that you may read it.",
         ) from error
+
+
+@contextmanager
+def decoding(path: Path) -> Iterator[None]:
+    """Turn whatever a library raises of a file that it cannot decode into a `CorruptFileError`.
+
+    For libraries that do not say which errors they raise: of damaged files these are of any class.
+    """
+    with reading(path):
+        try:
+            yield
+        except (OSError, EOFError, ValueError, WavedaskError):
+            raise
+        except Exception as error:
+            said = f"{type(error).__name__}: {error}".split("\n", maxsplit=1)[0][:200]
+            raise CorruptFileError(
+                f"{path} is damaged or truncated: {said}", "Copy it again from its source."
+            ) from error
+
+
+def check_expansion(path: Path, what: str, *, size: int, stored: int) -> None:
+    """Refuse what would take much memory, and is made of nearly nothing.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file.
+    what : str
+        What would be read, for the message.
+    size : int
+        Bytes that it takes in memory.
+    stored : int
+        Bytes that the file holds of it.
+
+    Raises
+    ------
+    CorruptFileError
+        It is larger than 256 MiB, and than 2000 times its bytes in the file.
+
+    Examples
+    --------
+    >>> check_expansion(Path("a.tif"), "page 0", size=2**40, stored=512)
+    Traceback (most recent call last):
+        ...
+    wavedask.errors.CorruptFileError: a.tif: page 0 would take 1024.0 GiB, of 512 bytes in the ...
+    """
+    if size > SMALL and size > LARGEST_EXPANSION * stored:
+        raise CorruptFileError(
+            f"{path}: {what} would take {size / 2**30:.1f} GiB, of {stored} bytes in the file",
+            "It is damaged, or was made to fill the memory: copy it again from its source.",
+        )
 
 
 class Frame(Protocol):

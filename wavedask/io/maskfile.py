@@ -1,20 +1,21 @@
 """A file with one image that says which pixels are bad."""
 
+import math
 import os
 from pathlib import Path
 from typing import Any, Final
 
 import h5py
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 
 from wavedask.conventions import IMAGE
 from wavedask.errors import FileError, InputError
 from wavedask.io.files import WITHIN, Format, format_of
-from wavedask.io.frames import reading
+from wavedask.io.frames import check_expansion, decoding
 from wavedask.io.hdf5.access import opened, reading_hdf5
 from wavedask.io.scan import open_scan
+from wavedask.io.tiff import read_plane
 from wavedask.paths import expanded
 
 NUMPY: Final = ".npy"
@@ -60,15 +61,27 @@ def read_mask(path: str | os.PathLike[str]) -> NDArray[np.bool_]:
     elif inside:
         raise InputError(f"mask {path} names a dataset", "Only HDF5 files have datasets.")
     elif file.suffix.lower() == NUMPY:
-        with reading(file):
+        with decoding(file):
+            _check_npy(file)
             values = np.load(file, allow_pickle=False)
     elif kind is Format.TIFF:
-        # Masks of one bit are common, and frames of one bit are none.
-        with reading(file):
-            values = np.asarray(tifffile.imread(file))
+        values = read_plane(file)
     else:
         values = open_scan(file, progress=False)[IMAGE.name].to_numpy()
     return np.asarray(_plane(values, str(path)) != 0)
+
+
+def _check_npy(file: Path) -> None:
+    """Refuse an array that is longer than its file, before there is memory for it."""
+    with file.open("rb") as stream:
+        version = np.lib.format.read_magic(stream)
+        read = np.lib.format.read_array_header_1_0
+        if version != (1, 0):
+            read = np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(stream)
+        check_expansion(
+            file, "the mask", size=math.prod(shape) * dtype.itemsize, stored=file.stat().st_size
+        )
 
 
 def split_mask(path: str | os.PathLike[str]) -> tuple[Path, str]:
@@ -114,7 +127,7 @@ def _from_hdf5(file: Path, inside: str) -> NDArray[Any]:
                     f"mask {file} has no dataset {inside!r}",
                     "'wavedask info FILE' shows its paths.",
                 )
-            return np.asarray(item[()])
+            return _values(item, file)
         content.visititems(visit)
         if len(found) != 1:
             names = [f"{file.name}{WITHIN}/{name}" for name in list(found)[:LISTED]]
@@ -122,4 +135,10 @@ def _from_hdf5(file: Path, inside: str) -> NDArray[Any]:
                 f"mask {file} has {len(found)} images",
                 f"Name one of them: {', '.join(names)}." if names else "Give a file with a mask.",
             )
-        return np.asarray(next(iter(found.values()))[()])
+        return _values(next(iter(found.values())), file)
+
+
+def _values(dataset: h5py.Dataset, file: Path) -> NDArray[Any]:
+    size, stored = dataset.size * dataset.dtype.itemsize, dataset.id.get_storage_size()
+    check_expansion(file, str(dataset.name), size=size, stored=stored)
+    return np.asarray(dataset[()])

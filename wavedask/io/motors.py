@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,8 @@ from wavedask.paths import expanded
 
 Motors: TypeAlias = Mapping[str, npt.ArrayLike] | PathLike
 
+LARGEST_TABLE: Final = 2**26
+"""Bytes of a CSV file with positions, which is read at once."""
 NAME_AND_UNIT = re.compile(r"(?P<name>.*?)\s*(?:\[(?P<unit>[^\]]*)\])?")
 
 
@@ -181,6 +183,10 @@ def _sidecar_columns(path: Path, n_frames: int) -> list[Column]:
 def _sidecar_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Names in the first row of a CSV file, and its other rows with their line numbers."""
     check_regular(path)
+    with reading(path):
+        size = path.stat().st_size
+    if size > LARGEST_TABLE:
+        raise FileError(f"{path} has {size} bytes", "Is it a table of positions? Check the path.")
     # A spreadsheet begins its UTF-8 with a byte-order mark.
     with reading(path), path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.reader(file, skipinitialspace=True)

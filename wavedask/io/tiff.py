@@ -9,8 +9,15 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from wavedask.errors import CorruptFileError, FileError, FrameMismatchError
-from wavedask.io.frames import Frame, FrameRecord, Pixels, RawFrame, reading
+from wavedask.errors import CorruptFileError, FileError, FrameMismatchError, InputError
+from wavedask.io.frames import (
+    Frame,
+    FrameRecord,
+    Pixels,
+    RawFrame,
+    check_expansion,
+    decoding,
+)
 
 HEADER_TAGS = ("DateTime", "ImageDescription", "Make", "Model", "GDAL_NODATA")
 """Tags that say something about the measurement."""
@@ -41,11 +48,16 @@ class TiffPage:
 
     def read(self, rows: slice, cols: slice) -> Pixels:
         """Decode the page and keep the region."""
-        with reading(self.path), tifffile.TiffFile(self.path) as tif:
+        with decoding(self.path), tifffile.TiffFile(self.path) as tif:
             page = tif.pages[self.index]
             # tifffile fills what is missing with zeros.
             _check_extent(page, self.index, tif.filehandle.size, self.path)
             pixels: Pixels = page.asarray()
+            if pixels.shape != self.shape:
+                raise CorruptFileError(
+                    f"{self.path}: page {self.index} is {pixels.shape}, not {self.shape}",
+                    "It has changed since the scan was opened: open it again.",
+                )
         return pixels[rows, cols]
 
 
@@ -71,8 +83,10 @@ def read_tiff(path: Path) -> list[FrameRecord]:
     FrameMismatchError
         If its images differ in shape or data type.
     """
-    with reading(path), tifffile.TiffFile(path) as tif:
+    with decoding(path), tifffile.TiffFile(path) as tif:
         pages = list(tif.pages)
+        if not pages:
+            raise CorruptFileError(f"{path} has no page", "Copy it again from its source.")
         _check_chain(tif, path)
         for index, page in enumerate(pages):
             _check_page(page, index, path)
@@ -89,6 +103,36 @@ def read_tiff(path: Path) -> list[FrameRecord]:
     return [
         FrameRecord(frame, {}, {}, header) for frame, header in zip(frames, headers, strict=True)
     ]
+
+
+def read_plane(path: Path) -> Pixels:
+    """Read a TIFF file with one page, of any type: masks of one bit are common.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file.
+
+    Returns
+    -------
+    numpy.ndarray
+        The whole page.
+
+    Raises
+    ------
+    FileError
+        If it cannot be read.
+    InputError
+        If it has several images.
+    """
+    with decoding(path), tifffile.TiffFile(path) as tif:
+        page = tif.pages.first
+        shape = tif.series[0].shape if len(tif.pages) == 1 else (len(tif.pages), *page.shape)
+        if math.prod(shape) != math.prod(page.shape):
+            raise InputError(f"{path} has shape {shape}", "Give a file with a single image.")
+        _check_extent(page, 0, tif.filehandle.size, path)
+        pixels: Pixels = page.asarray()
+        return pixels
 
 
 def _check_chain(tif: Any, path: Path) -> None:
@@ -144,12 +188,22 @@ def _check_extent(page: Any, index: int, size: int, path: Path) -> None:
     offsets, counts = page.dataoffsets, page.databytecounts
     ends = [offset + count for offset, count in zip(offsets, counts, strict=False)]
     incomplete = len(offsets) != len(counts) or not all(counts)
+    # Strips or tiles that the file does not list are no pixels, and there may be billions of them.
+    incomplete |= math.prod(page.chunked) > len(offsets)
     if incomplete or max(ends, default=size + 1) > size:
         raise CorruptFileError(
             f"{path} is truncated: pixels of page {index} are missing (they end at"
             f" {max(ends, default=0)} bytes, the file at {size})",
             "Copy it again from its source.",
         )
+    plain = page.compression == tifffile.COMPRESSION.NONE
+    needed = math.prod(page.shape) * page.bitspersample // 8
+    if not page.shape or min(page.shape) < 1 or (plain and needed > sum(counts)):
+        raise CorruptFileError(
+            f"{path} is damaged: page {index} has the shape {page.shape} and {sum(counts)} bytes",
+            "Copy it again from its source.",
+        )
+    check_expansion(path, f"page {index}", size=page.nbytes, stored=sum(counts))
 
 
 def _paged(pages: Sequence[Any], byteorder: str, path: Path) -> list[Frame]:

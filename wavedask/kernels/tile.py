@@ -13,11 +13,14 @@ class Tile:
         Frame coordinates of the block's first pixel, halo included.
     inner : tuple of slice
         The block without its halo, in coordinates of the block.
+    shift : (int, int)
+        Rigid shift (y, x) of the pair: the pixels by which its references were moved.
     """
 
     top: int
     left: int
     inner: tuple[slice, slice]
+    shift: tuple[int, int] = (0, 0)
 
     @classmethod
     def whole(cls, shape: tuple[int, ...]) -> "Tile":

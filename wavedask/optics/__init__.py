@@ -1,10 +1,13 @@
 """What a wavefront says about the optic that made it."""
 
 from wavedask.optics.aberrations import legendre, remove, zernike
+from wavedask.optics.comparison import Comparison, compare
 from wavedask.optics.contributions import lens_contributions
-from wavedask.optics.lens import fit_lens
+from wavedask.optics.focus import find_focus, propagate
+from wavedask.optics.lens import LensShape, fit_lens
 from wavedask.optics.lens_map import fitted_lens
 from wavedask.optics.material import refractive_decrement
+from wavedask.optics.mirror import mirror
 from wavedask.optics.modes import (
     ModalSurface,
     ModeFit,
@@ -13,12 +16,18 @@ from wavedask.optics.modes import (
     gradient_modes,
     mode_orders,
 )
+from wavedask.optics.spectrum import psd
+from wavedask.optics.stitching import stitch
 from wavedask.optics.wavefront_modes import fit_wavefront
 
 __all__ = [
+    "Comparison",
+    "LensShape",
     "ModalSurface",
     "ModeFit",
+    "compare",
     "evaluate_modes",
+    "find_focus",
     "fit_lens",
     "fit_modes",
     "fit_wavefront",
@@ -26,8 +35,12 @@ __all__ = [
     "gradient_modes",
     "legendre",
     "lens_contributions",
+    "mirror",
     "mode_orders",
+    "propagate",
+    "psd",
     "refractive_decrement",
     "remove",
     "zernike",
+    "stitch",
 ]

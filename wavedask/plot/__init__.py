@@ -1,6 +1,19 @@
 """Pictures: maps, calibrations, and the picture that suits a dataset."""
 
+from wavedask.plot.frames import plot_frames
 from wavedask.plot.maps import Picture, plot_calibration, plot_map, plot_maps
 from wavedask.plot.pictures import KINDS, plot_dataset
+from wavedask.plot.reasons import plot_reasons
+from wavedask.plot.sketch import setup_sketch
 
-__all__ = ["KINDS", "Picture", "plot_calibration", "plot_dataset", "plot_map", "plot_maps"]
+__all__ = [
+    "KINDS",
+    "Picture",
+    "plot_calibration",
+    "plot_dataset",
+    "plot_frames",
+    "plot_map",
+    "plot_maps",
+    "plot_reasons",
+    "setup_sketch",
+]

@@ -10,6 +10,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from wavedask.conventions import (
@@ -62,6 +63,8 @@ SIGNED: Final = frozenset(
 """Variables that are drawn with a diverging colour map centred on zero."""
 OUTLYING: Final = 0.1
 """Per cent of the pixels at either end that the colour range leaves out."""
+CONTOURS: Final = 9
+"""Contour lines of a map, about."""
 NO_DATA: Final = "0.75"
 """Grey of pixels without a value; white could be mistaken for zero."""
 
@@ -77,7 +80,11 @@ class Picture(Figure):
 
 
 def plot_map(
-    field: xr.DataArray, *, axes: Axes | None = None, signed: bool | None = None
+    field: xr.DataArray,
+    *,
+    axes: Axes | None = None,
+    signed: bool | None = None,
+    contours: bool = False,
 ) -> AxesImage:
     """Draw one map.
 
@@ -91,6 +98,9 @@ def plot_map(
     signed : bool, optional
         Whether to use a diverging colour map centred on zero; by default true for displacements,
         slopes, wavefronts, phases, curvatures, residuals and figure errors.
+    contours : bool, default False
+        Whether to draw contour lines, negative ones dashed: a print without colours then shows the
+        sign.
 
     Returns
     -------
@@ -130,8 +140,10 @@ def plot_map(
         low, high, colours = -bound, bound, "RdBu_r"
     else:
         colours = "viridis"
-    extent, unit_y, unit_x = _extent(image)
+    extent, unit_y, unit_x = edges_of(image)
     drawn = axes.imshow(values * scale, cmap=colours, vmin=low, vmax=high, extent=extent)
+    if contours and high > low:
+        _draw_contours(axes, values * scale, extent, (low, high))
     name = str(image.attrs.get(LONG_NAME, field.name))
     axes.set_facecolor(NO_DATA)
     axes.set_title(name, fontsize="medium")
@@ -231,6 +243,19 @@ def plot_calibration(calibration: xr.Dataset) -> Figure:
     )
 
 
+def _draw_contours(
+    axes: Axes,
+    values: NDArray[np.float64],
+    extent: tuple[float, float, float, float],
+    limits: tuple[float, float],
+) -> None:
+    """Draw lines of equal height, at round values; a line of negative height is dashed."""
+    levels = MaxNLocator(CONTOURS).tick_values(*limits)
+    axes.contour(
+        values, levels=levels, colors="black", linewidths=0.6, extent=extent, origin="upper"
+    )
+
+
 def _largest(values: NDArray[np.float64]) -> float:
     known = np.abs(values[np.isfinite(values)])
     return float(known.max()) if known.size else 0.0
@@ -244,8 +269,26 @@ def _limits(values: NDArray[np.float64]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _extent(image: xr.DataArray) -> tuple[tuple[float, float, float, float], str, str]:
-    """Edges of the picture and units of its axes. Row 0 is at the top, as on the detector."""
+def edges_of(image: xr.DataArray) -> tuple[tuple[float, float, float, float], str, str]:
+    """Return the edges of a picture and the units of its axes.
+
+    Row 0 is at the top, as on the detector.
+
+    Parameters
+    ----------
+    image : xarray.DataArray, dims (y, x)
+        The map.
+
+    Returns
+    -------
+    (float, float, float, float), str, str
+        Left, right, bottom and top edge, as `imshow` takes them; units of y and of x.
+
+    Examples
+    --------
+    >>> edges_of(xr.DataArray(np.zeros((2, 3)), dims=("y", "x")))
+    ((-0.5, 2.5, 1.5, -0.5), 'px', 'px')
+    """
     edges, units = [], []
     for dim in (Y, X):
         size = image.sizes[dim]

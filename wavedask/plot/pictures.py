@@ -41,9 +41,11 @@ from wavedask.conventions import (
     Quantity,
     X,
     Y,
+    uncertainty_name,
 )
 from wavedask.errors import InputError
 from wavedask.plot.maps import Picture, plot_calibration, plot_maps
+from wavedask.prefixes import prefixed
 
 CALIBRATION: Final = "calibration"
 QUALITY: Final = "quality"
@@ -186,7 +188,7 @@ def _numbers(dataset: xr.Dataset) -> list[xr.DataArray]:
 
 
 def _series(dataset: xr.Dataset, against: str | None) -> Figure:
-    """Draw numbers per frame against a coordinate, each in axes of its own."""
+    """Draw numbers per frame against a coordinate, each in axes of its own, with error bars."""
     numbers = _numbers(dataset)
     motors = [
         str(name)
@@ -203,15 +205,25 @@ def _series(dataset: xr.Dataset, against: str | None) -> Figure:
             f"against is {name!r}",
             f"Give a coordinate along {FRAME}: {', '.join(motors) or FRAME}.",
         )
-    figure = Picture(figsize=(6, 2.2 * len(numbers) + 0.6), layout="constrained")
+    names = {str(variable.name) for variable in numbers}
+    errors = {name: own for name in names if (own := uncertainty_name(name)) in names}
+    drawn = [variable for variable in numbers if variable.name not in errors.values()]
+    columns = 2 if len(drawn) > 3 else 1
+    rows = -(-len(drawn) // columns)
+    figure = Picture(figsize=(6 * columns, 2.2 * rows + 0.6), layout="constrained")
     order = np.argsort(places, kind="stable")
-    for row, variable in enumerate(numbers, 1):
-        axes = figure.add_subplot(len(numbers), 1, row)
-        axes.plot(places[order], variable.values[order], "o-", markersize=4)
-        axes.set_ylabel(_label(variable))
+    for number, variable in enumerate(drawn, 1):
+        axes = figure.add_subplot(rows, columns, number)
+        values = np.asarray(variable.values, np.float64)[order]
+        known = np.abs(values[np.isfinite(values)])
+        scale, unit = prefixed(float(known.max(initial=0.0)), str(variable.attrs.get(UNITS, "")))
+        error = errors.get(str(variable.name))
+        bars = None if error is None else scale * np.asarray(dataset[error].values)[order]
+        axes.errorbar(places[order], values * scale, bars, fmt="o-", markersize=4, capsize=3)
+        axes.set_ylabel(_label(variable.assign_attrs({UNITS: unit or UNKNOWN_UNIT})))
         axes.set_title(str(variable.attrs.get(LONG_NAME, variable.name)), fontsize="medium")
         axes.grid(alpha=0.3)
-    figure.axes[-1].set_xlabel(label)
+        axes.set_xlabel(label)
     return figure
 
 

@@ -1,5 +1,6 @@
 """The result store: one Zarr dataset along ``frame``, written frame by frame, resumable."""
 
+from wavedask.store.faults import os_errors
 from wavedask.store.integrity import Soundness, verify
 from wavedask.store.layout import (
     COMPRESSOR,
@@ -17,7 +18,6 @@ from wavedask.store.layout import (
 from wavedask.store.places import METADATA, URL, Place, local_path, place_of
 from wavedask.store.provenance import as_json, changes, differences, fingerprints, versions
 from wavedask.store.results import StoreReport, open_store, write_store
-from wavedask.store.writer import os_errors
 
 __all__ = [
     "COMPRESSOR",

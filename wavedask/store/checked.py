@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import math
+import stat
 import struct
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from typing import Any, Final
@@ -13,11 +14,11 @@ from numcodecs.zstd import Zstd
 from numpy.typing import NDArray
 from zarr.abc.store import ByteRequest, Store
 from zarr.core.buffer import Buffer, BufferPrototype
-from zarr.storage import WrapperStore
+from zarr.storage import LocalStore, WrapperStore
 
 from wavedask.conventions import COMPLETE, FRAME
 from wavedask.errors import StoreError
-from wavedask.store.metadata import BLOSC, CRC, DAMAGED, TEXT, ZSTD, ArrayLayout
+from wavedask.store.metadata import BLOSC, CRC, DAMAGED, LARGEST_METADATA, TEXT, ZSTD, ArrayLayout
 
 LARGEST_TEXT: Final = 2**26
 """Bytes of a decoded chunk of texts."""
@@ -46,6 +47,9 @@ class CheckedStore(WrapperStore[Store]):
         Its arrays, as `wavedask.store.metadata.layouts_of` returns them.
     complete : ndarray of bool, optional
         Which frames are complete; chunks of other frames may be missing, and read as NaN.
+    contents : mapping of str to str, optional
+        Checksums of chunks by key, as far as they are known; another valid chunk in the place of
+        one of them is refused.
     """
 
     def __init__(
@@ -54,11 +58,13 @@ class CheckedStore(WrapperStore[Store]):
         where: str,
         layouts: Mapping[str, ArrayLayout],
         complete: NDArray[np.bool_] | None = None,
+        contents: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(store)
         self._where = where
         self._layouts = dict(layouts)
         self._complete = complete
+        self._contents = dict(contents or {})
 
     @property
     def layouts(self) -> dict[str, ArrayLayout]:
@@ -66,10 +72,11 @@ class CheckedStore(WrapperStore[Store]):
         return self._layouts
 
     def _with_store(self, store: Store) -> "CheckedStore":
-        return CheckedStore(store, self._where, self._layouts, self._complete)
+        return CheckedStore(store, self._where, self._layouts, self._complete, self._contents)
 
     def __reduce__(self) -> Any:
-        return CheckedStore, (self._store, self._where, self._layouts, self._complete)
+        given = (self._store, self._where, self._layouts, self._complete, self._contents)
+        return CheckedStore, given
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, CheckedStore) and bool(self._store == other._store)
@@ -80,19 +87,28 @@ class CheckedStore(WrapperStore[Store]):
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
         """Read an object; check it if it is a chunk."""
-        content = await self._store.get(key, prototype, byte_range)
         chunk = chunk_of(key)
         if chunk is None or chunk[0] not in self._layouts or byte_range is not None:
-            return content
+            if problem := self._unreadable(key, LARGEST_METADATA):
+                raise StoreError(f"{key} of store {self._where} is damaged: {problem}", DAMAGED)
+            return await self._store.get(key, prototype, byte_range)
         name, index = chunk
         layout = self._layouts[name]
+        if problem := self._unreadable(key, most_bytes(layout)):
+            raise self._error(name, layout, index, f"is damaged: {problem}", REPAIR)
+        content = await self._store.get(key, prototype, byte_range)
         if content is None:
             # Older versions did not write chunks that hold only the fill value.
             if layout.summed and not self._unfinished(name, layout, index):
                 raise self._error(name, layout, index, "is missing", REPAIR)
             return None
-        problem = problem_of(content.as_numpy_array(), layout)
+        data = content.as_numpy_array()
+        problem = problem_of(data, layout)
         if not problem:
+            expected = self._contents.get(key) if layout.summed else None
+            if expected is not None and expected != text_of(data[-CRC_BYTES:].tobytes()):
+                what = "is another valid chunk than the one that was written there"
+                raise self._error(name, layout, index, what, REPAIR)
             return content
         if self._unfinished(name, layout, index):
             # A power cut may leave an empty file. No run has promised more.
@@ -114,6 +130,21 @@ class CheckedStore(WrapperStore[Store]):
     def list(self) -> AsyncIterator[str]:
         """List all keys."""
         return self._store.list()
+
+    def _unreadable(self, key: str, largest: int) -> str:
+        """Say why a file must not be read: a pipe does not end, nor does a device."""
+        if not isinstance(self._store, LocalStore):
+            return ""
+        try:
+            status = (self._store.root / key).stat()
+        except OSError:
+            # Reading it gives the error.
+            return ""
+        if stat.S_ISDIR(status.st_mode):
+            return ""
+        if not stat.S_ISREG(status.st_mode):
+            return "it is a pipe or a device"
+        return f"it has {status.st_size} bytes" if status.st_size > largest else ""
 
     def _unfinished(self, name: str, layout: ArrayLayout, index: tuple[int, ...]) -> bool:
         """Whether a chunk holds no complete frame."""
@@ -146,7 +177,9 @@ class RecordingStore(WrapperStore[Store]):
         self._written: dict[str, bytes] = {}
 
     def _with_store(self, store: Store) -> "RecordingStore":
-        return RecordingStore(store)
+        other = RecordingStore(store)
+        other._written = self._written
+        return other
 
     def __reduce__(self) -> Any:
         return RecordingStore, (self._store,)
@@ -156,9 +189,24 @@ class RecordingStore(WrapperStore[Store]):
         await self._store.set(key, value)
         self._written[key] = bytes(memoryview(value.as_buffer_like())[-CRC_BYTES:])
 
+    def contents(self) -> dict[str, str]:
+        """Return the checksums of all chunks that this process has written, by key."""
+        return {key: text_of(value) for key, value in self._written.items() if chunk_of(key)}
+
     def digest(self, keys: Iterable[str]) -> int:
         """Combine the checksums of chunks that this process has written, and forget them."""
         return combined({key: self._written.pop(key) for key in keys if key in self._written})
+
+
+def text_of(checksum: bytes) -> str:
+    """Write a checksum as text, for JSON.
+
+    Examples
+    --------
+    >>> text_of(bytes([1, 2, 254, 255]))
+    '0102feff'
+    """
+    return checksum.hex()
 
 
 def combined(checksums: Mapping[str, bytes]) -> int:
@@ -227,6 +275,11 @@ def chunks_of(layout: ArrayLayout, block: int) -> list[tuple[int, ...]]:
     ]
     grid[layout.dims.index(FRAME)] = range(block, block + 1)
     return list(itertools.product(*grid))
+
+
+def most_bytes(layout: ArrayLayout) -> int:
+    """Return how many bytes an encoded chunk may have; what cannot be compressed grows a little."""
+    return (layout.chunk_bytes or LARGEST_TEXT) * 9 // 8 + 2**16
 
 
 def problem_of(content: bytes | NDArray[np.uint8], layout: ArrayLayout) -> str:

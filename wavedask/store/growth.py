@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 import xarray as xr
+import zarr
 from numpy.typing import NDArray
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
@@ -14,6 +15,8 @@ from zarr.storage import MemoryStore
 from wavedask.conventions import COMPLETE, DIGEST, FRAME, SCAN, SOURCE_FILE, SOURCE_INDEX
 from wavedask.errors import InputError
 from wavedask.frames import ORIGIN, frame_files, origins_of, positions_of
+from wavedask.store.arrays import chunk_keys, open_array, unit_of
+from wavedask.store.checked import RecordingStore
 from wavedask.store.comparison import (
     ANEW,
     SHARED_REMEDY,
@@ -25,6 +28,7 @@ from wavedask.store.comparison import (
     stamp,
 )
 from wavedask.store.durable import barrier
+from wavedask.store.faults import os_errors
 from wavedask.store.layout import (
     BLANK_NAME,
     INPUTS,
@@ -33,13 +37,13 @@ from wavedask.store.layout import (
     SHARED,
     STILL,
     along_frames,
+    attributes_of,
     encodings,
     has_blank,
     settled,
 )
 from wavedask.store.places import Place
 from wavedask.store.provenance import as_json, differences
-from wavedask.store.writer import open_array, os_errors
 
 Attributes = Mapping[str, Any]
 
@@ -188,6 +192,7 @@ def grow_store(
     }
     with os_errors(f"store {place} cannot be lengthened"):
         group = place.group()
+        contents = _settled_contents(place, group, written, before)
         for name, variable in stored.variables.items():
             if FRAME in variable.dims:
                 own = open_array(group, str(name))
@@ -200,8 +205,9 @@ def grow_store(
         part = xr.Dataset(
             {name: (variable.dims, variable.values) for name, variable in written.items()}
         )
+        recorder = RecordingStore(place.open())
         part.to_zarr(
-            place.open(),
+            recorder,
             mode="r+",
             region={FRAME: slice(before, total)},
             consolidated=False,
@@ -214,7 +220,7 @@ def grow_store(
             digests.resize((total,))
             digests[before:total] = np.zeros(found.gained, np.uint32)
         open_array(group, COMPLETE.name)[before:total] = np.full(found.gained, not lazy)
-        _add_arrays(place, xr.Dataset(unknown))
+        contents |= recorder.contents() | _add_arrays(place, xr.Dataset(unknown))
         added_names = list(map(str, unknown))
         if durable and not place.remote:
             barrier(place.path, place.files)
@@ -222,7 +228,30 @@ def grow_store(
             attributes,
             [*known, *added_names],
             coordinates=[name for name in added_names if not has_blank(name)],
+            contents=contents,
         )
+
+
+def _settled_contents(
+    place: Place, group: zarr.Group, written: Mapping[Any, xr.Variable], before: int
+) -> dict[str, str]:
+    """Return the checksums of chunks that stay, and forget those that will be rewritten.
+
+    New frames go into the last chunk of an array, if there is space. A run that is killed between
+    leaves the old frames as they were, in a chunk with another checksum.
+    """
+    contents = place.contents() or {}
+    for name in map(str, written):
+        array = open_array(group, name)
+        size = unit_of(array)[array.metadata.dimension_names.index(FRAME)]
+        if before % size:
+            axis = array.metadata.dimension_names.index(FRAME)
+            for key in chunk_keys(array, axis, before // size):
+                contents.pop(f"{name}/{key}", None)
+    if contents != (place.contents() or {}):
+        attributes = attributes_of(place) or {}
+        place.commit(attributes, place.array_names(), contents=contents)
+    return contents
 
 
 def merged_inputs(there: list[Any], here: list[Any]) -> list[Any]:
@@ -265,15 +294,19 @@ def _spread(variable: xr.Variable, positions: NDArray[np.intp], total: int) -> x
     return xr.Variable((FRAME,), values, {k: v for k, v in variable.attrs.items() if k != STILL})
 
 
-def _add_arrays(place: Place, dataset: xr.Dataset) -> None:
-    """Add arrays without touching the attributes of the group, as `Dataset.to_zarr` would."""
+def _add_arrays(place: Place, dataset: xr.Dataset) -> dict[str, str]:
+    """Add arrays, and return the checksums of their chunks.
+
+    The attributes of the group stay: `Dataset.to_zarr` would change them.
+    """
     for name, variable in dataset.variables.items():
         variable.attrs = as_json(variable.attrs, where=f"attributes of {name}")
         if has_blank(str(name)):
             variable.attrs[BLANK_NAME] = True
     memory = MemoryStore()
+    recorder = RecordingStore(memory)
     dataset.to_zarr(
-        memory,
+        recorder,
         zarr_format=3,
         consolidated=False,
         encoding=encodings(dataset),
@@ -290,3 +323,4 @@ def _add_arrays(place: Place, dataset: xr.Dataset) -> None:
 
     for key, content in sync(copied()).items():
         place.write(key, content)
+    return recorder.contents()

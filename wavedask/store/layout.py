@@ -15,11 +15,14 @@ from zarr.errors import ZarrUserWarning
 
 from wavedask.conventions import COMPLETE, DIGEST, FRAME
 from wavedask.errors import StoreError, WavedaskError
-from wavedask.store.checked import CheckedStore
+from wavedask.store.arrays import open_array
+from wavedask.store.checked import CheckedStore, RecordingStore
 from wavedask.store.durable import barrier, sync_folder
+from wavedask.store.faults import is_object_error, os_errors
 from wavedask.store.metadata import (
     CHECKSUM,
     CONSOLIDATED,
+    CONTENTS,
     DAMAGED,
     check_document,
     layouts_of,
@@ -27,7 +30,6 @@ from wavedask.store.metadata import (
 )
 from wavedask.store.places import METADATA, Place
 from wavedask.store.provenance import as_json
-from wavedask.store.writer import is_object_error, open_array, os_errors
 
 FORMAT: Final = "wavedask_store"
 """Attribute that identifies a result store; its value is the version of the format."""
@@ -79,7 +81,7 @@ def attributes_of(place: Place) -> dict[str, Any] | None:
             f"Update wavedask; the store was written by {attributes.get(VERSION)}.",
         )
     check_document(document or {}, place)
-    return {name: value for name, value in attributes.items() if name != CHECKSUM}
+    return {name: value for name, value in attributes.items() if name not in (CHECKSUM, CONTENTS)}
 
 
 def is_draft(place: Place) -> bool:
@@ -89,12 +91,24 @@ def is_draft(place: Place) -> bool:
 
 def read_arrays(place: Place) -> xr.Dataset:
     """Open the arrays of a store without further changes; coordinates are in memory."""
+    document = place.document()
+    try:
+        return _read_arrays(place)
+    except StoreError:
+        # A run that lengthens the store may have replaced metadata and chunks meanwhile.
+        if place.document() == document:
+            raise
+        return _read_arrays(place)
+
+
+def _read_arrays(place: Place) -> xr.Dataset:
     with os_errors(f"store {place} cannot be read"), _readable(place):
         store = checked_store(place)
         dataset: xr.Dataset = xr.open_zarr(
             store, consolidated=CONSOLIDATED in (place.document() or {}), chunks={}
         )
-        dataset.attrs.pop(CHECKSUM, None)
+        for name in (CHECKSUM, CONTENTS):
+            dataset.attrs.pop(name, None)
         dataset = dataset.drop_vars(DIGEST.name, errors="ignore")
         apart = [name for name, v in dataset.variables.items() if v.attrs.pop(BLANK_NAME, False)]
         dataset = dataset.set_coords([COMPLETE.name, *apart])
@@ -132,9 +146,10 @@ def checked_store(place: Place) -> CheckedStore:
         names = names_of(place.objects(), METADATA)
         documents = {name: place.metadata_of(name) for name in names}
     layouts = layouts_of(documents if isinstance(documents, dict) else {}, place)
+    contents = place.contents()
     known = CheckedStore(store, place.text, {COMPLETE.name: layouts[COMPLETE.name]})
     complete = np.asarray(zarr.open_array(known, path=COMPLETE.name, mode="r")[:], dtype=bool)
-    return CheckedStore(store, place.text, layouts, complete)
+    return CheckedStore(store, place.text, layouts, complete, contents)
 
 
 @contextmanager
@@ -237,8 +252,9 @@ def create(
             with warnings.catch_warnings():
                 # Some servers keep the empty folders of deleted objects.
                 warnings.filterwarnings("ignore", "Object at", ZarrUserWarning)
+                written = RecordingStore(draft.open())
                 eager.to_zarr(
-                    draft.open(),
+                    written,
                     mode="w-",
                     zarr_format=3,
                     consolidated=False,
@@ -261,7 +277,9 @@ def create(
                 allocate(group, quantity.name, ledger, chunks=(chunk,))
                 open_array(group, quantity.name)[:] = values
             draft.commit(
-                attributes, [*map(str, eager.variables), *lazy, COMPLETE.name, DIGEST.name]
+                attributes,
+                [*map(str, eager.variables), *lazy, COMPLETE.name, DIGEST.name],
+                contents=written.contents(),
             )
             if draft is not place:
                 if durable:

@@ -13,6 +13,11 @@ from wavedask.errors import StoreError
 
 CHECKSUM: Final = "wavedask_checksum"
 """Attribute of a store: the CRC-32C of the rest of its metadata."""
+CONTENTS: Final = "wavedask_contents"
+"""Attribute of a store: the CRC-32C of each chunk that is not written block by block, by key.
+
+A valid chunk in the place of another one, such as the positions of another motor, is noticed.
+"""
 CONSOLIDATED: Final = "consolidated_metadata"
 
 BYTES: Final = "bytes"
@@ -38,6 +43,8 @@ ITEM_SIZES: Final = {
 """Bytes of a value by data type; text has no fixed size."""
 STRING: Final = "string"
 
+LARGEST_METADATA: Final = 2**26
+"""Bytes of a file with metadata, which is read at once."""
 LARGEST_CHUNK: Final = 2**31
 """Bytes of a decoded chunk; Blosc takes no more."""
 LARGEST_COORDINATE: Final = 2**29
@@ -115,6 +122,9 @@ def check_document(document: Mapping[str, Any], where: object) -> None:
     attributes = document.get("attributes")
     if not isinstance(attributes, dict):
         raise _refused(where, "its attributes are not a dictionary")
+    contents = attributes.get(CONTENTS, {})
+    if not (isinstance(contents, dict) and all(isinstance(one, str) for one in contents.values())):
+        raise _refused(where, f"its attribute {CONTENTS!r} is not a dictionary of texts")
     if CHECKSUM in attributes and attributes[CHECKSUM] != checksum_of(document):
         raise _refused(where, "its checksum does not match")
 

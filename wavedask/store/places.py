@@ -17,12 +17,21 @@ from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore
 
 from wavedask.errors import InputError, StoreError
-from wavedask.paths import NOT_THERE, expanded
+from wavedask.paths import NOT_THERE, expanded, read_regular
 from wavedask.store.durable import DurableStore, write_durably
-from wavedask.store.metadata import CHECKSUM, CONSOLIDATED, DAMAGED, checksum_of
+from wavedask.store.metadata import (
+    CHECKSUM,
+    CONSOLIDATED,
+    CONTENTS,
+    DAMAGED,
+    LARGEST_METADATA,
+    checksum_of,
+)
 
 METADATA: Final = "zarr.json"
 """Name of the metadata file of every Zarr group and array."""
+LARGEST_OBJECT: Final = 2**32
+"""Bytes of any other object; each is read at once."""
 COORDINATES: Final = "coordinates"
 URL: Final = re.compile(r"[a-z][a-z0-9+.-]+://")
 SECRET_URL: Final = re.compile(r"[a-z][a-z0-9+.-]+://[^/]*:[^/]*@")
@@ -122,10 +131,17 @@ class Place:
                 "Check the URL and its options.",
             ) from error
 
-    def read(self, key: str) -> bytes | None:
-        """Read an object below it; None if it is not there."""
+    def read(self, key: str, *, largest: int = LARGEST_OBJECT) -> bytes | None:
+        """Read an object below it; None if it is not there.
+
+        Raises
+        ------
+        OSError
+            A file that cannot be read, has more than `largest` bytes, or is a pipe or a device.
+        """
         if not self.remote:
-            return _content(self.path / key)
+            file = self.path / key
+            return _content(file, LARGEST_METADATA if file.name == METADATA else largest)
         found = sync(self.open(read_only=True).get(key, default_buffer_prototype()))
         return None if found is None else bytes(found.to_bytes())
 
@@ -215,16 +231,23 @@ class Place:
         arrays: Sequence[str],
         *,
         coordinates: Sequence[str] = (),
+        contents: Mapping[str, str] | None = None,
     ) -> None:
         """Replace the attributes and the consolidated metadata of the group, in one step.
 
         Arrays may be lengthened one by one before. A reader of the consolidated metadata sees them
-        as they were before, or as they are now.
+        as they were before, or as they are now. Without `contents` the known checksums of chunks
+        stay.
         """
         document = self.document() or {"zarr_format": 3, "node_type": "group"}
         # Here xarray keeps the names of coordinates that no variable refers to.
-        known = str(document.get("attributes", {}).get(COORDINATES, "")).split()
+        before = document.get("attributes", {})
+        known = str(before.get(COORDINATES, "")).split()
         document["attributes"] = dict(attributes)
+        if contents is None:
+            contents = before.get(CONTENTS)
+        if contents is not None:
+            document["attributes"][CONTENTS] = dict(contents)
         if known or coordinates:
             document["attributes"][COORDINATES] = " ".join(dict.fromkeys([*known, *coordinates]))
         document[CONSOLIDATED] = {
@@ -245,6 +268,11 @@ class Place:
         for name, metadata in consolidated.get("metadata", {}).items():
             if self.metadata_of(name) != metadata:
                 self.write(f"{name}/{METADATA}", json.dumps(metadata, indent=2).encode())
+
+    def contents(self) -> dict[str, str] | None:
+        """Return the known checksums of chunks, by key; None in a store of an older version."""
+        found = (self.document() or {}).get("attributes", {}).get(CONTENTS)
+        return dict(found) if isinstance(found, dict) else None
 
     def array_names(self) -> list[str]:
         """List the arrays in the consolidated metadata of the group."""
@@ -359,16 +387,16 @@ def local_path(path: str | Path) -> Path:
     return expanded(path).absolute()
 
 
-def _content(file: Path) -> bytes | None:
+def _content(file: Path, largest: int) -> bytes | None:
     """Read a file that others may replace at the same time; None if it does not exist."""
     try:
         try:
-            return file.read_bytes()
+            return read_regular(file, largest=largest)
         except OSError as error:
             if error.errno != errno.ESTALE:
                 raise
             # On NFS another machine replaced the file after we opened it.
-            return file.read_bytes()
+            return read_regular(file, largest=largest)
     except NOT_THERE:
         return None
 

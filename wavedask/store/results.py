@@ -19,6 +19,8 @@ from wavedask.compute import check_software, current_client
 from wavedask.conventions import COMPLETE, FRAME, SCAN
 from wavedask.errors import InputError, StoreError, StoreExistsError
 from wavedask.frames import behind_inputs, dataset_of
+from wavedask.store.arrays import files_of, open_array
+from wavedask.store.faults import os_errors
 from wavedask.store.growth import SCAN_ATTRS, Match, can_grow, grow_store, match, merged_inputs
 from wavedask.store.integrity import forget_lost
 from wavedask.store.layout import (
@@ -38,11 +40,12 @@ from wavedask.store.layout import (
     read_arrays,
     settled,
 )
+from wavedask.store.ledger import Ledger
 from wavedask.store.lock import Right, writing
 from wavedask.store.places import Place, place_of
 from wavedask.store.provenance import as_json, fingerprints, versions
 from wavedask.store.storable import lazy_variables, storable
-from wavedask.store.writer import Ledger, files_of, open_array, os_errors, write_missing
+from wavedask.store.writer import write_missing
 from wavedask.tables import Rows, Tabular
 
 OWN: Final = (FORMAT, SETTINGS, INPUTS, SHARED, RUNS, VERSION, VERSIONS, CREATED)

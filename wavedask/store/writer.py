@@ -2,36 +2,33 @@
 
 import logging
 import platform
-import sys
-import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from itertools import product
-from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, Self
 
 import dask.array as da
 import numpy as np
 import xarray as xr
 import zarr
+from dask._task_spec import DataNode, Task, TaskRef
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 from numpy.typing import NDArray
 
-from wavedask.compute import check_here, run_each
-from wavedask.conventions import COMPLETE, DIGEST, FRAME
-from wavedask.errors import ClusterError, StoreError, WavedaskError
+from wavedask.compute import BlockGraph, check_here, run_each
+from wavedask.conventions import FRAME
+from wavedask.errors import ClusterError, StoreError
 from wavedask.frames import pick_frames
-from wavedask.store.checked import RecordingStore
-from wavedask.store.durable import barrier, machine, sync_files
+from wavedask.store.arrays import keys_of, remove_unfinished, unit_of
+from wavedask.store.durable import machine, sync_files
+from wavedask.store.faults import os_errors
+from wavedask.store.ledger import Ledger
 from wavedask.store.lock import Right
-from wavedask.store.places import METADATA, Place
+from wavedask.store.places import METADATA
 
-FLUSH_SECONDS: Final = 0.5
-"""Interval between two writes of the ledger; a killed run repeats this much work."""
-BATCH_FRAMES: Final = 2**14
+BATCH_FRAMES: Final = 2**12
 """Frames whose tasks are in one graph.
 
 What all frames share, such as an averaged flat field, is computed once per batch.
@@ -40,8 +37,6 @@ MOST_FAILED: Final = 8
 """Frames that fail before a run stops: then it is not a matter of single frames."""
 Parts = list[tuple[NDArray[np.intp], NDArray[np.intp]]]
 """Blocks of frames: their numbers in the store, and in the dataset."""
-UNFINISHED: Final = "*.partial"
-"""Name of a file that Zarr has not finished and renamed yet."""
 
 _logger = logging.getLogger("wavedask")
 
@@ -50,7 +45,7 @@ def write_missing(
     right: Right,
     lazy: Mapping[str, xr.Variable],
     arrays: Mapping[str, zarr.Array[Any]],
-    ledger: "Ledger",
+    ledger: Ledger,
     positions: NDArray[np.intp],
     progress: bool | None,
 ) -> None:
@@ -81,11 +76,12 @@ def write_missing(
     blocks = np.split(rows, starts[1:])
     if not place.remote:
         with os_errors(f"what a killed run has left in {place} cannot be removed"):
-            _remove_unfinished(place, ledger.array, 0, rows)
+            remove_unfinished(place, ledger.array, 0, rows)
             for name, array in arrays.items():
-                _remove_unfinished(place, array, _frame_axis(lazy[name]), rows)
+                remove_unfinished(place, array, _frame_axis(lazy[name]), rows)
     batches = _batches(blocks)
     failed: list[Exception] = []
+    single = SingleBlocks.of(right, lazy, arrays)
     with os_errors(f"writing {place} was interrupted"), ledger:
         begin = 0
         for number, batch in enumerate(batches):
@@ -97,9 +93,12 @@ def write_missing(
             begin = end
 
             def write(some: Parts, label: str = label) -> None:
-                picked = _picked(lazy, np.concatenate([part for _, part in some]))
                 rows = [block for block, _ in some]
-                _write_batch(right, picked, arrays, ledger, rows, int(together), label, progress)
+                tasks = None if single is None else single.tasks(some)
+                if tasks is None:
+                    picked = _picked(lazy, np.concatenate([part for _, part in some]))
+                    tasks = _write_tasks(right, picked, arrays, rows)
+                _write_batch(*tasks, ledger, rows, int(together), label, progress)
 
             _write_around(write, list(zip(batch, parts, strict=True)), ledger, failed)
         if failed:
@@ -107,7 +106,7 @@ def write_missing(
 
 
 def _write_around(
-    write: Callable[[Parts], None], parts: Parts, ledger: "Ledger", failed: list[Exception]
+    write: Callable[[Parts], None], parts: Parts, ledger: Ledger, failed: list[Exception]
 ) -> None:
     """Write blocks of frames; if some cannot be computed, write all the others.
 
@@ -150,17 +149,15 @@ def _batches(blocks: list[NDArray[np.intp]]) -> list[list[NDArray[np.intp]]]:
 
 
 def _write_batch(
-    right: Right,
-    lazy: Mapping[str, xr.Variable],
-    arrays: Mapping[str, zarr.Array[Any]],
-    ledger: "Ledger",
+    tasks: Sequence[Delayed],
+    block_of: Sequence[int],
+    ledger: Ledger,
     blocks: Sequence[NDArray[np.intp]],
     together: int,
     label: str,
     progress: bool | None,
 ) -> None:
     """Compute and write some blocks of frames."""
-    tasks, block_of = _write_tasks(right, lazy, arrays, blocks)
     outstanding = np.bincount(block_of)
     digests = np.zeros(len(blocks), np.uint32)
 
@@ -172,57 +169,6 @@ def _write_batch(
             ledger.mark(blocks[block], int(digests[block]), together)
 
     run_each(tasks, label=label, on_done=landed, show=progress)
-
-
-def files_of(
-    place: Place, arrays: Mapping[str, zarr.Array[Any]], axes: Mapping[str, int]
-) -> Callable[[NDArray[np.intp]], list[Path]]:
-    """Return a function that lists the files of given frames of a store in a folder."""
-
-    def files(frames: NDArray[np.intp]) -> list[Path]:
-        return [
-            place.path / array.path / key
-            for name, array in arrays.items()
-            for block in np.unique(frames // unit_of(array)[axes[name]]).tolist()
-            for key in chunk_keys(array, axes[name], block)
-        ]
-
-    return files
-
-
-def open_array(group: zarr.Group, name: str) -> zarr.Array[Any]:
-    """Open an array for writing; a block that holds only the fill value is stored, too."""
-    # open_array() has an argument `config`, and ignores it if the array exists.
-    with zarr.config.set({"array.write_empty_chunks": True}):
-        return zarr.open_array(RecordingStore(group.store), path=name, mode="r+")
-
-
-def unit_of(array: zarr.Array[Any]) -> tuple[int, ...]:
-    """Return the shape of a shard, or of a chunk if the array has no shards."""
-    return array.shards or array.chunks
-
-
-def chunk_keys(array: zarr.Array[Any], axis: int, block: int) -> Iterator[str]:
-    """List the keys of all chunks (or shards) in one block along the axis of the frames."""
-    sizes = unit_of(array)
-    grid = [range(-(-length // size)) for length, size in zip(array.shape, sizes, strict=True)]
-    grid[axis] = range(block, block + 1)
-    return map(array.metadata.encode_chunk_key, product(*grid))
-
-
-def _remove_unfinished(
-    place: Place, array: zarr.Array[Any], axis: int, frames: NDArray[np.intp]
-) -> None:
-    """Remove files of `frames` that a killed run wrote and did not rename.
-
-    No reader sees them, but nothing else would remove them, and each may be as large as a chunk.
-    """
-    folder = place.path / array.path
-    blocks = np.unique(frames // unit_of(array)[axis]).tolist()
-    written = (folder / key for block in blocks for key in chunk_keys(array, axis, block))
-    for beside in {place.path, folder, *(file.parent for file in written)}:
-        for file in beside.glob(UNFINISHED):
-            file.unlink(missing_ok=True)
 
 
 def _frame_axis(variable: xr.Variable) -> int:
@@ -277,6 +223,113 @@ def _write_tasks(
     graph = dict(written[0].__dask_optimize__(whole, [key for frame in keys for key in frame]))
     tasks = [Delayed(key, graph) for frame in keys for key in frame]
     return tasks, [block for block, frame in enumerate(keys) for _ in frame]
+
+
+class SingleBlocks:
+    """Frames that are computed and written by themselves, one task of the scheduler per chunk.
+
+    For whole frames, whose blocks are those of the store. A worker expands the graph of a frame by
+    itself, see `wavedask.compute.BlockGraph`.
+    """
+
+    def __init__(
+        self,
+        right: Right,
+        lazy: Mapping[str, xr.Variable],
+        arrays: Mapping[str, zarr.Array[Any]],
+        graph: BlockGraph,
+        shared: list[Any],
+    ) -> None:
+        names = list(lazy)
+        self._right = right
+        self._groups = [
+            (
+                [names.index(name) for name in group],
+                [arrays[name] for name in group],
+                _frame_axis(lazy[group[0]]),
+            )
+            for group in _alike(lazy, arrays)
+        ]
+        self._graph = graph
+        self._shared = shared
+        self._ends = np.cumsum([0, *lazy[names[0]].chunksizes[FRAME]])
+
+    @classmethod
+    def of(
+        cls,
+        right: Right,
+        lazy: Mapping[str, xr.Variable],
+        arrays: Mapping[str, zarr.Array[Any]],
+    ) -> Self | None:
+        """Return None where frames are in tiles, or depend on each other."""
+        tiled = any(
+            dim != FRAME and (count > 1 or unit < length)
+            for name, variable in lazy.items()
+            for dim, count, unit, length in zip(
+                variable.dims,
+                variable.data.numblocks,
+                unit_of(arrays[name]),
+                variable.shape,
+                strict=True,
+            )
+        )
+        if tiled or len({variable.chunksizes[FRAME] for variable in lazy.values()}) > 1:
+            return None
+        graph = BlockGraph(
+            [variable.data for variable in lazy.values()], list(map(_frame_axis, lazy.values()))
+        )
+        shared = graph.shared()
+        return None if shared is None else cls(right, lazy, arrays, graph, shared)
+
+    def tasks(self, parts: Parts) -> tuple[list[Delayed], list[int]] | None:
+        """Make one task for each part; None where a part is not a block of the dataset."""
+        numbers = [self._blocks_of(frames) for _, frames in parts]
+        if any(blocks is None for blocks in numbers):
+            return None
+        run = uuid.uuid4().hex
+        all_frames = f"frames-{run}"
+        graph = self._graph.tasks(self._shared)
+        here = copy(self)
+        here._ends = self._ends[:0]  # only the driver divides the frames
+        here._graph = self._graph.only({block for blocks in numbers for block in blocks or ()})
+        graph[all_frames] = DataNode(all_frames, here)
+        references = [TaskRef(key) for key in (all_frames, *self._shared)]
+        keys = [(f"write-{run}", number) for number in range(len(parts))]
+        for key, blocks, (rows, _) in zip(keys, numbers, parts, strict=True):
+            graph[key] = Task(key, _write_frames, blocks, rows, *references)
+        return [Delayed(key, graph) for key in keys], list(range(len(parts)))
+
+    def _blocks_of(self, frames: NDArray[np.intp]) -> list[int] | None:
+        """Find the blocks of the dataset that frames are; None where they are parts of blocks."""
+        blocks: list[int] = np.unique(np.searchsorted(self._ends, frames, "right") - 1).tolist()
+        whole = [np.arange(self._ends[block], self._ends[block + 1]) for block in blocks]
+        return blocks if np.array_equal(np.concatenate(whole), frames) else None
+
+    def write(
+        self, numbers: Sequence[int], rows: NDArray[np.intp], shared: Sequence[Any]
+    ) -> NDArray[Any]:
+        """Compute and write frames that share their chunks; return a digest of them."""
+        blocks = self._graph.compute(numbers, dict(zip(self._shared, shared, strict=True)))
+        digest = np.zeros(1, np.uint32)
+        for positions, targets, axis in self._groups:
+            values = [
+                np.concatenate([block[position] for block in blocks], axis=axis)
+                if len(blocks) > 1
+                else blocks[0][position]
+                for position in positions
+            ]
+            first = (0,) * values[0].ndim
+            written = _write_blocks(
+                *values, rows, targets=targets, right=self._right, axis=axis, block_id=first
+            )
+            digest ^= written.ravel()
+        return digest
+
+
+def _write_frames(
+    numbers: Sequence[int], rows: NDArray[np.intp], frames: SingleBlocks, *shared: Any
+) -> NDArray[Any]:
+    return frames.write(numbers, rows, shared)
 
 
 def _rows(frames: Sequence[NDArray[np.intp]], *, axis: int, ndim: int, name: str) -> da.Array:
@@ -348,142 +401,10 @@ def _write_blocks(
             else:
                 where[axis] = frames
                 target.oindex[tuple(where)] = block
-            keys = _keys_of(target, axis, block_id, frames)
+            keys = keys_of(target, axis, block_id, frames)
             recorder: Any = target.store
             digest ^= recorder.digest(keys)
             if right.durable and not place.remote and machine() != right.machine:
                 # The barrier of the driver does not reach the memory of this machine.
                 sync_files(place.path / key for key in keys)
     return np.full((1,) * len(block_id), digest, dtype=np.uint32)
-
-
-def _keys_of(
-    target: zarr.Array[Any], axis: int, block_id: tuple[int, ...], frames: NDArray[np.intp]
-) -> list[str]:
-    """List the keys of the chunks that hold frames of one block."""
-    keys = []
-    for number in np.unique(frames // unit_of(target)[axis]).tolist():
-        index = (*block_id[:axis], number, *block_id[axis + 1 :])
-        keys.append(f"{target.path}/{target.metadata.encode_chunk_key(index)}")
-    return keys
-
-
-class Ledger:
-    """The ledger of a store, its variables ``complete`` and ``digest``, while frames are written.
-
-    A thread writes it every half second. So the cost does not grow with the number of frames, and a
-    mark does not wait for the next frame.
-    """
-
-    def __init__(self, right: Right, files_of: Callable[[NDArray[np.intp]], list[Path]]) -> None:
-        group = right.place.group(durable=right.durable)
-        self.array = open_array(group, COMPLETE.name)
-        # Stores of older versions have no digests.
-        self._digest_array = open_array(group, DIGEST.name) if DIGEST.name in group else None
-        self._right = right
-        self._files_of = files_of
-        self.complete: NDArray[np.bool_] = np.asarray(self.array[:], dtype=bool)
-        digests = np.zeros(self.complete.size) if self._digest_array is None else self._digest_array
-        self._digests: NDArray[np.uint32] = np.array(digests[:], dtype=np.uint32)
-        self._written: list[NDArray[np.intp]] = []
-        self._changed = False
-        self._failure: WavedaskError | None = None
-        self._lock = threading.Lock()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._flush_regularly, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stop.set()
-        self._thread.join()
-        try:
-            self._flush()
-        except WavedaskError:
-            if error is None:
-                raise
-            # The first error says more.
-
-    def mark(self, frames: NDArray[np.intp], digest: int, together: int) -> None:
-        """Mark frames as complete; raise an error of the thread that writes the ledger.
-
-        Parameters
-        ----------
-        frames : ndarray of int
-            Frames that share their chunks.
-        digest : int
-            Digest of what was written for them.
-        together : int
-            Number of frames that share chunks, and have one digest.
-        """
-        if self._failure is not None:
-            raise self._failure
-        first = int(frames[0]) // together * together
-        group = slice(first, min(first + together, self.complete.size))
-        with self._lock:
-            self.complete[frames] = True
-            # Of chunks that were not written whole, the digest is not known.
-            whole = frames.size == group.stop - group.start
-            self._digests[group] = digest if whole else 0
-            self._written.append(frames)
-            self._changed = True
-
-    def _flush_regularly(self) -> None:
-        while not self._stop.wait(FLUSH_SECONDS):
-            try:
-                self._flush()
-            except WavedaskError as error:
-                self._failure = error
-                return
-
-    def _flush(self) -> None:
-        with self._lock:
-            if not self._changed:
-                return
-            marks, digests = self.complete.copy(), self._digests.copy()
-            written, self._written = self._written, []
-            self._changed = False
-        with os_errors(f"the ledger of store {self._right.place} cannot be written"):
-            self._right.check()
-            place = self._right.place
-            if self._right.durable and not place.remote:
-                # Before the marks: of a frame that is complete, a power cut must lose nothing.
-                barrier(
-                    place.path,
-                    lambda: [file for frames in written for file in self._files_of(frames)],
-                )
-            if self._digest_array is not None:
-                self._digest_array[:] = digests
-            # Zarr writes the chunk under another name and renames it: a reader never sees a part.
-            self.array[:] = marks
-
-
-@contextmanager
-def os_errors(problem: str) -> Iterator[None]:
-    """Convert an error of a file system or object store into one that names the store."""
-    try:
-        yield
-    except Exception as error:
-        if isinstance(error, WavedaskError) or not (
-            isinstance(error, OSError) or is_object_error(error)
-        ):
-            raise
-        said = str(error).strip().split("\n", maxsplit=1)[0]
-        raise StoreError(
-            f"{problem}: {said}",
-            "Check permissions or credentials, free space and quota, and that the files are still "
-            "there; then run the same command again: complete frames are kept.",
-        ) from error
-
-
-def is_object_error(error: Exception) -> bool:
-    """Whether obstore raised an error, if obstore is in use."""
-    module = sys.modules.get("obstore.exceptions")
-    return module is not None and isinstance(error, module.BaseError)

@@ -1,6 +1,6 @@
 """The tracker of the report (crossSpot) on bare arrays: tile by tile under Dask."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, Literal
 
@@ -15,19 +15,32 @@ from wavedask.geometry import each
 from wavedask.kernels.dense import Dense
 from wavedask.kernels.fields import Fields
 from wavedask.kernels.spline import Order
+from wavedask.kernels.stacks import stacked
 from wavedask.kernels.start import moved_in_frame, rigid_shift, windows_between
 from wavedask.kernels.threads import one_opencv_thread
 from wavedask.kernels.tile import Tile
 from wavedask.kernels.twopass import TwoPass
+from wavedask.tracking.moving import (
+    REACH,
+    check_reach,
+    inner_part,
+    is_large,
+    middle,
+    moved_frames,
+    moved_tiles,
+)
+from wavedask.tracking.speckle import measured_order
 from wavedask.units import number_of, whole_number
 
 Array = NDArray[Any] | da.Array
 Engine = Literal["dense", "opencv"]
+Splines = Order | Literal["auto"]
 Rigid = Literal["auto"] | tuple[int, int] | None
 Tracker = Dense | TwoPass
 
 ENGINES: Final = ("dense", "opencv")
 ORDERS: Final = (3, 5)
+DEFAULT_ORDER: Final = 3
 STEP: Final = 4
 """Pixels between the points of the two-pass tracker, by default."""
 
@@ -57,7 +70,7 @@ class Matching:
         if self.rigid == "auto":
             window, search = max(self.tracker.windows), self.tracker.search
             with one_opencv_thread():
-                return rigid_shift(sample, reference, window=window, search=search)
+                return rigid_shift(middle(sample), middle(reference), window=window, search=search)
         return round(self.rigid[0]), round(self.rigid[1])
 
     def stacks(self, frames: int) -> list[slice]:
@@ -78,7 +91,7 @@ def cross_spot(
     rigid: Rigid = "auto",
     joint: bool = False,
     step: int | None = None,
-    order: Order | None = None,
+    order: Splines | None = None,
 ) -> Fields:
     """Track every pixel of a sample image, or of a stack of them, in its reference.
 
@@ -108,9 +121,10 @@ def cross_spot(
     step : int, optional
         ``opencv`` only: pixels between the points of the second pass, 4 by default; 1 matches every
         pixel.
-    order : 3 or 5, optional
+    order : 3, 5 or "auto", optional
         ``dense`` only: order of the B-spline, 3 by default. The quintic is less biased where grains
-        are finer than 3 px, and slower.
+        are finer than 3 px, and slower. ``"auto"`` chooses by the grain in the middle of the first
+        reference, which is computed for it.
 
     Returns
     -------
@@ -155,6 +169,8 @@ def cross_spot(
     tracker = checked_settings(
         engine=engine, window=window, search=search, good=good, step=step, order=order
     )
+    if isinstance(tracker, Dense) and order == "auto":
+        tracker = replace(tracker, order=measured_order(masked_array(reference, "reference")))
     if joint and not isinstance(tracker, Dense):
         raise InputError(f"joint matching with engine {engine!r}", 'Use engine="dense" for stacks.')
     matching = Matching(tracker, _checked_rigid(rigid), joint)
@@ -172,7 +188,7 @@ def checked_settings(
     search: int,
     good: float,
     step: int | None = None,
-    order: Order | None = None,
+    order: Splines | None = None,
 ) -> Tracker:
     """Resolve the settings of an engine, or say what is wrong with them.
 
@@ -184,6 +200,7 @@ def checked_settings(
     Returns
     -------
     Dense or TwoPass
+        With splines of order 3 where `order` is ``"auto"``, which needs an image.
 
     Raises
     ------
@@ -212,9 +229,9 @@ def checked_settings(
                 f"step is {step!r} with engine 'dense', which gives every pixel",
                 'Leave it out, or choose engine="opencv".',
             )
-        if order not in (None, *ORDERS):
-            raise InputError(f"order is {order!r}", "Give 3 or 5.")
-        return Dense(windows, int(search), float(good), order or 3)
+        if order not in (None, "auto", *ORDERS):
+            raise InputError(f"order is {order!r}", 'Give 3, 5 or "auto".')
+        return Dense(windows, int(search), float(good), 5 if order == 5 else DEFAULT_ORDER)
     if order is not None:
         raise InputError(
             f"order is {order!r} with engine 'opencv', which has no splines",
@@ -306,8 +323,9 @@ def _track_arrays(sample: NDArray[Any], reference: NDArray[Any], matching: Match
     results = []
     for frames in matching.stacks(len(samples)):
         shift = matching.shift(samples[frames][0], references[frames][0])
-        moved = np.stack([moved_in_frame(image, shift) for image in references[frames]])
-        fields = matching.tracker.track(samples[frames], moved, tile)
+        check_reach(shift, samples.shape)
+        moved = stacked([moved_in_frame(image, shift) for image in references[frames]])
+        fields = matching.tracker.track(samples[frames], moved, replace(tile, shift=shift))
         fields[:2] += np.array(shift, np.float32)[:, None, None]
         results.append(fields)
     whole = results[0] if matching.joint or sample.ndim == 2 else np.stack(results, axis=1)
@@ -318,45 +336,46 @@ def _track_lazy(sample: da.Array, reference: da.Array, matching: Matching) -> Fi
     """Express the tracking of a chunked stack as one `map_overlap`."""
     single, joint, halo = sample.ndim == 2, matching.joint, matching.tracker.halo
     samples = sample[None] if single else sample
-    tiles = tuple(_tiles(axis, halo) for axis in samples.chunks[1:])
+    large = is_large(samples.shape) and max(samples.numblocks[1:]) > 1
+    least = max(halo, REACH) if large else halo
+    tiles = tuple(_tiles(axis, least) for axis in samples.chunks[1:])
     frames = ((samples.shape[0],),) if joint else samples.chunks[:1]
     chunks = (*frames, *tiles)
     tiled = samples.rechunk(chunks)
+    # A single reference stays one frame: each block repeats it. Nothing here but rechunking makes a
+    # dictionary with an entry for each frame: of many frames, the graph must stay small.
     references = reference if reference.ndim == 3 else reference[None]
-    if references.shape[0] == 1:
-        references = da.broadcast_to(
-            references, samples.shape, chunks=(samples.chunks[0], *references.chunks[1:])
-        )
-    shift = da.zeros((1, 2, 1), dtype=np.int64, chunks=-1)
+    shared = references.shape[0] == 1
+    shift = None
     if matching.rigid is not None:
         # The shift is that of whole frames, whatever the tiles, and the reference is moved before
         # it is tiled: so the halo does not depend on a shift that nobody knows yet.
-        whole = references.rechunk({0: samples.chunks[0], 1: -1, 2: -1})
         kept = slice(0, 1) if joint else slice(None)
-        first = samples[kept]
+        first = middle(samples[kept])
+        by_frame = {0: -1 if shared else samples.chunks[0]}
+        target = middle(references.rechunk(by_frame))[kept]
         shift = da.map_blocks(
-            partial(_shift_block, matching=matching),
+            partial(_shift_block, matching=matching, shape=samples.shape[1:]),
             first.rechunk({1: -1, 2: -1}),
-            whole[kept],
+            target.rechunk({1: -1, 2: -1}),
             dtype=np.int64,
             chunks=(first.chunks[0], (2,), (1,)),
             meta=np.empty((0, 0, 0), np.int64),
         )
-        references = da.map_blocks(
-            _move_block,
-            whole,
-            shift,
-            dtype=np.float32,
-            meta=np.empty((0, 0, 0), np.float32),
-            chunks=whole.chunks,
-        )
+        move, parts = (moved_tiles, tiles) if large else (moved_frames, (-1, -1))
+        whole = references.rechunk(by_frame | {1: parts[0], 2: parts[1]})
+        moved = whole.chunks[0] if joint else samples.chunks[0]
+        references = move(whole, shift, frames=moved)
+        shared = references.shape[0] == 1
     depth = {0: 0} | {axis: halo * (len(chunks[axis]) > 1) for axis in (1, 2)}
     outer = (1,) if joint else chunks[0]
+    along = [] if shift is None else [_shift_along(shift, axis) for axis in (0, 1)]
     tracked = da.map_overlap(
         partial(_overlap_block, matching=matching, tiles=tiles, depth=(depth[1], depth[2])),
         tiled,
-        references.rechunk(chunks),
-        depth=[depth, depth],
+        references.rechunk(((1,) if shared else frames[0], *tiles)),
+        *along,
+        depth=[depth, depth, *({0: 0, 1: 0, 2: 0} for _ in along)],
         boundary="none",
         allow_rechunk=False,
         trim=False,  # a block gives back its inner part only
@@ -365,12 +384,57 @@ def _track_lazy(sample: da.Array, reference: da.Array, matching: Matching) -> Fi
         dtype=np.float32,
         meta=np.empty((0, 0, 0, 0), np.float32),
     )
-    fields = [tracked[index] for index in range(len(Fields._fields))]
-    for index in (0, 1):
-        fields[index] = fields[index] + shift[:, index : index + 1].astype(np.float32)
-    fields[-1] = fields[-1].astype(np.uint8)
-    fields = [field.rechunk((outer, *samples.chunks[1:])) for field in fields]
+    fields = [
+        _field_of(tracked, index, shift).rechunk((outer, *samples.chunks[1:]))
+        for index in range(len(Fields._fields))
+    ]
     return Fields(*(field[0] if single or joint else field for field in fields))
+
+
+def _shift_along(shift: da.Array, axis: int) -> da.Array:
+    """Select the rigid shifts along y or x, shape (frame, 1, 1), by one layer of the graph."""
+    selected: da.Array = da.blockwise(
+        _shift_part,
+        ("frame", "y", "x"),
+        *(shift, ("frame", "axis", "x")),
+        axis=axis,
+        new_axes={"y": 1},
+        dtype=shift.dtype,
+        meta=np.empty((0, 0, 0), shift.dtype),
+        concatenate=True,
+        align_arrays=False,
+    )
+    return selected
+
+
+def _shift_part(shift: NDArray[np.int64], *, axis: int) -> NDArray[np.int64]:
+    return shift[:, axis : axis + 1]
+
+
+def _field_of(tracked: da.Array, index: int, shift: da.Array | None) -> da.Array:
+    """Select one field of the tracked blocks; the displacements gain the rigid shift."""
+    dtype = np.dtype(np.uint8 if index == len(Fields._fields) - 1 else np.float32)
+    added = (shift, ("frame", "axis", "one")) if shift is not None and index < 2 else ()
+    selected: da.Array = da.blockwise(
+        _field_block,
+        ("frame", "y", "x"),
+        *(tracked, ("field", "frame", "y", "x")),
+        *added,
+        index=index,
+        dtype=dtype,
+        meta=np.empty((0, 0, 0), dtype),
+        concatenate=True,
+        align_arrays=False,
+    )
+    return selected
+
+
+def _field_block(
+    fields: NDArray[np.float32], shift: NDArray[np.int64] | None = None, *, index: int
+) -> NDArray[Any]:
+    if index == len(Fields._fields) - 1:
+        return fields[index].astype(np.uint8)
+    return fields[index] if shift is None else fields[index] + shift[:, index, None].astype("f4")
 
 
 def _tiles(sizes: tuple[int, ...], halo: int) -> tuple[int, ...]:
@@ -387,37 +451,30 @@ def _tiles(sizes: tuple[int, ...], halo: int) -> tuple[int, ...]:
 
 
 def _shift_block(
-    sample: NDArray[Any], reference: NDArray[Any], *, matching: Matching
+    sample: NDArray[Any], reference: NDArray[Any], *, matching: Matching, shape: tuple[int, ...]
 ) -> NDArray[np.int64]:
-    shifts = [
-        matching.shift(image, target) for image, target in zip(sample, reference, strict=True)
-    ]
+    targets = np.broadcast_to(reference, sample.shape)
+    shifts = [matching.shift(image, target) for image, target in zip(sample, targets, strict=True)]
+    for shift in shifts:
+        check_reach(shift, shape)
     return np.array(shifts, np.int64)[:, :, None]
-
-
-def _move_block(reference: NDArray[Any], shift: NDArray[np.int64]) -> NDArray[np.float32]:
-    shifts = np.broadcast_to(shift[:, :, 0], (len(reference), 2))
-    return np.stack(
-        [moved_in_frame(image, (y, x)) for image, (y, x) in zip(reference, shifts, strict=True)]
-    )
 
 
 def _overlap_block(
     sample: NDArray[Any],
     reference: NDArray[Any],
-    *,
+    *shift: NDArray[np.int64],
     matching: Matching,
     tiles: tuple[tuple[int, ...], ...],
     depth: tuple[int, int],
-    block_info: Any = None,
+    block_id: tuple[int, ...],
 ) -> NDArray[np.float32]:
-    """Track the frames of one block with its halo."""
-    location = block_info[0]["chunk-location"][1:]
-    origins, inner = [], []
-    for sizes, index, halo in zip(tiles, location, depth, strict=True):
-        before = halo if index > 0 else 0
-        origins.append(sum(sizes[:index]) - before)
-        inner.append(slice(before, before + sizes[index]))
-    tile = Tile(origins[0], origins[1], (inner[0], inner[1]))
-    track, stacks = matching.tracker.track, matching.stacks(len(sample))
-    return np.stack([track(sample[frames], reference[frames], tile) for frames in stacks], axis=1)
+    """Track the frames of one block with its halo; `block_id` is its place in the result."""
+    origins, inner = inner_part(block_id, tiles, depth)
+    reference = np.broadcast_to(reference, sample.shape)
+    results = []
+    for frames in matching.stacks(len(sample)):
+        moved = [int(part[frames.start, 0, 0]) for part in shift] or [0, 0]
+        tile = Tile(origins[0], origins[1], (inner[0], inner[1]), (moved[0], moved[1]))
+        results.append(matching.tracker.track(sample[frames], reference[frames], tile))
+    return np.stack(results, axis=1)

@@ -14,6 +14,7 @@ from wavedask.conventions import (
     FRAME,
     LONG_NAME,
     REASON,
+    SPLINE_ORDER,
     TRANSMISSION,
     UNCERTAINTY_X,
     UNCERTAINTY_Y,
@@ -33,10 +34,10 @@ from wavedask.frames import (
     train_pairs,
 )
 from wavedask.kernels.fields import Fields
-from wavedask.kernels.spline import Order
-from wavedask.tracking.crossspot import Engine, Rigid, cross_spot
+from wavedask.tracking.crossspot import DEFAULT_ORDER, Engine, Rigid, Splines, cross_spot
 from wavedask.tracking.missing import is_lazy, reason_attrs, why_missing
 from wavedask.tracking.registration import Registration, registered
+from wavedask.tracking.speckle import measured_order
 
 FIELDS: Final = Fields(
     displacement_y=DISPLACEMENT_Y,
@@ -65,7 +66,7 @@ def track(
     good: float = 0.8,
     rigid: Rigid = "auto",
     step: int | None = None,
-    order: Order | None = None,
+    order: Splines | None = None,
     registration: Registration | None = None,
 ) -> xr.Dataset:
     """Track the speckle of sample images in reference images (X-ray speckle tracking).
@@ -126,6 +127,8 @@ def track(
 
         Where each frame has a reference of its own, the coordinates ``reference_file`` and
         ``reference_index`` say which.
+
+        The attribute ``spline_order`` is the order of the B-splines, as given or chosen.
 
         A joint tracking has no ``frame``, and no coordinates along it; a sample without ``frame``
         gives maps without it, too.
@@ -204,6 +207,8 @@ def track(
                 "Give the near detector's images as reference, or leave the registration out.",
             )
         images, targets = registered(targets, images, registration)
+    if order == "auto" and engine == "dense":
+        order = measured_order(targets.data)
     fields = cross_spot(
         images.data,
         targets.data,
@@ -235,6 +240,8 @@ def track(
     stated = {**sample.attrs, **images.attrs}
     attrs = {name: value for name, value in stated.items() if name not in others}
     attrs |= _shared(images, targets, reference)
+    if engine == "dense":
+        attrs[SPLINE_ORDER] = order or DEFAULT_ORDER
     if registration is not None:
         attrs |= registration.attrs
     tracked = xr.Dataset(variables, attrs=attrs)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
+import dask.array as da
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from scipy import fft, ndimage
 from wavedask.conventions import IMAGE
 from wavedask.errors import InputError
 from wavedask.frames import image_of
+from wavedask.kernels.spline import Order
 
 Floats = NDArray[np.float64]
 
@@ -50,6 +52,8 @@ WINDOWS: Final = (9, 61)
 """Smallest and largest window that is recommended."""
 FINE: Final = 3.0
 """Grains in pixels below which a quintic spline is worth its time."""
+ORDER_SIDE: Final = 512
+"""Pixels along the sides of the middle of an image, by which the order is chosen."""
 SEARCH: Final = 16
 """Default search range of the tracker, in pixels."""
 
@@ -190,6 +194,42 @@ def describe_speckle(image: xr.DataArray | xr.Dataset | NDArray[Any]) -> Speckle
         shares=(at_top if at_top > SATURATED else 0.0, float(1 - known.mean())),
         period=_period(correlation, max(grain)),
     )
+
+
+def measured_order(images: NDArray[Any] | da.Array) -> Order:
+    """Choose the order of the B-spline by the grain of the speckle.
+
+    Parameters
+    ----------
+    images : ndarray or dask.array.Array, shape (y, x) or (frame, y, x)
+        Images of the membrane. The middle of the first is computed here.
+
+    Returns
+    -------
+    3 or 5
+        5 where grains are finer than `FINE` px along y or x; 3 where no speckle is to be seen.
+
+    Examples
+    --------
+    >>> from wavedask.simulate import displaced_pair
+    >>> [
+    ...     measured_order(displaced_pair((128, 128), grain=grain, seed=1).reference)
+    ...     for grain in (2.2, 5.0)
+    ... ]
+    [5, 3]
+    """
+    first = images[(0,) * (images.ndim - 2)]
+    middle = first[tuple(_middle(size) for size in first.shape)]
+    try:
+        order = describe_speckle(np.asarray(middle)).order
+    except InputError:
+        return 3
+    return 5 if order == 5 else 3
+
+
+def _middle(size: int) -> slice:
+    first = max((size - ORDER_SIDE) // 2, 0)
+    return slice(first, first + ORDER_SIDE)
 
 
 def _taken_apart(

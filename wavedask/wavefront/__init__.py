@@ -3,6 +3,7 @@
 from wavedask.wavefront.error_budget import NEEDED, Budget, budget
 from wavedask.wavefront.integration import Method, integrate
 from wavedask.wavefront.noise import surface_uncertainty
+from wavedask.wavefront.numbers import frame_numbers
 from wavedask.wavefront.physical import wavefront
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "Budget",
     "Method",
     "budget",
+    "frame_numbers",
     "integrate",
     "surface_uncertainty",
     "wavefront",

@@ -370,15 +370,14 @@ def _integrate_block(
     spacing: tuple[float, float],
     method: Method,
     dtype: np.dtype[Any],
-    block_info: Mapping[Any, Any] | None = None,
+    block_id: tuple[int, ...] | None = None,
 ) -> npt.NDArray[Any]:
     """Integrate the maps of one block, and log the remarks of the solver."""
     slope_y, slope_x = filled(slope_y), filled(slope_x)
     weights = None if weights is None else filled(weights)
     maps = slope_y.shape[:-2]
-    first = [0] * len(maps)
-    if block_info is not None:
-        first = [start for start, _ in block_info[None]["array-location"][:-2]]
+    # Blocks hold one map each. `block_info` would say the same, at kilobytes for each block.
+    first = [0] * len(maps) if block_id is None else block_id[:-2]
     surface = np.empty(slope_y.shape, dtype)
     for index in np.ndindex(maps):
         extra = {}

@@ -53,10 +53,15 @@ def test_pixels_from_outside_the_reference_have_no_weight() -> None:
     u_y = padded(np.full(grid.nodes, 3.0, np.float32))
     u_x = padded(np.full(grid.nodes, -6.0, np.float32))
     weight = np.empty(shape, np.float32)
-    weigh(sample, reference, u_y, u_x, 2, keys_weights(2), 0, 0, weight)
+    weigh(sample, reference, False, u_y, u_x, 2, keys_weights(2), 0, 0, weight)
     expected = np.ones(shape)
     expected[:3] = 0  # from above the reference
     expected[:, -6:] = 0  # from right of it
     expected[5, 20] = 0
     expected[13, 14] = 0  # where the reference has none
+    assert np.array_equal(weight, expected)
+    sample[:], reference[:] = True, True
+    weigh(sample, reference, True, u_y, u_x, 2, keys_weights(2), 0, 0, weight)
+    expected[:] = 1
+    expected[:3] = expected[:, -6:] = 0
     assert np.array_equal(weight, expected)

@@ -7,12 +7,9 @@ import pytest
 
 from wavedask.kernels.fields import Reason
 from wavedask.kernels.grids import anchored, cubic_weights, interpolate, linear_weights, median_of
-from wavedask.kernels.start.matching import (
-    Matches,
-    quadratic_peak,
-    windows_between,
-    without_outliers,
-)
+from wavedask.kernels.start.matching import Matches, windows_between
+from wavedask.kernels.start.outliers import without_outliers
+from wavedask.kernels.start.peaks import quadratic_peak
 from wavedask.kernels.start.rigid import rigid_shift, shifted
 from wavedask.simulate import displaced_pair
 

@@ -1,6 +1,7 @@
 """HDF5 files of BLISS, NeXus, DECTRIS, Data Exchange, and any other with paths given."""
 
-from wavedask.io.hdf5.reader import UNFINISHED, Hdf5Scan, ScanSummary, list_scans, read_hdf5
+from wavedask.io.hdf5.listing import ScanSummary, list_scans
+from wavedask.io.hdf5.reader import UNFINISHED, Hdf5Scan, read_hdf5
 from wavedask.io.hdf5.several import join_files, read_files
 
 __all__ = [

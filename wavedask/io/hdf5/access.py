@@ -26,6 +26,11 @@ FILTER_REMEDY: Final = (
     " detector's maker, in a folder that HDF5_PLUGIN_PATH names."
 )
 
+LARGEST_VALUES: Final = 2**27
+"""Bytes of a dataset that is read whole: positions, texts, masks. Frames are read in blocks."""
+MOST_TEXTS: Final = 1000
+"""Values of a dataset that is taken for one text."""
+
 Missing = tuple[str, str]
 """A file that is needed and why it cannot be used."""
 
@@ -90,9 +95,31 @@ def is_numeric(item: Any) -> bool:
     return isinstance(item, h5py.Dataset) and item.shape is not None and item.dtype.kind in "iufb"
 
 
+def values_of(dataset: h5py.Dataset) -> Any:
+    """Read all values of a dataset that is no stack of frames.
+
+    Raises
+    ------
+    FileError
+        They would take more memory than any list of positions does.
+    """
+    size = (dataset.size or 0) * dataset.dtype.itemsize
+    if size > LARGEST_VALUES:
+        raise FileError(
+            f"{dataset.file.filename}: {dataset.name} announces {dataset.size} values,"
+            f" {size} bytes",
+            "Is it what its name says? A scan has one value per frame.",
+        )
+    return dataset[()]
+
+
 def text_of(item: Any) -> str:
     """Text of a dataset or of an attribute; empty, if there is none."""
-    content = item[()] if isinstance(item, h5py.Dataset) else item
+    if isinstance(item, h5py.Dataset):
+        if item.size is not None and item.size > MOST_TEXTS:
+            return f"{item.size} values"
+        item = values_of(item)
+    content = item
     if isinstance(content, np.ndarray) and content.size == 1:
         # Some writers keep every text in an array of one.
         content = content.reshape(-1)[0]

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from wavedask.errors import FileError
-from wavedask.io.hdf5.access import is_numeric, text_of
+from wavedask.io.hdf5.access import is_numeric, text_of, values_of
 from wavedask.io.hdf5.links import follow
 
 PixelAxes: TypeAlias = tuple[int, int]
@@ -129,11 +129,12 @@ def check_grey(dataset: h5py.Dataset, full: str, path: Path, nearby: Iterable[An
         mode = follow(group, "NDAttributes/ColorMode") if isinstance(group, h5py.Group) else None
         if not isinstance(mode, h5py.Dataset) or not mode.size:
             continue
+        modes = np.ravel(values_of(mode))
         if is_numeric(mode):
-            coloured = bool(np.any(mode[()]))
-            shown = str(np.max(mode[()]))
+            coloured = bool(np.any(modes))
+            shown = str(np.max(modes))
         else:
-            shown = text_of(np.ravel(mode[()])[0])
+            shown = text_of(modes[0])
             coloured = not shown.lower().startswith("mono")
         if coloured:
             raise FileError(

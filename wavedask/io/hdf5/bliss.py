@@ -11,7 +11,7 @@ import numpy as np
 from wavedask.conventions import COUNTER, MOTOR
 from wavedask.errors import FileError
 from wavedask.io.columns import Column
-from wavedask.io.hdf5.access import class_of, datasets, holds_frames, is_numeric, text_of
+from wavedask.io.hdf5.access import class_of, datasets, holds_frames, is_numeric, text_of, values_of
 from wavedask.io.hdf5.axes import check_grey
 from wavedask.io.hdf5.layout import Camera, Entry
 from wavedask.io.hdf5.links import members
@@ -189,4 +189,4 @@ def _best(items: list[Any], frames: int) -> h5py.Dataset:
 
 
 def _has_several(item: Any) -> bool:
-    return is_numeric(item) and item.ndim == 1 and len(np.unique(item[()])) > 1
+    return is_numeric(item) and item.ndim == 1 and len(np.unique(values_of(item))) > 1

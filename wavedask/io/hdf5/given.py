@@ -16,7 +16,7 @@ from wavedask.conventions import UNKNOWN_UNIT
 from wavedask.errors import FileError, InputError
 from wavedask.io.columns import Column
 from wavedask.io.files import natural_key
-from wavedask.io.hdf5.access import is_numeric, unit_of
+from wavedask.io.hdf5.access import is_numeric, unit_of, values_of
 from wavedask.io.hdf5.links import MOST_OBJECTS, Obstacles, follow, members
 from wavedask.io.motors import titled_column
 
@@ -207,7 +207,7 @@ def file_motors(
                 f"{path}: motors[{title!r}]={where!r} is of type {item.dtype}",
                 "Positions are numbers.",
             )
-        column = titled_column(title, np.asarray(item[()], np.float64).squeeze())
+        column = titled_column(title, np.asarray(values_of(item), np.float64).squeeze())
         if column.units == UNKNOWN_UNIT:
             column = replace(column, units=unit_of(item))
         columns.append(column)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from wavedask.conventions import MOTOR
 from wavedask.errors import FileError
 from wavedask.io.columns import MOST_COLUMNS, Column
-from wavedask.io.hdf5.access import check_sources, text_of, unit_of
+from wavedask.io.hdf5.access import check_sources, text_of, unit_of, values_of
 from wavedask.io.hdf5.axes import PixelAxes
 from wavedask.io.hdf5.links import MOST_OBJECTS, Obstacles, follow, members
 from wavedask.io.hdf5.stack import frame_count, image_shape, last_axes, lead_of
@@ -138,10 +138,10 @@ class Entry(ABC):
         self.taken |= {address(one) for one in (item, *like)}
         try:
             check_sources(item, self.path)
+            values = np.asarray(values_of(item), dtype=np.float64)
         except FileError as error:
             self.obstacles.setdefault(str(item.name), error)
             return None
-        values = np.asarray(item[()], dtype=np.float64)
         unit = unit_of(item, *like)
         return Column(name, role, values.reshape(()) if values.size == 1 else values, unit)
 

@@ -46,6 +46,11 @@ def linked_files() -> Iterator[None]:
             file.close()
 
 
+def files_linked() -> set[Path]:
+    """Return the files that external links have led to, in the block of `linked_files`."""
+    return {path.resolve() for path in _LINKED.get() or ()}
+
+
 def located(name: str, home: Path) -> Path | None:
     """Find a file that another one names.
 

@@ -11,6 +11,7 @@ import h5py
 
 from wavedask.errors import CorruptFileError, FileError
 from wavedask.io.files import check_regular
+from wavedask.io.hdf5.heaps import check_heaps
 
 LOCKING: Final = (False, None, True)
 """Ways of locking a file, the one that disturbs no writer first."""
@@ -53,6 +54,8 @@ def open_file(path: Path, *, through: Sequence[Path] = ()) -> h5py.File:
     """
     for one in (path, *through):
         check_regular(one)
+        with suppress(OSError):  # said when it is opened
+            check_heaps(one)
     with _trial:
         for locking in LOCKING:
             try:

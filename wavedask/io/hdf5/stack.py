@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +22,8 @@ from wavedask.io.hdf5.links import located
 
 LARGEST_BLOCK: Final = 32 * 2**20
 """Bytes of raw frames that are read together, where a chunk of the file holds several."""
+LARGEST_CHUNK_HEADER: Final = 2**16
+"""Bytes that a filter of HDF5 may add to a chunk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +92,36 @@ class _Part:
         # The one that comes first in the shape has to be put in first.
         for place, region in sorted(zip(self.axes, (rows, cols), strict=True)):
             index.insert(place, region)
+        self._check_chunks(dataset, index)
         pixels = dataset[tuple(index)]
         kept = [place for place, item in enumerate(index) if isinstance(item, slice)]
         moved = np.moveaxis(pixels, [kept.index(axis) for axis in self.axes], (-2, -1))
         return moved.reshape(-1, rows.stop - rows.start, cols.stop - cols.start)
+
+    def _check_chunks(self, dataset: h5py.Dataset, index: list[Any]) -> None:
+        """Refuse chunks that hold more than their shape: HDF5 decompresses all of it."""
+        chunks = dataset.chunks
+        if chunks is None or not dataset.id.get_create_plist().get_nfilters():
+            return
+        shape = math.prod(chunks) * dataset.dtype.itemsize
+        # What cannot be compressed grows by less than an eighth.
+        most = shape + shape // 8 + LARGEST_CHUNK_HEADER
+        spans = [
+            (item.start, item.stop) if isinstance(item, slice) else (item, item + 1)
+            for item in index
+        ]
+        grid = [
+            range(first // size * size, stop, size)
+            for (first, stop), size in zip(spans, chunks, strict=True)
+        ]
+        for corner in product(*grid):
+            stored = dataset.id.get_chunk_info_by_coord(corner).size
+            if stored > most:
+                raise CorruptFileError(
+                    f"{self.file}: the chunk of {dataset.name} at {corner} has {stored} bytes, and"
+                    f" {shape} bytes before it was compressed",
+                    "It is damaged, or was made to fill the memory: copy it again from its source.",
+                )
 
 
 class Hdf5Stack(Stack):

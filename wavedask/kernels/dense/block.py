@@ -1,6 +1,6 @@
 """The dense tracker on one block: start, refinement, and how good each pixel is."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import cv2
@@ -10,18 +10,22 @@ from scipy import ndimage
 
 from wavedask.kernels.dense import refine as rf
 from wavedask.kernels.dense.activity import rectangles
+from wavedask.kernels.dense.cells import Cells, cut, spectra_of
+from wavedask.kernels.dense.fixed import FixedPattern, fixed_pattern, pull_of
 from wavedask.kernels.dense.judge import (
     LOBE,
     Level,
     blended,
     border_inflation,
     judged,
+    merged,
     unusable_nodes,
     without_islands,
 )
 from wavedask.kernels.dense.lowpass import SIGMA, bridged, smoothed
 from wavedask.kernels.dense.nodes import (
     NodeGrid,
+    clear_unweighted,
     keys_weights,
     linear_weights,
     node_step,
@@ -30,11 +34,13 @@ from wavedask.kernels.dense.nodes import (
     weigh,
 )
 from wavedask.kernels.dense.noise import Noise
-from wavedask.kernels.dense.spectra import Cells, measured_noise, residual_rows
+from wavedask.kernels.dense.spectra import measured_noise, residual_rows
+from wavedask.kernels.dense.transmission import beside_edges, local_transmission
 from wavedask.kernels.fields import NO_MATCH, Fields, Reason
 from wavedask.kernels.gaps import centred, without_spikes
 from wavedask.kernels.grids import largest_around
 from wavedask.kernels.spline import Order, SplineFilters, coefficients, gradient
+from wavedask.kernels.stacks import stacked
 from wavedask.kernels.start import start_field, start_reach, start_step
 from wavedask.kernels.threads import one_opencv_thread
 from wavedask.kernels.tile import Tile
@@ -53,6 +59,25 @@ NEAR_STARTS: Final = 1.5
 
 
 @dataclass(frozen=True, slots=True)
+class Disturbance:
+    """What disturbs a match: noise, and what stays with the detector.
+
+    Attributes
+    ----------
+    noise : Noise
+        At the nodes.
+    fixed : FixedPattern or None
+        In the cells; None where there is none.
+    cells : (Cells, Cells)
+        Along y and x.
+    """
+
+    noise: Noise
+    fixed: FixedPattern | None
+    cells: tuple[Cells, Cells]
+
+
+@dataclass(frozen=True, slots=True)
 class Prepared:
     """A stack of pairs made ready for one start: centred, filled, weighted, with its splines.
 
@@ -60,6 +85,8 @@ class Prepared:
     ----------
     m, s, g_y, g_x : ndarray of float32, shape (images, rows, columns)
         Weight, sample and its gradient; the last three zero where the weight is.
+    references : ndarray of float32, shape (images, rows, columns)
+        In counts; not finite where they are missing.
     splines : ndarray of float32, shape (images, rows + 2 margin, columns + 2 margin)
         Coefficients of the references.
     margin, order : int
@@ -72,6 +99,7 @@ class Prepared:
     s: Floats
     g_y: Floats
     g_x: Floats
+    references: Floats
     splines: Floats
     margin: int
     order: Order
@@ -106,16 +134,19 @@ def prepare(
     s, offset_s, scale_s = centred(samples, known_s)
     r, offset_r, scale_r = centred(references, known_r)
     margin = rf.MARGIN + int(np.ceil(np.abs(start).max(initial=0)))
-    splines = np.stack([coefficients(image, filters.prefilter, margin) for image in r])
+    splines = stacked([coefficients(image, filters.prefilter, margin) for image in r])
     m, g_y, g_x = np.empty_like(s), np.empty_like(s), np.empty_like(s)
     weights = keys_weights(grid.step)
     u_y, u_x = padded(start[0]), padded(start[1])
     for n in range(len(s)):
         gradient(s[n], filters.gradient, g_y[n], g_x[n])
-        weigh(known_s[n], known_r[n], u_y, u_x, grid.step, weights, *grid.first, m[n])
-        for field in (s[n], g_y[n], g_x[n]):
-            field *= m[n]
-    return Prepared(m, s, g_y, g_x, splines, margin, order, offset_s, scale_s, offset_r, scale_r)
+        complete = bool(known_s[n].all() and known_r[n].all())
+        weigh(known_s[n], known_r[n], complete, u_y, u_x, grid.step, weights, *grid.first, m[n])
+        clear_unweighted(m[n], s[n], g_y[n], g_x[n])
+    return Prepared(
+        m, s, g_y, g_x, references, splines, margin, order,
+        offset_s, scale_s, offset_r, scale_r,
+    )  # fmt: skip
 
 
 def refined(
@@ -125,8 +156,9 @@ def refined(
     *,
     window: int,
     origin: tuple[int, int],
-    noise: Noise | None = None,
-) -> tuple[Level, Noise]:
+    shift: tuple[int, int] = (0, 0),
+    known: Disturbance | None = None,
+) -> tuple[Level, Disturbance]:
     """Refine the displacement at the nodes with one window.
 
     Parameters
@@ -141,14 +173,16 @@ def refined(
         Side of the window in pixels, odd.
     origin : (int, int)
         Frame coordinates (y, x) of the first pixel.
-    noise : Noise, optional
-        What the noise does to a match, where it is known from another window.
+    shift : (int, int)
+        Pixels (y, x) by which the references were moved before.
+    known : Disturbance, optional
+        What disturbs a match, where it is known from another window.
 
     Returns
     -------
     Level
         The solution.
-    Noise
+    Disturbance
         As given, or measured at the solution.
     """
     half, step = window // 2, grid.step
@@ -214,20 +248,26 @@ def refined(
         active = cv2.dilate(restless.astype(np.uint8), reach) > 0
         if not active.any():
             break
-    if noise is None:
-        noise = _noise_at(pair, grid, u, out, statistics, window=window, origin=origin)
+    if known is None:
+        known = _disturbance(
+            pair, grid, u, out, statistics, window=window, origin=origin, shift=shift
+        )
+    pull = None
+    if known.fixed is not None:
+        pull = pull_of(known.fixed, (u[0], u[1]), grid, known.cells, order=pair.order, shift=shift)
     level = judged(
         u,
         change,
         out,
         statistics,
         unusable,
-        noise=noise,
+        noise=known.noise,
+        pull=pull,
         inflation=border_inflation(grid.coordinates(0), grid.coordinates(1), grid.shape, half=half),
         lobe=LOBE * sigma,
         reach=max(half / step, LEAST_REACH),
     )
-    return level, noise
+    return level, known
 
 
 def _residuals(
@@ -253,7 +293,7 @@ def _residuals(
     return residuals
 
 
-def _noise_at(
+def _disturbance(
     pair: Prepared,
     grid: NodeGrid,
     u: Floats,
@@ -262,23 +302,69 @@ def _noise_at(
     *,
     window: int,
     origin: tuple[int, int],
-) -> Noise:
-    """Measure the noise in what a solution leaves unexplained."""
+    shift: tuple[int, int],
+) -> Disturbance:
+    """Measure noise and fixed pattern in what a solution leaves unexplained."""
     gain = out[rf.GAIN]
     offset = statistics[rf.MEAN_S] - gain * out[rf.MEAN_W]
     nodes = [padded(values) for values in (*u, gain, offset)]
     cells = Cells.along(grid.shape[0], origin[0]), Cells.along(grid.shape[1], origin[1])
     rows = cells[0].pixels.ravel()
-    residuals = _residuals(pair, grid, nodes, rows)
-    return measured_noise(
-        residuals,
-        pair.s[:, rows],
-        pair.m[:, rows],
-        (u[0], u[1]),
-        grid,
-        cells,
-        order=pair.order,
-        window=window,
+    m = cut(pair.m[:, rows], cells)
+    left, seen = (
+        spectra_of(cut(values, cells), m)
+        for values in (_residuals(pair, grid, nodes, rows), pair.s[:, rows])
+    )
+    where = u[0], u[1]
+    noise = measured_noise(left, seen, m, where, grid, cells, order=pair.order, window=window)
+    images = pair.references[:, rows]
+    there = np.isfinite(images)
+    images = np.where(there, (images - pair.offset_r) / pair.scale_r, 0).astype(np.float32)
+    references = spectra_of(cut(images, cells), cut(there.astype(np.float32), cells))
+    fixed = fixed_pattern(
+        left, references, m, where, gain, grid, cells, order=pair.order, shift=shift
+    )
+    return Disturbance(noise, fixed if fixed is not None and fixed.found else None, cells)
+
+
+def pixel_transmission(
+    pair: Prepared, grid: NodeGrid, u: Floats, quiet: Mask, *, reach: int
+) -> Floats:
+    """Estimate the transmission of every pixel.
+
+    Parameters
+    ----------
+    pair : Prepared
+        The stack of pairs.
+    grid : NodeGrid
+        The nodes.
+    u : ndarray of float32, shape (2, node rows, node columns)
+        Displacement (y, x) in pixels.
+    quiet : ndarray of bool, shape (node rows, node columns)
+        Nodes with a strong match and no edge.
+    reach : int
+        Nodes from an edge to those with which its details are compared.
+
+    Returns
+    -------
+    ndarray of float32, shape (rows, columns)
+    """
+    one = np.ones(grid.nodes, np.float32)
+    nodes = [padded(values) for values in (*u, one, 0 * one)]
+    displaced = _residuals(pair, grid, nodes, np.arange(grid.shape[0]))
+    known = pair.m.sum(axis=0) > 0
+    sample = (pair.m * pair.offset_s + pair.scale_s * pair.s).sum(axis=0)
+    reference = (pair.m * pair.offset_r + pair.scale_r * (pair.s - displaced)).sum(axis=0)
+    known &= reference > 0
+    ratio = np.where(known, sample / np.where(known, reference, 1), 1)
+    return local_transmission(ratio, known, grid, quiet, reach)
+
+
+def _means(level: Level, pair: Prepared) -> tuple[Floats, Floats]:
+    """Mean counts of sample and displaced reference in the windows."""
+    return (
+        pair.offset_s + pair.scale_s * level.mean_s,
+        pair.offset_r + pair.scale_r * level.mean,
     )
 
 
@@ -341,9 +427,9 @@ def dense_fields(
     mean_w = pair.offset_r + pair.scale_r * level.mean
     with np.errstate(divide="ignore", invalid="ignore"):
         transmission = np.where(mean_w != 0, mean_s / mean_w, np.nan)
-        share = noise_share(pair.s, pair.m, window=window)[
-            np.ix_(grid.coordinates(0), grid.coordinates(1))
-        ]
+        share = noise_share(
+            pair.s, pair.m, window=window, rows=grid.coordinates(0), columns=grid.coordinates(1)
+        )
         gain = visibility_gain(
             level.gain * np.float32(pair.scale_s / pair.scale_r),
             level.correlation,
@@ -500,7 +586,7 @@ class Dense:
         images = np.ascontiguousarray(samples, np.float32)
         targets = np.ascontiguousarray(references, np.float32)
         images, targets = (
-            np.stack([without_spikes(image) for image in stack]) for stack in (images, targets)
+            stacked([without_spikes(image) for image in stack]) for stack in (images, targets)
         )
         step = node_step(self.windows[0])
         first = (-tile.top % step, -tile.left % step)
@@ -519,7 +605,8 @@ class Dense:
         start = np.stack([bridged(np.nan_to_num(u), started, reach) for u in start])
         pair = prepare(images, targets, grid, start, order=self.order)
         origin = (tile.top, tile.left)
-        level, used = self._refined(pair, grid, start, origin)
+        level, used = self._refined(pair, grid, start, origin, tile.shift)
+        level = self._without_edges(level, pair, (images, targets), grid, started, tile)
         spacing = start_step(max(self.windows)) // step
         strong = ~level.drowned & (level.correlation >= self.good)
         core = without_islands(level.valid & started, weak=~strong, side=2 * spacing)
@@ -536,14 +623,64 @@ class Dense:
         fields = dense_fields(level, used, grid, pair, reason, window=self.windows[0])
         return np.stack([field[tile.inner] for field in fields])
 
+    def _without_edges(
+        self,
+        level: Level,
+        pair: Prepared,
+        images: tuple[Floats, Floats],
+        grid: NodeGrid,
+        started: Mask,
+        tile: Tile,
+    ) -> Level:
+        """Refine once more beside edges of the transmission, which are divided out."""
+        window = max(self.windows) // grid.step
+        strong = started & level.valid & ~level.drowned & (level.correlation >= self.good)
+        usable = (level.reason != Reason.NO_STRUCTURE) & (level.reason != Reason.MASKED)
+        means = _means(level, pair)
+        edges = beside_edges(*means, strong, usable, window)
+        if not edges.any():
+            return level
+        # Beside an edge the first solution is wrong: that of its surroundings leads on.
+        u = np.stack([bridged(part, ~edges, 2 * window) for part in (level.u_y, level.u_x)])
+        around = np.ones((2 * window + 1, 2 * window + 1), np.uint8)
+        changed = usable & (cv2.dilate(edges.astype(np.uint8), around) > 0)
+        reach = HALO_WINDOWS * window + int(np.abs(u).max()) // grid.step
+        part = grid.part_around(changed, reach)
+        images = images[0][part.pixels], images[1][part.pixels]
+        u = np.ascontiguousarray(u[:, *part.nodes])
+        uneven = prepare(*images, part.grid, u, order=self.order)
+        quiet = (strong & ~edges)[part.nodes]
+        transmission = pixel_transmission(uneven, part.grid, u, quiet, reach=2 * window)
+        flat = prepare(images[0] / transmission, images[1], part.grid, u, order=self.order)
+        origin = tile.top + part.origin[0], tile.left + part.origin[1]
+        again = self._refined(flat, part.grid, u, origin, tile.shift)[0]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            absorbed = (means[0] / means[1])[part.nodes]
+            gain = again.gain * absorbed / np.divide(*_means(again, flat))
+            gain *= np.float32(flat.scale_s / pair.scale_s * pair.scale_r / flat.scale_r)
+        again = replace(
+            again,
+            gain=np.nan_to_num(gain, posinf=0, neginf=0),
+            mean=(flat.offset_r - pair.offset_r + flat.scale_r * again.mean) / pair.scale_r,
+            mean_s=level.mean_s[part.nodes],
+        )
+        return merged(again, level, part.nodes, changed[part.nodes])
+
     def _refined(
-        self, pair: Prepared, grid: NodeGrid, start: Floats, origin: tuple[int, int]
+        self,
+        pair: Prepared,
+        grid: NodeGrid,
+        start: Floats,
+        origin: tuple[int, int],
+        shift: tuple[int, int],
     ) -> tuple[Level, Floats]:
         """Refine with all windows, the largest first; which one was used where, in pixels."""
         levels: list[Level] = []
-        noise: Noise | None = None
+        known: Disturbance | None = None
         for window in reversed(self.windows):
-            level, noise = refined(pair, grid, start, window=window, origin=origin, noise=noise)
+            level, known = refined(
+                pair, grid, start, window=window, origin=origin, shift=shift, known=known
+            )
             levels.insert(0, level)
             start = np.stack([level.u_y, level.u_x])
         return blended(levels, list(self.windows), good=self.good, step=grid.step)

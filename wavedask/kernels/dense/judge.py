@@ -1,6 +1,6 @@
 """How good a solution is: which nodes can be believed, their uncertainty, the window to take."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Final
 
 import cv2
@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wavedask.kernels.dense import refine as rf
+from wavedask.kernels.dense.fixed import Pull
 from wavedask.kernels.dense.lowpass import NOISE
 from wavedask.kernels.dense.noise import Noise, spread_of
 from wavedask.kernels.fields import Reason
-from wavedask.kernels.uncertainty import FREE_PARAMETERS
+from wavedask.kernels.uncertainty import FREE_PARAMETERS, TINY
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -151,6 +152,18 @@ def _with_misfit(error: Floats, step: Floats, reliable: Mask, reach: float) -> F
     return np.sqrt(error**2 + MISFIT * excess)
 
 
+def _solved(hessian: tuple[Floats, Floats, Floats], right: Floats) -> Floats:
+    """Solve ``H u = right`` at every node, shape (2, node rows, node columns)."""
+    h_yy, h_yx, h_xx = hessian
+    determinant = np.maximum(h_yy * h_xx - h_yx**2, TINY)
+    return np.stack(
+        [
+            (h_xx * right[0] - h_yx * right[1]) / determinant,
+            (h_yy * right[1] - h_yx * right[0]) / determinant,
+        ]
+    ).astype(np.float32)
+
+
 def judged(
     u: Floats,
     change: Floats,
@@ -159,6 +172,7 @@ def judged(
     unusable: Codes,
     *,
     noise: Noise,
+    pull: Pull | None,
     inflation: Floats,
     lobe: float,
     reach: float,
@@ -168,7 +182,8 @@ def judged(
     Where the field has detail that the window and the low-pass cannot follow (a wave of few
     windows, a jump, an edge of the transmission), Gauss-Newton asks for steps that the low-pass
     holds back again and again. Their mean square around a node, beyond what noise makes, measures
-    the misfit, and is counted into the uncertainty.
+    the misfit, and is counted into the uncertainty. What a fixed pattern pulls is taken out of the
+    displacement.
     """
     reliable = unusable == Reason.MATCHED
     count = np.maximum(statistics[rf.COUNT], FREE_PARAMETERS + 1)
@@ -179,6 +194,7 @@ def judged(
         count,
         (statistics[rf.H_YY], statistics[rf.H_YX], statistics[rf.H_XX]),
         noise,
+        excess=None if pull is None else pull.gradient,
     )
     # Where the last iteration still moved a node, it is not known better than that.
     error_y, error_x = (
@@ -191,6 +207,10 @@ def judged(
         _with_misfit(error, step, reliable, reach)
         for error, step in ((error_y, out[rf.STEP_Y]), (error_x, out[rf.STEP_X]))
     )
+    if pull is not None:
+        along, off = (_solved(spread.hessian, part) for part in (pull.force, pull.error))
+        u = np.where(reliable, u - along, u)
+        error_y, error_x = np.hypot(error_y, off[0]), np.hypot(error_x, off[1])
     # Where the noise is large, so is what the low-pass holds back of each step.
     farthest = np.maximum(FARTHEST, np.maximum(error_y, error_x))
     settled = np.maximum(np.abs(out[rf.STEP_Y]), np.abs(out[rf.STEP_X])) < farthest
@@ -280,6 +300,30 @@ def blended(
         )[0],
     )
     return level, used
+
+
+def merged(part: Level, whole: Level, nodes: tuple[slice, slice], where: Mask) -> Level:
+    """Put the nodes of a part, where told, in the place of those of a solution.
+
+    Parameters
+    ----------
+    part, whole : Level
+        The solutions.
+    nodes : (slice, slice)
+        Where the part lies in the whole, in nodes.
+    where : ndarray of bool, of the shape of the part
+        Nodes to take.
+
+    Returns
+    -------
+    Level
+    """
+    found = {}
+    for name in (one.name for one in fields(Level)):
+        values = np.array(getattr(whole, name))
+        values[nodes] = np.where(where, getattr(part, name), values[nodes])
+        found[name] = values
+    return Level(**found)
 
 
 def without_islands(valid: Mask, *, weak: Mask, side: int) -> Mask:

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
+from wavedask.kernels.jit import JIT, njit
+
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
@@ -25,6 +27,8 @@ SIGMA: Final = 1.68
 """Standard deviation of the low-pass's Gaussian, in half windows."""
 NOISE: Final = 0.95
 """Standard deviation of the low-passed solution over that of the window alone."""
+NO_RESPONSE: Final = 1e-6
+"""Response below which a frequency is left out: the resolution of float32."""
 LEAST_NODES: Final = 3
 """Nodes by which a field is extended at its border, at least."""
 TREND_NODES: Final = 4096
@@ -44,14 +48,37 @@ def low_pass(shape: tuple[int, int], sigma: float) -> Floats:
 
     Returns
     -------
-    ndarray of float32, shape (rows, columns)
-        ``1 - (1 - G)^n``, one at zero frequency.
+    ndarray of float32, shape (n, m)
+        ``1 - (1 - G)^n``, one at zero frequency; not more than the rows and columns: frequencies
+        are left out where there is no response.
     """
     square = [(np.arange(size) / (2 * size)) ** 2 for size in shape]
     gaussian = np.exp(-2 * (np.pi * sigma) ** 2 * np.add.outer(*square))
     response = (1 - (1 - gaussian) ** SHARPNESS).astype(np.float32)
+    rows, columns = (
+        int(np.count_nonzero(response.take(0, axis) >= NO_RESPONSE)) for axis in (1, 0)
+    )
+    response = np.ascontiguousarray(response[:rows, :columns])
     response.setflags(write=False)
-    return np.asarray(response)
+    return response
+
+
+def _quadratic(y: Floats, x: Floats, values: Floats) -> Floats:
+    """Coefficients of 1, y, x, y^2, yx and x^2 that fit values at some places best."""
+    terms = np.stack([np.ones_like(y), y, x, y * y, y * x, x * x]).astype(np.float64)
+    # Sums without a BLAS, whose threads would change the last bit from process to process; a
+    # little damping, for nodes that lie on one line.
+    normal = np.einsum("in,jn->ij", terms, terms) + 1e-6 * y.size * np.eye(len(terms))
+    right = np.einsum("in,n->i", terms, values.astype(np.float64))
+    return np.linalg.solve(normal, right).astype(np.float32)
+
+
+def _lines(shape: tuple[int, int]) -> tuple[Floats, Floats]:
+    """Coordinates of the rows and columns of a grid, from -1 to 1."""
+    return (
+        np.linspace(-1, 1, shape[0], dtype=np.float32),
+        np.linspace(-1, 1, shape[1], dtype=np.float32),
+    )
 
 
 def quadratic_surface(values: Floats, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> Floats:
@@ -68,16 +95,19 @@ def quadratic_surface(values: Floats, rows: NDArray[np.intp], columns: NDArray[n
     -------
     ndarray of float32, shape (rows, columns)
     """
-    y, x = (np.linspace(-1, 1, size, dtype=np.float32) for size in values.shape)
-    v, u = y[rows], x[columns]
-    terms = np.stack([np.ones_like(u), v, u, v * v, v * u, u * u]).astype(np.float64)
-    # Sums without a BLAS, whose threads would change the last bit from process to process; a
-    # little damping, for nodes that lie on one line.
-    normal = np.einsum("in,jn->ij", terms, terms) + 1e-6 * rows.size * np.eye(len(terms))
-    right = np.einsum("in,n->i", terms, values[rows, columns].astype(np.float64))
-    c = np.linalg.solve(normal, right).astype(np.float32)
-    down, across = c[0] + c[1] * y + c[3] * y * y, c[2] * x + c[5] * x * x
-    return np.asarray(down[:, None] + across[None] + c[4] * np.outer(y, x), np.float32)
+    y, x = _lines(values.shape)
+    surface = np.zeros_like(values)
+    _add_quadratic(_quadratic(y[rows], x[columns], values[rows, columns]), y, x, surface, surface)
+    return surface
+
+
+@njit(**JIT)  # type: ignore[untyped-decorator]
+def _add_quadratic(c: Floats, y: Floats, x: Floats, values: Floats, out: Floats) -> None:
+    """Write ``values + c0 + c1 y + c2 x + c3 y^2 + c4 yx + c5 x^2`` to `out`."""
+    for i in range(y.size):
+        down, slope = c[0] + c[1] * y[i] + c[3] * y[i] * y[i], c[2] + c[4] * y[i]
+        for j in range(x.size):
+            out[i, j] = values[i, j] + down + (slope + c[5] * x[j]) * x[j]
 
 
 def smoothed(values: Floats, sigma: float) -> Floats:
@@ -86,7 +116,8 @@ def smoothed(values: Floats, sigma: float) -> Floats:
     The mirror image that the transform implies has no gradient at the border, and the low-pass
     would spread the kink. So a quadratic surface is taken out and put back, and what is left is
     extended by a window on every side, along the lines that fit it best in the last window. (A
-    point reflection would double the noise and keep the iteration from settling.)
+    point reflection would double the noise and keep the iteration from settling.) At the end of an
+    axis the mirror image follows, up to a length whose transform is fast.
 
     Parameters
     ----------
@@ -100,17 +131,30 @@ def smoothed(values: Floats, sigma: float) -> Floats:
     ndarray of float32, shape (rows, columns)
     """
     side = int(np.sqrt(TREND_NODES))
-    lines = (np.arange(0, size, max(1, size // side)) for size in values.shape)
-    rows, columns = (line.ravel() for line in np.meshgrid(*lines, indexing="ij"))
-    trend = quadratic_surface(values, rows, columns)
+    y, x = _lines(values.shape)
+    few = tuple(slice(None, None, max(1, size // side)) for size in values.shape)
+    v, u = (line.ravel() for line in np.meshgrid(y[few[0]], x[few[1]], indexing="ij"))
+    trend = _quadratic(v, u, values[few].ravel())
     reach = max(LEAST_NODES, round(2 * sigma / SIGMA))
-    wide = np.asarray(values - trend, np.float32)
-    for axis in (0, 1):
-        wide = _extended(wide, axis, reach)
-    spectrum = fft.dctn(wide, workers=1, overwrite_x=True)
-    spectrum *= low_pass(wide.shape, sigma)
-    passed = fft.idctn(spectrum, workers=1, overwrite_x=True)
-    return np.asarray(trend + passed[reach:-reach, reach:-reach], np.float32)
+    shape = tuple(fft.next_fast_len(size + 2 * reach, real=True) for size in values.shape)
+    wide = np.empty(shape, np.float32)
+    inside = wide[reach : reach + y.size, reach : reach + x.size]
+    _add_quadratic(-trend, y, x, values, inside)
+    down, across = (_continuation(min(reach, size), reach) for size in values.shape)
+    _extend(wide, down, across, y.size, x.size)
+    passed = _passed(wide, low_pass(shape, sigma))
+    out = np.empty_like(values)
+    _add_quadratic(trend, y, x, passed[reach:, reach:], out)
+    return out
+
+
+def _passed(values: Floats, response: Floats) -> Floats:
+    """Filter a field; frequencies without a response are not computed."""
+    rows, columns = response.shape
+    spectrum = fft.dct(values, axis=1, workers=1)[:, :columns]
+    spectrum = fft.dct(spectrum, axis=0, workers=1)[:rows] * response
+    spectrum = fft.idct(spectrum, axis=0, n=len(values), workers=1, overwrite_x=True)
+    return np.asarray(fft.idct(spectrum, axis=1, n=values.shape[1], workers=1), np.float32)
 
 
 @lru_cache(maxsize=16)
@@ -124,6 +168,8 @@ def _continuation(nodes: int, reach: int) -> Floats:
     ndarray of float32, shape (reach, nodes)
         The first row belongs to the node next to the end.
     """
+    if nodes < 2:
+        return np.ones((reach, nodes), np.float32)
     inside = (np.arange(nodes) + 0.5) / nodes
     outside = -(np.arange(reach) + 0.5) / nodes
     weight = np.cos(np.pi * inside / 2) ** 2
@@ -134,21 +180,45 @@ def _continuation(nodes: int, reach: int) -> Floats:
     return (level + outside[:, None] * slope).astype(np.float32)
 
 
-def _extended(values: Floats, axis: int, reach: int) -> Floats:
-    """Extend a field along an axis on both sides, by the straight lines that fit its ends."""
-    lines = np.moveaxis(values, axis, 0)
-    nodes = min(reach, len(lines))
-    if nodes < 2:
-        parts = [np.repeat(lines[:1], reach, 0), lines, np.repeat(lines[-1:], reach, 0)]
-    else:
-        matrix = _continuation(nodes, reach)
-        # Sums without a BLAS, whose threads would change the last bit from process to process.
-        before, after = (
-            np.einsum("kn,nc->kc", matrix, ends)
-            for ends in (lines[:nodes], lines[: -nodes - 1 : -1])
-        )
-        parts = [before[::-1], lines, after]
-    return np.ascontiguousarray(np.moveaxis(np.concatenate(parts), 0, axis), np.float32)
+@njit(**JIT)  # type: ignore[untyped-decorator]
+def _extend(wide: Floats, down: Floats, across: Floats, rows: int, columns: int) -> None:
+    """Extend values on every side by the straight lines that fit their ends, and by a mirror image.
+
+    Parameters
+    ----------
+    wide : ndarray of float32
+        With values in so many rows and columns, after as many as the lines are long.
+    down, across : ndarray of float32, shape (reach, nodes)
+        As of `_continuation`, along the two axes.
+    rows, columns : int
+        Of the values.
+    """
+    reach = len(down)
+    last = reach + rows - 1
+    for k in range(reach):
+        above, below = wide[reach - 1 - k], wide[last + 1 + k]
+        for x in range(reach, reach + columns):
+            above[x] = below[x] = np.float32(0)
+        for j in range(down.shape[1]):
+            first, final = wide[reach + j], wide[last - j]
+            for x in range(reach, reach + columns):
+                above[x] += down[k, j] * first[x]
+                below[x] += down[k, j] * final[x]
+    last = reach + columns - 1
+    for y in range(2 * reach + rows):
+        row = wide[y]
+        for k in range(reach):
+            before, after = np.float32(0), np.float32(0)
+            for j in range(across.shape[1]):
+                before += across[k, j] * row[reach + j]
+                after += across[k, j] * row[last - j]
+            row[reach - 1 - k], row[last + 1 + k] = before, after
+        end = last + reach
+        for k in range(1, row.size - end):
+            row[end + k] = row[end + 1 - k]
+    end = reach + rows + reach - 1
+    for k in range(1, len(wide) - end):
+        wide[end + k] = wide[end + 1 - k]
 
 
 def bridged(values: Floats, reliable: Mask, reach: float, *, now: Floats | None = None) -> Floats:

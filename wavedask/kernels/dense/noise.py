@@ -75,11 +75,14 @@ class Spread:
         In pixels.
     drowned : ndarray of bool
         Where the residual, were it noise, would explain the gradient in some direction.
+    hessian : (ndarray, ndarray, ndarray)
+        Covariances yy, yx and xx of the gradient without its noise.
     """
 
     error_y: Floats
     error_x: Floats
     drowned: Mask
+    hessian: tuple[Floats, Floats, Floats]
 
 
 def spread_of(
@@ -88,6 +91,8 @@ def spread_of(
     count: Floats,
     hessian: tuple[Floats, Floats, Floats],
     noise: Noise,
+    *,
+    excess: Floats | None = None,
 ) -> Spread:
     """Estimate the standard error of a displacement that was refined in windows.
 
@@ -108,6 +113,9 @@ def spread_of(
     hessian : (ndarray, ndarray, ndarray)
         Covariances yy, yx and xx of the gradient in the windows, with its noise.
     noise : Noise
+    excess : ndarray of float32, shape (2, node rows, node columns), optional
+        Variance of the noise in the gradient along y and x, at least: noise that both images have
+        in common at the same pixels is not seen in the correlation.
 
     Returns
     -------
@@ -122,6 +130,8 @@ def spread_of(
     least = (h_yy + h_xx) / 2 - np.hypot((h_yy - h_xx) / 2, h_yx)
     largest = MOST_NOISE * np.maximum(least, 0)
     excess_y, excess_x = noise.gradient_y * power, noise.gradient_x * power
+    if excess is not None:
+        excess_y, excess_x = np.maximum(excess_y, excess[0]), np.maximum(excess_x, excess[1])
     drowned = np.maximum(excess_y, excess_x) >= largest
     excess_y, excess_x = np.minimum(excess_y, largest), np.minimum(excess_x, largest)
     h_yy, h_xx = np.maximum(h_yy - excess_y, 0), np.maximum(h_xx - excess_x, 0)
@@ -133,4 +143,5 @@ def spread_of(
     for there, c_here, c_there in ((h_xx, c_yy, c_xx), (h_yy, c_xx, c_yy)):
         square = there**2 * c_here - 2 * there * h_yx * c_yx + h_yx**2 * c_there
         errors.append(np.sqrt(power * np.maximum(square, 0) / count) / determinant)
-    return Spread(errors[0].astype(np.float32), errors[1].astype(np.float32), drowned)
+    first, second = (error.astype(np.float32) for error in errors)
+    return Spread(first, second, drowned, (h_yy, h_yx, h_xx))

@@ -17,6 +17,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from wavedask.kernels.box import box_row
 from wavedask.kernels.dense.nodes import PAD, pixel_row
 from wavedask.kernels.jit import INLINED, JIT, njit
 from wavedask.kernels.spline import displaced_row
@@ -49,56 +50,23 @@ COUNT, MEAN_S, MEAN_Y, MEAN_X, VAR_S, COV_SY, COV_SX, H_YY, H_YX, H_XX = range(1
 STEP_Y, STEP_X, RHO, GAIN, MEAN_W = range(5)
 
 
-@njit(**INLINED)  # type: ignore[untyped-decorator]
-def _copy(out: Floats, a: Floats) -> None:
-    for i in range(out.size):
-        out[i] = a[i]
+# Rows are handed over one by one: rows of a part of an array have a stride that the compiler does
+# not know, and their loops would not become vector instructions.
 
 
 @njit(**INLINED)  # type: ignore[untyped-decorator]
-def _add(out: Floats, a: Floats) -> None:
-    for i in range(out.size):
-        out[i] += a[i]
-
-
-@njit(**INLINED)  # type: ignore[untyped-decorator]
-def _sum(out: Floats, a: Floats, b: Floats) -> None:
-    for i in range(out.size):
-        out[i] = a[i] + b[i]
-
-
-@njit(**INLINED)  # type: ignore[untyped-decorator]
-def _box_row(values: Floats, side: int, even: Floats, odd: Floats, out: Floats) -> None:
-    """``out[i] = sum(values[i : i + side])`` by doubling: log2(side) vector additions.
-
-    A running sum would be one chain of additions, each waiting for the last, and would drift.
-    """
-    current, spare = values, even
-    length, size, offset, rest = values.size, 1, 0, side
-    started = False
-    while True:
-        if rest & 1:
-            if started:
-                _add(out, current[offset : offset + out.size])
-            else:
-                _copy(out, current[offset : offset + out.size])
-                started = True
-            offset += size
-        rest >>= 1
-        if rest == 0:
-            break
-        length -= size
-        _sum(spare[:length], current[:length], current[size : size + length])
-        if size == 1:
-            current, spare = even, odd
-        else:
-            current, spare = spare, current
-        size *= 2
-
-
-@njit(**INLINED)  # type: ignore[untyped-decorator]
-def _enter(sums: Floats, w: Floats, s: Floats, g_y: Floats, g_x: Floats) -> None:
-    a, b, c, d, e = sums[0], sums[1], sums[2], sums[3], sums[4]
+def _enter(
+    a: Floats,
+    b: Floats,
+    c: Floats,
+    d: Floats,
+    e: Floats,
+    w: Floats,
+    s: Floats,
+    g_y: Floats,
+    g_x: Floats,
+) -> None:
+    """Let one row enter the sums over the window."""
     for i in range(w.size):
         v = w[i]
         a[i] += v
@@ -109,8 +77,18 @@ def _enter(sums: Floats, w: Floats, s: Floats, g_y: Floats, g_x: Floats) -> None
 
 
 @njit(**INLINED)  # type: ignore[untyped-decorator]
-def _leave(sums: Floats, w: Floats, s: Floats, g_y: Floats, g_x: Floats) -> None:
-    a, b, c, d, e = sums[0], sums[1], sums[2], sums[3], sums[4]
+def _leave(
+    a: Floats,
+    b: Floats,
+    c: Floats,
+    d: Floats,
+    e: Floats,
+    w: Floats,
+    s: Floats,
+    g_y: Floats,
+    g_x: Floats,
+) -> None:
+    """Let one row leave the sums over the window."""
     for i in range(w.size):
         v = w[i]
         a[i] -= v
@@ -122,7 +100,11 @@ def _leave(sums: Floats, w: Floats, s: Floats, g_y: Floats, g_x: Floats) -> None
 
 @njit(**INLINED)  # type: ignore[untyped-decorator]
 def _exchange(
-    sums: Floats,
+    a: Floats,
+    b: Floats,
+    c: Floats,
+    d: Floats,
+    e: Floats,
     w: Floats,
     s: Floats,
     g_y: Floats,
@@ -132,8 +114,7 @@ def _exchange(
     g_y_old: Floats,
     g_x_old: Floats,
 ) -> None:
-    """Let one row enter the window and another leave it."""
-    a, b, c, d, e = sums[0], sums[1], sums[2], sums[3], sums[4]
+    """Let one row enter the sums over the window and another leave them."""
     for i in range(w.size):
         v, o = w[i], w_old[i]
         a[i] += v - o
@@ -144,21 +125,76 @@ def _exchange(
 
 
 @njit(**INLINED)  # type: ignore[untyped-decorator]
-def _moments(
-    sums: Floats, sign: np.float32, m: Floats, s: Floats, g_y: Floats, g_x: Floats
+def _first_moments(
+    a: Floats,
+    b: Floats,
+    c: Floats,
+    d: Floats,
+    sign: np.float32,
+    m: Floats,
+    s: Floats,
+    g_y: Floats,
+    g_x: Floats,
 ) -> None:
     for i in range(m.size):
+        a[i] += sign * m[i]
+        b[i] += sign * s[i]
+        c[i] += sign * g_y[i]
+        d[i] += sign * g_x[i]
+
+
+@njit(**INLINED)  # type: ignore[untyped-decorator]
+def _second_moments(
+    a: Floats,
+    b: Floats,
+    c: Floats,
+    d: Floats,
+    e: Floats,
+    f: Floats,
+    sign: np.float32,
+    s: Floats,
+    g_y: Floats,
+    g_x: Floats,
+) -> None:
+    for i in range(s.size):
         v, y, x = sign * s[i], sign * g_y[i], sign * g_x[i]
-        sums[0, i] += sign * m[i]
-        sums[1, i] += v
-        sums[2, i] += y
-        sums[3, i] += x
-        sums[4, i] += v * s[i]
-        sums[5, i] += v * g_y[i]
-        sums[6, i] += v * g_x[i]
-        sums[7, i] += y * g_y[i]
-        sums[8, i] += y * g_x[i]
-        sums[9, i] += x * g_x[i]
+        a[i] += v * s[i]
+        b[i] += v * g_y[i]
+        c[i] += v * g_x[i]
+        d[i] += y * g_y[i]
+        e[i] += y * g_x[i]
+        f[i] += x * g_x[i]
+
+
+@njit(**INLINED)  # type: ignore[untyped-decorator]
+def _moments(
+    sums: Floats, cut: int, sign: np.float32, m: Floats, s: Floats, g_y: Floats, g_x: Floats
+) -> None:
+    """Add a row to the sums from column `cut` on, or take it out again."""
+    end = cut + m.size
+    _first_moments(
+        sums[0][cut:end],
+        sums[1][cut:end],
+        sums[2][cut:end],
+        sums[3][cut:end],
+        sign,
+        m,
+        s,
+        g_y,
+        g_x,
+    )
+    _second_moments(
+        sums[4][cut:end],
+        sums[5][cut:end],
+        sums[6][cut:end],
+        sums[7][cut:end],
+        sums[8][cut:end],
+        sums[9][cut:end],
+        sign,
+        s,
+        g_y,
+        g_x,
+    )
 
 
 @njit(**INLINED)  # type: ignore[untyped-decorator]
@@ -210,7 +246,6 @@ def window_statistics(
     count = stop - start
     reach = (count - 1) * step + 1
     sums = np.zeros((10, reach + 2 * half), np.float32)
-    inner = sums[:, cut : cut + high - low]
     even, odd = np.empty(sums.shape[1], np.float32), np.empty(sums.shape[1], np.float32)
     line = np.empty(reach, np.float32)
     box = np.empty((10, count), np.float32)
@@ -219,7 +254,8 @@ def window_statistics(
         if 0 <= y < rows:
             for n in range(images):
                 _moments(
-                    inner,
+                    sums,
+                    cut,
                     np.float32(1),
                     m[n, y, low:high],
                     s[n, y, low:high],
@@ -230,7 +266,8 @@ def window_statistics(
         if old >= 0 and old >= first_y - half:
             for n in range(images):
                 _moments(
-                    inner,
+                    sums,
+                    cut,
                     np.float32(-1),
                     m[n, old, low:high],
                     s[n, old, low:high],
@@ -241,7 +278,7 @@ def window_statistics(
         if centre < 0 or centre % step:
             continue
         for k in range(10):
-            _box_row(sums[k], 2 * half + 1, even, odd, line)
+            box_row(sums[k], 2 * half + 1, even, odd, line)
             _pick(line, step, box[k])
         node = out[:, centre // step, start:stop]
         for i in range(count):
@@ -345,7 +382,9 @@ def match_tile(
     width, count, side = high - low, stop - start, 2 * half + 1
     reach = (count - 1) * step + 1
     sums = np.zeros((5, reach + 2 * half), np.float32)
-    inner = sums[:, cut : cut + width]
+    end = cut + width
+    a, b, c = sums[0][cut:end], sums[1][cut:end], sums[2][cut:end]
+    d, e = sums[3][cut:end], sums[4][cut:end]
     even, odd = np.empty(sums.shape[1], np.float32), np.empty(sums.shape[1], np.float32)
     line = np.empty(reach, np.float32)
     box = np.empty((5, count), np.float32)
@@ -371,7 +410,11 @@ def match_tile(
                     w[i] *= weight[i]
             if enters and leaves:
                 _exchange(
-                    inner,
+                    a,
+                    b,
+                    c,
+                    d,
+                    e,
                     ring[n, y % (side + 1)],
                     s[n, y, low:high],
                     g_y[n, y, low:high],
@@ -383,7 +426,11 @@ def match_tile(
                 )
             elif enters:
                 _enter(
-                    inner,
+                    a,
+                    b,
+                    c,
+                    d,
+                    e,
                     ring[n, y % (side + 1)],
                     s[n, y, low:high],
                     g_y[n, y, low:high],
@@ -391,7 +438,11 @@ def match_tile(
                 )
             elif leaves:
                 _leave(
-                    inner,
+                    a,
+                    b,
+                    c,
+                    d,
+                    e,
                     ring[n, old % (side + 1)],
                     s[n, old, low:high],
                     g_y[n, old, low:high],
@@ -401,7 +452,7 @@ def match_tile(
         if centre < top * step or centre % step:
             continue
         for k in range(5):
-            _box_row(sums[k], side, even, odd, line)
+            box_row(sums[k], side, even, odd, line)
             _pick(line, step, box[k])
         j = centre // step
         _solve_row(

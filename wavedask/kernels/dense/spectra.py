@@ -1,10 +1,5 @@
-"""Spectra of what a match leaves unexplained, and what noise of such a spectrum does to a match.
+"""Spectra of what a match leaves unexplained, and what noise of such a spectrum does to a match."""
 
-Cells of the image are anchored to the frame, one in every square of `STRIDE` pixels: a quarter of
-the pixels is enough, and the time is that of a quarter.
-"""
-
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
@@ -13,6 +8,7 @@ from numpy.typing import NDArray
 from scipy import fft, ndimage
 from scipy.interpolate import BSpline
 
+from wavedask.kernels.dense.cells import Cells
 from wavedask.kernels.dense.nodes import NodeGrid, pixel_row
 from wavedask.kernels.dense.noise import MOST_TAKEN, WHITE, Noise
 from wavedask.kernels.grids import interpolate
@@ -22,10 +18,6 @@ from wavedask.kernels.spline import Order, SplineFilters, displaced_row
 Floats = NDArray[np.float32]
 Spectra = NDArray[np.complex64]
 
-CELL: Final = 48
-"""Pixels along the side of a cell."""
-STRIDE: Final = 96
-"""Pixels from one cell to the next."""
 LEAST_DATA: Final = 0.5
 """Part of a cell that must have data."""
 PHASES: Final = 16
@@ -36,61 +28,6 @@ VARIANCES: Final = slice(2, 8)
 """The fields of `Noise` that multiply the variance of the residual."""
 TAKEN: Final = 0.8
 """Part of a fitted value of the noise that the fit takes, for the window and its low-pass."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cells:
-    """Cells along one axis of a block.
-
-    Attributes
-    ----------
-    first : int
-        First pixel of the first cell.
-    size : int
-        Pixels of a cell, an even number.
-    count : int
-        Cells.
-    """
-
-    first: int
-    size: int
-    count: int
-
-    @classmethod
-    def along(cls, length: int, origin: int) -> "Cells":
-        """Lay cells out in a block of so many pixels, the first of them `origin` in the frame.
-
-        Examples
-        --------
-        >>> Cells.along(300, 0)
-        Cells(first=24, size=48, count=3)
-        >>> Cells.along(200, 100)
-        Cells(first=20, size=48, count=2)
-        >>> Cells.along(31, 0)
-        Cells(first=0, size=30, count=1)
-        """
-        first = ((STRIDE - CELL) // 2 - origin) % STRIDE
-        if first + CELL > length:
-            size = min(CELL, length // 2 * 2)
-            return cls((length - size) // 2, size, 1)
-        return cls(first, CELL, (length - first - CELL) // STRIDE + 1)
-
-    @property
-    def pixels(self) -> NDArray[np.intp]:
-        """Pixels in cells, shape (count, size)."""
-        return self.first + STRIDE * np.arange(self.count)[:, None] + np.arange(self.size)
-
-    @property
-    def centres(self) -> NDArray[np.intp]:
-        """Pixels in the middle of the cells."""
-        return self.first + self.size // 2 + STRIDE * np.arange(self.count)
-
-    @property
-    def share(self) -> Floats:
-        """Weights that make the mean over all frequencies from the half that is kept."""
-        weights = np.full(self.size // 2 + 1, 2 / self.size, np.float32)
-        weights[0] = weights[-1] = 1 / self.size
-        return weights
 
 
 @lru_cache(maxsize=8)
@@ -176,8 +113,8 @@ def residual_rows(
 
 
 def measured_noise(
-    residuals: Floats,
-    samples: Floats,
+    left: Spectra,
+    seen: Spectra,
     weights: Floats,
     u: tuple[Floats, Floats],
     grid: NodeGrid,
@@ -190,8 +127,10 @@ def measured_noise(
 
     Parameters
     ----------
-    residuals, samples, weights : ndarray of float32, shape (images, cell rows * size, columns)
-        What the match leaves, the weighted samples, and their weights, in the rows of the cells.
+    left, seen : ndarray of complex64
+        Spectra of the cells, as of `spectra_of`: of what the match leaves, and of the samples.
+    weights : ndarray of float32, shape (images, cell rows, cell columns, rows, columns)
+        Weights of the pixels of the cells.
     u : (ndarray, ndarray)
         Displacement (y, x) at the nodes, in pixels.
     grid : NodeGrid
@@ -209,8 +148,7 @@ def measured_noise(
         That of white noise where no cell has data.
     """
     down, across = cells
-    m, left, seen = (_cut(images, cells) for images in (weights, residuals, samples))
-    covered = m.mean(axis=(0, 3, 4)) >= LEAST_DATA
+    covered = weights.mean(axis=(0, 3, 4)) >= LEAST_DATA
     half = slice(0, across.size // 2 + 1)
     passed_y, passed_x = (_mean_response(order, axis, u[axis], grid, cells) for axis in (0, 1))
     passed = passed_y[..., :, None] * passed_x[..., None, half]
@@ -220,9 +158,8 @@ def measured_noise(
     )
     share = across.share / np.float32(down.size)
     with np.errstate(divide="ignore", invalid="ignore"):
-        sample = _spectra(seen, m)
-        noise, kept = _without_blur(_spectra(left, m), sample, passed, across.share)
-        maps = _effects(noise, _power(sample), passed, steep, share, window, len(samples))
+        noise, kept = _without_blur(left, seen, passed, across.share)
+        maps = _effects(noise, _power(seen), passed, steep, share, window, len(weights))
         maps[VARIANCES] *= kept
     usable = covered & np.isfinite(maps).all(axis=0)
     if not usable.any():
@@ -286,13 +223,6 @@ def _effects(
     return np.stack([part[..., 0, 0] for part in parts])
 
 
-def _cut(images: Floats, cells: tuple[Cells, Cells]) -> Floats:
-    """Cut the cells out of their rows, shape (images, cell rows, cell columns, rows, columns)."""
-    down, across = cells
-    rows = images.reshape(len(images), down.count, down.size, -1)
-    return np.ascontiguousarray(rows[..., across.pixels].transpose(0, 1, 3, 2, 4))
-
-
 def _without_blur(
     residual: Spectra, sample: Spectra, passed: Floats, share: Floats
 ) -> tuple[Floats, Floats]:
@@ -338,14 +268,6 @@ def _without_blur(
     power = _power(residual - factor * pattern)
     before, after = (np.einsum("abkl,l->ab", part, share) for part in (_power(residual), power))
     return power, after / before
-
-
-def _spectra(values: Floats, m: Floats) -> Spectra:
-    """Spectra of the cells; half of the frequencies are left out."""
-    taper = np.outer(*(np.hanning(size + 2)[1:-1] for size in m.shape[-2:])).astype(np.float32)
-    total = np.maximum(m.sum(axis=(3, 4), keepdims=True), 1)
-    centred = values - m * (values.sum(axis=(3, 4), keepdims=True) / total)
-    return np.asarray(fft.rfft2(centred * taper, workers=1), np.complex64)
 
 
 def _power(spectra: Spectra) -> Floats:

@@ -8,7 +8,10 @@ from numpy.typing import NDArray
 
 from wavedask.kernels.fields import Reason
 from wavedask.kernels.grids import anchored, interpolate
-from wavedask.kernels.start.matching import MaskedImage, Matches, match_points, without_outliers
+from wavedask.kernels.start.correlation import correlate_compiled
+from wavedask.kernels.start.images import MaskedImage
+from wavedask.kernels.start.matching import Matches, match_points
+from wavedask.kernels.start.outliers import without_outliers
 
 Floats = NDArray[np.floating]
 
@@ -232,6 +235,7 @@ def _matches(
         good=1.0,
         demand_unique=unique,
         missing=MISSING,
+        correlate=correlate_compiled,
     )
 
 

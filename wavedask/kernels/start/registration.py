@@ -19,7 +19,8 @@ from scipy import ndimage
 from wavedask.kernels.affine import robust_affine_fit
 from wavedask.kernels.grids import median_of, neighbours
 from wavedask.kernels.resample import resampled
-from wavedask.kernels.start.matching import MaskedImage, Matches, match_points
+from wavedask.kernels.start.images import MaskedImage
+from wavedask.kernels.start.matching import Matches, match_points
 
 Floats = NDArray[np.float64]
 Images = NDArray[np.float32]

@@ -8,8 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from wavedask.kernels.start.matching import MaskedImage, level_and_scale, match_points
+from wavedask.kernels.box import box_row
+from wavedask.kernels.jit import INLINED, JIT, njit
+from wavedask.kernels.start.correlation import correlate_compiled
+from wavedask.kernels.start.images import MaskedImage, level_and_scale
+from wavedask.kernels.start.matching import match_points
 
+EVEN: Final = 31
+"""Side in pixels of the boxes in which the mean and the contrast are made even."""
+FLAT: Final = np.float32(1e-12)
+"""Variance below which there is no contrast to be made even; images have about unit range."""
 PROBES: Final = 7
 """Points along each axis at which a candidate shift is tried."""
 PEAKS: Final = 5
@@ -18,6 +26,8 @@ SIMILAR: Final = 0.5
 """... and their height over that of the highest, at least."""
 ALIKE: Final = 0.85
 """Height of the last of them over that of the highest that makes the pattern periodic."""
+
+Floats = NDArray[np.float32]
 
 logger = logging.getLogger(__name__)
 
@@ -55,9 +65,13 @@ def rigid_shift(
     # reduced: such a match is no reason to stay.
     near = max(3 * search // 4, 1)
     candidates = [(0, 0), *proposals]
-    quality = [_probe(sample, reference, shift, window=window, search=near) for shift in candidates]
+    image = MaskedImage(sample, margin=window // 2, window=window)
+    reach = window + near + max(max(map(abs, shift)) for shift in candidates)
+    target = MaskedImage(reference, margin=reach, window=window)
+    quality = [_probe((image, target), shift, window=window, search=near) for shift in candidates]
     logger.debug("rigid shifts %s: correlations %s", candidates, quality)
-    return candidates[int(np.argmax(quality))]
+    # Of equals the first, which is no shift at all if that does as well: rounding must not decide.
+    return candidates[int(np.argmax(np.round(quality, 4)))]
 
 
 def _correlated(
@@ -73,55 +87,136 @@ def _correlated(
     rows, columns = sample.shape
     hanning = cv2.createHanningWindow((columns, rows), cv2.CV_32F)
     spectra = [fft.rfft2(image * hanning, workers=1) for image in (sample, reference)]
-    product = spectra[0] * spectra[1].conj()
+    product = spectra[0]
+    product *= np.conjugate(spectra[1], out=spectra[1])
     correlation = fft.irfft2(product, s=sample.shape, workers=1, overwrite_x=True)
-    correlation = np.roll(correlation, (rows // 2, columns // 2), (0, 1))
-    highest = float(correlation.max())
     found: list[tuple[int, int]] = []
-    lowest = highest
+    heights: list[float] = []
     while len(found) < PEAKS:
-        y, x = (int(k) for k in np.unravel_index(int(correlation.argmax()), sample.shape))
-        if not correlation[y, x] > SIMILAR * highest:
+        place = [int(k) for k in np.unravel_index(int(correlation.argmax()), sample.shape)]
+        height = float(correlation[place[0], place[1]])
+        if not height > SIMILAR * max(heights, default=0.0):
             break
-        lowest = float(correlation[y, x])
-        found.append((y - rows // 2, x - columns // 2))
-        around = slice(max(y - apart, 0), y + apart + 1), slice(max(x - apart, 0), x + apart + 1)
-        correlation[around] = -np.inf
-    return found, len(found) == PEAKS and lowest > ALIKE * highest
+        heights.append(height)
+        # A shift by more than half of the frame is one in the other direction.
+        y, x = (
+            k - size if k >= size - size // 2 else k
+            for k, size in zip(place, sample.shape, strict=True)
+        )
+        found.append((y, x))
+        around = np.arange(-apart, apart + 1)
+        correlation[np.ix_((y + around) % rows, (x + around) % columns)] = -np.inf
+    return found, len(found) == PEAKS and heights[-1] > ALIKE * heights[0]
 
 
-def _flattened(image: NDArray[Any]) -> NDArray[np.float32]:
+def _flattened(image: NDArray[Any]) -> Floats:
     """Take the slow variation out, which would hold the peak of the correlation at zero."""
     values = np.asarray(image, np.float32)
-    missing = ~np.isfinite(values)
+    known = np.isfinite(values)
+    complete = bool(known.all())
     # Only ratios count: squares of any intensity must fit into single precision.
-    scale = np.float32(level_and_scale(values, ~missing)[1])
-    filled = np.where(missing, 0, values / scale)
-    size = (31, 31)
-    weight = cv2.blur((~missing).astype(np.float32), size)
-    mean = cv2.blur(filled, size) / np.maximum(weight, 1e-6)
-    deviation = np.where(missing, 0, filled - mean).astype(np.float32)
-    variance = cv2.blur(deviation**2, size)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(variance > 0, deviation / np.sqrt(variance), 0).astype(np.float32)
+    level, scale = level_and_scale(values, known)
+    if not complete:
+        values = np.where(known, values, np.float32(level))
+    out = np.empty(values.shape, np.float32)
+    _flatten(values, known, complete, np.float32(level), np.float32(1 / scale), EVEN // 2, out)
+    return out
+
+
+@njit(**INLINED)  # type: ignore[untyped-decorator]
+def _box_sums(
+    columns: NDArray[np.float64], half: int, wide: Floats, even: Floats, odd: Floats, out: Floats
+) -> None:
+    """Sum what stands in the columns over boxes along the row; nothing lies beyond its ends."""
+    for x in range(columns.size):
+        wide[half + x] = columns[x]
+    box_row(wide, 2 * half + 1, even, odd, out)
+
+
+@njit(**JIT)  # type: ignore[untyped-decorator]
+def _flatten(
+    image: Floats,
+    known: NDArray[np.bool_],
+    complete: bool,
+    level: np.float32,
+    factor: np.float32,
+    half: int,
+    out: Floats,
+) -> None:
+    """Divide the departure from the mean around each pixel by the deviation around it.
+
+    An image is read and written once, row by row: the sums over boxes around a row follow from
+    those of the row before. The mean of a row is known `half` rows after the row was read, and the
+    deviation as many rows later.
+    """
+    rows, columns = image.shape
+    side, zero = 2 * half + 1, np.float32(0)
+    value, there = np.zeros(columns, np.float64), np.zeros(columns, np.float64)
+    square = np.zeros(columns, np.float64)
+    squares = np.zeros((side, columns), np.float32)
+    counts = np.empty((half + 1, columns), np.float32)
+    wide = np.zeros(columns + 2 * half, np.float32)
+    even, odd, sums = np.empty_like(wide), np.empty_like(wide), np.empty(columns, np.float32)
+    across = np.empty(columns, np.float32)
+    for x in range(columns):
+        across[x] = min(x + half, columns - 1) - max(x - half, 0) + 1
+    for y in range(rows + 2 * half):
+        if y < rows:
+            for x in range(columns):
+                value[x] += np.float64((image[y, x] - level) * factor)
+        old = y - side
+        if 0 <= old < rows:
+            for x in range(columns):
+                value[x] -= np.float64((image[old, x] - level) * factor)
+        if not complete:
+            if y < rows:
+                for x in range(columns):
+                    there[x] += known[y, x]
+            if 0 <= old < rows:
+                for x in range(columns):
+                    there[x] -= known[old, x]
+        middle = y - half
+        if middle < 0:
+            continue
+        ring = squares[middle % side]
+        for x in range(columns):
+            square[x] -= np.float64(ring[x])
+            ring[x] = zero
+        if middle < rows:
+            count = counts[middle % (half + 1)]
+            if complete:
+                down = np.float32(min(y, rows - 1) - max(middle - half, 0) + 1)
+                for x in range(columns):
+                    count[x] = down * across[x]
+            else:
+                _box_sums(there, half, wide, even, odd, count)
+            _box_sums(value, half, wide, even, odd, sums)
+            for x in range(columns):
+                mean = sums[x] / max(count[x], np.float32(1))
+                departure = (image[middle, x] - level) * factor - mean
+                if not complete and not known[middle, x]:
+                    departure = zero
+                out[middle, x] = departure
+                ring[x] = departure * departure
+                square[x] += np.float64(ring[x])
+        last = middle - half
+        if last >= 0:
+            count = counts[last % (half + 1)]
+            _box_sums(square, half, wide, even, odd, sums)
+            for x in range(columns):
+                variance = max(sums[x], zero) / max(count[x], np.float32(1))
+                out[last, x] *= np.float32(1) / np.sqrt(variance) if variance > FLAT else zero
 
 
 def _probe(
-    sample: NDArray[Any],
-    reference: NDArray[Any],
-    shift: tuple[int, int],
-    *,
-    window: int,
-    search: int,
+    pair: tuple[MaskedImage, MaskedImage], shift: tuple[int, int], *, window: int, search: int
 ) -> float:
     """Mean correlation of some templates around a candidate shift, unmatched ones as zero."""
-    image = MaskedImage(sample, margin=window // 2, window=window)
-    reach = window + search + max(map(abs, shift))
-    target = MaskedImage(reference, margin=reach, window=window)
-    grid = [np.linspace(0, length - 1, PROBES + 2)[1:-1].astype(np.intp) for length in sample.shape]
+    shape = pair[0].shape
+    grid = [np.linspace(0, length - 1, PROBES + 2)[1:-1].astype(np.intp) for length in shape]
     start = np.broadcast_to(np.array(shift, np.float32)[:, None, None], (2, PROBES, PROBES))
     matches = match_points(
-        [(image, target)],
+        [pair],
         rows=grid[0],
         columns=grid[1],
         start_y=start[0],
@@ -130,6 +225,7 @@ def _probe(
         search=search,
         good=1.0,
         demand_unique=False,
+        correlate=correlate_compiled,
     )
     return float(np.where(matches.valid, matches.correlation, 0).mean())
 

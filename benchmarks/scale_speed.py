@@ -1,0 +1,208 @@
+"""Scaling over processes, memory against the number of frames, and a pair that is large."""
+
+import argparse
+import statistics
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, Final
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from distributed import Client
+from numpy.typing import NDArray
+from scale_rows import Row, workers_peak, workers_seconds
+from scipy import fft
+
+import wavedask as wd
+from wavedask.compute import local_client
+
+PERIOD: Final = 1024
+"""Side of the pattern that the synthetic frames repeat, px."""
+GRAIN: Final = 4.0
+"""Full width of a grain, px."""
+COUNTS: Final = 8000.0
+CONTRAST: Final = 0.25
+MOVED: Final = (0.37, -1.62)
+"""Displacement (y, x) of the sample, px."""
+OPTIONS: Final[dict[str, Any]] = {"window": 21, "search": 8}
+WORKER_MEMORY: Final = "2 GB"
+"""Memory of a worker that tracks a part of a large pair."""
+EFFICIENT: Final = "at least 92 %"
+
+Floats = NDArray[np.float32]
+
+
+@lru_cache
+def pattern(moved: tuple[float, float]) -> Floats:
+    """Make a speckle pattern in counts that repeats without a seam, displaced by a fraction."""
+    noise = fft.rfft2(np.random.default_rng(0).standard_normal((PERIOD, PERIOD)))
+    fy, fx = fft.fftfreq(PERIOD)[:, None], fft.rfftfreq(PERIOD)
+    width = GRAIN / np.sqrt(8 * np.log(2))
+    noise *= np.exp(-2 * (np.pi * width) ** 2 * (fy**2 + fx**2))
+    noise *= np.exp(-2j * np.pi * (fy * moved[0] + fx * moved[1]))
+    image = fft.irfft2(noise, (PERIOD, PERIOD))
+    image *= CONTRAST / image.std()
+    return (COUNTS * np.clip(1 + image, 0.05, None)).astype(np.float32)
+
+
+def tile(
+    block_id: tuple[int, ...], *, chunks: Any, moved: tuple[float, float], seed: int
+) -> Floats:
+    """Part of a frame, with photon noise of its own."""
+    place = [
+        (sum(sizes[:index]) + np.arange(sizes[index])) % PERIOD
+        for sizes, index in zip(chunks, block_id[-2:], strict=True)
+    ]
+    random = np.random.default_rng((seed, *block_id))
+    image = pattern(moved)[np.ix_(*place)]
+    # Of thousands of photons, the noise is Gaussian.
+    image = image + np.sqrt(image) * random.standard_normal(image.shape, np.float32)
+    return image.reshape((1,) * (len(block_id) - 2) + image.shape)
+
+
+def pair(side: int, chunk: int, frames: int = 0) -> tuple[da.Array, da.Array]:
+    """Sample and reference, lazy; no pixel is in the graph."""
+    sizes = tuple(min(chunk, side - start) for start in range(0, side, chunk))
+    chunks: tuple[tuple[int, ...], ...] = (sizes, sizes)
+    sample, reference = (
+        da.map_blocks(
+            partial(tile, chunks=chunks, moved=moved, seed=seed),
+            chunks=(((1,) * number, *chunks) if number else chunks),
+            dtype=np.float32,
+            meta=np.empty((0,) * (3 if number else 2), np.float32),
+        )
+        for moved, seed, number in ((MOVED, 1, frames), ((0.0, 0.0), 2, min(frames, 1)))
+    )
+    return sample, reference
+
+
+def batch(side: int, frames: int) -> xr.Dataset:
+    """Track a batch of whole frames, lazy."""
+    sample, reference = pair(side, side, frames)
+    dims = ("frame", "y", "x")
+    return wd.track(xr.DataArray(sample, dims=dims), xr.DataArray(reference, dims=dims), **OPTIONS)
+
+
+def numbers(side: int, chunk: int) -> Any:
+    """Track a pair; reduce it to the share of tracked pixels and their mean square error."""
+    found = wd.cross_spot(*pair(side, chunk), **OPTIONS)
+    inner = (slice(64, -64),) * 2
+    known = da.isfinite(found.displacement_x[inner])
+    wrong = (found.displacement_x[inner] - MOVED[1]) ** 2
+    return da.stack([known.mean(), da.nanmean(wrong)])
+
+
+def timed(client: Client, work: Any) -> tuple[float, float, Any]:
+    """Time of the clock, and processor time of the workers, of a computation; and its result."""
+    before, begin = workers_seconds(client), time.perf_counter()
+    found = client.compute(work).result()
+    return time.perf_counter() - begin, workers_seconds(client) - before, found
+
+
+def compared(
+    clients: Sequence[Client], works: Sequence[Any], repeat: int
+) -> list[tuple[float, float]]:
+    """Median times of works on their clients, in turns, after a turn that compiles."""
+    times: list[list[tuple[float, float]]] = [[] for _ in clients]
+    for turn in range(repeat + 1):
+        for client, work, own in zip(clients, works, times, strict=True):
+            clock, processor, _ = timed(client, work)
+            if turn:
+                own.append((clock, processor))
+    return [
+        (statistics.median(c for c, _ in own), statistics.median(p for _, p in own))
+        for own in times
+    ]
+
+
+def cores_section(arguments: argparse.Namespace, folder: Path) -> list[Row]:
+    """Strong and weak scaling of a batch, and of one pair in tiles."""
+    workers, frames, side = arguments.workers, arguments.frames, arguments.size
+    whole = batch(side, frames).displacement_x.mean(("y", "x")).data
+    part = batch(side, max(1, frames // workers)).displacement_x.mean(("y", "x")).data
+    large = numbers(2 * side, side // 2)
+    with ExitStack() as stack:
+        one = stack.enter_context(local_client(1, memory_limit=0))
+        all_ = stack.enter_context(local_client(workers, memory_limit=0))
+        times = compared(
+            [one, all_, one, one, all_], [whole, whole, part, large, large], arguments.repeat
+        )
+    (one_clock, one_cpu), (all_clock, all_cpu), (part_clock, _) = times[:3]
+    (pair_one, pair_one_cpu), (pair_all, pair_all_cpu) = times[3:]
+    pixels = frames * side**2
+    pair_pixels = (2 * side) ** 2
+    many = f"{workers} processes"
+    return [
+        Row(f"batch of {frames} frames of {side} px, 1 process", pixels / one_clock, "px/s"),
+        Row(f"the same, {many}", pixels / all_clock, "px/s"),
+        Row(f"strong scaling, {many}", 100 * one_clock / all_clock / workers, "%", EFFICIENT),
+        Row(f"weak scaling, {many}", 100 * part_clock / all_clock, "%", EFFICIENT),
+        Row(f"processor time, 1 process over {many}", 100 * one_cpu / all_cpu, "%", EFFICIENT),
+        Row(f"one pair of {2 * side} px in tiles, 1 process", pair_pixels / pair_one, "px/s"),
+        Row(f"its strong scaling, {many}", 100 * pair_one / pair_all / workers, "%", EFFICIENT),
+        Row(
+            f"its processor time, 1 process over {many}",
+            100 * pair_one_cpu / pair_all_cpu,
+            "%",
+            EFFICIENT,
+        ),
+        Row("processor time of a frame", one_cpu / frames, "s"),
+        Row("time of a frame, 1 process", one_clock / frames, "s"),
+        Row(f"time of a frame, {many}", all_clock / frames, "s"),
+    ]
+
+
+def memory_section(arguments: argparse.Namespace, folder: Path) -> list[Row]:
+    """Peak memory of the workers of runs into a store, of few frames and of ten times as many."""
+    rows = []
+    side = min(arguments.size, 512)
+    for frames in (arguments.frames, 10 * arguments.frames):
+        with local_client(arguments.workers, memory_limit=0) as client:
+            path = folder / f"memory{frames}.zarr"
+            wd.write_store(path, batch(side, frames), settings={}, progress=False)
+            rows.append(Row(f"{frames} frames of {side} px", workers_peak(client), "MiB"))
+    growth = 100 * (rows[1].value / rows[0].value - 1)
+    return [*rows, Row("growth", growth, "%", "below 10 %")]
+
+
+def large_section(arguments: argparse.Namespace, folder: Path) -> list[Row]:
+    """One large pair in tiles against a pair of one tile, on workers with little memory."""
+    side, chunk = arguments.large, arguments.tile
+    middle = min(side, 2 * chunk)
+    with local_client(arguments.workers, memory_limit=WORKER_MEMORY) as client:
+        timed(client, numbers(chunk, chunk))
+        _, small, (_, small_error) = timed(client, numbers(chunk, chunk))
+        clock, large, (known, error) = timed(client, numbers(side, chunk))
+        peak = workers_peak(client)
+        differences = client.compute(between_tiles_and_one_block(middle, chunk)).result()
+    ratio = (large / side**2) / (small / chunk**2)
+    return [
+        Row(f"{side} x {side} px in tiles of {chunk} px", clock, "s"),
+        Row("processor time per pixel", 1e9 * large / side**2, "ns"),
+        Row(f"the same over that of a pair of {chunk} px", ratio, "", "below 1.2"),
+        Row("peak memory of a worker", peak, "MiB", f"below {WORKER_MEMORY}"),
+        Row("pixels tracked", 100 * known, "%"),
+        Row("rms error over that of the small pair", float(np.sqrt(error / small_error)), "", "1"),
+        Row(
+            f"tiles against one block, {middle} px: rms difference over the stated error",
+            float(differences[0]),
+            "",
+            "below 0.1",
+        ),
+        Row("pixels tracked in one of the two only", 1e6 * float(differences[1]), "ppm"),
+    ]
+
+
+def between_tiles_and_one_block(side: int, chunk: int) -> da.Array:
+    """Compare a pair in tiles with the same pixels in one block."""
+    images = pair(side, chunk)
+    tiles = wd.cross_spot(*images, **OPTIONS)
+    block = wd.cross_spot(*(image.rechunk(-1) for image in images), **OPTIONS)
+    both = da.isfinite(tiles.displacement_x) & da.isfinite(block.displacement_x)
+    one = da.isfinite(tiles.displacement_x) ^ da.isfinite(block.displacement_x)
+    difference = (tiles.displacement_x - block.displacement_x) / block.uncertainty_x
+    return da.stack([da.sqrt(da.nanmean(da.where(both, difference, np.nan) ** 2)), one.mean()])

@@ -1,0 +1,65 @@
+"""A block of many is computed from a small graph, and what blocks share is computed once."""
+
+import pickle
+from typing import Any
+
+import cloudpickle
+import dask
+import dask.array as da
+import numpy as np
+import pytest
+
+from wavedask.compute import BlockGraph
+
+
+def frames(count: int) -> da.Array:
+    numbers = da.arange(count, chunks=1, dtype="f4")[:, None, None]
+    return numbers + da.ones((1, 3, 4), dtype="f4")
+
+
+def computed(graph: BlockGraph, number: int) -> list[Any]:
+    """A block, from what a worker gets."""
+    shared = graph.shared()
+    assert shared is not None
+    values = dask.get(graph.tasks(shared), shared)
+    sent = pickle.loads(cloudpickle.dumps(graph.only([number])))
+    found: list[Any] = sent.compute([number], dict(zip(shared, values, strict=True)))[0]
+    return found
+
+
+def test_blocks_are_those_of_the_arrays() -> None:
+    images = frames(5)
+    corrected = images - images.mean(axis=0)
+    # A reduction makes a task for each block, in the older form of Dask.
+    arrays = [corrected, corrected.sum(axis=(1, 2)), da.moveaxis(images, 0, 2)]
+    graph = BlockGraph(arrays, [0, 0, 2])
+    for number in (0, 3, 4):
+        one, total, last = computed(graph, number)
+        np.testing.assert_array_equal(one, corrected[number : number + 1].compute())
+        np.testing.assert_array_equal(total, corrected.sum(axis=(1, 2))[number].compute())
+        np.testing.assert_array_equal(last, images[number].compute()[:, :, None])
+
+
+def test_what_is_shared_is_found() -> None:
+    images = frames(6)
+    flat = images[:2].mean(axis=0)
+    shared = BlockGraph([images / flat], [0]).shared()
+    assert shared is not None
+    assert len(shared) == 1
+    assert "mean" in shared[0][0]
+
+
+@pytest.mark.parametrize(
+    "array", [frames(4).cumsum(axis=0), frames(8).rechunk({0: 4}).rechunk({0: 1}), frames(1)]
+)
+def test_blocks_that_need_each_other(array: da.Array) -> None:
+    assert BlockGraph([array], [0]).shared() is None
+
+
+def test_the_graph_does_not_grow() -> None:
+    def size(count: int) -> int:
+        images = frames(count)
+        graph = BlockGraph([images * 2, images.sum(axis=(1, 2))], [0, 0])
+        return len(cloudpickle.dumps(graph.only(range(10))))
+
+    assert size(20_000) - size(2000) < 3 * 18_000

@@ -1,0 +1,71 @@
+"""Workers without the memory or the files of a run are told before it starts."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from distributed import Client, LocalCluster
+
+from wavedask.compute import LIBRARIES
+from wavedask.compute.visible import _look, check_memory_of_workers, check_paths, needed
+from wavedask.errors import ClusterError
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    with (
+        LocalCluster(
+            n_workers=1,
+            threads_per_worker=2,
+            memory_limit=needed(2**20, 2),
+            processes=False,
+            protocol="tcp://",
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+        ) as cluster,
+        Client(cluster) as made,
+    ):
+        made.wait_for_workers(1, timeout=30)
+        yield made
+
+
+def test_memory_of_each_thread_counts(client: Client) -> None:
+    check_memory_of_workers(client, 2**20)
+    with pytest.raises(ClusterError, match=r"1 of 1 workers are too small: .* 2 threads") as caught:
+        check_memory_of_workers(client, 2**21)
+    assert "memory, in the profile" in caught.value.remedy
+    assert needed(5, 3) == LIBRARIES + 15
+
+
+def test_files_that_the_workers_see(client: Client, tmp_path: Path) -> None:
+    files = [tmp_path / f"{number}.edf" for number in range(5)]
+    for file in files:
+        file.write_bytes(b"frame")
+    check_paths(client, inputs=files, outputs=[tmp_path / "new" / "results.zarr"])
+    # Nothing is left behind.
+    assert sorted(tmp_path.iterdir()) == files
+
+
+def test_what_a_worker_on_another_machine_sees(tmp_path: Path) -> None:
+    file = tmp_path / "frame.edf"
+    file.write_bytes(b"frame")
+    there, elsewhere = tmp_path / "mark", tmp_path / "nowhere" / "mark"
+    there.write_text("that of another machine")
+    found = _look(
+        {str(file): 3, str(tmp_path / "other.edf"): 5},
+        {str(there): "ours", str(elsewhere): "ours"},
+    )
+    assert found == [
+        f"{file} is another file, of 5 bytes and not 3",
+        f"there is no {tmp_path / 'other.edf'}",
+        f"{tmp_path} is another folder than that of this machine",
+        f"there is no folder {elsewhere.parent}",
+    ]
+
+
+def test_a_folder_that_may_not_be_written(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(ClusterError, match=f"{tmp_path} cannot be written"):
+        check_paths(client, outputs=[tmp_path / "results.zarr"])

@@ -1,0 +1,14 @@
+"""Fixtures of the tests of deployments."""
+
+import os
+
+import pytest
+from deploy.support.kubernetes import Tools
+
+
+@pytest.fixture(scope="session")
+def tools(tmp_path_factory: pytest.TempPathFactory) -> Tools:
+    """Helm, validators, linters and the Dask operator, installed once for all processes."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    return Tools(shared / "kubernetes-tools").installed()

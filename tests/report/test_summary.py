@@ -1,0 +1,99 @@
+"""The numbers of many frames in a few lines."""
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import wavedask as wd
+from wavedask.report import numbers_of_frames, summary_rows
+from wavedask.report.summary import value_text
+from wavedask.wavefront import frame_numbers
+
+
+def maps(frames: int = 3, side: int = 6) -> xr.Dataset:
+    rng = np.random.default_rng(3)
+    surface = rng.normal(scale=2e-9, size=(frames, side, side)) + 5e-3
+    reason = np.zeros((frames, side, side), np.uint8)
+    surface[0, 0, :], reason[0, 0, :] = np.nan, 1  # beyond the border
+    surface[1, :, 0], reason[1, :, 0] = np.nan, 9  # outside of the pupil
+    surface[2], reason[2] = np.nan, 7
+    return xr.Dataset(
+        {
+            "wavefront": (("frame", "y", "x"), surface, {"units": "m"}),
+            "reason": (("frame", "y", "x"), reason),
+        }
+    )
+
+
+@pytest.mark.parametrize("chunks", [None, {"frame": 1, "y": 2, "x": 5}])
+def test_numbers_of_a_frame_are_those_of_its_pixels(chunks: dict[str, int] | None) -> None:
+    result = maps() if chunks is None else maps().chunk(chunks)
+    numbers = frame_numbers(result)
+    if chunks is not None:
+        assert all(array.chunks is not None for array in numbers.data_vars.values())
+    np.testing.assert_allclose(numbers.matched_share, [30 / 36, 1.0, 0.0])
+    surface = maps().wavefront.values
+    for frame in range(2):
+        known = surface[frame][np.isfinite(surface[frame])]
+        assert float(numbers.wavefront_rms[frame]) == pytest.approx(known.std(), rel=1e-6)
+        assert float(numbers.wavefront_pv[frame]) == pytest.approx(np.ptp(known), rel=1e-9)
+    assert np.isnan(numbers.wavefront_rms[2])
+    assert np.isnan(numbers.wavefront_pv[2])
+    assert {name: a.attrs["units"] for name, a in numbers.items()} == {
+        "matched_share": "1",
+        "wavefront_rms": "m",
+        "wavefront_pv": "m",
+    }
+
+
+def test_numbers_that_a_store_has_are_not_computed_again() -> None:
+    result = maps().assign(matched_share=("frame", [0.1, 0.2, 0.3]))
+    numbers = numbers_of_frames(result)
+    assert numbers.matched_share.values.tolist() == [0.1, 0.2, 0.3]
+    assert np.isfinite(numbers.wavefront_rms[0])
+    assert not [name for name, array in numbers.items() if array.ndim > 1]
+
+
+def test_frames_that_are_not_written_do_not_count() -> None:
+    result = maps().assign(complete=("frame", [True, False, True]))
+    assert numbers_of_frames(result).sizes["frame"] == 2
+
+
+def test_the_worst_frame_is_named() -> None:
+    numbers = xr.Dataset(
+        {
+            "matched_share": ("frame", [0.9, 0.4, 0.8, 0.7, np.nan]),
+            "radius": ("frame", np.array([50.0, 51.0, 50.5, 40.0, 50.2]) * 1e-6),
+            "radius_uncertainty": ("frame", np.full(5, 0.3e-6)),
+            "wavefront_rms": ("frame", np.array([1.0, 2.0, 3.0, 9.0, 4.0]) * 1e-9),
+        },
+        attrs={"wavelength": 1e-10},
+    )
+    rows = dict(summary_rows(numbers))
+    assert rows["pixels matched"].endswith("last –, worst 40.0 % (frame 1)")
+    assert rows["lens radius"] == (
+        "median 50.2 µm, first 50.00 ± 0.30 µm, last 50.20 ± 0.30 µm, "
+        "worst 40.00 ± 0.30 µm (frame 3)"
+    )
+    assert "worst 9 nm (90 waves) (frame 3)" in rows["wavefront, rms"]
+    few = dict(summary_rows(numbers.isel(frame=[0, 1])))
+    assert few["pixels matched"] == "90.0 %, 40.0 %"
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "text"),
+    [
+        (5.000123e-5, 2.7e-8, "50.001 ± 0.027 µm"),
+        (21.2, 0.9, "21.20 ± 0.90 m"),
+        (21.2, 0.0, "21.2 m"),
+        (21.2, np.inf, "21.2 m"),
+        (3.0, 400.0, "3 ± 400 m"),
+        (np.nan, 1.0, "–"),
+    ],
+)
+def test_digits_end_where_the_error_begins(value: float, error: float, text: str) -> None:
+    assert value_text(value, "m", error=error) == text
+
+
+def test_the_accessor_and_the_function_are_public() -> None:
+    assert "write_report" in dir(wd)

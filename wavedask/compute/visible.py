@@ -1,0 +1,232 @@
+"""Before a run starts: check that the workers have the memory that it needs, and see its files."""
+
+import os
+import uuid
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from dask.utils import format_bytes
+
+from wavedask.compute.environment import SHOWN
+from wavedask.compute.memory import LIBRARIES
+from wavedask.errors import ClusterError
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+ANSWER_SECONDS: Final = 60.0
+"""How long the workers may take to look at the files."""
+ASKED: Final = 64
+"""Workers that are asked, at most; they are spread over all machines."""
+MARK: Final = ".wavedask-visible-"
+"""Beginning of the name of the file that the workers look for in the folder of the output."""
+
+
+def check_memory_of_workers(client: "Client", per_task: int) -> None:
+    """Check that every worker has the memory for one task on each of its threads.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        The cluster.
+    per_task : int
+        Bytes that one task needs, as of `wavedask.experiment.plan`.
+
+    Raises
+    ------
+    ClusterError
+        A worker has less, and would be killed again and again.
+
+    Examples
+    --------
+    >>> from wavedask.compute import local_client
+    >>> with local_client(1) as client:
+    ...     check_memory_of_workers(client, 2**20)
+    """
+    workers = client.scheduler_info(n_workers=-1)["workers"]
+    small = {
+        address: (worker["memory_limit"], worker["nthreads"])
+        for address, worker in workers.items()
+        if 0 < worker["memory_limit"] < needed(per_task, worker["nthreads"])
+    }
+    if not small:
+        return
+    address, (limit, threads) = next(iter(small.items()))
+    raise ClusterError(
+        f"{len(small)} of {len(workers)} workers are too small: {address} has "
+        f"{format_bytes(limit)} for {threads} thread{'' if threads == 1 else 's'}, and needs "
+        f"{format_bytes(needed(per_task, threads))} ({format_bytes(per_task)} for a block on each "
+        f"thread, {format_bytes(LIBRARIES)} for the libraries)",
+        "Give workers more memory (memory, in the profile) or fewer threads (cores), start fewer "
+        "on this machine (workers), or cut the frames into smaller blocks.",
+    )
+
+
+def needed(per_task: int, threads: int = 1) -> int:
+    """Return the memory that a worker needs.
+
+    Parameters
+    ----------
+    per_task : int
+        Bytes that one task needs.
+    threads : int, default 1
+        Its threads.
+
+    Returns
+    -------
+    int
+        Bytes.
+
+    Examples
+    --------
+    >>> needed(100, 2) - LIBRARIES
+    200
+    """
+    return LIBRARIES + threads * per_task
+
+
+def check_paths(
+    client: "Client", *, inputs: Iterable[Path] = (), outputs: Iterable[Path] = ()
+) -> None:
+    """Check that the workers see the same files as this process, and can write the output.
+
+    Workers open files by the path that this process uses: pixels are not sent over the network. The
+    check takes the first and the last input of each folder. In the folder of an output it makes a
+    file for a moment, which the workers must find.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        The cluster.
+    inputs : iterable of Path
+        Files and folders that tasks read.
+    outputs : iterable of Path
+        Files and folders that tasks write; they may not exist yet.
+
+    Raises
+    ------
+    ClusterError
+        A path that a worker does not see, sees with another content, or cannot write.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from wavedask.compute import local_client
+    >>> with tempfile.TemporaryDirectory() as folder, local_client(1) as client:
+    ...     check_paths(client, outputs=[Path(folder, "results.zarr")])
+    """
+    problems = invisible(client, inputs=inputs, outputs=outputs)
+    if problems:
+        more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+        raise ClusterError(
+            "workers do not see the data: " + "; ".join(problems[:SHOWN]) + more,
+            "Use a folder that all nodes mount under the same path, and in a container image mount "
+            "it there, too ('wavedask cluster check NAME --path FOLDER' tries it).",
+        )
+
+
+def invisible(
+    client: "Client", *, inputs: Iterable[Path] = (), outputs: Iterable[Path] = ()
+) -> list[str]:
+    """List what `check_paths` refuses.
+
+    Parameters
+    ----------
+    client, inputs, outputs
+        As of `check_paths`.
+
+    Returns
+    -------
+    list of str
+        One line per worker and path.
+
+    Examples
+    --------
+    >>> from wavedask.compute import local_client
+    >>> with local_client(1) as client:
+    ...     invisible(client, inputs=[Path(__file__)])
+    []
+    """
+    expected = {str(path): _size(path) for path in _ends(inputs)}
+    marks: dict[str, str] = {}
+    asked = _one_of_each_machine(client)
+    if not asked:
+        return []
+    try:
+        for folder in {_existing(path) for path in outputs}:
+            mark = folder / f"{MARK}{uuid.uuid4().hex}"
+            mark.write_text(mark.name)
+            marks[str(mark)] = mark.name
+        answers: Mapping[str, Any] = client.run(
+            _look,
+            expected,
+            marks,
+            workers=asked,
+            on_error="return",
+            callback_timeout=ANSWER_SECONDS,
+        )
+    except TimeoutError as error:
+        raise ClusterError(
+            f"a worker has not looked at the files within {ANSWER_SECONDS:g} s",
+            "Look for a file system that hangs on a node, or for a suspended worker.",
+        ) from error
+    finally:
+        for name in marks:
+            Path(name).unlink(missing_ok=True)
+    return [
+        f"{worker}: {problem}"
+        for worker, found in answers.items()
+        for problem in (found if isinstance(found, list) else [f"cannot look ({found!r})"])
+    ]
+
+
+def _look(expected: Mapping[str, int | None], marks: Mapping[str, str]) -> list[str]:
+    """On a worker, compare files with what the driver sees."""
+    problems = []
+    for name, size in expected.items():
+        path = Path(name)
+        if not path.exists():
+            problems.append(f"there is no {name}")
+        elif not os.access(path, os.R_OK):
+            problems.append(f"{name} cannot be read")
+        elif _size(path) != size:
+            problems.append(f"{name} is another file, of {_size(path)} bytes and not {size}")
+    for name, content in marks.items():
+        mark = Path(name)
+        if not mark.parent.is_dir():
+            problems.append(f"there is no folder {mark.parent}")
+        elif not mark.exists() or mark.read_text() != content:
+            problems.append(f"{mark.parent} is another folder than that of this machine")
+        elif not os.access(mark.parent, os.W_OK | os.X_OK):
+            problems.append(f"{mark.parent} cannot be written")
+    return problems
+
+
+def _size(path: Path) -> int | None:
+    """Bytes of a file; None of a folder, whose size says nothing."""
+    return path.stat().st_size if path.is_file() else None
+
+
+def _ends(paths: Iterable[Path]) -> set[Path]:
+    """Take the first and the last path of each folder: a scan has thousands."""
+    of_folder: dict[Path, list[Path]] = {}
+    for path in paths:
+        of_folder.setdefault(path.parent, []).append(path)
+    return {end for inside in of_folder.values() for end in (min(inside), max(inside))}
+
+
+def _existing(path: Path) -> Path:
+    """Find the folder in which an output is made: the nearest parent that exists."""
+    return next(folder for folder in path.absolute().parents if folder.is_dir())
+
+
+def _one_of_each_machine(client: "Client") -> list[str]:
+    """Take workers so that every machine has one, up to `ASKED`."""
+    workers = client.scheduler_info(n_workers=-1)["workers"]
+    of_machine: dict[str, list[str]] = {}
+    for address, worker in workers.items():
+        of_machine.setdefault(worker["host"], []).append(address)
+    first = [addresses[0] for addresses in of_machine.values()]
+    rest = [address for addresses in of_machine.values() for address in addresses[1:]]
+    return [*first, *rest][:ASKED]

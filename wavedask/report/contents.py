@@ -1,0 +1,266 @@
+"""The tables of a report: result, set-up, numbers of the frames, settings, provenance."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import xarray as xr
+
+from wavedask.conventions import (
+    COMPLETE,
+    DIMENSIONLESS,
+    FRAME,
+    LONG_NAME,
+    MATCHED,
+    MOTOR,
+    ROLE,
+    UNITS,
+    UNKNOWN_UNIT,
+    X,
+    Y,
+)
+from wavedask.errors import WavedaskError
+from wavedask.prefixes import prefixed
+from wavedask.report.summary import chosen_frames, summary_rows
+from wavedask.store import CREATED, RUNS, SETTINGS, VERSIONS
+from wavedask.tables import Rows
+from wavedask.tracking import MissingReport
+from wavedask.units import DISTANCE, ENERGY, MODE, WAVELENGTH
+from wavedask.wavefront import NEEDED, Budget, budget
+
+Cells = list[tuple[str, float]]
+"""Cells of a row: the text, and the number to sort by."""
+
+MOST_ROWS: Final = 2000
+"""Frames of the table; of more, evenly chosen ones are listed."""
+MOST_INPUTS: Final = 40
+"""Input files that are listed; of more, the first and the last."""
+
+
+def result_rows(
+    numbers: xr.Dataset, missing: MissingReport | None, *, complete: int, total: int
+) -> Rows:
+    """Write the numbers that tell whether the measurement is good.
+
+    Parameters
+    ----------
+    numbers : xarray.Dataset
+        As of `numbers_of_frames`.
+    missing : MissingReport or None
+        Why pixels have no displacement, where the result says it.
+    complete, total : int
+        Frames of the result that are written, and all.
+
+    Returns
+    -------
+    list of (str, str)
+
+    Examples
+    --------
+    >>> numbers = xr.Dataset({"wavefront_rms": ("frame", [1e-9])})
+    >>> result_rows(numbers, None, complete=1, total=2)
+    [('frames', '1 complete of 2'), ('wavefront, rms', '1 nm')]
+    """
+    rows = [("frames", f"{complete}" if complete == total else f"{complete} complete of {total}")]
+    if missing is None:
+        return rows + summary_rows(numbers)
+    # The share of matched pixels is among the reasons, over all frames.
+    return rows + missing.rows + summary_rows(numbers.drop_vars(MATCHED.name, errors="ignore"))
+
+
+def setup_rows(result: xr.Dataset) -> Rows:
+    """Write energy, distances, axes and motors of a result.
+
+    Examples
+    --------
+    >>> setup_rows(xr.Dataset(attrs={"mode": "differential", "distance": 1.0, "energy_keV": 17.0}))
+    [('mode', 'differential'), ('photon energy', '17 keV'), ('distance', '1 m')]
+    """
+    rows: Rows = []
+    attrs = result.attrs
+    if MODE in attrs:
+        rows.append(("mode", str(attrs[MODE])))
+    if ENERGY in attrs:
+        rows.append(("photon energy", f"{float(attrs[ENERGY]):.6g} keV"))
+    if WAVELENGTH in attrs:
+        scale, unit = prefixed(float(attrs[WAVELENGTH]), "m")
+        rows.append(("wavelength", f"{float(attrs[WAVELENGTH]) * scale:.5g} {unit}"))
+    rows += [
+        (name.replace("_", " "), _length(attrs[name]))
+        for name in attrs
+        if str(name).endswith(DISTANCE) and np.isscalar(attrs[name])
+    ]
+    for dim in (Y, X):
+        if dim in result.coords:
+            values = np.asarray(result[dim].values, np.float64)
+            unit = str(result[dim].attrs.get(UNITS, UNKNOWN_UNIT))
+            scale, unit = prefixed(float(np.abs(values).max()), unit)
+            rows.append(
+                (
+                    f"axis {dim}",
+                    f"{values[0] * scale:.4g} to {values[-1] * scale:.4g} {unit}, {values.size} px",
+                )
+            )
+    for name, coord in result.coords.items():
+        if coord.attrs.get(ROLE) == MOTOR and coord.dtype.kind in "fiu":
+            rows.append((f"motor {name}", _range(coord)))
+    return rows
+
+
+def _length(value: Any) -> str:
+    number = float(value)
+    if not math.isfinite(number):
+        return str(number)
+    scale, unit = prefixed(abs(number), "m")
+    return f"{number * scale:.6g} {unit}"
+
+
+def _unit(array: xr.DataArray) -> str:
+    unit = str(array.attrs.get(UNITS, UNKNOWN_UNIT))
+    return "" if unit in (UNKNOWN_UNIT, DIMENSIONLESS) else unit
+
+
+def _range(coord: xr.DataArray) -> str:
+    values = np.unique(np.atleast_1d(coord.values))
+    unit = _unit(coord)
+    if values.size == 1:
+        return f"{values[0]:g} {unit}".rstrip()
+    return f"{values[0]:g} to {values[-1]:g} {unit}".rstrip() + f" ({values.size} values)"
+
+
+def budget_of(single: xr.Dataset) -> Budget | None:
+    """Compute the error budget of one frame; None where it has none.
+
+    Examples
+    --------
+    >>> budget_of(xr.Dataset()) is None
+    True
+    """
+    if not {*NEEDED} <= {*single.data_vars}:
+        return None
+    try:
+        return budget(single)
+    except WavedaskError:
+        # A frame without pixels has no budget, and the page says why they are missing.
+        return None
+
+
+def frame_table(
+    numbers: xr.Dataset, known: Sequence[int]
+) -> tuple[list[tuple[str, str]], list[Cells]]:
+    """List motors and numbers by frame.
+
+    Parameters
+    ----------
+    numbers : xarray.Dataset
+        As of `numbers_of_frames`.
+    known : sequence of int
+        Numbers of its frames in the result.
+
+    Returns
+    -------
+    head : list of (str, str)
+        Label and meaning of each column.
+    rows : list of list of (str, float)
+        Cells by frame: the text, and the number to sort by.
+
+    Examples
+    --------
+    >>> head, rows = frame_table(xr.Dataset({"matched_share": ("frame", [0.5])}), [7])
+    >>> [label for label, meaning in head], rows
+    (['frame', 'matched_share [%]'], [[('7', 7.0), ('50', 50.0)]])
+    """
+    columns: list[tuple[str, xr.DataArray]] = [
+        (str(name), coord)
+        for name, coord in numbers.coords.items()
+        if coord.dims == (FRAME,) and coord.attrs.get(ROLE) == MOTOR and coord.dtype.kind in "fiu"
+    ]
+    columns += [
+        (str(name), array)
+        for name, array in numbers.data_vars.items()
+        if array.dtype.kind == "f" and name != COMPLETE.name
+    ]
+    scaled = []
+    for name, array in columns:
+        values = np.asarray(array.values, np.float64)
+        finite = np.abs(values[np.isfinite(values)])
+        scale, unit = prefixed(float(finite.max(initial=0.0)), _unit(array))
+        if name == MATCHED.name:
+            scale, unit = 100.0, "%"
+        label = f"{name} [{unit}]" if unit else name
+        scaled.append((label, str(array.attrs.get(LONG_NAME, name)), values * scale))
+    head = [(FRAME, "number of the frame"), *((label, meaning) for label, meaning, _ in scaled)]
+    rows: list[Cells] = []
+    for place in chosen_frames(len(known), MOST_ROWS):
+        row = [(f"{known[place]}", float(known[place]))]
+        row += [
+            (f"{values[place]:.5g}" if np.isfinite(values[place]) else "–", float(values[place]))
+            for _, _, values in scaled
+        ]
+        rows.append(row)
+    return head, rows
+
+
+def settings_rows(settings: Mapping[str, Any], prefix: str = "") -> Rows:
+    """Write settings one by one; what was not set is left out.
+
+    Examples
+    --------
+    >>> settings_rows({"track": {"window": 21, "over": None}})
+    [('track.window', '21')]
+    """
+    rows: Rows = []
+    for key, value in settings.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            rows += settings_rows(value, f"{name}.")
+        elif value not in (None, [], ""):
+            rows.append((name, str(value)))
+    return rows
+
+
+def provenance_rows(result: xr.Dataset, title: str) -> Rows:
+    """Write when and by what a result was made, and how to repeat it.
+
+    Examples
+    --------
+    >>> provenance_rows(xr.Dataset(attrs={"created": "2026-11-29"}), "results.zarr")
+    [('created', '2026-11-29')]
+    """
+    attrs = result.attrs
+    rows: Rows = []
+    if CREATED in attrs:
+        rows.append(("created", str(attrs[CREATED])))
+    for number, run in enumerate(attrs.get(RUNS, [])):
+        rows.append((f"run {number}", f"{run.get('started', '')}, {run.get('frames', '?')} frames"))
+    versions = attrs.get(VERSIONS, {})
+    if versions:
+        rows.append(
+            ("versions", ", ".join(f"{name} {number}" for name, number in versions.items()))
+        )
+    if SETTINGS in attrs:
+        rows.append(("show the history", f"wavedask history {title}"))
+        rows.append(("repeat", f"wavedask run --from {title} --output again.zarr"))
+        rows.append(("check", f"wavedask history --verify {title}"))
+    return rows
+
+
+def input_rows(inputs: Sequence[Mapping[str, Any]]) -> tuple[Rows, int]:
+    """List the input files, and count those that are left out.
+
+    Examples
+    --------
+    >>> input_rows([{"path": "a.edf", "size": 9}])
+    ([('a.edf', '9 bytes')], 0)
+    """
+    half = MOST_INPUTS // 2
+    listed = inputs if len(inputs) <= MOST_INPUTS else [*inputs[:half], *inputs[-half:]]
+    rows = [
+        (
+            str(item["path"]),
+            f"{item['size']} bytes" + (f", sha256 {item['sha256']}" if "sha256" in item else ""),
+        )
+        for item in listed
+    ]
+    return rows, len(inputs) - len(listed)

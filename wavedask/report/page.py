@@ -1,0 +1,240 @@
+"""The report of a result: one HTML page that needs nothing else, for the logbook."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import xarray as xr
+from jinja2 import Environment, StrictUndefined
+
+from wavedask.conventions import (
+    COMPLETE,
+    FRAME,
+    IMAGE,
+    REASON,
+    WAVEFRONT,
+)
+from wavedask.errors import FileError, InputError
+from wavedask.paths import expanded
+from wavedask.plot import plot_dataset, plot_frames, setup_sketch
+from wavedask.report.contents import (
+    budget_of,
+    frame_table,
+    input_rows,
+    provenance_rows,
+    result_rows,
+    settings_rows,
+    setup_rows,
+)
+from wavedask.report.pictures import Shown, embedded, frame_pictures, thinned
+from wavedask.report.summary import HEADLINES, chosen_frames, numbers_of_frames
+from wavedask.store import INPUTS, SETTINGS, URL, VERSION, open_store
+from wavedask.tracking import why_missing
+from wavedask.units import MODE
+
+TEMPLATE: Final = "page.html.jinja"
+MADE_BY: Final = '<meta name="generator" content="wavedask report'
+"""How a page of ours is recognised: other files are not overwritten."""
+ANOTHER: Final = "Give another path."
+MOST_MAPS: Final = 24
+"""Small maps of a page."""
+
+
+def write_report(
+    result: xr.Dataset | str | Path,
+    output: str | Path,
+    *,
+    frame: int = 0,
+    image: xr.DataArray | None = None,
+    title: str | None = None,
+) -> Path:
+    """Write a page about a result: pictures, numbers with errors, set-up, settings, provenance.
+
+    The page is one HTML file without links to other files or servers. A browser prints it, or saves
+    it as PDF.
+
+    Parameters
+    ----------
+    result : xarray.Dataset, path or URL
+        A result store, or a result of `track` or `wavefront`. The maps of one frame, and small maps
+        of up to 24 frames, are computed; numbers of all frames are read where the store has them.
+    output : path
+        The HTML file. A page of an earlier report is replaced; any other file is not.
+    frame : int, default 0
+        Frame that is shown large; negative numbers count from the end.
+    image : xarray.DataArray, dims (frame, y, x), optional
+        Corrected images, to show that of the frame.
+    title : str, optional
+        Title of the page; by default the path of the store.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    InputError
+        A result without complete frames or without the given one.
+    FileError
+        The file exists and is no report, or it cannot be written.
+    StoreError
+        The path is no result store.
+
+    Examples
+    --------
+    >>> maps = {"wavefront": (("frame", "y", "x"), np.eye(4)[None] * 1e-9, {"units": "m"})}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     page = write_report(xr.Dataset(maps), Path(folder) / "report.html", title="a test")
+    ...     "<h1>a test</h1>" in page.read_text()
+    True
+    """
+    file = expanded(output)
+    _check_replaceable(file)
+    named = title or (str(result) if isinstance(result, str | Path) else "wavedask result")
+    opened = open_store(result) if isinstance(result, str | Path) else result
+    text = _page(opened, named, frame, image)
+    _replace(file, text)
+    return file
+
+
+def report_path(store: str | Path, *, folder: str | Path | None = None) -> Path:
+    """Return where the report of a store is written by default.
+
+    Parameters
+    ----------
+    store : path or URL
+        The result store.
+    folder : path, optional
+        Folder for a store on a server, which has none that a page could be written to; by default
+        the current one.
+
+    Returns
+    -------
+    Path
+        The name of the store with the ending ``.html``, beside a store on a disk.
+
+    Examples
+    --------
+    >>> report_path("data/results.zarr").as_posix()
+    'data/results.html'
+    >>> report_path("s3://bucket/results.zarr", folder="logbook").as_posix()
+    'logbook/results.html'
+    """
+    text = str(store).rstrip("/")
+    if URL.match(text):
+        return Path(folder or "", text.rpartition("/")[2]).with_suffix(".html")
+    return Path(text).with_suffix(".html")
+
+
+def _check_replaceable(file: Path) -> None:
+    """Refuse to replace a file that is no report."""
+    if not file.exists():
+        return
+    try:
+        with file.open(encoding="utf-8", errors="replace") as opened:
+            ours = MADE_BY in opened.read(2000)
+    except OSError as error:
+        raise FileError(f"{file} cannot be read: {error.strerror}", "Give another path.") from error
+    if not ours:
+        raise FileError(
+            f"{file} exists and is no report", "Nothing was changed. Give another path."
+        )
+
+
+def _replace(file: Path, text: str) -> None:
+    """Write a file whole, or not at all."""
+    draft = ""
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=file.parent, suffix=".draft", delete=False
+        ) as opened:
+            draft = opened.name
+            opened.write(text)
+        umask = os.umask(0)
+        os.umask(umask)
+        Path(draft).chmod(0o666 & ~umask)  # a temporary file is private
+        Path(draft).replace(file)
+    except OSError as error:
+        if draft:
+            Path(draft).unlink(missing_ok=True)
+        raise FileError(
+            f"{file} cannot be written: {error.strerror}", "Check the folder and its permissions."
+        ) from error
+
+
+def _page(result: xr.Dataset, title: str, frame: int, image: xr.DataArray | None) -> str:
+    stack = result if FRAME in result.dims else result.expand_dims(FRAME)
+    total = stack.sizes[FRAME]
+    known = np.arange(total)
+    if COMPLETE.name in stack:
+        known = np.flatnonzero(stack[COMPLETE.name].values)
+    if not known.size:
+        raise InputError("the result has no complete frame", "Run the experiment first.")
+    if not -total <= frame < total or frame % total not in known:
+        raise InputError(
+            f"frame is {frame}",
+            f"The result has {known.size} complete frames of {total}, the first is {known[0]}.",
+        )
+    number = frame % total
+    done = stack.isel({FRAME: known})
+    numbers = numbers_of_frames(done)
+    single = stack.isel({FRAME: number})
+    shown = single if image is None else single.assign({IMAGE.name: _of_frame(image, number)})
+    missing = why_missing(done) if REASON.name in done else None
+    head, rows = frame_table(numbers, known.tolist())
+    text: str = _template().render(
+        title=title,
+        version=result.attrs.get(VERSION, ""),
+        written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        result=result_rows(numbers, missing, complete=known.size, total=total),
+        warnings=[] if missing is None else missing.warnings,
+        sketch=setup_sketch(result.attrs) if MODE in result.attrs else "",
+        setup=setup_rows(result),
+        frame=number,
+        frames=total,
+        pictures=list(frame_pictures(shown)),
+        budget=budget_of(single),
+        head=head,
+        rows=rows,
+        campaign=list(_campaign(done, numbers, known)),
+        settings=settings_rows(result.attrs.get(SETTINGS, {})),
+        provenance=provenance_rows(result, title),
+        inputs=input_rows(result.attrs.get(INPUTS, [])),
+    )
+    return text
+
+
+def _template() -> Any:
+    text = resources.files(__package__).joinpath(TEMPLATE).read_text(encoding="utf-8")
+    return Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True).from_string(
+        text
+    )
+
+
+def _of_frame(image: xr.DataArray, number: int) -> xr.DataArray:
+    """Select the image of a frame; its pixels have numbers where the result has metres."""
+    chosen = image.isel({FRAME: number}) if FRAME in image.dims else image
+    return chosen.drop_vars(list(chosen.coords))
+
+
+def _campaign(done: xr.Dataset, numbers: xr.Dataset, known: Any) -> Iterator[Shown]:
+    """Draw small maps of the frames, and the numbers against the motor that moved."""
+    if done.sizes[FRAME] < 2:
+        return
+    if WAVEFRONT.name in done:
+        places = chosen_frames(done.sizes[FRAME], MOST_MAPS)
+        maps = thinned(done[WAVEFRONT.name], most=200).isel({FRAME: places})
+        maps = maps.assign_coords({FRAME: known[places]})
+        yield embedded(plot_frames(maps, range(len(places))), "wavefront of the frames")
+    headlines = [line for line in HEADLINES if line.quantity.name in numbers]
+    errors = [line.error.name for line in headlines if line.error is not None]
+    names = [line.quantity.name for line in headlines]
+    drawn = numbers[[*names, *(name for name in errors if name in numbers)]]
+    if drawn.data_vars:
+        yield embedded(plot_dataset(drawn, kind="series"), "numbers of the frames")
