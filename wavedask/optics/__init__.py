@@ -41,6 +41,6 @@ __all__ = [
     "psd",
     "refractive_decrement",
     "remove",
-    "zernike",
     "stitch",
+    "zernike",
 ]
