@@ -433,8 +433,9 @@ def _field_block(
     fields: NDArray[np.float32], shift: NDArray[np.int64] | None = None, *, index: int
 ) -> NDArray[Any]:
     if index == len(Fields._fields) - 1:
-        return fields[index].astype(np.uint8)
-    return fields[index] if shift is None else fields[index] + shift[:, index, None].astype("f4")
+        return np.asarray(fields[index], np.uint8)
+    field = fields[index]
+    return np.asarray(field if shift is None else field + shift[:, index, None].astype("f4"))
 
 
 def _tiles(sizes: tuple[int, ...], halo: int) -> tuple[int, ...]:
