@@ -125,7 +125,7 @@ class Run:
 
     def __init__(self, site: Site, folder: Path, python: tuple[str, ...]) -> None:
         self.store = folder / "results.zarr"
-        command = [*python, "run", str(folder / "experiment.yaml"), "--address", site.address]
+        command = [*python, "run", str(folder / "experiment.yaml"), "--cluster", site.address]
         self._process = subprocess.Popen(
             site.head.inside(sys.executable, *command),
             stdin=subprocess.DEVNULL,
