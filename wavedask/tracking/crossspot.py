@@ -432,9 +432,10 @@ def _field_of(tracked: da.Array, index: int, shift: da.Array | None) -> da.Array
 def _field_block(
     fields: NDArray[np.float32], shift: NDArray[np.int64] | None = None, *, index: int
 ) -> NDArray[Any]:
+    field: NDArray[Any] = fields[index]
     if index == len(Fields._fields) - 1:
-        return fields[index].astype(np.uint8)
-    return fields[index] if shift is None else fields[index] + shift[:, index, None].astype("f4")
+        return field.astype(np.uint8)
+    return field if shift is None else field + shift[:, index, None].astype(np.float32)
 
 
 def _tiles(sizes: tuple[int, ...], halo: int) -> tuple[int, ...]:
