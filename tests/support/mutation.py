@@ -60,7 +60,7 @@ def mutated(content: bytes, chance: random.Random) -> tuple[bytes, str]:
     elif kind == "number":
         size, order = chance.choice((2, 4, 8)), chance.choice(("little", "big"))
         number = chance.choice(NUMBERS) % 2 ** (8 * size)
-        data[where : where + size] = number.to_bytes(size, order)  # type: ignore[arg-type]
+        data[where : where + size] = number.to_bytes(size, order)
     elif kind == "copy":
         start, size = chance.randrange(len(data)), chance.randrange(1, 256)
         data[where : where + size] = data[start : start + size]
