@@ -42,7 +42,7 @@ SHORT: Final = {
     "DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "11s",
 }
 """Settings of the cluster and of the command, as a site may have them."""
-SPILL_AT_ONCE: Final = {"DASK_DISTRIBUTED__WORKER__MEMORY__TARGET": "0.0001"}
+SPILL_AT_ONCE: Final = {"DASK_DISTRIBUTED__WORKER__MEMORY__TARGET": "0.000001"}
 """Share of the memory above which a worker moves results to its scratch disk."""
 HOG: Final = """
 import sys
