@@ -10,7 +10,7 @@ No other module spells one of these names as a literal. The signs are fixed here
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import xarray as xr
 
@@ -20,6 +20,8 @@ Y: Final = "y"
 """Detector rows: pixel numbers until a result is physical, then metres."""
 X: Final = "x"
 """Detector columns: pixel numbers until a result is physical, then metres."""
+AxisName = Literal["y", "x"]
+"""An axis of the detector."""
 
 PAIR: Final = "pair"
 """Dimension of a calibration: pairs of frames."""
