@@ -346,6 +346,18 @@ MODE_DEGREE: Final = Quantity(
 MODE_ORDER: Final = Quantity(
     "mode_order", DIMENSIONLESS, "azimuthal frequency, or degree in x, of a mode"
 )
+MODE_NAME: Final = Quantity("mode_name", DIMENSIONLESS, "name of a mode")
+MODE_MIX: Final = Quantity(
+    "mode_mix", DIMENSIONLESS, "coefficients of the polynomials in an orthonormal mode"
+)
+COEFFICIENT_WAVES: Final = Quantity(
+    "coefficient_waves", DIMENSIONLESS, "coefficient of a mode in wavelengths"
+)
+COEFFICIENT_WAVES_UNCERTAINTY: Final = Quantity(
+    "coefficient_waves_uncertainty",
+    DIMENSIONLESS,
+    "standard error of the coefficient of a mode in wavelengths",
+)
 FREQUENCY_Y: Final = Quantity("frequency_y", "1/m", "vertical spatial frequency")
 FREQUENCY_X: Final = Quantity("frequency_x", "1/m", "horizontal spatial frequency")
 PSD_Y: Final = Quantity("psd_y", "m3", "power spectral density along y")
@@ -439,18 +451,6 @@ ELLIPSE_THETA_UNCERTAINTY: Final = Quantity(
 )
 MIRROR_FREQUENCY: Final = Quantity("mirror_frequency", "1/m", "spatial frequency along the mirror")
 PSD_HEIGHT: Final = Quantity("psd_height", "m3", "power spectral density of the height error")
-MODE_NAME: Final = Quantity("mode_name", DIMENSIONLESS, "name of a mode")
-MODE_MIX: Final = Quantity(
-    "mode_mix", DIMENSIONLESS, "coefficients of the polynomials in an orthonormal mode"
-)
-COEFFICIENT_WAVES: Final = Quantity(
-    "coefficient_waves", DIMENSIONLESS, "coefficient of a mode in wavelengths"
-)
-COEFFICIENT_WAVES_UNCERTAINTY: Final = Quantity(
-    "coefficient_waves_uncertainty",
-    DIMENSIONLESS,
-    "standard error of the coefficient of a mode in wavelengths",
-)
 DISTORTION_Y: Final = Quantity("distortion_y", PIXEL, "vertical distortion of the detector")
 DISTORTION_X: Final = Quantity("distortion_x", PIXEL, "horizontal distortion of the detector")
 DISTORTION_Y_ERROR: Final = Quantity(
@@ -597,6 +597,10 @@ QUANTITIES: Final[Mapping[str, Quantity]] = {
         OTHER_MODE,
         MODE_DEGREE,
         MODE_ORDER,
+        MODE_NAME,
+        MODE_MIX,
+        COEFFICIENT_WAVES,
+        COEFFICIENT_WAVES_UNCERTAINTY,
         COVERAGE,
         STITCHING_PISTON,
         STITCHING_TILT_Y,
@@ -648,10 +652,6 @@ QUANTITIES: Final[Mapping[str, Quantity]] = {
         DIFFERENCE,
         DIFFERENCE_UNCERTAINTY,
         DIFFERENCE_RMS,
-        MODE_NAME,
-        MODE_MIX,
-        COEFFICIENT_WAVES,
-        COEFFICIENT_WAVES_UNCERTAINTY,
         DISTORTION_Y,
         DISTORTION_X,
         DISTORTION_Y_ERROR,

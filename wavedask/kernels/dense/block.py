@@ -54,6 +54,8 @@ HALO_WINDOWS: Final = 4
 """Windows beyond which what happens at the border of a block is not felt."""
 LEAST_REACH: Final = 2.0
 """Nodes over which the misfit of a match is averaged, at least."""
+CUBIC: Final = 2
+"""Fields, the first of them, that are interpolated by a cubic: errors must not overshoot."""
 NEAR_STARTS: Final = 1.5
 """Steps of the start's grid that a field leads on beyond the last start."""
 
@@ -205,6 +207,7 @@ def refined(
         )
     unusable = unusable_nodes(statistics, images=len(pair.s), window=window)
     reliable = unusable == Reason.MATCHED
+    tolerance = _tolerance(statistics)
     sigma = SIGMA * half / step
     weights = keys_weights(step)
     u = np.stack([smoothed(component, sigma) for component in start])
@@ -242,9 +245,11 @@ def refined(
             smoothed(bridged(new, reliable, window / step, now=old), sigma)
             for new, old in zip(v, u, strict=True)
         ]
-        change = np.abs(np.stack(moved) - u)
+        np.subtract(moved, u, out=change)
+        np.abs(change, out=change)
         u = np.stack(moved)
-        restless = reliable & (change.max(axis=0) > _tolerance(statistics, out[rf.RHO]))
+        settled = tolerance * np.sqrt(np.maximum(1 - out[rf.RHO] ** 2, 0))
+        restless = reliable & (change.max(axis=0) > np.maximum(settled, rf.CONVERGED))
         active = cv2.dilate(restless.astype(np.uint8), reach) > 0
         if not active.any():
             break
@@ -309,18 +314,18 @@ def _disturbance(
     offset = statistics[rf.MEAN_S] - gain * out[rf.MEAN_W]
     nodes = [padded(values) for values in (*u, gain, offset)]
     cells = Cells.along(grid.shape[0], origin[0]), Cells.along(grid.shape[1], origin[1])
-    rows = cells[0].pixels.ravel()
-    m = cut(pair.m[:, rows], cells)
-    left, seen = (
-        spectra_of(cut(values, cells), m)
-        for values in (_residuals(pair, grid, nodes, rows), pair.s[:, rows])
-    )
+    rows = cells[0].pixels
+    m = cut(pair.m, rows, cells)
+    residuals = _residuals(pair, grid, nodes, rows.ravel())
+    lines = np.arange(rows.size).reshape(rows.shape)
+    left = spectra_of(cut(residuals, lines, cells), m)
+    seen = spectra_of(cut(pair.s, rows, cells), m)
     where = u[0], u[1]
     noise = measured_noise(left, seen, m, where, grid, cells, order=pair.order, window=window)
-    images = pair.references[:, rows]
+    images = cut(pair.references, rows, cells)
     there = np.isfinite(images)
-    images = np.where(there, (images - pair.offset_r) / pair.scale_r, 0).astype(np.float32)
-    references = spectra_of(cut(images, cells), cut(there.astype(np.float32), cells))
+    images = np.where(there, (images - np.float32(pair.offset_r)) / np.float32(pair.scale_r), 0)
+    references = spectra_of(images.astype(np.float32), there.astype(np.float32))
     fixed = fixed_pattern(
         left, references, m, where, gain, grid, cells, order=pair.order, shift=shift
     )
@@ -368,12 +373,14 @@ def _means(level: Level, pair: Prepared) -> tuple[Floats, Floats]:
     )
 
 
-def _tolerance(statistics: Floats, rho: Floats) -> Floats:
-    """Change of a node, in pixels, that is not worth another iteration."""
-    residual = np.maximum(statistics[rf.VAR_S] * (1 - rho * rho), 0)
+def _tolerance(statistics: Floats) -> Floats:
+    """Change of a node, in pixels, that is not worth another iteration if all is left unexplained.
+
+    It is that times ``sqrt(1 - rho^2)``, but `rf.CONVERGED` at least.
+    """
     precision = statistics[rf.COUNT] * (statistics[rf.H_YY] + statistics[rf.H_XX]) / 2
-    error = np.sqrt(residual / np.maximum(precision, np.float32(1e-6)))
-    return np.asarray(np.maximum(rf.NEGLIGIBLE * error, rf.CONVERGED), np.float32)
+    power = np.maximum(statistics[rf.VAR_S], 0)
+    return rf.NEGLIGIBLE * np.sqrt(power / np.maximum(precision, np.float32(1e-6)))
 
 
 def dense_fields(
@@ -384,7 +391,8 @@ def dense_fields(
     reason: Codes,
     *,
     window: int,
-) -> Fields:
+    inner: tuple[slice, slice],
+) -> Floats:
     """Interpolate a solution from the nodes to the pixels, and mark what is no measurement.
 
     Parameters
@@ -401,30 +409,20 @@ def dense_fields(
         Why a node is no measurement; 0 where it is one.
     window : int
         Side of the window in which the noise of the sample is measured, in pixels.
+    inner : (slice, slice)
+        Rows and columns of the block that are wanted.
 
     Returns
     -------
-    Fields
-        Of the whole block.
+    ndarray of float32, shape (9, rows, columns)
+        The fields of `Fields` in their order.
     """
     weights = keys_weights(grid.step)
     linear = linear_weights(grid.step)
-
-    def pixels(values: Floats, kernel: Floats) -> Floats:
-        out = np.empty(grid.shape, np.float32)
-        pixels_from_nodes(padded(values), grid.step, kernel, *grid.first, out)
-        return out
-
-    reasons = largest_around(
-        reason,
-        rows=grid.coordinates(0),
-        columns=grid.coordinates(1),
-        pixel_rows=np.arange(grid.shape[0]),
-        pixel_columns=np.arange(grid.shape[1]),
-    )
-    marked = reasons > 0
-    mean_s = pair.offset_s + pair.scale_s * level.mean_s
-    mean_w = pair.offset_r + pair.scale_r * level.mean
+    first = tuple(node - part.start for node, part in zip(grid.first, inner, strict=True))
+    out = np.empty((len(Fields._fields), *(part.stop - part.start for part in inner)), np.float32)
+    fields = Fields(*out)
+    mean_s, mean_w = _means(level, pair)
     with np.errstate(divide="ignore", invalid="ignore"):
         transmission = np.where(mean_w != 0, mean_s / mean_w, np.nan)
         share = noise_share(
@@ -441,25 +439,39 @@ def dense_fields(
         dark_field = gain / transmission
     # Next to a node without a ratio a pixel is marked; it must not spoil those beyond.
     ratios = [
-        pixels(np.nan_to_num(part, posinf=0, neginf=0).astype(np.float32), linear)
+        np.nan_to_num(part, posinf=0, neginf=0).astype(np.float32)
         for part in (transmission, dark_field)
     ]
-    fields = Fields(
-        pixels(level.u_y, weights),
-        pixels(level.u_x, weights),
-        np.maximum(pixels(level.error_y, linear), 0),
-        np.maximum(pixels(level.error_x, linear), 0),
-        np.clip(pixels(level.correlation, linear), -1, 1),
-        pixels(used, linear),
-        ratios[0],
-        ratios[1],
-        reasons,
+    nodes = (
+        level.u_y,
+        level.u_x,
+        level.error_y,
+        level.error_x,
+        level.correlation,
+        used,
+        *ratios,
     )
-    if marked.any():
+    for index, values in enumerate(nodes):
+        kernel = weights if index < CUBIC else linear
+        pixels_from_nodes(padded(values), grid.step, kernel, *first, out[index])
+    # Beyond the outermost nodes a line may lead too far.
+    for error in (fields.uncertainty_y, fields.uncertainty_x):
+        np.maximum(error, 0, out=error)
+    np.clip(fields.correlation, -1, 1, out=fields.correlation)
+    fields.reason[:] = Reason.MATCHED
+    if reason.any():
+        fields.reason[:] = largest_around(
+            reason,
+            rows=grid.coordinates(0),
+            columns=grid.coordinates(1),
+            pixel_rows=np.arange(inner[0].start, inner[0].stop),
+            pixel_columns=np.arange(inner[1].start, inner[1].stop),
+        )
+        marked = fields.reason > 0
         for field, blank in zip(fields[:-1], NO_MATCH[:-1], strict=True):
             if field is not fields.correlation:
                 field[marked] = blank
-    return fields
+    return out
 
 
 def node_reasons(refined: Codes, start: Codes, known: Mask) -> Codes:
@@ -612,16 +624,19 @@ class Dense:
         core = without_islands(level.valid & started, weak=~strong, side=2 * spacing)
         # A start is found where a whole template fits; the field leads on from there, to the edge
         # of a gap or of the frame, and a strong match tells that it led right.
-        far = ndimage.distance_transform_edt(~core) if core.any() else np.inf
-        known = core | (level.valid & strong & (far <= NEAR_STARTS * spacing))
+        known = core
+        if core.any() and not core.all():
+            far = ndimage.distance_transform_edt(~core)
+            known = core | (level.valid & strong & (far <= NEAR_STARTS * spacing))
         reason = node_reasons(level.reason, lost, known)
         if (reason == Reason.MASKED).any():
             borders = at_border(
                 images, targets, grid, (level.u_y, level.u_x), window=max(self.windows)
             )
             reason[borders & (reason == Reason.MASKED)] = Reason.BORDER
-        fields = dense_fields(level, used, grid, pair, reason, window=self.windows[0])
-        return np.stack([field[tile.inner] for field in fields])
+        return dense_fields(
+            level, used, grid, pair, reason, window=self.windows[0], inner=tile.inner
+        )
 
     def _without_edges(
         self,

@@ -75,13 +75,14 @@ class Cells:
         return weights
 
 
-def cut(images: Floats, cells: tuple[Cells, Cells]) -> Floats:
-    """Cut the cells out of the rows that they lie in.
+def cut(images: Floats, rows: NDArray[np.intp], cells: tuple[Cells, Cells]) -> Floats:
+    """Cut the cells out of images.
 
     Parameters
     ----------
-    images : ndarray of float32, shape (images, cell rows * size, columns)
-        The rows ``cells[0].pixels``.
+    images : ndarray of float32, shape (images, any rows, columns)
+    rows : ndarray of int, shape (cell rows, rows)
+        Where the rows of the cells are in `images`; they follow one another in each cell.
     cells : (Cells, Cells)
         The cells along y and x.
 
@@ -89,9 +90,12 @@ def cut(images: Floats, cells: tuple[Cells, Cells]) -> Floats:
     -------
     ndarray of float32, shape (images, cell rows, cell columns, rows, columns)
     """
-    down, across = cells
-    rows = images.reshape(len(images), down.count, down.size, -1)
-    return np.ascontiguousarray(rows[..., across.pixels].transpose(0, 1, 3, 2, 4))
+    size = cells[0].size, cells[1].size
+    out = np.empty((len(images), cells[0].count, cells[1].count, *size), np.float32)
+    for i, top in enumerate(rows[:, 0].tolist()):
+        for j, left in enumerate(cells[1].pixels[:, 0].tolist()):
+            out[:, i, j] = images[:, top : top + size[0], left : left + size[1]]
+    return out
 
 
 def spectra_of(values: Floats, weights: Floats) -> Complex:
