@@ -119,7 +119,7 @@ def describe_residual(
     -----
     The spectrum of the residual is fitted by that of noise with a Gaussian blur and that of the
     pattern, which lost speckle has. A fixed pattern is what residual and reference have in common
-    at the same pixels. Counts hold within 30 % where the noise shows beyond the grains, and blur
+    at the same pixels. Counts hold within 30 %, and 60 % for a blur as wide as the grains; blur
     within 0.3 px. Where blur and grain are alike, small losses and noise cannot be told apart, and
     count as noise.
 

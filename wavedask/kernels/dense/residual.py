@@ -28,13 +28,13 @@ RINGS: Final = 24
 """Rings of frequencies between the two."""
 LEAST_SEEN: Final = 1e-6
 """Power of a residual, over the largest of the pattern, in which noise can be seen."""
-ROUNDS: Final = 4
+ROUNDS: Final = 3
 """Times that pattern and weights follow from the fit before."""
 NEEDED: Final = 0.85
 """Misfit with lost speckle, over that without, from which some is lost."""
 WIDEST: Final = 6.0
 """Largest blur in pixels that is looked for..."""
-FINENESS: Final = 0.1
+FINENESS: Final = 0.2
 """... and from one blur to the next."""
 LEAST_DATA: Final = 0.5
 """Part of the pixels that must have a match."""
@@ -100,7 +100,9 @@ def residual_parts(
     u = np.where(matched, u[0], 0.0), np.where(matched, u[1], 0.0)
     places = np.stack([y - u[0], x - u[1]])
     displaced = ndimage.map_coordinates(filled, places, order=order, mode="mirror")
-    there = ndimage.map_coordinates(held.astype(np.float64), places, order=1, cval=0.0) > 0.99
+    there = np.all([(p >= 0) & (p <= n - 1) for p, n in zip(places, y.shape, strict=True)], axis=0)
+    if not held.all():
+        there &= ndimage.map_coordinates(held.astype(np.float64), places, order=1) > 0.99
     known = np.isfinite(sample) & matched & there
     if known.mean() < LEAST_DATA or not (mean := float(sample[known].mean())) > 0:
         return None
