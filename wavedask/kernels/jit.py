@@ -79,7 +79,7 @@ def njit(**options: Any) -> Any:  # numba has no types, and so has none what it 
         dispatcher = numba.njit(**options)(function)
         try:
             # What `cache=True` does, with a cache that never stops a computation.
-            dispatcher._cache = _KernelCache(function)  # type: ignore[no-untyped-call]  # numba has no types
+            dispatcher._cache = _KernelCache(function)
         except (OSError, RuntimeError) as error:
             _tell_once("there is no folder to keep them in", str(error))
         return dispatcher
