@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, list[Row]]:
     )
     parser.add_argument("--scheduled", type=int, default=4000, help="small frames of a run")
     parser.add_argument("--large", type=int, default=16384, help="side of the large pair, px")
-    parser.add_argument("--tile", type=int, default=2048, help="side of its tiles, px")
+    parser.add_argument("--tile", type=int, default=1536, help="side of its tiles, px")
     parser.add_argument("--pulses", type=int, default=27_000, help="frames of the train")
     parser.add_argument(
         "--nodes", type=int, nargs="+", default=[1, 10, 100, 1000], help="simulated nodes"

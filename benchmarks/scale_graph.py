@@ -14,12 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-import cloudpickle
 import dask.array as da
 import h5py
 import numpy as np
 import xarray as xr
 import yaml
+from distributed.protocol.pickle import dumps
 from scale_rows import Row, peak_memory, processor_seconds
 
 import wavedask as wd
@@ -59,7 +59,7 @@ def client_costs(frames: int, folder: Path) -> dict[str, float]:
         begin = time.process_time()
         graph = dict(tasks[0].__dask_graph__())
         costs["tasks"] += len(graph)
-        costs["sent"] += len(cloudpickle.dumps(graph))
+        costs["sent"] += len(dumps(graph))
         costs["counting"] += time.process_time() - begin
 
     writer.run_each = counted  # type: ignore[assignment] # it counts what it does not run
@@ -74,7 +74,8 @@ def scheduler_in(folder: Path) -> Iterator[tuple[str, int]]:
     """Start a scheduler and one worker; yield the address, and the process of the scheduler."""
     file = folder / "scheduler.json"
     dask = [sys.executable, "-m", "dask"]
-    host = ["--host", "127.0.0.1", "--no-dashboard"]
+    # Both import the package before they are ready.
+    host = ["--host", "127.0.0.1", "--no-dashboard", "--preload", "wavedask.compute.cluster"]
     quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     scheduler_command = [*dask, "scheduler", *host, "--port", "0", "--scheduler-file", str(file)]
     with subprocess.Popen(scheduler_command, **quiet) as scheduler:

@@ -32,7 +32,7 @@ MAPS_ALL, MAPS_FEW = 18, 3
 """Maps of a frame that a run writes: all, or the slopes and the wavefront."""
 BEAMTIME: Final = 500_000
 """Frames of three days."""
-MOST_TASKS: Final = 40_000
+MOST_TASKS: Final = 10_000
 """Tasks that are simulated; the rate of a longer run is the same."""
 
 
@@ -210,5 +210,5 @@ def section(arguments: argparse.Namespace, folder: Path) -> list[Row]:
 def sized(cluster: Cluster) -> int:
     """Frames to simulate: enough that begin and end do not matter."""
     workers = cluster.nodes * cluster.cores
-    tasks = min(max(20 * workers, 2000), max(MOST_TASKS, 3 * workers))
+    tasks = min(max(20 * workers, 2000), max(MOST_TASKS, 2 * workers))
     return tasks * cluster.frames_per_task

@@ -43,9 +43,9 @@ def processor_seconds(process: int | str = "self") -> float:
 
 def workers_seconds(client: Client) -> float:
     """Processor time of all workers of a client since they began."""
-    return sum(client.run(time.process_time).values())
+    return float(sum(client.run(time.process_time).values()))
 
 
 def workers_peak(client: Client) -> float:
     """Peak memory of the largest worker of a client, MiB."""
-    return max(client.run(peak_memory).values())
+    return float(max(client.run(peak_memory).values()))

@@ -58,9 +58,10 @@ def tile(
         for sizes, index in zip(chunks, block_id[-2:], strict=True)
     ]
     random = np.random.default_rng((seed, *block_id))
-    image = pattern(moved)[np.ix_(*place)]
+    clean = pattern(moved)[np.ix_(*place)]
     # Of thousands of photons, the noise is Gaussian.
-    image = image + np.sqrt(image) * random.standard_normal(image.shape, np.float32)
+    noise = np.sqrt(clean) * random.standard_normal(clean.shape, np.float32)
+    image: Floats = (clean + noise).astype(np.float32)
     return image.reshape((1,) * (len(block_id) - 2) + image.shape)
 
 
@@ -205,4 +206,6 @@ def between_tiles_and_one_block(side: int, chunk: int) -> da.Array:
     both = da.isfinite(tiles.displacement_x) & da.isfinite(block.displacement_x)
     one = da.isfinite(tiles.displacement_x) ^ da.isfinite(block.displacement_x)
     difference = (tiles.displacement_x - block.displacement_x) / block.uncertainty_x
-    return da.stack([da.sqrt(da.nanmean(da.where(both, difference, np.nan) ** 2)), one.mean()])
+    rms = da.sqrt(da.nanmean(da.where(both, difference, np.nan) ** 2))
+    found: da.Array = da.stack([rms, one.mean()])
+    return found

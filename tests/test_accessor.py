@@ -16,6 +16,8 @@ RENAMED = {
     "query": wd.select,
     "fit_lens": wd.optics.fit_lens,
     "fit_wavefront": wd.optics.fit_wavefront,
+    "zernike": wd.optics.zernike,
+    "legendre": wd.optics.legendre,
     "plot": wd.plot.plot_dataset,
 }
 

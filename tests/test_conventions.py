@@ -182,6 +182,7 @@ UNLABELLED = {
     "SpeckleReport",
     "StoreReport",
     "cross_spot",
+    "describe_residual",
     "describe_speckle",
     "errors",
     "input_files",

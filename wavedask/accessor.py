@@ -11,7 +11,7 @@ from wavedask.detector import blind_pixels, correct, detector_distortion
 from wavedask.export import to_csv, to_nexus, to_tiff
 from wavedask.frames import grid, nearest, select, where_motors
 from wavedask.io import refresh
-from wavedask.optics import fit_lens, fit_wavefront
+from wavedask.optics import fit_lens, fit_wavefront, legendre, zernike
 from wavedask.plot import plot_dataset
 from wavedask.tables import Rows, html_table
 from wavedask.tracking import (
@@ -84,6 +84,8 @@ class Wave:
     budget = _method(budget)
     fit_lens = _method(fit_lens)
     fit_wavefront = _method(fit_wavefront)
+    zernike = _method(zernike)
+    legendre = _method(legendre)
     plot = _method(plot_dataset)
     to_nexus = _method(to_nexus)
     to_tiff = _method(to_tiff)

@@ -74,6 +74,14 @@ COMMON_REFERENCE: Final = "common_reference"
 """Attribute of a tracking: 1 where all its frames were tracked in one reference image."""
 SPLINE_ORDER: Final = "spline_order"
 """Attribute of a tracking by engine dense: order of the B-splines, as given or chosen."""
+EFFECTIVE_COUNTS: Final = "effective_counts"
+"""Attribute of a tracking: photons per pixel of the sample that would make its noise."""
+NOISE_BLUR: Final = "noise_blur_px"
+"""Attribute of a tracking: full width at half maximum, in pixels, of the light of one photon."""
+DECORRELATION: Final = "decorrelation"
+"""Attribute of a tracking: part of the speckle that is not the same in sample and reference."""
+FIXED_PATTERN: Final = "fixed_pattern"
+"""Attribute of a tracking: relative deviation of what both images share at the same pixels."""
 STACK_FRAMES: Final = "stack_frames"
 """Coordinate on `frame` of stacks that are matched together: raw frames of each, as JSON."""
 
@@ -338,6 +346,18 @@ MODE_DEGREE: Final = Quantity(
 MODE_ORDER: Final = Quantity(
     "mode_order", DIMENSIONLESS, "azimuthal frequency, or degree in x, of a mode"
 )
+MODE_NAME: Final = Quantity("mode_name", DIMENSIONLESS, "name of a mode")
+MODE_MIX: Final = Quantity(
+    "mode_mix", DIMENSIONLESS, "coefficients of the polynomials in an orthonormal mode"
+)
+COEFFICIENT_WAVES: Final = Quantity(
+    "coefficient_waves", DIMENSIONLESS, "coefficient of a mode in wavelengths"
+)
+COEFFICIENT_WAVES_UNCERTAINTY: Final = Quantity(
+    "coefficient_waves_uncertainty",
+    DIMENSIONLESS,
+    "standard error of the coefficient of a mode in wavelengths",
+)
 FREQUENCY_Y: Final = Quantity("frequency_y", "1/m", "vertical spatial frequency")
 FREQUENCY_X: Final = Quantity("frequency_x", "1/m", "horizontal spatial frequency")
 PSD_Y: Final = Quantity("psd_y", "m3", "power spectral density along y")
@@ -577,6 +597,10 @@ QUANTITIES: Final[Mapping[str, Quantity]] = {
         OTHER_MODE,
         MODE_DEGREE,
         MODE_ORDER,
+        MODE_NAME,
+        MODE_MIX,
+        COEFFICIENT_WAVES,
+        COEFFICIENT_WAVES_UNCERTAINTY,
         COVERAGE,
         STITCHING_PISTON,
         STITCHING_TILT_Y,

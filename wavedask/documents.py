@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from wavedask.errors import WavedaskError
+from wavedask.paths import read_regular
 
 LARGEST_FILE: Final = 2**20
 """Bytes of such a file, and values in it, at most."""
@@ -86,10 +87,9 @@ def read_yaml(file: Path, what: str, kind: type[WavedaskError]) -> Any:
     {'workers': 2}
     """
     try:
-        if file.is_file() and file.stat().st_size > LARGEST_FILE:
-            raise kind(f"{what} {file} has {file.stat().st_size} bytes", "Check the path.")
+        text = read_regular(file, largest=LARGEST_FILE).decode()
         # _Loader is a SafeLoader.
-        return yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)
+        return yaml.load(text, Loader=_Loader)
     except OSError as error:
         raise kind(f"{what} {file} cannot be read: {error.strerror}", "Check the path.") from error
     except UnicodeDecodeError as error:

@@ -1,28 +1,28 @@
 """A block of many is computed from a small graph, and what blocks share is computed once."""
 
-import pickle
 from typing import Any
 
-import cloudpickle
-import dask
 import dask.array as da
 import numpy as np
 import pytest
+from dask.local import get_sync
+from distributed.protocol.pickle import dumps, loads
 
 from wavedask.compute import BlockGraph
 
 
 def frames(count: int) -> da.Array:
     numbers = da.arange(count, chunks=1, dtype="f4")[:, None, None]
-    return numbers + da.ones((1, 3, 4), dtype="f4")
+    images: da.Array = numbers + da.ones((1, 3, 4), dtype="f4")
+    return images
 
 
 def computed(graph: BlockGraph, number: int) -> list[Any]:
     """A block, from what a worker gets."""
     shared = graph.shared()
     assert shared is not None
-    values = dask.get(graph.tasks(shared), shared)
-    sent = pickle.loads(cloudpickle.dumps(graph.only([number])))
+    values = get_sync(graph.tasks(shared), shared)
+    sent = loads(dumps(graph.only([number])))
     found: list[Any] = sent.compute([number], dict(zip(shared, values, strict=True)))[0]
     return found
 
@@ -60,6 +60,6 @@ def test_the_graph_does_not_grow() -> None:
     def size(count: int) -> int:
         images = frames(count)
         graph = BlockGraph([images * 2, images.sum(axis=(1, 2))], [0, 0])
-        return len(cloudpickle.dumps(graph.only(range(10))))
+        return len(dumps(graph.only(range(10))))
 
     assert size(20_000) - size(2000) < 3 * 18_000

@@ -100,7 +100,7 @@ def test_no_worker_within_the_time() -> None:
     ("name", "module", "extra"),
     [
         ("gateway", "dask_gateway", "wavedask[gateway]"),
-        ("kubernetes", "dask_kubernetes.operator", "wavedask[kubernetes]"),
+        ("kubernetes", "kr8s", "wavedask[kubernetes]"),
         ("slurm", "dask_jobqueue", "wavedask[slurm]"),
     ],
 )

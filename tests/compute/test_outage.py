@@ -121,7 +121,7 @@ def test_a_task_that_kills_its_workers() -> None:
 
 def test_a_task_that_needs_more_memory_than_a_worker_has(monkeypatch: pytest.MonkeyPatch) -> None:
     """A nanny really kills three workers."""
-    monkeypatch.setattr(outage, "PATIENCE_SECONDS", 60)
+    monkeypatch.setattr(outage, "PATIENCE_SECONDS", 300)
 
     def hoard() -> int:
         import time
@@ -145,9 +145,9 @@ def test_a_task_that_needs_more_memory_than_a_worker_has(monkeypatch: pytest.Mon
         "last used "
     )
     assert caught.value.remedy == (
-        "A worker has 640.00 MiB. It needs 1.79 GiB: 300.00 MiB for its libraries, and 1.50 GiB "
-        "for the block. Give workers more memory, or fewer threads, then run the same command "
-        "again: the store keeps the complete frames."
+        "They were killed for their memory. A worker has 640.00 MiB. It needs 1.79 GiB: 300.00 MiB "
+        "for its libraries, and 1.50 GiB for the block. Give workers more memory, or fewer "
+        "threads, then run the same command again: the store keeps the complete frames."
     )
 
 
@@ -269,6 +269,26 @@ def test_workers_that_die_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -
         with pytest.raises(ClusterError, match="4 workers were lost one after the other") as caught:
             watch.threads()
     assert "memory" in caught.value.remedy
+
+
+def test_workers_that_were_killed_for_their_memory_and_do_not_come_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(outage, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(outage, "check_software", lambda *_: None)
+    answers = iter([{"tcp://127.0.0.1:1": 1}, {}, {}])
+
+    def asked(what: str, **_: Any) -> Any:
+        return next(answers) if what == "ncores" else [(0.0, {"rss": 2**30})]
+
+    with cluster(1) as (_, client), task_needs(2**30):
+        watch = outage.Watch(client, "counting")
+        monkeypatch.setattr(watch, "_asked", asked)
+        watch.threads()
+        watch.threads()
+        with pytest.raises(ClusterError, match="none has come back") as caught:
+            watch.threads()
+    assert "killed for their memory. A worker needs 1.29 GiB" in caught.value.remedy
 
 
 def test_a_worker_with_less_memory_than_its_libraries_need() -> None:

@@ -23,6 +23,7 @@ from support.hosts import Host, Network, skip_without_namespaces, until
 
 from wavedask.compute import connect
 from wavedask.experiment import run as run_here
+from wavedask.kernels.warm import warm
 from wavedask.simulate import Lens, write_campaign
 from wavedask.store import open_store
 
@@ -41,7 +42,7 @@ SHORT: Final = {
     "DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "11s",
 }
 """Settings of the cluster and of the command, as a site may have them."""
-SPILL_AT_ONCE: Final = {"DASK_DISTRIBUTED__WORKER__MEMORY__TARGET": "0.0001"}
+SPILL_AT_ONCE: Final = {"DASK_DISTRIBUTED__WORKER__MEMORY__TARGET": "0.000001"}
 """Share of the memory above which a worker moves results to its scratch disk."""
 HOG: Final = """
 import sys
@@ -125,7 +126,7 @@ class Run:
 
     def __init__(self, site: Site, folder: Path, python: tuple[str, ...]) -> None:
         self.store = folder / "results.zarr"
-        command = [*python, "run", str(folder / "experiment.yaml"), "--address", site.address]
+        command = [*python, "run", str(folder / "experiment.yaml"), "--cluster", site.address]
         self._process = subprocess.Popen(
             site.head.inside(sys.executable, *command),
             stdin=subprocess.DEVNULL,
@@ -189,6 +190,7 @@ def truth(raw: Path) -> xr.Dataset:
 @pytest.fixture(scope="module")
 def site(truth: xr.Dataset, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     skip_without_namespaces()
+    warm()  # once, here: the workers load the kernels from the disk
     folder = tmp_path_factory.mktemp("site")
     with ExitStack() as stack:
         yield Site(Network(stack, folder, "64k", "8m", "8m", "256k"), folder)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from deploy.support.kubernetes import DEPLOY, REPOSITORY, Tools
-from deploy.support.packages import install
+from deploy.support.needs import debian
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -113,7 +113,7 @@ class Image:
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
-    install({name: name for name in ("buildah", "crun", "mmdebstrap")})
+    debian(buildah="buildah", crun="crun", mmdebstrap="mmdebstrap")
     folder = tmp_path_factory.mktemp("image")
     storage = folder / "storage"
     done = subprocess.run(

@@ -11,13 +11,16 @@ import h5py
 import numpy as np
 import pytest
 import xarray as xr
+from dask.utils import format_bytes
 from support.experiments import FRAMES, SIDE, assert_equal, copied, load, tree
 from support.laziness import forbid_computing
 
 import wavedask as wd
 from wavedask.compute.connection import connect
+from wavedask.compute.memory import needs
 from wavedask.conventions import QUANTITIES
 from wavedask.errors import FileError, InputError, StoreError, StoreExistsError
+from wavedask.experiment import pipeline
 from wavedask.experiment.model import Experiment
 from wavedask.experiment.pipeline import KERNELS, WORK_ARRAYS, RunReport, plan, run
 from wavedask.experiment.stages import stages_of
@@ -398,3 +401,23 @@ def test_samples_in_several_hdf5_files_grow_by_one_more(raw: Path, tmp_path: Pat
     assert grown.title.values.tolist() == ["ct 0", "ct 1", "ct 2"]
     whole = run(load(tmp_path, sample={"files": "raw/sample_*.edf"}, output="edf.zarr"))
     assert_equal(grown, wd.open_store(whole.store.path))
+
+
+def test_a_run_knows_what_a_block_needs(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For the error of a worker that has less."""
+
+    class ReachedError(Exception):
+        pass
+
+    def stop(*_: Any, **__: Any) -> Any:
+        raise ReachedError(needs())
+
+    monkeypatch.setattr(pipeline, "write_store", stop)
+    experiment = load(copied(raw, tmp_path))
+    with pytest.raises(ReachedError) as caught:
+        run(experiment)
+    size = plan(stages_of(experiment)).bytes_per_task
+    assert str(caught.value).endswith(f"and {format_bytes(size)} for the block")
+    assert "--plan" in needs()

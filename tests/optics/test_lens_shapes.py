@@ -112,8 +112,8 @@ def test_crossed_cylinders() -> None:
         -along * sine / near_x - beside * cosine / near_y,
         -along * cosine / near_x + beside * sine / near_y,
     )
-    for options in ({}, {"azimuth": azimuth}):
-        lens = fit_lens(wf, shape="crossed", delta=DELTA, **options)
+    for given in (None, azimuth):
+        lens = fit_lens(wf, shape="crossed", delta=DELTA, azimuth=given)
         assert float(lens.focal_length_x) == pytest.approx(near_x + DISTANCE, rel=1e-6)
         assert float(lens.focal_length_y) == pytest.approx(near_y + DISTANCE, rel=1e-6)
         assert float(lens.azimuth) == pytest.approx(azimuth, abs=1e-6)

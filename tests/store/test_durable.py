@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 from wavedask.errors import StoreError
-from wavedask.store import durable, writer
+from wavedask.store import durable, ledger, writer
 from wavedask.store.durable import barrier, machine, write_durably
 from wavedask.store.results import open_store, write_store
 
@@ -46,7 +46,7 @@ def test_the_disk_is_flushed_before_the_ledger_is_written(
             complete.append(int(open_store(folder).complete.sum()))
             assert all(file.is_file() for file in files())
 
-    monkeypatch.setattr(writer, "barrier", noted)
+    monkeypatch.setattr(ledger, "barrier", noted)
     with dask.config.set(scheduler="synchronous"):
         write_store(tmp_path / "r.zarr", scan(), settings={})
         assert complete
@@ -62,7 +62,7 @@ def test_a_disk_that_reports_an_error_is_an_error_of_the_run(
     def failed(*_: Any) -> None:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(writer, "barrier", failed)
+    monkeypatch.setattr(ledger, "barrier", failed)
     with pytest.raises(StoreError, match=r"the ledger of store .* Input/output error"):
         write_store(tmp_path / "r.zarr", scan(), settings={}, progress=False)
     # No frame is promised.

@@ -1,6 +1,7 @@
 """Very many small frames: several share a chunk, and no graph holds them all."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from wavedask.compute import progress
 from wavedask.store import storable, writer
 from wavedask.store.arrays import open_array
 from wavedask.store.integrity import verify
@@ -78,3 +80,30 @@ def test_a_small_frame_costs_little(tmp_path: Path) -> None:
     stored = open_store(tmp_path / "r.zarr")
     assert time.process_time() - begin < 0.5
     assert stored.wave.query("lens_x > 100 and complete").sizes["frame"] == frames - 801
+
+
+@pytest.mark.parametrize(("chunks", "tasks"), [({"frame": 1}, 6), ({"frame": 2}, 3)])
+def test_a_block_of_frames_is_one_task(
+    chunks: dict[str, int], tasks: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    def run_each(given: Sequence[Any], **options: Any) -> None:
+        seen.append(len(dict(given[0].__dask_graph__())))
+        progress.run_each(given, **options)
+
+    monkeypatch.setattr(writer, "run_each", run_each)
+    result = scan(6).chunk(chunks)
+    flat = result.slope_y.isel(frame=slice(0, 2)).mean("frame") + 1
+    write_store(tmp_path / "r.zarr", result / flat, settings={}, progress=False)
+    # The mean is computed once, in some tasks of its own, and one value describes all frames.
+    assert tasks < seen[0] < tasks + 12
+    np.testing.assert_allclose(
+        open_store(tmp_path / "r.zarr").slope_x[:, 0, 0], -np.arange(6) / 1.5
+    )
+
+
+def test_frames_in_tiles_are_not_one_task(tmp_path: Path) -> None:
+    result = scan(3).chunk({"y": 4})
+    write_store(tmp_path / "r.zarr", result, settings={}, progress=False)
+    np.testing.assert_array_equal(open_store(tmp_path / "r.zarr").slope_y, result.slope_y)

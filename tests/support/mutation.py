@@ -60,7 +60,7 @@ def mutated(content: bytes, chance: random.Random) -> tuple[bytes, str]:
     elif kind == "number":
         size, order = chance.choice((2, 4, 8)), chance.choice(("little", "big"))
         number = chance.choice(NUMBERS) % 2 ** (8 * size)
-        data[where : where + size] = number.to_bytes(size, order)  # type: ignore[arg-type]
+        data[where : where + size] = number.to_bytes(size, order)
     elif kind == "copy":
         start, size = chance.randrange(len(data)), chance.randrange(1, 256)
         data[where : where + size] = data[start : start + size]
@@ -228,12 +228,24 @@ def _positions(path: Path) -> Any:
     return open_scan(path.parent / "frames.tif", motors=path, progress=False).drop_attrs().compute()
 
 
+def _store(path: Path) -> Any:
+    import wavedask as wd
+    from wavedask.errors import StoreError
+    from wavedask.store import verify
+
+    found = wd.open_store(path).load()
+    if verify(path, progress=False).lost:
+        raise StoreError("frames are lost")
+    return found
+
+
 READERS: Final[dict[str, Callable[[Path], Any]]] = {
     "scan": _scan,
     "hdf5": _hdf5,
     "mask": _mask,
     "experiment": _experiment,
     "positions": _positions,
+    "store": _store,
 }
 
 

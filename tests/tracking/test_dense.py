@@ -1,6 +1,6 @@
 """The dense engine: accuracy against exact truth, honest error bars, and what it refuses."""
 
-from typing import Any
+from typing import Any, Literal
 
 import dask.array as da
 import numpy as np
@@ -409,7 +409,8 @@ def test_a_quintic_spline_is_less_biased_where_grains_are_fine() -> None:
 
 
 def test_the_order_follows_from_the_grain() -> None:
-    for grain, order in ((2.0, 5), (5.0, 3)):
+    sides: tuple[tuple[float, Literal[3, 5]], ...] = ((2.0, 5), (5.0, 3))
+    for grain, order in sides:
         pair = displaced_pair((128, 128), displacement_x=0.5, grain=grain, seed=8)
         sample, reference = (
             xr.DataArray(image, dims=("y", "x")) for image in (pair.sample, pair.reference)

@@ -69,7 +69,7 @@ def demo(output: Path, side: int, positions: int, where: Where) -> None:
         ("lens radius, true", f"{report.radius_true * 1e6:.3f} µm"),
         (
             "lens radius, recovered",
-            f"{report.radius_found * 1e6:.3f} ± {report.radius_spread * 1e6:.3f} µm "
+            f"{report.radius_found * 1e6:.3f} ± {report.radius_error * 1e6:.3f} µm "
             f"({100 * (report.radius_found / report.radius_true - 1):+.2f} %)",
         ),
         (
@@ -136,8 +136,9 @@ def run(
 
     def run_one(title: str, asked: "Experiment", prepared: "Stages") -> None:
         if only_plan:
-            profile = load_profile(**where.arguments(asked.cluster.arguments)).profile
-            print_rows(f"plan of {title}", describe_plan(prepared, profile))
+            chosen = where.arguments(asked.cluster.arguments)
+            named = load_profile(chosen.pop("profile", None), **chosen)
+            print_rows(f"plan of {title}", describe_plan(prepared, named.profile))
             return
         with where.connected(asked.cluster.arguments, per_task=bytes_at_work(prepared)):
             report = run_experiment(asked, prepared=prepared, hashed=hashed, repair=repair)

@@ -15,6 +15,7 @@ from wavedask.conventions import (
     FRAME,
     METRE,
     RADIUS,
+    RADIUS_UNCERTAINTY,
     RESIDUAL,
     SLOPE_X,
     SLOPE_Y,
@@ -78,8 +79,9 @@ class DemoReport:
         Number of tracked points per frame.
     radius_true, radius_found : float
         Apex radius of the lens in m: simulated, and fitted (mean over the frames).
-    radius_spread : float
-        Largest departure of a frame from the mean, m.
+    radius_error : float
+        Standard error of the mean over the frames, m: from their scatter, or of a single frame that
+        of its fit.
     error_rms : float
         Wavefront, measured minus true, rms over the valid pixels of all frames, m.
     wavefront_range : float
@@ -95,7 +97,7 @@ class DemoReport:
     points: int
     radius_true: float
     radius_found: float
-    radius_spread: float
+    radius_error: float
     error_rms: float
     wavefront_range: float
     marked: float
@@ -241,7 +243,8 @@ def run_demo(
     truth = np.stack([campaign.truth(frame).wavefront for frame in range(found.sizes[FRAME])])
     deviation = found - truth
     error = labelled((deviation - deviation.mean((Y, X))).values, ERROR, coords=found.coords)
-    lens = fit_lens(stored, material=MATERIAL)[[RADIUS.name, FIGURE_ERROR.name]].compute()
+    wanted = [RADIUS.name, RADIUS_UNCERTAINTY.name, FIGURE_ERROR.name]
+    lens = fit_lens(stored, material=MATERIAL)[wanted].compute()
     picture = target / PICTURE
     _draw(prepared, stored, error, lens[FIGURE_ERROR.name], picture)
     radii = lens[RADIUS.name].values
@@ -253,7 +256,11 @@ def run_demo(
         points=int(np.prod([-(-length // step) for length in campaign.shape])),
         radius_true=campaign.lens.radius,
         radius_found=float(radii.mean()),
-        radius_spread=float(np.abs(radii - radii.mean()).max()),
+        radius_error=(
+            float(radii.std(ddof=1) / np.sqrt(radii.size))
+            if radii.size > 1
+            else float(lens[RADIUS_UNCERTAINTY.name][0])
+        ),
         error_rms=float(np.sqrt(np.mean(np.square(error.values[valid])))),
         wavefront_range=float(truth.max() - truth.min()),
         marked=float(1 - valid.mean()),

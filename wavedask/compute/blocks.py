@@ -6,13 +6,13 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any, Final
 
-import dask
 import dask.array as da
 from dask._task_spec import DataNode
 from dask.array.optimization import optimize
 from dask.blockwise import Blockwise, fuse_roots, optimize_blockwise
 from dask.core import keys_in_tasks
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
+from dask.local import get_sync
 
 Graph = dict[Any, Any]
 
@@ -143,7 +143,8 @@ class BlockGraph:
     def _needed(self, task: Any) -> Collection[Any]:
         """Keys that a task needs; some layers of Dask hold tasks in its older form, tuples."""
         known = getattr(task, "dependencies", None)
-        found: Collection[Any] = keys_in_tasks(self, [task]) if known is None else known
+        names: Any = self
+        found: Collection[Any] = keys_in_tasks(names, [task]) if known is None else known
         return found
 
     def shared(self) -> list[Any] | None:
@@ -205,7 +206,8 @@ class BlockGraph:
         flat = [key for block in keys for key in block]
         graph = self.expand(flat, given)
         graph |= {key: DataNode(key, value) for key, value in given.items()}
-        found: Any = dask.get(optimize(graph, flat), keys)  # type: ignore[no-untyped-call] # Dask's
+        nested: Any = keys
+        found: Any = get_sync(optimize(graph, flat), nested)
         return [list(block) for block in found]
 
 

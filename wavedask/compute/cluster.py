@@ -1,5 +1,6 @@
 """Workers on this machine, and what is set in every worker: one thread per task."""
 
+import asyncio
 import importlib
 import logging
 import os
@@ -141,7 +142,7 @@ class WorkerSetup(WorkerPlugin):
     # Several clients may share a cluster: the plugin of the first one stays.
     idempotent = True
 
-    def setup(self, worker: Worker) -> None:
+    async def setup(self, worker: Worker) -> None:
         """Set the limits of threads and memory when a worker starts, and load the kernels."""
         check_cache()
         # Filters of HDF5: the readers of wavedask load them, tasks of others do not.
@@ -157,7 +158,9 @@ class WorkerSetup(WorkerPlugin):
             watch = PeriodicCallback(lambda: _relieve(worker), WATCH_MILLISECONDS)
             watch.start()
             self._limits.callback(watch.stop)
-        warm()
+        # On a busy machine this takes minutes if kernels must be compiled. A worker that sends no
+        # heartbeat meanwhile is restarted, and begins again.
+        await asyncio.to_thread(warm)
 
     def teardown(self, worker: Worker) -> None:
         """Remove the limits when it ends: it may have run in the user's own process."""

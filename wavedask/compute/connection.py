@@ -114,8 +114,10 @@ class Connection(Client):
                 quiet.enter_context(_without(logging.getLogger("distributed.client")))
             super().__exit__(kind, error, traceback)  # type: ignore[no-untyped-call]  # as above
         if lost and not isinstance(error, WavedaskError):
+            where = self.started.where
+            named = f"at {where}" if isinstance(where, str) else f"of cluster {self.profile_name}"
             raise ClusterError(
-                f"the Dask scheduler of the cluster {self.profile_name} was lost",
+                f"the Dask scheduler {named} was lost",
                 f"Start a cluster, then {AGAIN}",
             ) from error
 

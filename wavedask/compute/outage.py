@@ -141,7 +141,9 @@ class Watch:
             raise ClusterError(
                 f"all workers of the cluster at {self._address()} were lost while "
                 f"{self._doing}, and none has come back in {PATIENCE_SECONDS:g} s{self._said()}",
-                f"Look at what ended them in their logs, start others, then {AGAIN}",
+                self._more_memory()
+                if self._killed_for_memory()
+                else f"Look at what ended them in their logs, start others, then {AGAIN}",
             )
         elif not self._had_workers and now - self._gone_since > waiting_seconds():
             raise ClusterError(
@@ -236,7 +238,8 @@ class Watch:
 
     def _more_memory(self) -> str:
         """Say what a worker needs, and what it has if that is known."""
-        reason = "" if self._killed_for_memory() else "The usual reason is memory. "
+        killed = self._killed_for_memory()
+        reason = "They were killed for their memory. " if killed else "The usual reason is memory. "
         has = f"A worker has {format_bytes(self._memory)}. It" if self._memory else "A worker"
         return (
             f"{reason}{has} needs {needs(threads=self._threads)}. Give workers more memory, or "

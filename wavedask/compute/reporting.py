@@ -72,19 +72,19 @@ def _of_threads(file: Path) -> Iterator[None]:
     from dask.diagnostics.profile import Profiler, ResourceProfiler
     from dask.diagnostics.profile_visualize import visualize
 
-    began = time.time()
-    with Profiler() as tasks, ResourceProfiler(dt=SAMPLE_SECONDS) as resources:
-        try:
+    began = time.monotonic()
+    tasks, resources = Profiler(), ResourceProfiler(dt=SAMPLE_SECONDS)
+    try:
+        with tasks, resources:
             yield
-        finally:
-            resources.close()
-            profilers = [p for p in (tasks, resources) if p.results]
-            if tasks.results:
-                visualize(profilers, filename=str(file), show=False, save=True, mode="inline")
-            else:
-                _logger.warning(
-                    "no report in %s: nothing was computed in %.1f s", file, time.time() - began
-                )
+    finally:
+        resources.close()
+        if tasks.results:
+            profilers = [profiler for profiler in (tasks, resources) if profiler.results]
+            visualize(profilers, filename=str(file), show=False, save=True, mode="inline")
+        else:
+            seconds = time.monotonic() - began
+            _logger.warning("no report in %s: nothing was computed in %.1f s", file, seconds)
 
 
 @contextmanager

@@ -54,7 +54,8 @@ class Plan:
     block_shape : tuple of int
         Frames, rows and columns of the largest block.
     tasks : int
-        Dask tasks, estimated from the first frames.
+        Steps of the computation, estimated from the first frames. Those of a whole frame are one
+        task of Dask's scheduler.
     files : int
         Input files, including those that an HDF5 master file links to.
     bytes_input : int

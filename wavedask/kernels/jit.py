@@ -104,9 +104,9 @@ class _KernelCache(FunctionCache):
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        super().__init__(function)  # type: ignore[no-untyped-call]  # numba has no types
+        super().__init__(function)
         stamp = (self._impl.locator.get_source_stamp(), _sources(Path(__file__).parent))
-        self._cache_file = IndexDataCacheFile(  # type: ignore[no-untyped-call]  # numba has no types
+        self._cache_file = IndexDataCacheFile(
             cache_path=self._cache_path,
             filename_base=self._impl.filename_base,
             source_stamp=stamp,
@@ -114,7 +114,7 @@ class _KernelCache(FunctionCache):
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
-            return super().load_overload(sig, target_context)  # type: ignore[no-untyped-call]  # numba has no types
+            return super().load_overload(sig, target_context)
         except Exception as error:  # whatever bytes stand in the file
             _tell_once(f"files in {self.cache_path} cannot be read", repr(error))
             self._repair()
@@ -122,14 +122,14 @@ class _KernelCache(FunctionCache):
 
     def save_overload(self, sig: Any, data: Any) -> None:
         try:
-            super().save_overload(sig, data)  # type: ignore[no-untyped-call]  # numba has no types
+            super().save_overload(sig, data)
         except Exception as error:
             _tell_once(f"files in {self.cache_path} cannot be written", repr(error))
 
     def _repair(self) -> None:
         """Write an empty index over one that cannot be read."""
         try:
-            self.flush()  # type: ignore[no-untyped-call]  # numba has no types
+            self.flush()
         except OSError as error:
             _tell_once(f"files in {self.cache_path} cannot be written", repr(error))
 

@@ -1,5 +1,6 @@
 """What a wavefront says about the optic that made it."""
 
+from wavedask.optics.aberrations import legendre, remove, zernike
 from wavedask.optics.comparison import Comparison, compare
 from wavedask.optics.contributions import lens_contributions
 from wavedask.optics.focus import find_focus, propagate
@@ -32,11 +33,14 @@ __all__ = [
     "fit_wavefront",
     "fitted_lens",
     "gradient_modes",
+    "legendre",
     "lens_contributions",
     "mirror",
     "mode_orders",
     "propagate",
     "psd",
     "refractive_decrement",
+    "remove",
     "stitch",
+    "zernike",
 ]

@@ -65,9 +65,10 @@ def lens_contributions(fits: xr.Dataset, *, along: str | None = None) -> xr.Data
     error = fits[names[1]] * power**2
     before = {FRAME: 1}
     own = power - power.shift(before, fill_value=0.0)
-    spread = np.hypot(error, error.shift(before, fill_value=0.0))
+    variance = error**2
     with np.errstate(divide="ignore", invalid="ignore"):
-        focal, uncertainty = 1 / own, spread / own**2
+        focal = 1 / own
+        uncertainty = (variance + variance.shift(before, fill_value=0.0)) ** 0.5 / own**2
     variables = [
         relabelled(focal, FOCAL_LENGTH),
         relabelled(uncertainty, FOCAL_LENGTH_UNCERTAINTY),

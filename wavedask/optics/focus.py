@@ -122,8 +122,8 @@ def find_focus(
         * ``strehl``: largest intensity of any plane between the foci, over that of the same
           amplitude with perfect spheres,
         * ``caustic_y``, ``caustic_x``: profile in 61 planes, over six depths of focus on either
-          side, as power per length in 1/m; along ``caustic_plane`` and ``caustic_point``, whose distances and
-          positions are ``caustic_distance_...`` and ``caustic_position_...``, in m.
+          side, as power per length in 1/m; along ``caustic_plane`` and ``caustic_point``, whose
+          distances and positions are ``caustic_distance_...`` and ``caustic_position_...``, in m.
 
     Raises
     ------

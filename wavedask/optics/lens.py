@@ -304,9 +304,9 @@ def fit_lens(
     power = None if decrement is None else surfaces * lenses * decrement
     fit, maps = _fit(wf, surface, wanted, power, aperture)
     variables = list(_numbers(wf, fit, beam, power, shape))
-    variables.append(relabelled(maps["residual"], cv.RESIDUAL))
+    variables.append(relabelled(maps[cv.RESIDUAL.name], cv.RESIDUAL))
     variables.append(relabelled(maps["inside"], cv.APERTURE))
-    verdict = relabelled(fit["verdict"].astype(np.uint8), cv.VERDICT)
+    verdict = relabelled(fit[cv.VERDICT.name].astype(np.uint8), cv.VERDICT)
     codes = {
         cv.FLAG_VALUES: [int(code) for code in Verdict],
         cv.FLAG_MEANINGS: " ".join(code.name.lower() for code in Verdict),
@@ -315,8 +315,8 @@ def fit_lens(
     if confirmed := confirmed_facts(sure, {"wf": wf}):
         attrs[SURE] = confirmed
     if decrement is not None:
-        variables.append(relabelled(-maps["residual"] / decrement, cv.FIGURE_ERROR))
-        shape_and_figure = (maps["path"] + maps["residual"]) / -decrement
+        variables.append(relabelled(-maps[cv.RESIDUAL.name] / decrement, cv.FIGURE_ERROR))
+        shape_and_figure = (maps["path"] + maps[cv.RESIDUAL.name]) / -decrement
         variables.append(relabelled(shape_and_figure.astype(surface.dtype), cv.THICKNESS))
         variables += [relabelled(fit[of.name] / decrement, what) for what, of in MATTER]
     result = xr.Dataset({v.name: v for v in variables}, attrs=attrs)
@@ -333,7 +333,7 @@ def _check_choice(shape: str, azimuth: float | None) -> None:
             f"azimuth is {azimuth!r} and shape is {shape!r}",
             "Only shape='cylinder' and shape='crossed' have one.",
         )
-    if abs(number_of("azimuth", azimuth, unit=cv.RADIAN)) > 2 * math.pi:
+    if abs(number_of(cv.AZIMUTH.name, azimuth, unit=cv.RADIAN)) > 2 * math.pi:
         raise InputError(f"azimuth is {azimuth:g}", "Give an angle in rad: numpy.deg2rad(...).")
 
 
@@ -539,7 +539,7 @@ def _fit(
         name: numbers.isel({PARAMETER: number}) for number, name in enumerate(LensFit._fields)
     }
     places = {Y: surface[Y], X: surface[X]}
-    found = zip(("residual", "path", "inside"), maps, strict=True)
+    found = zip((cv.RESIDUAL.name, "path", "inside"), maps, strict=True)
     return fields, {name: values.assign_coords(places) for name, values in found}
 
 

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from wavedask.conventions import AZIMUTH, CENTER_X, CENTER_Y, CURVATURE_X, CURVATURE_Y
 from wavedask.errors import InputError
 from wavedask.kernels.surface import SurfaceNoise, surface_noise
 from wavedask.optics.correlated import Grid, Noise, residual_noise
@@ -194,7 +195,7 @@ def fitted_lens(
     parameters, covariance, left = _solved(points, shape, parameters)
     numbers, errors = errors_of(shape, parameters, covariance)
     if wanted.shape == "paraboloid":
-        axes = Quadric(_forms(0.0, both=True), origin, ("curvature_y", "curvature_x"))
+        axes = Quadric(_forms(0.0, both=True), origin, (CURVATURE_Y.name, CURVATURE_X.name))
         more, more_errors = errors_of(axes, *_solved(points, axes, np.zeros(axes.count))[:2])
         for name in axes.names:
             numbers[name], errors[name] = more[name], more_errors[name]
@@ -209,7 +210,7 @@ def fitted_lens(
     )
     residual = _filled(left_heights, known)
     path = np.full(surface.shape, np.nan)
-    apex = np.array([numbers["center_y"]]), np.array([numbers["center_x"]])
+    apex = np.array([numbers[CENTER_Y.name]]), np.array([numbers[CENTER_X.name]])
     if math.isfinite(wanted.beam.distance) and np.isfinite(apex).all():
         paths = lens_path(shape, parameters, wanted.beam, *place)
         if not isinstance(shape, Sphere):
@@ -225,11 +226,11 @@ def fitted_lens(
     found = LensFit(
         **{name: value for name, value in numbers.items() if name in LensFit._fields},
         curvature_error=errors["curvature"],
-        curvature_y_error=errors.get("curvature_y", math.nan),
-        curvature_x_error=errors.get("curvature_x", math.nan),
-        azimuth_uncertainty=errors["azimuth"],
-        center_uncertainty_y=errors["center_y"],
-        center_uncertainty_x=errors["center_x"],
+        curvature_y_error=errors.get(CURVATURE_Y.name, math.nan),
+        curvature_x_error=errors.get(CURVATURE_X.name, math.nan),
+        azimuth_uncertainty=errors[AZIMUTH.name],
+        center_uncertainty_y=errors[CENTER_Y.name],
+        center_uncertainty_x=errors[CENTER_X.name],
         residual_rms=rms,
         residual_rms_uncertainty=rms_error,
         residual_noise=noise_rms,
@@ -306,13 +307,13 @@ def _start(
         plain = _solved(points, round_lens, np.zeros(round_lens.count))[0]
         bent = wanted.beam.power(float(plain[2])) / power
         apex = round_lens.summary(plain)
-        start = [apex["center_y"], apex["center_x"]]
+        start = [apex[CENTER_Y.name], apex[CENTER_X.name]]
         if not np.isfinite(start).all():
             start = list(origin)
         return Sphere(wanted.beam, power), np.array([bent, *start, 0.0, 0.0])
     if math.isfinite(wanted.azimuth):
         both = wanted.shape == "crossed"
-        names = ("curvature_y", "curvature_x") if both else ("curvature",)
+        names = (CURVATURE_Y.name, CURVATURE_X.name) if both else ("curvature",)
         fixed = Quadric(_forms(wanted.azimuth, both=both), origin, names, wanted.azimuth)
         return fixed, np.zeros(fixed.count)
     general = General(origin, cylinder=wanted.shape == "cylinder")
@@ -320,7 +321,7 @@ def _start(
         return general, np.zeros(general.count)
     plain = _solved(points, general, np.zeros(general.count))[0]
     axis = general.summary(plain)
-    return Cylinder(origin), np.array([*plain[:2], axis["curvature"], axis["azimuth"]])
+    return Cylinder(origin), np.array([*plain[:2], axis["curvature"], axis[AZIMUTH.name]])
 
 
 def _solved(points: Slopes, shape: Shape, parameters: Floats) -> tuple[Floats, Floats, Floats]:
@@ -389,7 +390,10 @@ def _verdict(lens: LensFit, wanted: Wanted, *, cut: bool) -> float:
 
 def derived_slopes(surface: Floats, y: Floats, x: Floats) -> tuple[Floats, Floats]:
     """Derive slopes from a wavefront that comes without, by central differences."""
-    down, across = np.gradient(surface, y, x, edge_order=2)
+    down, across = (
+        np.asarray(np.gradient(surface, line, axis=axis, edge_order=2), np.float64)
+        for axis, line in enumerate((y, x))
+    )
     return down, across
 
 

@@ -13,6 +13,8 @@ from typing import Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from wavedask.conventions import AZIMUTH, CENTER_X, CENTER_Y, CURVATURE_X, CURVATURE_Y
+
 Floats = npt.NDArray[np.float64]
 
 MOST_STEPS: Final = 20
@@ -116,7 +118,7 @@ class Quadric:
         found = dict(zip(self.names, parameters[2:].tolist(), strict=True))
         if len(self.names) == 2:
             found["curvature"] = float(np.trace(form)) / 2
-        found["azimuth"] = self.azimuth
+        found[AZIMUTH.name] = self.azimuth
         return found | _center(form, parameters[:2], self.origin)
 
 
@@ -167,11 +169,11 @@ class General:
             near_x = abs(math.sin(upper)) <= math.sqrt(0.5)
             azimuth = upper if near_x else upper + math.pi / 2
             first, second = (larger, smaller) if near_x else (smaller, larger)
-            along = {"curvature": mean, "curvature_x": first, "curvature_y": second}
+            along = {"curvature": mean, CURVATURE_X.name: first, CURVATURE_Y.name: second}
         # An axis has no direction.
         azimuth = (azimuth + math.pi / 2) % math.pi - math.pi / 2
         form = np.array([[yy, yx], [yx, xx]])
-        return along | {"azimuth": azimuth} | _center(form, parameters[:2], self.origin)
+        return along | {AZIMUTH.name: azimuth} | _center(form, parameters[:2], self.origin)
 
 
 @dataclass(frozen=True)
@@ -222,7 +224,7 @@ class Cylinder:
         direction = np.array([math.sin(parameters[3]), math.cos(parameters[3])])
         form = np.outer(direction, direction) * parameters[2]
         azimuth = (float(parameters[3]) + math.pi / 2) % math.pi - math.pi / 2
-        return {"curvature": float(parameters[2]), "azimuth": azimuth} | _center(
+        return {"curvature": float(parameters[2]), AZIMUTH.name: azimuth} | _center(
             form, parameters[:2], self.origin
         )
 
@@ -396,9 +398,9 @@ class Sphere:
         """Paraxial curvature of the wavefront at the detector, and the apex, at the lens."""
         return {
             "curvature": self.beam.curvature(self.power * float(parameters[0])),
-            "azimuth": math.nan,
-            "center_y": float(parameters[1]),
-            "center_x": float(parameters[2]),
+            AZIMUTH.name: math.nan,
+            CENTER_Y.name: float(parameters[1]),
+            CENTER_X.name: float(parameters[2]),
         }
 
 
@@ -437,11 +439,11 @@ def _center(form: Floats, tilt: Floats, origin: tuple[float, float]) -> dict[str
     """Position without slope, the nearest to the origin; NaN for a plane."""
     size = float(np.abs(form).max())
     if size == 0 or not np.isfinite(form).all():
-        return {"center_y": math.nan, "center_x": math.nan}
+        return {CENTER_Y.name: math.nan, CENTER_X.name: math.nan}
     away = -np.linalg.pinv(form, rcond=1e-9, hermitian=True) @ tilt
     return {
-        "center_y": origin[0] + float(away[0]),
-        "center_x": origin[1] + float(away[1]),
+        CENTER_Y.name: origin[0] + float(away[0]),
+        CENTER_X.name: origin[1] + float(away[1]),
     }
 
 
@@ -474,7 +476,7 @@ def errors_of(
         ]
         for name in values:
             difference = ends[0][name] - ends[1][name]
-            if name == "azimuth":
+            if name == AZIMUTH.name:
                 difference = (difference + math.pi / 2) % math.pi - math.pi / 2
             gradients[name].append(difference / (2 * step))
     with np.errstate(invalid="ignore"):

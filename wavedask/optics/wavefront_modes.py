@@ -1,6 +1,7 @@
 """Zernike or Legendre modes of a wavefront, from its slopes, with their covariance."""
 
 import logging
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -13,6 +14,8 @@ from wavedask.conventions import (
     COEFFICIENT_UNCERTAINTY,
     METRE,
     MODE_DEGREE,
+    MODE_MIX,
+    MODE_NAME,
     MODE_NUMBER,
     MODE_ORDER,
     OTHER_MODE,
@@ -31,15 +34,18 @@ from wavedask.conventions import (
 )
 from wavedask.errors import InputError
 from wavedask.kernels.surface import mean_window
+from wavedask.optics.mode_names import legendre_name, rim_value, zernike_name
 from wavedask.optics.modes import Basis, evaluate_modes, gradient_modes, mode_orders
 from wavedask.optics.pieces import numbered_pieces
-from wavedask.optics.slopes import Slopes
+from wavedask.optics.slopes import LEAST_CELLS, POINTS, Slopes
 from wavedask.units import one_chunk_per_map, relabelled
 
 Floats = npt.NDArray[np.float64]
 
 NEEDED: Final = (WAVEFRONT, SLOPE_Y, SLOPE_X)
 STATED: Final = (SLOPE_UNCERTAINTY_Y, SLOPE_UNCERTAINTY_X, WINDOW)
+ROUNDING: Final = 1e-9
+"""Part of the half width by which a point on the rim may lie outside."""
 NUMBERS: Final = "number"
 """Dimension of what a map is fitted with, on its way out of a block."""
 BASIS: Final = "basis"
@@ -47,9 +53,110 @@ BASIS: Final = "basis"
 CENTER: Final = "center"
 """Attribute: middle (y, x) of the disc or square of the modes, m."""
 HALF_WIDTH: Final = "half_width"
-"""Attribute: radius of the disc or half the side of the square, m."""
+"""Attribute: radius of the disc or half the side of the square, m; along (y, x) if they differ."""
+
+INDEX: Final = "index"
+"""Attribute: by what the modes are numbered."""
+CELLS_PER_ORDER: Final = 16
+"""Cells along a pupil for each degree of the modes."""
 
 logger = logging.getLogger("wavedask")
+
+
+@dataclass(frozen=True)
+class Modes:
+    """Modes to fit.
+
+    Attributes
+    ----------
+    basis : "zernike" or "legendre"
+    orders : tuple of (int, int)
+        Of each mode, without piston.
+    numbers : tuple of int
+        Their numbers.
+    center, half : (float, float)
+        Middle and half width (y, x) of the disc or rectangle, m.
+    index : str
+        By what they are numbered.
+    mask : ndarray of bool, shape (y, x), optional
+        Pupil.
+    orthonormal : bool
+        Whether they are made orthonormal over the pixels with data.
+    """
+
+    basis: Basis
+    orders: tuple[tuple[int, int], ...]
+    numbers: tuple[int, ...]
+    center: tuple[float, float]
+    half: tuple[float, float]
+    index: str = "osa"
+    mask: npt.NDArray[np.bool_] | None = None
+    orthonormal: bool = False
+
+    @property
+    def degree(self) -> int:
+        """Highest degree of the polynomials."""
+        if self.basis == "zernike":
+            return max(n for n, _ in self.orders)
+        return max(i + k for i, k in self.orders)
+
+    @property
+    def names(self) -> list[str]:
+        """Name each mode."""
+        name = zernike_name if self.basis == "zernike" else legendre_name
+        return [name(*order) for order in self.orders]
+
+    @property
+    def scales(self) -> list[float]:
+        """Value of each mode whose rms is one, at the rim, where coefficients are told in it."""
+        if self.index == "fringe" and not self.orthonormal:
+            return [1 / rim_value(*order) for order in self.orders]
+        return [1.0] * len(self.orders)
+
+    def inside(self, y: Floats, x: Floats) -> npt.NDArray[np.bool_]:
+        """Points in the pupil; positions in half widths."""
+        if self.basis == "zernike":
+            within = y**2 + x**2 <= 1 + ROUNDING
+        else:
+            within = (np.abs(y) <= 1 + ROUNDING) & (np.abs(x) <= 1 + ROUNDING)
+        return within if self.mask is None else within & self.mask
+
+    def _places(self) -> tuple[list[int], int]:
+        """Numbers of the modes in the order of `mode_orders`, and how many there are of these."""
+        count = (self.degree + 1) * (self.degree + 2) // 2
+        known = {order: number for number, order in enumerate(mode_orders(self.basis, count))}
+        return [known[order] for order in self.orders], count
+
+    def heights(self, coefficients: Floats, y: Floats, x: Floats) -> Floats:
+        """Evaluate the sum of modes of unit rms."""
+        places, count = self._places()
+        plain = np.zeros(count)
+        plain[places] = coefficients
+        return evaluate_modes(plain, y, x, basis=self.basis)
+
+    def slopes(self, coefficients: Floats, y: Floats, x: Floats) -> Floats:
+        """Evaluate the gradient (y, x) of the sum of modes, shape (2, ...), per half width."""
+        places, count = self._places()
+        plain = np.zeros(count)
+        plain[places] = coefficients
+        return np.stack(gradient_modes(plain, y, x, basis=self.basis))
+
+    def gradients(self, y: Floats, x: Floats) -> Floats:
+        """Evaluate the gradient of each mode, shape (2, modes, points), per half width."""
+        return np.stack([self.slopes(one, y, x) for one in np.eye(len(self.orders))], axis=1)
+
+    def orthogonalised(self, y: Floats, x: Floats) -> Floats:
+        """Cholesky factor of the mean products of the modes, without piston, over points."""
+        unit = np.eye(len(self.orders))
+        sums, products = np.zeros(len(unit)), np.zeros(unit.shape)
+        for start in range(0, y.size, POINTS):
+            block = slice(start, start + POINTS)
+            values = np.stack([self.heights(one, y[block], x[block]) for one in unit])
+            sums += values.sum(axis=1)
+            products += values @ values.T
+        # Without their means: orthogonal to piston.
+        means = products / y.size - np.outer(sums, sums) / y.size**2
+        return np.asarray(np.linalg.cholesky(means), np.float64)
 
 
 def fit_wavefront(
@@ -127,36 +234,58 @@ def fit_wavefront(
     orders = mode_orders(basis, count)
     if count < 2:
         raise InputError(f"{count} modes", "Ask for two or more: piston has no slope.")
-    _check(wf)
+    check_wavefront(wf)
     y, x = (wf[dim].to_numpy().astype(np.float64) for dim in (Y, X))
     middle, width = _disc(y, x, basis, center, half_width)
+    modes = Modes(basis, tuple(orders[1:]), tuple(range(1, count)), middle, (width, width))
+    return fitted_modes(wf, modes).assign_attrs({HALF_WIDTH: width})
+
+
+def fitted_modes(wf: xr.Dataset, modes: Modes, *, strict: bool = False) -> xr.Dataset:
+    """Fit modes to the slopes of a wavefront.
+
+    Parameters
+    ----------
+    wf : xarray.Dataset
+        Result of `wavefront`, which was checked.
+    modes : Modes
+    strict : bool
+        Whether a single map that cannot be fitted is an error.
+
+    Returns
+    -------
+    xarray.Dataset
+        As of `fit_wavefront`.
+    """
+    places = {dim: wf[dim].to_numpy().astype(np.float64) for dim in (Y, X)}
     names = [*NEEDED, *(STATED if all(part.name in wf for part in STATED) else ())]
-    arrays = [one_chunk_per_map(wf[part.name]) for part in names]
+    arrays = [one_chunk_per_map(wf[part.name].transpose(..., Y, X)) for part in names]
+    count = len(modes.orders)
     numbers, residual = xr.apply_ufunc(
         _fit_map,
         *arrays,
-        kwargs={
-            Y: (y - middle[0]) / width,
-            X: (x - middle[1]) / width,
-            HALF_WIDTH: width,
-            BASIS: basis,
-            "count": count,
-        },
+        kwargs={**places, "modes": modes, "strict": strict and arrays[0].ndim == 2},
         input_core_dims=[[Y, X]] * len(arrays),
         output_core_dims=[[NUMBERS], [Y, X]],
         vectorize=True,
         dask="parallelized",
         output_dtypes=[np.float64, arrays[0].dtype],
-        dask_gufunc_kwargs={"output_sizes": {NUMBERS: (count - 1) * count + 1}},
+        dask_gufunc_kwargs={"output_sizes": {NUMBERS: count + 2 * count**2 + 1}},
         keep_attrs="override",
     )
     residual = residual.assign_coords({dim: wf[dim] for dim in (Y, X)})
-    return _labelled_fit(numbers, residual, orders, wf.attrs).assign_attrs(
-        {BASIS: basis, CENTER: list(middle), HALF_WIDTH: width}
+    return _labelled_fit(numbers, residual, modes, wf.attrs).assign_attrs(
+        {
+            BASIS: modes.basis,
+            CENTER: list(modes.center),
+            HALF_WIDTH: list(modes.half),
+            INDEX: modes.index,
+        }
     )
 
 
-def _check(wf: xr.Dataset) -> None:
+def check_wavefront(wf: xr.Dataset) -> None:
+    """Refuse a dataset that is no result of `wavefront`, or whose coordinates are not in m."""
     missing = [part.name for part in NEEDED if part.name not in wf]
     if missing:
         raise InputError(
@@ -198,93 +327,103 @@ def _fit_map(
     *stated: Any,
     y: Floats,
     x: Floats,
-    half_width: float,
-    basis: Basis,
-    count: int,
+    modes: Modes,
+    strict: bool,
 ) -> tuple[Floats, npt.NDArray[Any]]:
-    """Fit one map: coefficients, covariance and rms in one row, and the residual."""
+    """Fit one map: coefficients, covariance, mixture and rms in one row, and the residual."""
     slope_maps = [np.asarray(part, np.float64) for part in (slope_y, slope_x)]
     sigma, window = None, 1.0
     if stated:
         sigma = np.asarray(stated[0], np.float64), np.asarray(stated[1], np.float64)
         window = mean_window(stated[2], stated[0])
-    inside = y[:, None] ** 2 + x**2 <= 1 if basis == "zernike" else None
-    slopes = Slopes(*slope_maps, y=y, x=x, inside=inside, sigma=sigma, window=window)
+    down, across = (y - modes.center[0]) / modes.half[0], (x - modes.center[1]) / modes.half[1]
+    inside = modes.inside(down[:, None], across)
+    count = len(modes.orders)
+    slopes = Slopes(
+        *slope_maps,
+        y=down,
+        x=across,
+        inside=inside,
+        sigma=sigma,
+        window=window,
+        cells=max(LEAST_CELLS, CELLS_PER_ORDER * modes.degree),
+    )
 
     def gradients(block: slice) -> Floats:
-        parts = [
-            gradient_modes(one, slopes.y[block], slopes.x[block], basis=basis)
-            for one in np.eye(count)[1:]
-        ]
-        return np.asarray(np.stack(parts, axis=1) / half_width)
+        parts = modes.gradients(slopes.y[block], slopes.x[block])
+        return np.asarray(parts / np.reshape(modes.half, (2, 1, 1)))
 
     try:
-        if slopes.y.size < count:
+        if slopes.y.size <= count:
             raise InputError(
-                f"{count} modes for {slopes.y.size} points with slopes",
+                f"{count + 1} modes for {slopes.y.size} points with slopes",
                 "Ask for fewer modes, or give center and half_width of the pupil in m.",
             )
-        fit = slopes.fit(gradients, count - 1)
+        fit = slopes.fit(gradients, count)
     except InputError as error:
+        if strict:
+            raise
         logger.warning("fit_wavefront: a frame is not fitted: %s", error)
-        return np.full((count - 1) * count + 1, np.nan), np.full_like(surface, np.nan)
-    rows, columns = np.meshgrid(y, x, indexing="ij")
-    valid = np.isfinite(surface)
-    if basis == "zernike":
-        valid &= rows**2 + columns**2 <= 1
+        return np.full(count + 2 * count**2 + 1, np.nan), np.full_like(surface, np.nan)
+    rows, columns = np.meshgrid(down, across, indexing="ij")
+    valid = np.isfinite(surface) & inside
     residual = np.full(surface.shape, np.nan)
-    model = evaluate_modes((0.0, *fit.coefficients), rows[valid], columns[valid], basis=basis)
+    model = modes.heights(fit.coefficients, rows[valid], columns[valid])
     left = np.asarray(surface, np.float64)[valid] - model
     piece = numbered_pieces(valid)[valid]
     if left.size:
         left -= (np.bincount(piece, left) / np.bincount(piece))[piece]
     residual[valid] = left
     rms = np.sqrt(np.mean(np.square(left))) if left.size else np.nan
-    return np.concatenate([fit.coefficients, fit.covariance.ravel(), [rms]]), residual.astype(
-        surface.dtype
-    )
+    mixture, coefficients, covariance = np.eye(count), fit.coefficients, fit.covariance
+    if modes.orthonormal:
+        mixed = modes.orthogonalised(rows[slopes.valid], columns[slopes.valid])
+        coefficients, covariance = mixed.T @ coefficients, mixed.T @ covariance @ mixed
+        mixture = np.asarray(np.linalg.inv(mixed), np.float64)
+    numbers = (coefficients, covariance.ravel(), mixture.ravel(), [rms])
+    return np.concatenate(numbers), residual.astype(surface.dtype)
 
 
 def _labelled_fit(
-    numbers: xr.DataArray,
-    residual: xr.DataArray,
-    orders: list[tuple[int, int]],
-    attrs: dict[Any, Any],
+    numbers: xr.DataArray, residual: xr.DataArray, modes: Modes, attrs: dict[Any, Any]
 ) -> xr.Dataset:
     """Take the row of numbers of each map apart."""
-    modes = len(orders) - 1
+    count = len(modes.orders)
     lead = tuple(str(dim) for dim in numbers.dims[:-1])
     others = {name: coord for name, coord in numbers.coords.items() if set(coord.dims) <= set(lead)}
-    number = np.arange(1, modes + 1)
+    number = np.array(modes.numbers)
+    orders = np.array(modes.orders)
+    along, square_dims = (MODE_NUMBER.name,), (*lead, MODE_NUMBER.name, OTHER_MODE.name)
     names = {
-        MODE_DEGREE.name: labelled(np.array(orders)[1:, 0], MODE_DEGREE, dims=(MODE_NUMBER.name,)),
-        MODE_ORDER.name: labelled(np.array(orders)[1:, 1], MODE_ORDER, dims=(MODE_NUMBER.name,)),
-        MODE_NUMBER.name: labelled(number, MODE_NUMBER, dims=(MODE_NUMBER.name,)),
+        MODE_DEGREE.name: labelled(orders[:, 0], MODE_DEGREE, dims=along),
+        MODE_ORDER.name: labelled(orders[:, 1], MODE_ORDER, dims=along),
+        MODE_NAME.name: labelled(np.array(modes.names), MODE_NAME, dims=along),
+        MODE_NUMBER.name: labelled(number, MODE_NUMBER, dims=along),
     }
-    square = numbers.data[..., modes:-1].reshape(*numbers.shape[:-1], modes, modes)
-    coefficient = labelled(
-        numbers.data[..., :modes],
-        COEFFICIENT,
-        dims=(*lead, MODE_NUMBER.name),
-        coords={**others, **names},
-    )
-    diagonal = modes + (modes + 1) * np.arange(modes)
-    error = labelled(
-        numbers.data[..., diagonal] ** 0.5,
-        COEFFICIENT_UNCERTAINTY,
-        dims=(*lead, MODE_NUMBER.name),
-        coords={**others, **names},
-    )
-    covariance = labelled(
-        square,
-        COEFFICIENT_COVARIANCE,
-        dims=(*lead, MODE_NUMBER.name, OTHER_MODE.name),
-        coords={
-            **others,
-            **names,
-            OTHER_MODE.name: labelled(number, OTHER_MODE, dims=(OTHER_MODE.name,)),
-        },
-    )
+    beside = {OTHER_MODE.name: labelled(number, OTHER_MODE, dims=(OTHER_MODE.name,))}
+    # Coefficients of modes that are not of unit rms are multiples of it.
+    scale = np.array(modes.scales)
+    values = numbers.data[..., :count] / scale
+    squares = [
+        numbers.data[..., first : first + count**2].reshape(*numbers.shape[:-1], count, count)
+        for first in (count, count + count**2)
+    ]
+    diagonal = count + (count + 1) * np.arange(count)
+    errors = numbers.data[..., diagonal] ** 0.5 / scale
+    dims = (*lead, *along)
+    coords: dict[Any, Any] = {**others, **names}
+    parts = [
+        labelled(values, COEFFICIENT, dims=dims, coords=coords),
+        labelled(errors, COEFFICIENT_UNCERTAINTY, dims=dims, coords=coords),
+        labelled(
+            squares[0] / np.outer(scale, scale),
+            COEFFICIENT_COVARIANCE,
+            dims=square_dims,
+            coords={**coords, **beside},
+        ),
+    ]
+    if modes.orthonormal:
+        parts.append(labelled(squares[1], MODE_MIX, dims=square_dims, coords={**coords, **beside}))
     rms = relabelled(numbers.isel({NUMBERS: -1}), RESIDUAL_RMS)
-    parts = (coefficient, error, covariance, relabelled(residual, RESIDUAL), rms)
+    parts += [relabelled(residual, RESIDUAL), rms]
     return xr.Dataset({str(part.name): part for part in parts}, attrs=attrs)

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import math
+import stat
 import struct
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from typing import Any, Final
@@ -13,11 +14,11 @@ from numcodecs.zstd import Zstd
 from numpy.typing import NDArray
 from zarr.abc.store import ByteRequest, Store
 from zarr.core.buffer import Buffer, BufferPrototype
-from zarr.storage import WrapperStore
+from zarr.storage import LocalStore, WrapperStore
 
 from wavedask.conventions import COMPLETE, FRAME
 from wavedask.errors import StoreError
-from wavedask.store.metadata import BLOSC, CRC, DAMAGED, TEXT, ZSTD, ArrayLayout
+from wavedask.store.metadata import BLOSC, CRC, DAMAGED, LARGEST_METADATA, TEXT, ZSTD, ArrayLayout
 
 LARGEST_TEXT: Final = 2**26
 """Bytes of a decoded chunk of texts."""
@@ -86,12 +87,16 @@ class CheckedStore(WrapperStore[Store]):
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
         """Read an object; check it if it is a chunk."""
-        content = await self._store.get(key, prototype, byte_range)
         chunk = chunk_of(key)
         if chunk is None or chunk[0] not in self._layouts or byte_range is not None:
-            return content
+            if problem := self._unreadable(key, LARGEST_METADATA):
+                raise StoreError(f"{key} of store {self._where} is damaged: {problem}", DAMAGED)
+            return await self._store.get(key, prototype, byte_range)
         name, index = chunk
         layout = self._layouts[name]
+        if problem := self._unreadable(key, most_bytes(layout)):
+            raise self._error(name, layout, index, f"is damaged: {problem}", REPAIR)
+        content = await self._store.get(key, prototype, byte_range)
         if content is None:
             # Older versions did not write chunks that hold only the fill value.
             if layout.summed and not self._unfinished(name, layout, index):
@@ -125,6 +130,21 @@ class CheckedStore(WrapperStore[Store]):
     def list(self) -> AsyncIterator[str]:
         """List all keys."""
         return self._store.list()
+
+    def _unreadable(self, key: str, largest: int) -> str:
+        """Say why a file must not be read: a pipe does not end, nor does a device."""
+        if not isinstance(self._store, LocalStore):
+            return ""
+        try:
+            status = (self._store.root / key).stat()
+        except OSError:
+            # Reading it gives the error.
+            return ""
+        if stat.S_ISDIR(status.st_mode):
+            return ""
+        if not stat.S_ISREG(status.st_mode):
+            return "it is a pipe or a device"
+        return f"it has {status.st_size} bytes" if status.st_size > largest else ""
 
     def _unfinished(self, name: str, layout: ArrayLayout, index: tuple[int, ...]) -> bool:
         """Whether a chunk holds no complete frame."""
@@ -255,6 +275,11 @@ def chunks_of(layout: ArrayLayout, block: int) -> list[tuple[int, ...]]:
     ]
     grid[layout.dims.index(FRAME)] = range(block, block + 1)
     return list(itertools.product(*grid))
+
+
+def most_bytes(layout: ArrayLayout) -> int:
+    """Return how many bytes an encoded chunk may have; what cannot be compressed grows a little."""
+    return (layout.chunk_bytes or LARGEST_TEXT) * 9 // 8 + 2**16
 
 
 def problem_of(content: bytes | NDArray[np.uint8], layout: ArrayLayout) -> str:

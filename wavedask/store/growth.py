@@ -243,9 +243,9 @@ def _settled_contents(
     contents = place.contents() or {}
     for name in map(str, written):
         array = open_array(group, name)
-        size = unit_of(array)[array.metadata.dimension_names.index(FRAME)]
+        axis = written[name].dims.index(FRAME)
+        size = unit_of(array)[axis]
         if before % size:
-            axis = array.metadata.dimension_names.index(FRAME)
             for key in chunk_keys(array, axis, before // size):
                 contents.pop(f"{name}/{key}", None)
     if contents != (place.contents() or {}):

@@ -5,6 +5,8 @@ import json
 import logging
 import os
 import platform
+import re
+import stat
 import threading
 import time
 import uuid
@@ -31,6 +33,9 @@ LEASE_BEATS: Final = 6
 """Number of missed renewals after which a lease counts as abandoned."""
 NO_LOCKS: Final = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF}
 """Error numbers of a file system without locks."""
+
+HOST: Final = re.compile(r"[\w.:-]{1,253}", re.ASCII)
+"""Name of a machine."""
 
 _logger = logging.getLogger("wavedask")
 
@@ -164,6 +169,15 @@ def _locked(file: Path, right: Right) -> int | None:
     while True:
         # Not through a link: in a folder that others may write, it could lead to any file.
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+            os.close(descriptor)
+            # The other name of the file may be anything, and it would be overwritten.
+            what = "has another name, too" if stat.S_ISREG(status.st_mode) else "is not a file"
+            raise StoreError(
+                f"store {right.place} cannot be written: {file}, its lock, {what}",
+                "Look who has put it there, and remove it.",
+            )
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -213,7 +227,10 @@ def _refused(place: Place, holder: bytes) -> StoreError:
 def _named(holder: bytes) -> str:
     """Name the process that holds a lock, in brackets; nothing if it is not known."""
     who = _parsed(holder)
-    return f" (process {who['pid']} on {who['host']})" if {"pid", "host"} <= set(who) else ""
+    pid, host = who.get("pid"), who.get("host")
+    # Another user may have written it: no control characters, and nothing long.
+    known = isinstance(pid, int) and isinstance(host, str) and HOST.fullmatch(host)
+    return f" (process {pid} on {host})" if known else ""
 
 
 def _parsed(content: bytes | None) -> dict[str, Any]:

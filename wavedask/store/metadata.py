@@ -43,6 +43,8 @@ ITEM_SIZES: Final = {
 """Bytes of a value by data type; text has no fixed size."""
 STRING: Final = "string"
 
+LARGEST_METADATA: Final = 2**26
+"""Bytes of a file with metadata, which is read at once."""
 LARGEST_CHUNK: Final = 2**31
 """Bytes of a decoded chunk; Blosc takes no more."""
 LARGEST_COORDINATE: Final = 2**29

@@ -17,14 +17,21 @@ from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore
 
 from wavedask.errors import InputError, StoreError
-from wavedask.paths import NOT_THERE, expanded
+from wavedask.paths import NOT_THERE, expanded, read_regular
 from wavedask.store.durable import DurableStore, write_durably
-from wavedask.store.metadata import CHECKSUM, CONSOLIDATED, CONTENTS, DAMAGED, checksum_of
+from wavedask.store.metadata import (
+    CHECKSUM,
+    CONSOLIDATED,
+    CONTENTS,
+    DAMAGED,
+    LARGEST_METADATA,
+    checksum_of,
+)
 
 METADATA: Final = "zarr.json"
 """Name of the metadata file of every Zarr group and array."""
-LARGEST_METADATA: Final = 2**26
-"""Bytes of a file with metadata, which is read at once."""
+LARGEST_OBJECT: Final = 2**32
+"""Bytes of any other object; each is read at once."""
 COORDINATES: Final = "coordinates"
 URL: Final = re.compile(r"[a-z][a-z0-9+.-]+://")
 SECRET_URL: Final = re.compile(r"[a-z][a-z0-9+.-]+://[^/]*:[^/]*@")
@@ -124,13 +131,17 @@ class Place:
                 "Check the URL and its options.",
             ) from error
 
-    def read(self, key: str) -> bytes | None:
-        """Read an object below it; None if it is not there."""
+    def read(self, key: str, *, largest: int = LARGEST_OBJECT) -> bytes | None:
+        """Read an object below it; None if it is not there.
+
+        Raises
+        ------
+        OSError
+            A file that cannot be read, has more than `largest` bytes, or is a pipe or a device.
+        """
         if not self.remote:
             file = self.path / key
-            if file.name == METADATA and _size(file) > LARGEST_METADATA:
-                raise StoreError(f"{file} has {_size(file)} bytes of metadata", DAMAGED)
-            return _content(file)
+            return _content(file, LARGEST_METADATA if file.name == METADATA else largest)
         found = sync(self.open(read_only=True).get(key, default_buffer_prototype()))
         return None if found is None else bytes(found.to_bytes())
 
@@ -376,25 +387,18 @@ def local_path(path: str | Path) -> Path:
     return expanded(path).absolute()
 
 
-def _content(file: Path) -> bytes | None:
+def _content(file: Path, largest: int) -> bytes | None:
     """Read a file that others may replace at the same time; None if it does not exist."""
     try:
         try:
-            return file.read_bytes()
+            return read_regular(file, largest=largest)
         except OSError as error:
             if error.errno != errno.ESTALE:
                 raise
             # On NFS another machine replaced the file after we opened it.
-            return file.read_bytes()
+            return read_regular(file, largest=largest)
     except NOT_THERE:
         return None
-
-
-def _size(file: Path) -> int:
-    try:
-        return file.stat().st_size
-    except NOT_THERE:
-        return 0
 
 
 def _first_line(error: Exception) -> str:

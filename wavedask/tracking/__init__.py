@@ -11,6 +11,7 @@ from wavedask.tracking.registration import (
     register,
     registration_of,
 )
+from wavedask.tracking.residual import ResidualReport, describe_residual
 from wavedask.tracking.speckle import SpeckleReport, describe_speckle
 from wavedask.tracking.visibility import visibility_uncertainty
 from wavedask.tracking.xss import self_reference, track_scan
@@ -20,12 +21,14 @@ __all__ = [
     "Engine",
     "MissingReport",
     "Registration",
+    "ResidualReport",
     "Rigid",
     "SpeckleReport",
     "check_scale",
     "checked_settings",
     "combine",
     "cross_spot",
+    "describe_residual",
     "describe_speckle",
     "is_registered",
     "register",

@@ -395,10 +395,10 @@ def _shift_along(shift: da.Array, axis: int) -> da.Array:
     """Select the rigid shifts along y or x, shape (frame, 1, 1), by one layer of the graph."""
     selected: da.Array = da.blockwise(
         _shift_part,
-        ("frame", "y", "x"),
-        *(shift, ("frame", "axis", "x")),
+        (0, 1, 2),
+        *(shift, (0, 3, 2)),
         axis=axis,
-        new_axes={"y": 1},
+        new_axes={1: 1},
         dtype=shift.dtype,
         meta=np.empty((0, 0, 0), shift.dtype),
         concatenate=True,
@@ -414,11 +414,11 @@ def _shift_part(shift: NDArray[np.int64], *, axis: int) -> NDArray[np.int64]:
 def _field_of(tracked: da.Array, index: int, shift: da.Array | None) -> da.Array:
     """Select one field of the tracked blocks; the displacements gain the rigid shift."""
     dtype = np.dtype(np.uint8 if index == len(Fields._fields) - 1 else np.float32)
-    added = (shift, ("frame", "axis", "one")) if shift is not None and index < 2 else ()
+    added = (shift, (0, 4, 5)) if shift is not None and index < 2 else ()
     selected: da.Array = da.blockwise(
         _field_block,
-        ("frame", "y", "x"),
-        *(tracked, ("field", "frame", "y", "x")),
+        (0, 1, 2),
+        *(tracked, (3, 0, 1, 2)),
         *added,
         index=index,
         dtype=dtype,
@@ -433,8 +433,9 @@ def _field_block(
     fields: NDArray[np.float32], shift: NDArray[np.int64] | None = None, *, index: int
 ) -> NDArray[Any]:
     if index == len(Fields._fields) - 1:
-        return fields[index].astype(np.uint8)
-    return fields[index] if shift is None else fields[index] + shift[:, index, None].astype("f4")
+        return np.asarray(fields[index], np.uint8)
+    field = fields[index]
+    return np.asarray(field if shift is None else field + shift[:, index, None].astype("f4"))
 
 
 def _tiles(sizes: tuple[int, ...], halo: int) -> tuple[int, ...]:

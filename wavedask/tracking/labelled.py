@@ -37,6 +37,7 @@ from wavedask.kernels.fields import Fields
 from wavedask.tracking.crossspot import DEFAULT_ORDER, Engine, Rigid, Splines, cross_spot
 from wavedask.tracking.missing import is_lazy, reason_attrs, why_missing
 from wavedask.tracking.registration import Registration, registered
+from wavedask.tracking.residual import residual_attrs
 from wavedask.tracking.speckle import measured_order
 
 FIELDS: Final = Fields(
@@ -127,6 +128,10 @@ def track(
 
         Where each frame has a reference of its own, the coordinates ``reference_file`` and
         ``reference_index`` say which.
+
+        Where the images are in memory and the engine is ``dense``, attributes say what the match
+        leaves of the middle of the first frame: ``effective_counts``, ``noise_blur_px``,
+        ``decorrelation`` and ``fixed_pattern``, as `describe_residual` finds them for lazy images.
 
         The attribute ``spline_order`` is the order of the B-splines, as given or chosen.
 
@@ -247,6 +252,8 @@ def track(
     tracked = xr.Dataset(variables, attrs=attrs)
     if not is_lazy(tracked):
         why_missing(tracked).log("track")
+        if engine == "dense" and registration is None:
+            tracked.attrs |= residual_attrs(tracked, images, targets)
     return tracked
 
 

@@ -38,7 +38,8 @@ def middle(images: Array) -> Array:
         slice(max(size - LARGE, 0) // 2, max(size - LARGE, 0) // 2 + min(size, LARGE))
         for size in images.shape[-2:]
     )
-    return images[..., rows, columns]
+    part: Array = images[..., rows, columns]
+    return part
 
 
 def check_reach(shift: tuple[int, int], shape: tuple[int, ...]) -> None:
@@ -57,9 +58,7 @@ def check_reach(shift: tuple[int, int], shape: tuple[int, ...]) -> None:
         )
 
 
-def moved_frames(
-    references: da.Array, shift: da.Array, *, frames: tuple[int, ...]
-) -> da.Array:
+def moved_frames(references: da.Array, shift: da.Array, *, frames: tuple[int, ...]) -> da.Array:
     """Move frames that are one block each, by their shifts.
 
     Parameters
@@ -75,7 +74,7 @@ def moved_frames(
     -------
     dask.array.Array, float32
     """
-    return da.map_blocks(
+    moved: da.Array = da.map_blocks(
         _move_block,
         references,
         shift,
@@ -83,6 +82,7 @@ def moved_frames(
         meta=np.empty((0, 0, 0), np.float32),
         chunks=(frames, *references.chunks[1:]),
     )
+    return moved
 
 
 def moved_tiles(references: da.Array, shift: da.Array, *, frames: tuple[int, ...]) -> da.Array:
@@ -91,7 +91,7 @@ def moved_tiles(references: da.Array, shift: da.Array, *, frames: tuple[int, ...
     Parameters and result are those of `moved_frames`.
     """
     depth = {0: 0} | {axis: REACH * (references.numblocks[axis] > 1) for axis in (1, 2)}
-    return da.map_overlap(
+    moved: da.Array = da.map_overlap(
         partial(_move_tile, tiles=references.chunks[1:], depth=(depth[1], depth[2])),
         references,
         shift,
@@ -104,6 +104,7 @@ def moved_tiles(references: da.Array, shift: da.Array, *, frames: tuple[int, ...
         meta=np.empty((0, 0, 0), np.float32),
         chunks=(frames, *references.chunks[1:]),
     )
+    return moved
 
 
 def inner_part(

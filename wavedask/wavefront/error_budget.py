@@ -272,7 +272,7 @@ def _surface(wf: xr.Dataset, window: float | None) -> _Surface:
             "A budget is that of one frame: give wf.isel(frame=0), or another.",
         )
     heights, *slopes = (values.astype(np.float64) for values in maps)
-    places = {dim: wf[dim].to_numpy().astype(np.float64) for dim in (Y, X)}
+    down, across = (wf[dim].to_numpy().astype(np.float64) for dim in (Y, X))
     sigma, side = None, math.nan
     if all(quantity.name in wf for quantity in STATED):
         sigma_y, sigma_x = (
@@ -284,7 +284,8 @@ def _surface(wf: xr.Dataset, window: float | None) -> _Surface:
         lens, *_ = fitted_lens(
             heights,
             (slopes[0], slopes[1]),
-            **places,
+            y=down,
+            x=across,
             sigma=sigma,
             window=1.0 if sigma is None else side,
         )
@@ -297,7 +298,7 @@ def _surface(wf: xr.Dataset, window: float | None) -> _Surface:
         radius = 1 / np.array([lens.curvature_y, lens.curvature_x])
     valid = np.isfinite(maps).all(0)
     rows, columns = np.nonzero(valid)
-    y, x = places[Y][rows], places[X][columns]
+    y, x = down[rows], across[columns]
     noise = [math.nan, math.nan]
     if sigma is not None:
         # Weighted, because pixels at the border hardly contribute.

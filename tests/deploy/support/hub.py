@@ -64,8 +64,8 @@ def hub(proxy: Path, passwords: dict[str, str], members: set[str]) -> Iterator[H
         )
         url = f"http://127.0.0.1:{public}"
         command: list[str | Path] = [sys.executable, "-m", "jupyterhub", "-f", config]
-        needed = [Path(sys.prefix), Path(sys.base_prefix), ROOT, proxy]
-        needed.append(Path(shutil.which("node") or "/usr/bin/node"))
+        node = Path(shutil.which("node") or "/usr/bin/node").resolve()
+        needed = [Path(sys.prefix), Path(sys.base_prefix), ROOT, node.parents[1]]
         with running(
             in_namespace(command, folder, needed),
             log=folder / "hub.log",

