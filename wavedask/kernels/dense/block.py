@@ -380,7 +380,7 @@ def _tolerance(statistics: Floats) -> Floats:
     """
     precision = statistics[rf.COUNT] * (statistics[rf.H_YY] + statistics[rf.H_XX]) / 2
     power = np.maximum(statistics[rf.VAR_S], 0)
-    return rf.NEGLIGIBLE * np.sqrt(power / np.maximum(precision, np.float32(1e-6)))
+    return np.asarray(rf.NEGLIGIBLE * np.sqrt(power / np.maximum(precision, np.float32(1e-6))))
 
 
 def dense_fields(

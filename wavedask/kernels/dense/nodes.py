@@ -1,7 +1,7 @@
 """The grid of nodes on which the displacement lives, and interpolation from it to the pixels."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -135,7 +135,7 @@ def linear_weights(step: int) -> Floats:
 
 
 @njit(**INLINED)  # type: ignore[untyped-decorator]
-def _spread_pixel(nodes: Floats, step: int, weights: Floats, position: int) -> np.float32:
+def _spread_pixel(nodes: Floats, step: int, weights: Floats, position: int) -> Any:
     k, phase = position // step + PAD - 1, position % step
     return (
         weights[phase, 0] * nodes[k]
