@@ -34,6 +34,8 @@ EXCEPTIONS = {
     ("io/hdf5/detector.py", "pixel_size_x"),
     ("io/hdf5/nexus.py", "image"),
     ("io/euxfel.py", "image"),  # the argument of open_scan, in messages
+    ("compute/kinds/kubernetes.py", "reason"),  # keys of Kubernetes
+    ("compute/kinds/manifests.py", "image"),
     ("optics/lens.py", "y"),  # arguments of a function that xarray calls
     ("optics/lens.py", "x"),
 }

@@ -13,6 +13,7 @@ from wavedask.frames import grid, nearest, select, where_motors
 from wavedask.io import refresh
 from wavedask.optics import fit_lens, fit_wavefront, legendre, zernike
 from wavedask.plot import plot_dataset
+from wavedask.report import write_report
 from wavedask.tables import Rows, html_table
 from wavedask.tracking import (
     combine,
@@ -87,6 +88,7 @@ class Wave:
     zernike = _method(zernike)
     legendre = _method(legendre)
     plot = _method(plot_dataset)
+    write_report = _method(write_report)
     to_nexus = _method(to_nexus)
     to_tiff = _method(to_tiff)
     to_csv = _method(to_csv)

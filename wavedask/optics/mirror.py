@@ -42,6 +42,7 @@ from wavedask.conventions import (
     SLOPE_X,
     SLOPE_Y,
     WINDOW,
+    AxisName,
     Quantity,
     X,
     Y,
@@ -96,7 +97,7 @@ CURVED: Final = {
 def mirror(
     wf: xr.Dataset,
     *,
-    axis: Literal["y", "x"],
+    axis: AxisName,
     theta: float,
     p: float | None = None,
     q: float | None = None,

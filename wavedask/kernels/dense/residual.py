@@ -152,8 +152,7 @@ def _centred(image: Floats, known: Mask) -> Floats:
 
 
 def _cells(values: Floats, cells: tuple[Cells, Cells]) -> NDArray[np.float32]:
-    rows = values[cells[0].pixels.ravel()].astype(np.float32)
-    return cut(rows[None], cells)
+    return cut(np.asarray(values, np.float32)[None], cells[0].pixels, cells)
 
 
 def _fitted(
