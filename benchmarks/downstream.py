@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import numpy as np
@@ -154,13 +154,14 @@ def train(size: int, seeds: range) -> Iterator[Result]:
 
 def dark_fields(size: int, seeds: range) -> Iterator[Result]:
     """Transmission and dark field of nothing, which are one, and their errors."""
-    for label, options in (
+    scenes: tuple[tuple[str, dict[str, Any]], ...] = (
         ("2000 counts, contrast 0.06", {"counts": 2000.0, "contrast": 0.06}),
         ("200 counts, contrast 0.25", {"counts": 200.0}),
         ("50 counts, contrast 0.25", {"counts": 50.0}),
         ("blur 1.5 px", {"blur": 1.5, "grain": 3.7}),
         ("blur 3 px", {"blur": 3.0, "grain": 2.65}),
-    ):
+    )
+    for label, options in scenes:
         found = []
         scores: dict[str, list[Floats]] = {"dark_field": [], "transmission": []}
         for seed in seeds:
@@ -229,10 +230,11 @@ def uncertainty_time(size: int) -> Iterator[Result]:
     slopes = np.random.default_rng(0).standard_normal((2, size, size))
     sigma = np.ones_like(slopes)
     seconds = []
-    for call in (
+    calls: tuple[Callable[[], Any], ...] = (
         lambda: wd.integrate(*slopes),
         lambda: wd.surface_uncertainty(*sigma, window=sc.WINDOW),
-    ):
+    )
+    for call in calls:
         times = []
         for _ in range(5):
             start = time.process_time()

@@ -5,7 +5,7 @@ write. Nodes share a file system. Each part serves one after the other; what is 
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -95,10 +95,10 @@ def simulate(costs: Costs, cluster: Cluster, frames: int) -> Outcome:
     networks = [_Server(world) for _ in range(cluster.nodes)]
     busy = {"workers": 0.0}
 
-    def task(group: _Group) -> Iterator[Any]:
+    def task(group: _Group) -> Generator[Any, Any, None]:
         yield group.client.serve(costs.client)
         yield group.scheduler.serve(costs.scheduler)
-        node = yield group.free.get()
+        node: Any = yield group.free.get()
         yield networks[node].serve(size * costs.moved / cluster.node)
         yield files.serve(size * costs.moved / cluster.shared)
         yield world.timeout(size * costs.compute)
@@ -106,7 +106,7 @@ def simulate(costs: Costs, cluster: Cluster, frames: int) -> Outcome:
         yield group.free.put(node)
         yield group.in_flight.put(1)
 
-    def submit(group: _Group) -> Iterator[Any]:
+    def submit(group: _Group) -> Generator[Any, Any, None]:
         for _ in range(tasks):
             yield group.in_flight.get(1)
             world.process(task(group))

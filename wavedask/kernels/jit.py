@@ -104,7 +104,7 @@ class _KernelCache(FunctionCache):
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        super().__init__(function)
+        super().__init__(function)  # type: ignore[no-untyped-call] # of Numba
         stamp = (self._impl.locator.get_source_stamp(), _sources(Path(__file__).parent))
         self._cache_file = IndexDataCacheFile(
             cache_path=self._cache_path,
@@ -114,7 +114,7 @@ class _KernelCache(FunctionCache):
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
-            return super().load_overload(sig, target_context)
+            return super().load_overload(sig, target_context)  # type: ignore[no-untyped-call] # of Numba
         except Exception as error:  # whatever bytes stand in the file
             _tell_once(f"files in {self.cache_path} cannot be read", repr(error))
             self._repair()
@@ -122,14 +122,14 @@ class _KernelCache(FunctionCache):
 
     def save_overload(self, sig: Any, data: Any) -> None:
         try:
-            super().save_overload(sig, data)
+            super().save_overload(sig, data)  # type: ignore[no-untyped-call] # of Numba
         except Exception as error:
             _tell_once(f"files in {self.cache_path} cannot be written", repr(error))
 
     def _repair(self) -> None:
         """Write an empty index over one that cannot be read."""
         try:
-            self.flush()
+            self.flush()  # type: ignore[no-untyped-call] # of Numba
         except OSError as error:
             _tell_once(f"files in {self.cache_path} cannot be written", repr(error))
 

@@ -94,8 +94,7 @@ def give_kernels(root: Path, account: Account) -> None:
     folder = root / f"wavedask-kernels-{account.number}"
     for file in (ROOT / "wavedask").rglob("__pycache__/*.nb[ci]"):
         source = file.parents[1] / "any.py"
-        # Numba has no types.
-        name = InTreeCacheLocator.get_suitable_cache_subpath(str(source))  # type: ignore[no-untyped-call]
+        name = InTreeCacheLocator.get_suitable_cache_subpath(str(source))
         place = folder / name
         place.mkdir(parents=True, exist_ok=True)
         shutil.copy2(file, place)
