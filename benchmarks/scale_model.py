@@ -5,7 +5,7 @@ write. Nodes share a file system. Each part serves one after the other; what is 
 """
 
 import argparse
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
