@@ -12,6 +12,7 @@ from scipy import ndimage
 import wavedask as wd
 from wavedask.errors import InputError
 from wavedask.simulate import displaced_pair, speckle_field
+from wavedask.tracking import residual
 
 Array = NDArray[Any]
 SHAPE = (224, 224)
@@ -35,9 +36,14 @@ def pair_of(counts: float = 8000.0, seed: int = 5, grain: float = 4.0) -> list[A
     return [pair.sample, pair.reference]
 
 
+def stated(images: list[xr.DataArray]) -> dict[str, float]:
+    """What the residual of a pair is made of."""
+    return dict(wd.describe_residual(wd.track(*images, **SETTINGS), *images).attrs)
+
+
 @pytest.mark.parametrize("counts", [200.0, 2000.0, 8000.0])
 def test_counts(counts: float) -> None:
-    found = wd.track(*labelled(pair_of(counts)), **SETTINGS).attrs
+    found = stated(labelled(pair_of(counts)))
     assert found["effective_counts"] == pytest.approx(counts, rel=0.2)
     assert found["noise_blur_px"] < 0.5
     assert found["decorrelation"] == pytest.approx(0, abs=0.01)
@@ -46,7 +52,7 @@ def test_counts(counts: float) -> None:
 
 def test_blur() -> None:
     images = [ndimage.gaussian_filter(image, 2.5 / 2.3548) for image in pair_of(grain=3.0)]
-    found = wd.track(*labelled(images), **SETTINGS).attrs
+    found = stated(labelled(images))
     assert found["noise_blur_px"] == pytest.approx(2.5, abs=0.3)
     assert found["effective_counts"] == pytest.approx(8000, rel=0.4)
 
@@ -57,18 +63,23 @@ def test_lost_speckle() -> None:
     mixed = 1 + 0.8 * (first(y - SHIFT[0], x - SHIFT[1]) - 1) + 0.6 * (other(y, x) - 1)
     random = np.random.default_rng(1)
     images = [random.poisson(8000 * image) for image in (mixed, first(y, x))]
-    found = wd.track(*labelled(images), **SETTINGS).attrs
+    found = stated(labelled(images))
     assert found["decorrelation"] == pytest.approx(0.2, abs=0.06)
     assert found["effective_counts"] == pytest.approx(8000, rel=0.4)
 
 
-def test_a_fixed_pattern_is_stated_and_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_fixed_pattern_is_stated_and_told(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(residual, "LEAST_STATED", SHAPE[0] * SHAPE[1])
     gain = 1 + 0.03 * np.random.default_rng(6).standard_normal(SHAPE)
     images = labelled([image * gain for image in pair_of()])
     with caplog.at_level(logging.WARNING, "wavedask"):
         found = wd.track(*images, **SETTINGS)
     assert found.attrs["fixed_pattern"] == pytest.approx(0.03, abs=0.005)
     assert "share a pattern of" in caplog.text
+    monkeypatch.setattr(residual, "LEAST_STATED", SHAPE[0] * SHAPE[1] + 1)
+    assert "fixed_pattern" not in wd.track(*images, **SETTINGS).attrs
     lazy = wd.track(*(image.chunk() for image in images), **SETTINGS)
     assert "fixed_pattern" not in lazy.attrs
     report = wd.describe_residual(lazy, *images)

@@ -129,9 +129,10 @@ def track(
         Where each frame has a reference of its own, the coordinates ``reference_file`` and
         ``reference_index`` say which.
 
-        Where the images are in memory and the engine is ``dense``, attributes say what the match
-        leaves of the middle of the first frame: ``effective_counts``, ``noise_blur_px``,
-        ``decorrelation`` and ``fixed_pattern``, as `describe_residual` finds them for lazy images.
+        Where the images are in memory, have a million pixels or more, and the engine is ``dense``,
+        attributes say what the match leaves of the middle of the first frame:
+        ``effective_counts``, ``noise_blur_px``, ``decorrelation`` and ``fixed_pattern``.
+        `describe_residual` finds them for other images.
 
         The attribute ``spline_order`` is the order of the B-splines, as given or chosen.
 

@@ -30,6 +30,8 @@ SIDE: Final = 192
 """Pixels along the sides of the middle of a frame that is looked at."""
 LEAST_SIDE: Final = 64
 """Pixels along a side that a frame needs."""
+LEAST_STATED: Final = 2**20
+"""Pixels of a frame of which `track` says by itself what the residual is made of."""
 DIGITS: Final = 3
 """Significant digits of the attributes."""
 
@@ -195,8 +197,11 @@ def residual_attrs(tracking: xr.Dataset, sample: xr.DataArray, reference: xr.Dat
     Returns
     -------
     dict
-        Empty where too few pixels have a displacement.
+        Empty where too few pixels have a displacement, and for frames so small that this would
+        take a good part of the time of the tracking.
     """
+    if sample.sizes[Y] * sample.sizes[X] < LEAST_STATED:
+        return {}
     try:
         report = describe_residual(tracking, sample, reference)
     except InputError:
