@@ -25,7 +25,7 @@ def maps(frames: int = 3, side: int = 6) -> xr.Dataset:
     )
 
 
-@pytest.mark.parametrize("chunks", [None, {"frame": 1, "y": 2, "x": 5}])
+@pytest.mark.parametrize("chunks", [None, {"frame": 2}, {"frame": 1, "y": 2, "x": 5}])
 def test_numbers_of_a_frame_are_those_of_its_pixels(chunks: dict[str, int] | None) -> None:
     result = maps() if chunks is None else maps().chunk(chunks)
     numbers = frame_numbers(result)

@@ -1,9 +1,12 @@
 """Numbers of a frame: how much of it was matched, and how large its wavefront is."""
 
-from typing import Final
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from wavedask.conventions import (
     MATCHED,
@@ -11,12 +14,14 @@ from wavedask.conventions import (
     WAVEFRONT,
     WAVEFRONT_PV,
     WAVEFRONT_RMS,
-    Quantity,
     X,
     Y,
 )
 from wavedask.kernels.fields import Reason
 from wavedask.units import relabelled
+
+Number = Callable[[xr.DataArray], xr.DataArray]
+"""A function of maps that gives a number for each."""
 
 MAP: Final = (Y, X)
 
@@ -52,31 +57,65 @@ def frame_numbers(result: xr.Dataset) -> xr.Dataset:
     >>> float(numbers.matched_share), float(numbers.wavefront_pv)
     (0.75, 2e-09)
     """
-    numbers: dict[str, xr.DataArray] = {}
-
-    def add(array: xr.DataArray, quantity: Quantity) -> None:
-        numbers[quantity.name] = relabelled(array, quantity)
-
-    if REASON.name in result:
-        reason = result[REASON.name]
-        add(_ratio((reason == Reason.MATCHED).sum(MAP), _inside(reason).sum(MAP)), MATCHED)
-    if WAVEFRONT.name in result:
-        surface = result[WAVEFRONT.name].astype(np.float64)
-        known = surface.notnull()
-        count = known.sum(MAP)
-        heights = surface.where(known, 0.0)
-        mean = _ratio(heights.sum(MAP), count)
-        # About the mean, and not by the mean of squares: a piston may be large.
-        square = _ratio(((heights - mean) ** 2).where(known, 0.0).sum(MAP), count)
-        add(square**0.5, WAVEFRONT_RMS)
-        high = surface.where(known, -np.inf).max(MAP)
-        low = surface.where(known, np.inf).min(MAP)
-        add((high - low).where(count > 0), WAVEFRONT_PV)
-    return xr.Dataset(numbers)
+    return xr.Dataset(
+        {
+            quantity.name: relabelled(_per_map(number, result[source]), quantity)
+            for quantity, source, number in (
+                (MATCHED, REASON.name, _matched),
+                (WAVEFRONT_RMS, WAVEFRONT.name, _rms),
+                (WAVEFRONT_PV, WAVEFRONT.name, _range),
+            )
+            if source in result
+        }
+    )
 
 
-def _inside(reason: xr.DataArray) -> xr.DataArray:
-    return reason != Reason.OUTSIDE_PUPIL
+def _per_map(number: Number, maps: xr.DataArray) -> xr.DataArray:
+    """Compute a number of each map; of whole maps in one task a block, and one layer of the graph.
+
+    A sum of xarray over y and x is several layers, with an entry for each frame: half a millisecond
+    and four kilobytes of the client for each of 100 000 frames.
+    """
+    dims = [dim for dim in maps.dims if dim not in MAP]
+    maps = maps.transpose(*dims, *MAP)
+    if maps.chunks is None or max(maps.data.numblocks[-2:]) > 1:
+        return number(maps)
+    data = maps.data.map_blocks(
+        partial(_of_block, number=number, dims=maps.dims),
+        dtype=np.float64,
+        drop_axis=list(range(len(dims), maps.ndim)),
+        meta=np.empty((0,) * len(dims), np.float64),
+    )
+    coords = {name: c for name, c in maps.coords.items() if not {*MAP} & {*c.dims}}
+    return xr.DataArray(data, dims=dims, coords=coords)
+
+
+def _of_block(block: NDArray[Any], *, number: Number, dims: Any) -> NDArray[np.float64]:
+    return np.asarray(number(xr.DataArray(block, dims=dims)).values, np.float64)
+
+
+def _matched(reason: xr.DataArray) -> xr.DataArray:
+    inside = reason != Reason.OUTSIDE_PUPIL
+    return _ratio((reason == Reason.MATCHED).sum(MAP), inside.sum(MAP))
+
+
+def _rms(surface: xr.DataArray) -> xr.DataArray:
+    surface = surface.astype(np.float64)
+    known = surface.notnull()
+    count = known.sum(MAP)
+    heights = surface.where(known, 0.0)
+    mean = _ratio(heights.sum(MAP), count)
+    # About the mean, and not by the mean of squares: a piston may be large.
+    square: xr.DataArray = ((heights - mean) ** 2).where(known, 0.0).sum(MAP)
+    return _ratio(square, count) ** 0.5
+
+
+def _range(surface: xr.DataArray) -> xr.DataArray:
+    surface = surface.astype(np.float64)
+    known = surface.notnull()
+    high = surface.where(known, -np.inf).max(MAP)
+    low = surface.where(known, np.inf).min(MAP)
+    return (high - low).where(known.any(MAP))
 
 
 def _ratio(part: xr.DataArray, whole: xr.DataArray) -> xr.DataArray:
