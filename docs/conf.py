@@ -7,6 +7,7 @@ from pathlib import Path
 from sphinx.application import Sphinx
 
 from wavedask.conventions import QUANTITIES
+from wavedask.plot import setup_sketch
 
 project = "wavedask"
 author = "the wavedask developers"
@@ -79,6 +80,20 @@ def write_quantity_table(app: Sphinx) -> None:
     table.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
+def draw_setups(app: Sphinx) -> None:
+    """Draw the set-up of each mode, as the report of a result does."""
+    numbers = {
+        "differential": {"source_distance": 40.0, "distance": 1.0, "energy_keV": 17.0},
+        "absolute": {"near_distance": 0.5, "distance": 1.0, "energy_keV": 17.0},
+        "scanning": {"distance": 1.0, "energy_keV": 17.0},
+    }
+    for kind, attrs in numbers.items():
+        drawing = Path(app.srcdir, GENERATED, f"setup_{kind}.svg")
+        drawing.parent.mkdir(parents=True, exist_ok=True)
+        drawing.write_text(setup_sketch(attrs, kind=kind), encoding="utf-8")
+
+
 def setup(app: Sphinx) -> None:
     """Register what is done at build time."""
+    app.connect("builder-inited", draw_setups)
     app.connect("builder-inited", write_quantity_table)

@@ -34,17 +34,20 @@ SOURCE, UPSTREAM, OPTIC, DOWNSTREAM, DETECTOR = 60, 210, 320, 450, 640
 FIRST_LINE: Final = AXIS + HALF + 50
 LINE_STEP: Final = 32
 
-STYLE: Final = (
-    "text{font:13px sans-serif;fill:currentColor}"
-    ".small{font-size:11.5px}"
-    ".line{stroke:currentColor;fill:none;stroke-width:1.3}"
-    ".axis{stroke:currentColor;stroke-dasharray:2 4;opacity:.6}"
-    ".beam{fill:#f0a30a;opacity:.28}"
-    ".bent{fill:#d1495b;opacity:.28}"
-    ".optic{fill:#3a7ca5;fill-opacity:.55;stroke:currentColor}"
-    ".screen{fill:currentColor;fill-opacity:.25;stroke:currentColor}"
-    ".grain{fill:currentColor}"
-)
+NAME: Final = "wavedask-setup"
+"""Class of the drawing: its styles hold for nothing else on a page."""
+RULES: Final = {
+    "text": "font:13px sans-serif;fill:currentColor",
+    ".small": "font-size:11.5px",
+    ".line": "stroke:currentColor;fill:none;stroke-width:1.3",
+    ".axis": "stroke:currentColor;stroke-dasharray:2 4;opacity:.6",
+    ".beam": "fill:#f0a30a;opacity:.28",
+    ".bent": "fill:#d1495b;opacity:.28",
+    ".optic": "fill:#3a7ca5;fill-opacity:.55;stroke:currentColor",
+    ".screen": "fill:currentColor;fill-opacity:.25;stroke:currentColor",
+    ".grain": "fill:currentColor",
+}
+STYLE: Final = "".join(f".{NAME} {selector}{{{rule}}}" for selector, rule in RULES.items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +99,7 @@ def setup_sketch(attrs: Mapping[Any, Any], *, kind: Kind | None = None) -> str:
     parts += _signs(chosen)
     said = f"Set-up, {chosen}: not to scale"
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="{NAME}" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
         f'aria-label="{said}" style="max-width:{WIDTH}px;width:100%"><style>{STYLE}</style>'
         f"<title>{said}</title>{''.join(parts)}</svg>"
     )
