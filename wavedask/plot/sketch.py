@@ -99,7 +99,8 @@ def setup_sketch(attrs: Mapping[Any, Any], *, kind: Kind | None = None) -> str:
     parts += _signs(chosen)
     said = f"Set-up, {chosen}: not to scale"
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="{NAME}" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="{NAME}" role="img" '
+        f'viewBox="0 0 {WIDTH} {HEIGHT}" '
         f'aria-label="{said}" style="max-width:{WIDTH}px;width:100%"><style>{STYLE}</style>'
         f"<title>{said}</title>{''.join(parts)}</svg>"
     )
