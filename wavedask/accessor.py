@@ -17,6 +17,7 @@ from wavedask.report import write_report
 from wavedask.tables import Rows, html_table
 from wavedask.tracking import (
     combine,
+    describe_residual,
     describe_speckle,
     self_reference,
     track,
@@ -81,6 +82,7 @@ class Wave:
     combine = _method(combine)
     visibility_uncertainty = _method(visibility_uncertainty)
     why_missing = _method(why_missing)
+    describe_residual = _method(describe_residual)
     wavefront = _method(wavefront)
     budget = _method(budget)
     fit_lens = _method(fit_lens)

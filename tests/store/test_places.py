@@ -31,7 +31,8 @@ from wavedask.compute.connection import connect
 from wavedask.errors import InputError, StoreError, StoreExistsError
 from wavedask.export.files import to_csv, to_tiff
 from wavedask.export.nexus import to_nexus
-from wavedask.store import lock
+from wavedask.paths import read_regular
+from wavedask.store import lock, places
 from wavedask.store.integrity import lost_frames
 from wavedask.store.lock import Right, writing
 from wavedask.store.places import Place, place_of
@@ -370,15 +371,14 @@ def test_a_file_that_was_replaced_on_nfs_is_read_again(
 ) -> None:
     place = Place(str(tmp_path))
     place.write("lock", b"new")
-    read = Path.read_bytes
     left = [errno.ESTALE]
 
-    def stale(self: Path) -> bytes:
+    def stale(path: Path, *, largest: int) -> bytes:
         if left:
-            raise OSError(left.pop(), "as a server of NFS says", str(self))
-        return read(self)
+            raise OSError(left.pop(), "as a server of NFS says", str(path))
+        return read_regular(path, largest=largest)
 
-    monkeypatch.setattr(Path, "read_bytes", stale)
+    monkeypatch.setattr(places, "read_regular", stale)
     assert place.read("lock") == b"new"
     for lasting in ([errno.ESTALE] * 2, [errno.EIO]):
         left += lasting

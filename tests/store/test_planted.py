@@ -121,7 +121,7 @@ def test_an_experiment_that_does_not_end(file: str, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.name != "posix" or os.getuid() != 0, reason="only root becomes another user")
 def test_another_user_reads_and_does_not_write(tmp_path: Path) -> None:
-    for folder in (tmp_path, *tmp_path.parents[:2]):
+    for folder in (tmp_path, *tmp_path.parents[:3]):
         folder.chmod(0o755)
     shared = tmp_path / "shared"
     shared.mkdir()

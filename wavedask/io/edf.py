@@ -24,6 +24,8 @@ LARGEST_HEADER = 512 * BLOCK
 """No header is longer (fabio's own limit)."""
 PIECE = 2**20
 """Bytes that are decompressed at a time to count them."""
+DIMENSION = re.compile(r"dim_(\d+)", re.IGNORECASE)
+"""Header item: the length of a dimension."""
 BLANK = b" \t\r\n\v\f\0"
 """What may stand around keys and values of a header."""
 STRUCTURAL = frozenset({"HEADERID", "IMAGE", "BYTEORDER", "DATATYPE", "SIZE", "COMPRESSION"})
@@ -149,6 +151,10 @@ class _EdfImage(EdfImage):  # type: ignore[misc]  # fabio has no types
         block = EdfImage._read_header_block(recorder, frame_id)
         if block.header is not None and not recorder.content.isascii():
             block.header.update(_foreign_items(recorder.content))
+        for key in block.header or ():
+            # fabio makes a list as long as the number of the dimension.
+            if (named := DIMENSION.fullmatch(key)) and len(named[1]) > 1:
+                raise ValueError(f"the header has the dimension {key}")
         return block
 
 

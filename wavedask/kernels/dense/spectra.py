@@ -18,6 +18,10 @@ from wavedask.kernels.spline import Order, SplineFilters, displaced_row
 Floats = NDArray[np.float32]
 Spectra = NDArray[np.complex64]
 
+FINE: Final = 0.3
+"""Cycles per pixel above which the spectrum of an image is noise."""
+MOST_UNLIKE: Final = 2.0
+"""Ratio of the noise of two images, at most, for which they count as alike."""
 LEAST_DATA: Final = 0.5
 """Part of a cell that must have data."""
 PHASES: Final = 16
@@ -251,10 +255,12 @@ def _without_blur(
     kept : ndarray of float32, shape (cell rows, cell columns)
         Part of the variance of the residual that is left.
     """
-    # If both images have the same noise, this mean of the two shares none with the residual.
-    pattern = sample - residual / (1 + passed)
     y = np.fft.fftfreq(residual.shape[-2])[:, None]
     x = np.linspace(0, 0.5, residual.shape[-1])
+    if not _alike(residual, sample, passed, share * (np.hypot(y, x) > FINE)):
+        return _power(residual), np.ones(residual.shape[1:3], np.float32)
+    # If both images have the same noise, this mean of the two shares none with the residual.
+    pattern = sample - residual / (1 + passed)
     forms = np.stack(np.broadcast_arrays(1.0, y**2, x**2, y * x))
     weighted = forms * share
     common = (residual.real * pattern.real + residual.imag * pattern.imag).sum(axis=0)
@@ -268,6 +274,23 @@ def _without_blur(
     power = _power(residual - factor * pattern)
     before, after = (np.einsum("abkl,l->ab", part, share) for part in (_power(residual), power))
     return power, after / before
+
+
+def _alike(residual: Spectra, sample: Spectra, passed: Floats, weights: Floats) -> bool:
+    """Whether sample and reference have about the same noise, by the frequencies above the grains.
+
+    There the sample shares its own noise with the residual, and nothing else.
+    """
+    common = (residual.real * sample.real + residual.imag * sample.imag).sum(axis=0)
+    whole = _power(residual)
+    own = float(np.einsum("abkl,kl->", common, weights))
+    total = float(np.einsum("abkl,kl->", whole, weights))
+    through = float(np.einsum("abkl,abkl,kl->", whole, passed, weights))
+    if own <= 0 or through <= 0:
+        return False
+    # The residual has the noise of the sample, and that of the reference as far as it is passed.
+    other = (total - own) * total / through
+    return own / MOST_UNLIKE < other < own * MOST_UNLIKE
 
 
 def _power(spectra: Spectra) -> Floats:
