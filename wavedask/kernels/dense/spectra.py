@@ -18,7 +18,7 @@ from wavedask.kernels.spline import Order, SplineFilters, displaced_row
 Floats = NDArray[np.float32]
 Spectra = NDArray[np.complex64]
 
-FINE: Final = 0.3
+FINE: Final = 0.4
 """Cycles per pixel above which the spectrum of an image is noise."""
 MOST_UNLIKE: Final = 2.0
 """Ratio of the noise of two images, at most, for which they count as alike."""
