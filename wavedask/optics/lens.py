@@ -38,6 +38,7 @@ from wavedask.optics.lens_map import (
 )
 from wavedask.optics.material import refractive_decrement
 from wavedask.optics.shapes import Beam
+from wavedask.optics.surface import surface_of
 from wavedask.units import (
     DISTANCE,
     MEMBRANE_DISTANCE,
@@ -387,21 +388,7 @@ def _with_decrement(result: xr.Dataset, decrement: xr.DataArray | None) -> xr.Da
 
 def _checked(wf: xr.Dataset) -> tuple[xr.DataArray, float]:
     """Return the wavefront, whole in y and x, and the distance."""
-    if cv.WAVEFRONT.name not in wf:
-        raise InputError(
-            f"wf has no {cv.WAVEFRONT.name!r}; it has {', '.join(map(str, wf))}",
-            "Give the result of wavefront.",
-        )
-    surface = wf[cv.WAVEFRONT.name]
-    for dim in (Y, X):
-        if dim not in surface.dims or dim not in surface.coords:
-            raise InputError(
-                f"{cv.WAVEFRONT.name} has the dimensions {surface.dims} and no coordinate {dim!r}",
-                f"It needs the coordinates {Y!r} and {X!r} in {METRE}.",
-            )
-        unit = surface[dim].attrs.get(UNITS, METRE)
-        if unit != METRE:
-            raise InputError(f"coordinate {dim!r} is in {unit!r}", f"It must be in {METRE!r}.")
+    surface = surface_of(wf)
     if DISTANCE not in wf.attrs:
         raise InputError(
             f"wf has no attribute {DISTANCE!r}",
@@ -409,10 +396,7 @@ def _checked(wf: xr.Dataset) -> tuple[xr.DataArray, float]:
             " m: wf.assign_attrs(distance=...).",
         )
     distance = in_range(DISTANCE, wf.attrs[DISTANCE], low=1e-4, high=1e4, unit=METRE)
-    if surface.chunks is not None:
-        # Of the variable: DataArray.chunk() would make the coordinates lazy, too.
-        surface = surface.copy(deep=False, data=surface.variable.chunk({Y: -1, X: -1}).data)
-    return surface.transpose(..., Y, X), distance
+    return surface, distance
 
 
 def _source(wf: xr.Dataset, given: Any, sure: Names) -> float:
