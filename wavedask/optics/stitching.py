@@ -61,7 +61,8 @@ def stitch(
 
     is smallest, with the joined surface S as the weighted mean of the fields (as of Wyant and
     Schmit, J. Vac. Sci. Technol. A 16, 1998). The weights are inverse variances where the
-    uncertainties are known. This function computes the wavefronts, one at a time.
+    uncertainties are known. This function computes the wavefronts,
+    and holds all of them in memory.
 
     Parameters
     ----------
@@ -196,7 +197,7 @@ def _moves(
 
 
 class _Fields:
-    """The fields on the pixels of the joined map, read one at a time."""
+    """The fields on the pixels of the joined map."""
 
     def __init__(
         self, wf: xr.Dataset, surface: xr.DataArray, places: Floats, shape: tuple[int, ...]
