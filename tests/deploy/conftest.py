@@ -6,6 +6,10 @@ import pytest
 from deploy.support.kubernetes import Tools
 
 
+# It runs in the environment of the Dask operator, which is not that of the tests.
+collect_ignore = ["support/operator_objects.py"]
+
+
 @pytest.fixture(scope="session")
 def tools(tmp_path_factory: pytest.TempPathFactory) -> Tools:
     """Helm, validators, linters and the Dask operator, installed once for all processes."""

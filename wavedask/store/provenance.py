@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import enum
+import functools
 import hashlib
 import importlib.metadata
 import math
@@ -189,9 +190,14 @@ def versions() -> dict[str, str]:
     >>> versions()["numpy"] == np.__version__
     True
     """
-    libraries = {name: importlib.metadata.version(name) for name in ("wavedask", *LIBRARIES)}
     # OpenCV is distributed under several names.
-    return {**libraries, "opencv": cv2.__version__, "python": platform.python_version()}
+    return {**_installed(), "opencv": cv2.__version__, "python": platform.python_version()}
+
+
+@functools.cache
+def _installed() -> Mapping[str, str]:
+    """Read the versions once: they hold for what this process has imported, whatever comes later."""
+    return {name: importlib.metadata.version(name) for name in ("wavedask", *LIBRARIES)}
 
 
 def differences(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
