@@ -5,7 +5,6 @@ import os
 import pytest
 from deploy.support.kubernetes import Tools
 
-
 # It runs in the environment of the Dask operator, which is not that of the tests.
 collect_ignore = ["support/operator_objects.py"]
 

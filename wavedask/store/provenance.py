@@ -196,7 +196,7 @@ def versions() -> dict[str, str]:
 
 @functools.cache
 def _installed() -> Mapping[str, str]:
-    """Read the versions once: they hold for what this process has imported, whatever comes later."""
+    """Read the versions once: they are those of what this process has imported."""
     return {name: importlib.metadata.version(name) for name in ("wavedask", *LIBRARIES)}
 
 
