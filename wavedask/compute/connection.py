@@ -26,16 +26,16 @@ from wavedask.compute.cluster import (
     limit_threads,
 )
 from wavedask.compute.environment import check_cache, check_software
-from wavedask.compute.memory import keep_freed_memory
-from wavedask.compute.outage import AGAIN, WAIT_SETTING, waiting_seconds
-from wavedask.compute.profiles import (
+from wavedask.compute.kinds.models import (
     AddressProfile,
     LocalProfile,
     Profile,
     ThreadsProfile,
     Workers,
-    load_profile,
 )
+from wavedask.compute.memory import keep_freed_memory
+from wavedask.compute.outage import AGAIN, WAIT_SETTING, waiting_seconds
+from wavedask.compute.profiles import load_profile
 from wavedask.compute.started import ENCRYPTED, Started
 from wavedask.compute.visible import needed
 from wavedask.errors import ClusterError, InputError, WavedaskError
