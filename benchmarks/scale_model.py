@@ -30,7 +30,7 @@ MAPS_ALL, MAPS_FEW = 18, 3
 """Maps of a frame that a run writes: all, or the slopes and the wavefront."""
 BEAMTIME: Final = 500_000
 """Frames of three days."""
-LEAST_TASKS, TASKS_PER_WORKER = 2000, 4
+LEAST_TASKS, TASKS_PER_WORKER = 2000, 2
 """Tasks that are simulated. Their middle half counts: the rate of a long run is the same."""
 
 
