@@ -22,7 +22,7 @@ from wavedask.kernels.dense.judge import (
     unusable_nodes,
     without_islands,
 )
-from wavedask.kernels.dense.lowpass import SIGMA, bridged, smoothed
+from wavedask.kernels.dense.lowpass import SIGMA, bridged, passed_noise, smoothed
 from wavedask.kernels.dense.nodes import (
     NodeGrid,
     clear_unweighted,
@@ -269,6 +269,7 @@ def refined(
         noise=known.noise,
         pull=pull,
         inflation=border_inflation(grid.coordinates(0), grid.coordinates(1), grid.shape, half=half),
+        passes=passed_noise(window),
         lobe=LOBE * sigma,
         reach=max(half / step, LEAST_REACH),
     )
@@ -321,7 +322,10 @@ def _disturbance(
     left = spectra_of(cut(residuals, lines, cells), m)
     seen = spectra_of(cut(pair.s, rows, cells), m)
     where = u[0], u[1]
-    noise = measured_noise(left, seen, m, where, grid, cells, order=pair.order, window=window)
+    ratio = _photon_ratio(pair, gain, out[rf.MEAN_W], statistics[rf.MEAN_S])
+    noise = measured_noise(
+        left, seen, m, where, ratio, grid, cells, order=pair.order, window=window
+    )
     images = cut(pair.references, rows, cells)
     there = np.isfinite(images)
     images = np.where(there, (images - np.float32(pair.offset_r)) / np.float32(pair.scale_r), 0)
@@ -330,6 +334,19 @@ def _disturbance(
         left, references, m, where, gain, grid, cells, order=pair.order, shift=shift
     )
     return Disturbance(noise, fixed if fixed is not None and fixed.found else None, cells)
+
+
+def _photon_ratio(pair: Prepared, gain: Floats, mean_w: Floats, mean_s: Floats) -> Floats:
+    """Noise of the reference times the squared gain over that of the sample, if both are photons'.
+
+    One where the means of the images do not tell, for they are not positive.
+    """
+    counts_s = pair.offset_s + pair.scale_s * mean_s
+    counts_r = pair.offset_r + pair.scale_r * mean_w
+    told = (counts_s > 0) & (counts_r > 0)
+    quotient = np.where(told, counts_r, 1) / np.where(told, counts_s, 1)
+    squared = (gain * np.float32(pair.scale_s / pair.scale_r)) ** 2
+    return np.where(told, squared * quotient, 1).astype(np.float32)
 
 
 def pixel_transmission(

@@ -9,19 +9,23 @@ from scipy import fft, ndimage
 from scipy.interpolate import BSpline
 
 from wavedask.kernels.dense.cells import Cells
+from wavedask.kernels.dense.fixed import MODES, nodes_in
 from wavedask.kernels.dense.nodes import NodeGrid, pixel_row
 from wavedask.kernels.dense.noise import MOST_TAKEN, WHITE, Noise
 from wavedask.kernels.grids import interpolate
 from wavedask.kernels.jit import JIT, njit
 from wavedask.kernels.spline import Order, SplineFilters, displaced_row
+from wavedask.kernels.uncertainty import MOST_NOISE, TINY
 
 Floats = NDArray[np.float32]
 Spectra = NDArray[np.complex64]
 
-FINE: Final = 0.4
-"""Cycles per pixel above which the spectrum of an image is noise."""
-MOST_UNLIKE: Final = 2.0
-"""Ratio of the noise of two images, at most, for which they count as alike."""
+PRIOR: Final = 0.25
+"""Standard deviation of the share of the sample in the noise, as far as the means tell it."""
+LEAST_GAIN: Final = 0.3
+"""Smallest gain of a match over the true one that is corrected in full."""
+SHARES: Final = (0.05, 0.98)
+"""Smallest and largest share of the sample in the noise of the residual."""
 LEAST_DATA: Final = 0.5
 """Part of a cell that must have data."""
 PHASES: Final = 16
@@ -121,6 +125,7 @@ def measured_noise(
     seen: Spectra,
     weights: Floats,
     u: tuple[Floats, Floats],
+    ratio: Floats,
     grid: NodeGrid,
     cells: tuple[Cells, Cells],
     *,
@@ -137,6 +142,9 @@ def measured_noise(
         Weights of the pixels of the cells.
     u : (ndarray, ndarray)
         Displacement (y, x) at the nodes, in pixels.
+    ratio : ndarray of float32, shape (node rows, node columns)
+        Variance of the noise of the reference, times the squared gain of the match, over that of
+        the noise of the sample, if the noise is that of the photons in both images.
     grid : NodeGrid
         The nodes.
     cells : (Cells, Cells)
@@ -161,31 +169,70 @@ def measured_noise(
         _responses(order, across.size)[1][None, half],
     )
     share = across.share / np.float32(down.size)
+    expected = in_cells(ratio, grid, cells)
     with np.errstate(divide="ignore", invalid="ignore"):
+        left, expected = _with_full_gain(left, seen, passed, share, expected)
+        # The noise of the reference is that of the sample times this, and the spline passes a part.
+        passed = passed * _noise_ratio(left, seen, passed, share, expected)[..., None, None]
         noise, kept = _without_blur(left, seen, passed, across.share)
         maps = _effects(noise, _power(seen), passed, steep, share, window, len(weights))
         maps[VARIANCES] *= kept
     usable = covered & np.isfinite(maps).all(axis=0)
+    return Noise(*at_nodes(maps, usable, np.array(WHITE), grid, cells))
+
+
+def in_cells(values: Floats, grid: NodeGrid, cells: tuple[Cells, Cells]) -> Floats:
+    """Average values at the nodes over four nodes in each cell, shape (cell rows, cell columns)."""
+    nodes = np.ix_(*(nodes_in(part, grid, axis) for axis, part in enumerate(cells)))
+    four = values[nodes].reshape(cells[0].count, 2, cells[1].count, 2)
+    return np.asarray(four.mean(axis=(1, 3)), np.float32)
+
+
+def at_nodes(
+    maps: Floats,
+    usable: NDArray[np.bool_],
+    default: Floats,
+    grid: NodeGrid,
+    cells: tuple[Cells, Cells],
+) -> list[Floats]:
+    """Average fields over neighbouring cells, and interpolate them to the nodes.
+
+    Parameters
+    ----------
+    maps : ndarray of float32, shape (fields, cell rows, cell columns)
+        The fields in the cells.
+    usable : ndarray of bool, shape (cell rows, cell columns)
+        Cells that have them; the others take the nearest.
+    default : ndarray, shape (fields,)
+        What to take where no cell is usable.
+    grid : NodeGrid
+        The nodes.
+    cells : (Cells, Cells)
+        The cells along y and x.
+
+    Returns
+    -------
+    list of ndarray of float32, shape (node rows, node columns)
+    """
     if not usable.any():
-        maps, usable = np.broadcast_to(np.array(WHITE)[:, None, None], maps.shape), ~usable
+        maps, usable = np.broadcast_to(default[:, None, None], maps.shape), ~usable
     if not usable.all():
         nearest = ndimage.distance_transform_edt(
             ~usable, return_distances=False, return_indices=True
         )
         maps = maps[:, *nearest]
     maps = ndimage.uniform_filter(maps, (1, 3, 3), mode="nearest")
-    fields = [
+    return [
         interpolate(
             values,
-            rows=down.centres,
-            columns=across.centres,
+            rows=cells[0].centres,
+            columns=cells[1].centres,
             pixel_rows=grid.coordinates(0),
             pixel_columns=grid.coordinates(1),
             cubic=False,
         ).astype(np.float32)
         for values in maps
     ]
-    return Noise(*fields)
 
 
 def _effects(
@@ -197,7 +244,10 @@ def _effects(
     window: int,
     images: int,
 ) -> Floats:
-    """Compute the fields of `Noise` for each cell, from power spectra of residual and sample."""
+    """Compute the fields of `Noise` for each cell, from power spectra of residual and sample.
+
+    `passed` is the power that the displaced reference has of the noise, over that of the sample.
+    """
 
     def mean(spectra: Floats) -> Floats:
         # A product with few columns: no BLAS, whose threads would change the last bits.
@@ -205,13 +255,16 @@ def _effects(
 
     pixels = images * window**2
     noise = left / (1 + passed)
-    # What of the sample is noise has no part in the pattern.
-    pattern = np.maximum(seen - noise, 0)
-    spectra = [pattern * steep[0], pattern * steep[1], pattern]
-    spectra = [spectrum / mean(spectrum) for spectrum in spectra]
+    # What of the sample is noise has no part in the pattern. The difference is negative at some
+    # frequencies by chance: without these, the noise beyond the grains would count as pattern.
+    pattern = seen - noise
+    spectra = []
+    for part in (*steep, np.float32(1)):
+        least = (1 - MOST_NOISE) * mean(seen * part)
+        spectra.append(pattern * part / np.maximum(mean(pattern * part), least))
     # The fit of each window has taken noise that looks like what it fits.
-    taken = np.minimum(TAKEN / pixels * (spectra[0] + spectra[1] + spectra[2]), MOST_TAKEN)
-    whole = noise / (1 - taken)
+    taken = TAKEN / pixels * (spectra[0] + spectra[1] + spectra[2])
+    whole = noise / (1 - np.clip(taken, 0, MOST_TAKEN))
     parameters = pixels * (1 - mean(left) / mean(whole * (1 + passed)))
     shape = whole / mean(whole)
     # In a window, noise and gradient meet at lags shorter than its side only.
@@ -220,11 +273,113 @@ def _effects(
     gradients = [mean(shape * part) for part in steep]
     parts = [parameters, mean(filtered), *gradients]
     parts += [np.maximum(mean(both * slopes), LEAST_COLOUR) for slopes in spectra[:2]]
+    # A spectrum of one image has as large a standard deviation as its mean: its mean square is
+    # twice the square of its mean. And residual and sample share the noise of the sample: their
+    # spectra rise and fall together by chance, and the product of the two lines above is too small
+    # by what noise times noise adds, times the part of it that `_windowed` has not averaged out.
+    once = 1 + _shared_modes(window, left.shape[-2], 2 * (left.shape[-1] - 1)) / images
+    twice = 1 + 1 / images
     parts += [
-        mean(filtered * shape * part) / gradient
+        once / twice * mean(filtered * shape * part) / gradient
         for part, gradient in zip(steep, gradients, strict=True)
     ]
     return np.stack([part[..., 0, 0] for part in parts])
+
+
+@lru_cache(maxsize=32)
+def _shared_modes(window: int, rows: int, columns: int) -> float:
+    """Part of the chance covariance of two spectra that is left when one is that of a window.
+
+    The taper of a cell makes neighbouring frequencies rise and fall together; `_windowed` averages
+    over many.
+
+    Examples
+    --------
+    >>> [round(_shared_modes(window, 48, 48), 2) for window in (11, 21, 61)]
+    [0.16, 0.4, 0.76]
+    """
+    found = 1.0
+    for size in (rows, columns):
+        taper = np.hanning(size + 2)[1:-1] ** 2
+        together = np.abs(np.fft.fft(taper)) ** 2 / taper.sum() ** 2
+        weight = np.maximum(1 - np.abs(np.fft.fftfreq(size, 1 / size)) / window, 0)
+        found *= float(np.sum(np.fft.ifft(weight).real * together))
+    return found
+
+
+def _with_full_gain(
+    residual: Spectra, sample: Spectra, passed: Floats, share: Floats, expected: Floats
+) -> tuple[Spectra, Floats]:
+    """Take out of the residual what the gain of the match is too small by.
+
+    With noise in the reference, the gain that leaves least is too small (regression dilution): by
+    the factor ``(1 - x) / (1 - x + a x)``, where x and a x are the parts of the variance that are
+    noise of sample and displaced reference, as in `spread_of`. Part of the pattern is left, which
+    is no noise.
+
+    Returns
+    -------
+    residual : ndarray of complex64, shape (images, cell rows, cell columns, y, x)
+    expected : ndarray of float32, shape (cell rows, cell columns)
+        Ratio of the noise, which has the squared gain in it.
+    """
+    left, seen = _power(residual), _power(sample)
+    sums = [np.einsum("abkl,l->ab", part, share) for part in (left, left * passed, seen)]
+    own, through, total = ndimage.uniform_filter(np.stack(sums), (1, 3, 3), mode="nearest")
+    unexplained = np.clip(np.nan_to_num(own / total), 0, MOST_TAKEN)
+    part = np.nan_to_num(through / own, nan=1.0)
+    gain = np.sqrt(1 - unexplained)
+    for _ in range(2):
+        other = expected / gain**2 * part
+        middle = 1 - (1 - unexplained) * (1 - other) / 2
+        noise = middle - np.sqrt(np.maximum(middle**2 - unexplained, 0))
+        gain = (1 - noise) / (1 - noise + other * noise)
+    gain = np.maximum(gain, LEAST_GAIN).astype(np.float32)
+    factor = gain[..., None, None]
+    return (residual - (1 - factor) * sample) / factor, expected / gain**2
+
+
+def _noise_ratio(
+    residual: Spectra, sample: Spectra, passed: Floats, share: Floats, expected: Floats
+) -> Floats:
+    """Estimate the noise of the reference in each cell, times the squared gain, over the sample's.
+
+    Residual and sample share the noise of the sample, and nothing else: the real part of their
+    product, summed over frequencies, over the power of the residual is the share that the sample
+    has in it. Frequencies count the more, the less the pattern disturbs. Where the noise does not
+    show beside the pattern, because it is blurred or weak, the share is the expected one.
+
+    Parameters
+    ----------
+    residual, sample : ndarray of complex64, shape (images, cell rows, cell columns, y, x)
+        Spectra of the cells.
+    passed : ndarray of float32, shape (cell rows, cell columns, y, x)
+        Response of the displaced spline.
+    share : ndarray of float32, shape (x,)
+        Weights of the frequencies along x.
+    expected : ndarray of float32, shape (cell rows, cell columns)
+        The ratio, if the noise is that of the photons.
+
+    Returns
+    -------
+    ndarray of float32, shape (cell rows, cell columns)
+    """
+    common = (residual.real * sample.real + residual.imag * sample.imag).sum(axis=0)
+    left, seen = _power(residual), _power(sample)
+    weight = share / np.maximum(seen.mean(axis=(0, 1)), TINY)
+    own, total, through = (
+        np.einsum("abkl,kl->ab", part, weight) for part in (common, left, left * passed)
+    )
+    variance = np.einsum("abkl,abkl,kl->ab", left, seen, weight**2) / (2 * MODES)
+    sums = np.nan_to_num(np.stack([own, total, through, variance]))
+    own, total, through, variance = ndimage.uniform_filter(sums, (1, 3, 3), mode="nearest")
+    cells = min(9, own.size)
+    level = np.maximum(total, TINY)
+    through = np.clip(through / level, 0.05, 1)
+    first = 1 / (1 + np.where(np.isfinite(expected), expected, 1) * through)
+    doubt = variance / cells / level**2
+    part = (first * doubt + own / level * PRIOR**2) / (doubt + PRIOR**2)
+    return np.asarray((1 / np.clip(part, *SHARES) - 1) / through, np.float32)
 
 
 def _without_blur(
@@ -244,7 +399,7 @@ def _without_blur(
     residual, sample : ndarray of complex64, shape (images, cell rows, cell columns, y, x)
         Spectra of the cells.
     passed : ndarray of float32, shape (cell rows, cell columns, y, x)
-        Response of the displaced spline.
+        Noise of the displaced reference over that of the sample.
     share : ndarray of float32, shape (x,)
         Weights of the frequencies along x.
 
@@ -257,9 +412,8 @@ def _without_blur(
     """
     y = np.fft.fftfreq(residual.shape[-2])[:, None]
     x = np.linspace(0, 0.5, residual.shape[-1])
-    if not _alike(residual, sample, passed, share * (np.hypot(y, x) > FINE)):
-        return _power(residual), np.ones(residual.shape[1:3], np.float32)
-    # If both images have the same noise, this mean of the two shares none with the residual.
+    # This mean of the two images, weighted by the noise of the other, shares none with the
+    # residual.
     pattern = sample - residual / (1 + passed)
     forms = np.stack(np.broadcast_arrays(1.0, y**2, x**2, y * x))
     weighted = forms * share
@@ -274,23 +428,6 @@ def _without_blur(
     power = _power(residual - factor * pattern)
     before, after = (np.einsum("abkl,l->ab", part, share) for part in (_power(residual), power))
     return power, after / before
-
-
-def _alike(residual: Spectra, sample: Spectra, passed: Floats, weights: Floats) -> bool:
-    """Whether sample and reference have about the same noise, by the frequencies above the grains.
-
-    There the sample shares its own noise with the residual, and nothing else.
-    """
-    common = (residual.real * sample.real + residual.imag * sample.imag).sum(axis=0)
-    whole = _power(residual)
-    own = float(np.einsum("abkl,kl->", common, weights))
-    total = float(np.einsum("abkl,kl->", whole, weights))
-    through = float(np.einsum("abkl,abkl,kl->", whole, passed, weights))
-    if own <= 0 or through <= 0:
-        return False
-    # The residual has the noise of the sample, and that of the reference as far as it is passed.
-    other = (total - own) * total / through
-    return own / MOST_UNLIKE < other < own * MOST_UNLIKE
 
 
 def _power(spectra: Spectra) -> Floats:
