@@ -64,7 +64,7 @@ def low_pass(shape: tuple[int, int], sigma: float) -> Floats:
 
 
 def passed_noise(window: int) -> float:
-    """Standard deviation of the low-passed solution over that of the window alone.
+    """Compute the standard deviation of the low-passed solution over that of the window alone.
 
     In the pass band the iteration undoes the mean over the window, so that white noise leaves what
     the low-pass passes of it: ``window * sqrt(mean(K^2))``. K scales with the half window, which

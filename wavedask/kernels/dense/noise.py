@@ -48,6 +48,8 @@ class Noise:
     cross_y, cross_x : ndarray of float32
         The same for the noise of the reference times that of the gradient, over the product of
         the variances of sample and gradient.
+    power : ndarray of float32, optional
+        Variance of the noise of the sample, if it is known; else the correlation tells it.
     """
 
     parameters: Floats
@@ -58,6 +60,7 @@ class Noise:
     colour_x: Floats
     cross_y: Floats
     cross_x: Floats
+    power: Floats | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +123,7 @@ def spread_of(
     unexplained = np.clip((1 - correlation**2) / (1 - taken), 0, 1)
     middle = 1 - (1 - unexplained) * (1 - noise.passed) / 2
     part = middle - np.sqrt(np.maximum(middle**2 - unexplained, 0))
-    power = np.maximum(variance, 0) * np.minimum(part, 1)
+    power = np.maximum(variance, 0) * np.minimum(part, 1) if noise.power is None else noise.power
     h_yy, h_yx, h_xx = hessian
     least = (h_yy + h_xx) / 2 - np.hypot((h_yy - h_xx) / 2, h_yx)
     largest = MOST_NOISE * np.maximum(least, 0)

@@ -9,7 +9,8 @@ from scipy import fft, ndimage
 from scipy.interpolate import BSpline
 
 from wavedask.kernels.dense.cells import Cells
-from wavedask.kernels.dense.fixed import MODES, nodes_in
+from wavedask.kernels.dense.detectornoise import DetectorNoise
+from wavedask.kernels.dense.fixed import MODES, nodes_in, tapered_pixels
 from wavedask.kernels.dense.nodes import NodeGrid, pixel_row
 from wavedask.kernels.dense.noise import MOST_TAKEN, WHITE, Noise
 from wavedask.kernels.grids import interpolate
@@ -32,6 +33,8 @@ PHASES: Final = 16
 """Fractions of a pixel at which the response of a displaced spline is tabulated."""
 LEAST_COLOUR: Final = np.float32(1e-2)
 """Rounding may leave less where noise and pattern have no frequency in common."""
+SIGNIFICANT: Final = 0.3
+"""Part by which the residual must exceed stated noise before all of the excess counts."""
 VARIANCES: Final = slice(2, 8)
 """The fields of `Noise` that multiply the variance of the residual."""
 TAKEN: Final = 0.8
@@ -159,26 +162,111 @@ def measured_noise(
     Noise
         That of white noise where no cell has data.
     """
+    passed, steep, share = _filters(u, grid, cells, order)
+    expected = in_cells(ratio, grid, cells)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        left, expected = _with_full_gain(left, seen, passed, cells[1].share, expected)
+        # The noise of the reference is that of the sample times this, and the spline passes a part.
+        passed = passed * _noise_ratio(left, seen, passed, share, expected)[..., None, None]
+        power, kept = _without_blur(left, seen, passed, cells[1].share)
+        noise, pattern = power / (1 + passed), _power(seen)
+        whole = noise / (1 - _taken(noise, pattern, steep, share, window, len(weights)))
+        parameters = 1 - _mean(power, share) / _mean(whole * (1 + passed), share)
+        chance = _chance(window, (power.shape[-2], 2 * (power.shape[-1] - 1)), len(weights))
+        # In the sample there is the noise that is seen, not the one that the fit has taken, too.
+        effects = _effects(whole, noise, pattern, passed, steep, share, window, chance)
+        maps = np.stack([len(weights) * window**2 * parameters[..., 0, 0], *effects])
+        maps[VARIANCES] *= kept
+    usable = (weights.mean(axis=(0, 3, 4)) >= LEAST_DATA) & np.isfinite(maps).all(axis=0)
+    return Noise(*at_nodes(maps, usable, np.array(WHITE), grid, cells))
+
+
+def stated_noise(
+    left: Spectra,
+    seen: Spectra,
+    weights: Floats,
+    u: tuple[Floats, Floats],
+    stated: DetectorNoise,
+    counts: tuple[Floats, Floats],
+    scales: tuple[Floats, Floats],
+    grid: NodeGrid,
+    cells: tuple[Cells, Cells],
+    *,
+    order: Order,
+    window: int,
+) -> Noise:
+    """Compute what noise that is known does to a match; the residual must not say more.
+
+    Where the residual has more power than the noise explains, at the frequencies of the gradient,
+    part of it is no noise of the detector, such as speckle that is lost, and counts, too.
+
+    Parameters
+    ----------
+    left, seen, weights, u, grid, cells, order, window
+        As in `measured_noise`.
+    stated : DetectorNoise
+        Noise of the detector.
+    counts : (ndarray, ndarray)
+        Mean of samples and displaced references at the nodes, in counts.
+    scales : (ndarray, ndarray)
+        At the nodes, what the noise of samples and displaced references is divided by: to make it
+        that of the normalised sample.
+
+    Returns
+    -------
+    Noise
+        With the variance of the noise of the sample, `Noise.power`.
+    """
+    passed, steep, share = _filters(u, grid, cells, order)
+    size = cells[0].size, cells[1].size
+    norm = np.maximum(tapered_pixels(weights), 1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        noise, other = (
+            stated.spectrum(in_cells(level, grid, cells), size)
+            / in_cells(scale, grid, cells)[..., None, None] ** 2
+            for level, scale in zip(counts, scales, strict=True)
+        )
+        pattern = _power(seen) / norm
+        # The gain of the match is too small by the noise of the reference: see _with_full_gain.
+        own, total = _mean(noise, share), _mean(pattern, share)
+        signal = np.maximum(total - own, (1 - MOST_TAKEN) * total)
+        gain = np.ones_like(signal)
+        for _ in range(2):
+            gain = signal / (signal + _mean(other * passed, share) / gain**2)
+            gain = np.maximum(gain, np.float32(LEAST_GAIN))
+        ratio = passed * other / (noise * gain**2)
+        residual = (left - (1 - gain) * seen) / gain
+        power, _ = _without_blur(residual, seen, ratio, cells[1].share)
+        taken = _taken(noise, pattern, steep, share, window, len(weights))
+        effects = _effects(noise, noise, pattern, ratio, steep, share, window, 1.0)
+        measured = power / norm / (1 + ratio) / (1 - taken)
+        found = _effects(measured, noise, pattern, ratio, steep, share, window, 1.0)
+        # Variances of noise times gradient, along y and x: of the residual, over the stated.
+        more = found[3:5] / effects[3:5] * (_mean(measured, share) / own)[..., 0, 0]
+        maps = np.concatenate([np.zeros_like(effects[:1]), effects, more])
+    usable = (weights.mean(axis=(0, 3, 4)) >= LEAST_DATA) & np.isfinite(maps).all(axis=0)
+    default = np.array([*WHITE, 1.0, 1.0])
+    *fields, more_y, more_x = at_nodes(maps, usable, default, grid, cells)
+    for k, ratio in ((4, more_y), (5, more_x)):
+        excess = np.maximum(ratio - 1, 0)
+        counted = 1 + excess * np.minimum(excess / SIGNIFICANT, 1)
+        fields[k], fields[k + 2] = fields[k] * counted, fields[k + 2] * counted
+    return Noise(*fields, power=stated.variance(counts[0]) / scales[0] ** 2)
+
+
+def _filters(
+    u: tuple[Floats, Floats], grid: NodeGrid, cells: tuple[Cells, Cells], order: Order
+) -> tuple[Floats, tuple[Floats, Floats], Floats]:
+    """Power responses of displacement and gradient in cells, and weights of the frequencies."""
     down, across = cells
-    covered = weights.mean(axis=(0, 3, 4)) >= LEAST_DATA
     half = slice(0, across.size // 2 + 1)
     passed_y, passed_x = (_mean_response(order, axis, u[axis], grid, cells) for axis in (0, 1))
-    passed = passed_y[..., :, None] * passed_x[..., None, half]
     steep = (
         _responses(order, down.size)[1][:, None],
         _responses(order, across.size)[1][None, half],
     )
     share = across.share / np.float32(down.size)
-    expected = in_cells(ratio, grid, cells)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        left, expected = _with_full_gain(left, seen, passed, share, expected)
-        # The noise of the reference is that of the sample times this, and the spline passes a part.
-        passed = passed * _noise_ratio(left, seen, passed, share, expected)[..., None, None]
-        noise, kept = _without_blur(left, seen, passed, across.share)
-        maps = _effects(noise, _power(seen), passed, steep, share, window, len(weights))
-        maps[VARIANCES] *= kept
-    usable = covered & np.isfinite(maps).all(axis=0)
-    return Noise(*at_nodes(maps, usable, np.array(WHITE), grid, cells))
+    return passed_y[..., :, None] * passed_x[..., None, half], steep, share
 
 
 def in_cells(values: Floats, grid: NodeGrid, cells: tuple[Cells, Cells]) -> Floats:
@@ -235,55 +323,107 @@ def at_nodes(
     ]
 
 
-def _effects(
-    left: Floats,
+def _mean(spectra: Floats, share: Floats) -> Floats:
+    """Mean over all frequencies, in two last axes of length one."""
+    # A product with few columns: no BLAS, whose threads would change the last bits.
+    return np.asarray(np.einsum("...kl,l->...", spectra, share)[..., None, None])
+
+
+def _patterns(
+    noise: Floats, seen: Floats, steep: tuple[Floats, Floats], share: Floats
+) -> list[Floats]:
+    """Spectra, of mean one, of the gradient of the pattern along y and x, and of the pattern.
+
+    What of the sample is noise has no part in it. The difference is negative at some frequencies by
+    chance: without these, the noise beyond the grains would count as pattern.
+    """
+    pattern = seen - noise
+    spectra = []
+    for part in (*steep, np.float32(1)):
+        least = (1 - MOST_NOISE) * _mean(seen * part, share)
+        spectra.append(pattern * part / np.maximum(_mean(pattern * part, share), least))
+    return spectra
+
+
+def _taken(
+    noise: Floats,
     seen: Floats,
-    passed: Floats,
     steep: tuple[Floats, Floats],
     share: Floats,
     window: int,
     images: int,
 ) -> Floats:
-    """Compute the fields of `Noise` for each cell, from power spectra of residual and sample.
+    """Part of the noise that the fit of each window takes, for it looks like what is fitted."""
+    alike = sum(_patterns(noise, seen, steep, share))
+    return np.asarray(np.clip(TAKEN / (images * window**2) * alike, 0, MOST_TAKEN), np.float32)
 
-    `passed` is the power that the displaced reference has of the noise, over that of the sample.
+
+def _effects(
+    noise: Floats,
+    in_sample: Floats,
+    seen: Floats,
+    passed: Floats,
+    steep: tuple[Floats, Floats],
+    share: Floats,
+    window: int,
+    chance: float,
+) -> Floats:
+    """Compute the fields of `Noise` from the second on, for each cell.
+
+    Parameters
+    ----------
+    noise : ndarray of float32, shape (cell rows, cell columns, y, x)
+        Power spectrum of the noise of the sample.
+    in_sample : ndarray of float32
+        What of it is in the spectrum of the sample.
+    seen : ndarray of float32
+        Power spectrum of the sample.
+    passed : ndarray of float32
+        Noise of the displaced reference over that of the sample.
+    steep : (ndarray, ndarray)
+        Power responses of the gradient along y and x.
+    share : ndarray of float32
+        Weights of the frequencies along x.
+    window : int
+        Side of the windows in pixels.
+    chance : float
+        As of `_chance`; 1 for spectra without chance.
+
+    Returns
+    -------
+    ndarray of float32, shape (7, cell rows, cell columns)
     """
-
-    def mean(spectra: Floats) -> Floats:
-        # A product with few columns: no BLAS, whose threads would change the last bits.
-        return np.asarray(np.einsum("...kl,l->...", spectra, share)[..., None, None])
-
-    pixels = images * window**2
-    noise = left / (1 + passed)
-    # What of the sample is noise has no part in the pattern. The difference is negative at some
-    # frequencies by chance: without these, the noise beyond the grains would count as pattern.
-    pattern = seen - noise
-    spectra = []
-    for part in (*steep, np.float32(1)):
-        least = (1 - MOST_NOISE) * mean(seen * part)
-        spectra.append(pattern * part / np.maximum(mean(pattern * part), least))
-    # The fit of each window has taken noise that looks like what it fits.
-    taken = TAKEN / pixels * (spectra[0] + spectra[1] + spectra[2])
-    whole = noise / (1 - np.clip(taken, 0, MOST_TAKEN))
-    parameters = pixels * (1 - mean(left) / mean(whole * (1 + passed)))
-    shape = whole / mean(whole)
+    shape = noise / _mean(noise, share)
     # In a window, noise and gradient meet at lags shorter than its side only.
     both = _windowed(shape * (1 + passed), window)
     filtered = shape * passed
-    gradients = [mean(shape * part) for part in steep]
-    parts = [parameters, mean(filtered), *gradients]
-    parts += [np.maximum(mean(both * slopes), LEAST_COLOUR) for slopes in spectra[:2]]
-    # A spectrum of one image has as large a standard deviation as its mean: its mean square is
-    # twice the square of its mean. And residual and sample share the noise of the sample: their
-    # spectra rise and fall together by chance, and the product of the two lines above is too small
-    # by what noise times noise adds, times the part of it that `_windowed` has not averaged out.
-    once = 1 + _shared_modes(window, left.shape[-2], 2 * (left.shape[-1] - 1)) / images
-    twice = 1 + 1 / images
+    gradients = [_mean(shape * part, share) for part in steep]
+    parts = [_mean(filtered, share), *gradients]
     parts += [
-        once / twice * mean(filtered * shape * part) / gradient
+        np.maximum(_mean(both * slopes, share), LEAST_COLOUR)
+        for slopes in _patterns(in_sample, seen, steep, share)[:2]
+    ]
+    parts += [
+        chance * _mean(filtered * shape * part, share) / gradient
         for part, gradient in zip(steep, gradients, strict=True)
     ]
     return np.stack([part[..., 0, 0] for part in parts])
+
+
+def _chance(window: int, size: tuple[int, int], images: int) -> float:
+    """Factor of the noise of the reference times that of the gradient, for spectra of few images.
+
+    A spectrum of one image has as large a standard deviation as its mean: its mean square is twice
+    the square of its mean. And residual and sample share the noise of the sample: their spectra
+    rise and fall together by chance, and the mean of their product is too small by what noise times
+    noise adds, times the part of it that `_windowed` does not average out.
+
+    Examples
+    --------
+    >>> [round(_chance(window, (48, 48), images=1), 2) for window in (11, 21, 61)]
+    [0.58, 0.7, 0.88]
+    """
+    return (1 + _shared_modes(window, *size) / images) / (1 + 1 / images)
 
 
 @lru_cache(maxsize=32)
@@ -346,8 +486,8 @@ def _noise_ratio(
 
     Residual and sample share the noise of the sample, and nothing else: the real part of their
     product, summed over frequencies, over the power of the residual is the share that the sample
-    has in it. Frequencies count the more, the less the pattern disturbs. Where the noise does not
-    show beside the pattern, because it is blurred or weak, the share is the expected one.
+    has in it. Frequencies count the more, the larger the residual is beside the pattern. Where it
+    does not show, because the noise is blurred or weak, the share is the expected one.
 
     Parameters
     ----------
@@ -366,7 +506,7 @@ def _noise_ratio(
     """
     common = (residual.real * sample.real + residual.imag * sample.imag).sum(axis=0)
     left, seen = _power(residual), _power(sample)
-    weight = share / np.maximum(seen.mean(axis=(0, 1)), TINY)
+    weight = share * left.mean(axis=(0, 1)) / np.maximum(seen.mean(axis=(0, 1)), TINY)
     own, total, through = (
         np.einsum("abkl,kl->ab", part, weight) for part in (common, left, left * passed)
     )
