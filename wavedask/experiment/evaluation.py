@@ -162,7 +162,7 @@ def _modes(
 ) -> xr.Dataset:
     """Fit modes to each wavefront: coefficients, and the wavefront without some modes."""
     # A circle or rectangle is that of the modes themselves, also where it leaves the map.
-    shape = None if pupil is None else pupil.circle
+    shape: Any = None if pupil is None else pupil.circle
     if section.basis == "legendre":
         shape = None if pupil is None else pupil.rectangle
     fixed = shape

@@ -67,16 +67,17 @@ def pupil_mask(
     else:
         inside = _cut(image, roi, (y.size, x.size))
         told = f"mask {pupil.mask}"
+    if not inside.any() and pupil.mask is not None:
+        raise InputError(
+            f"pupil: the {told} holds no pixel",
+            "Pixels of the pupil are those that are not zero in the image.",
+        )
     if not inside.any():
-        where = (
-            "" if pupil.mask else f", and the map goes {_ends(y)} along y and {_ends(x)} along x"
+        raise InputError(
+            f"pupil: the {told} holds no pixel, and the map goes {_ends(y)} along y and {_ends(x)} "
+            "along x",
+            "Give it in m, in the coordinates of the wavefront.",
         )
-        remedy = (
-            "Pixels of the pupil are those that are not zero in the image."
-            if pupil.mask
-            else "Give it in m, in the coordinates of the wavefront."
-        )
-        raise InputError(f"pupil: the {told} holds no pixel{'' if pupil.mask else where}", remedy)
     return xr.DataArray(inside, {dim: result[dim] for dim in (Y, X)}, (Y, X))
 
 

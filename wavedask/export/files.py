@@ -149,8 +149,8 @@ def to_csv(dataset: xr.Dataset, path: str | Path) -> Path:
     """
     if not dataset_of(dataset).sizes.get(FRAME):
         raise InputError("the dataset has no frames", "Give a result along frame.")
-    columns_of = {
-        **{name: coord for name, coord in dataset.coords.items() if _is_column(coord)},
+    columns_of: dict[str, xr.DataArray] = {
+        **{str(name): coord for name, coord in dataset.coords.items() if _is_column(coord)},
         **scalars(dataset),
     }
     table = xr.Dataset(

@@ -25,7 +25,6 @@ from wavedask.prefixes import prefixed
 from wavedask.report.summary import chosen_frames, summary_rows
 from wavedask.store import CREATED, RUNS, SETTINGS, VERSIONS
 from wavedask.tables import Rows
-from wavedask.tracking import MissingReport
 from wavedask.units import DISTANCE, ENERGY, MODE, WAVELENGTH
 from wavedask.wavefront import NEEDED, Budget, budget
 
@@ -38,17 +37,15 @@ MOST_INPUTS: Final = 40
 """Input files that are listed; of more, the first and the last."""
 
 
-def result_rows(
-    numbers: xr.Dataset, missing: MissingReport | None, *, complete: int, total: int
-) -> Rows:
+def result_rows(numbers: xr.Dataset, matched: Rows, *, complete: int, total: int) -> Rows:
     """Write the numbers that tell whether the measurement is good.
 
     Parameters
     ----------
     numbers : xarray.Dataset
         As of `numbers_of_frames`.
-    missing : MissingReport or None
-        Why pixels have no displacement, where the result says it.
+    matched : list of (str, str)
+        As of `matched_rows`; empty where the result does not say why pixels have no displacement.
     complete, total : int
         Frames of the result that are written, and all.
 
@@ -59,14 +56,13 @@ def result_rows(
     Examples
     --------
     >>> numbers = xr.Dataset({"wavefront_rms": ("frame", [1e-9])})
-    >>> result_rows(numbers, None, complete=1, total=2)
+    >>> result_rows(numbers, [], complete=1, total=2)
     [('frames', '1 complete of 2'), ('wavefront, rms', '1 nm')]
     """
     rows = [("frames", f"{complete}" if complete == total else f"{complete} complete of {total}")]
-    if missing is None:
-        return rows + summary_rows(numbers)
-    # The share of matched pixels is among the reasons, over all frames.
-    return rows + missing.rows + summary_rows(numbers.drop_vars(MATCHED.name, errors="ignore"))
+    if matched:
+        numbers = numbers.drop_vars(MATCHED.name, errors="ignore")
+    return [*rows, *matched, *summary_rows(numbers)]
 
 
 def setup_rows(result: xr.Dataset) -> Rows:

@@ -9,6 +9,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from wavedask.conventions import (
+    ABERRATION,
     CORRELATION,
     CURVATURE_X,
     CURVATURE_Y,
@@ -28,18 +29,19 @@ from wavedask.conventions import (
     X,
     Y,
 )
-from wavedask.plot import Picture, plot_map, plot_reasons
+from wavedask.plot import PICTURES, Picture, kinds_of, plot_map, plot_reasons
 
 DPI: Final = 90
 MOST_PIXELS: Final = 600
 """Pixels of a map along an axis that a picture shows; larger maps are drawn with a step."""
-CONTOURED: Final = (WAVEFRONT, RESIDUAL, FIGURE_ERROR)
+CONTOURED: Final = (WAVEFRONT, RESIDUAL, FIGURE_ERROR, ABERRATION)
 SHOWN: Final = (
     IMAGE,
     WAVEFRONT,
     WAVEFRONT_UNCERTAINTY,
     RESIDUAL,
     FIGURE_ERROR,
+    ABERRATION,
     SLOPE_Y,
     SLOPE_X,
     DISPLACEMENT_Y,
@@ -51,6 +53,12 @@ SHOWN: Final = (
     UNCERTAINTY_X,
 )
 """Maps of a frame, in the order of the page, of which those that a result has are drawn."""
+MEANINGS: Final = {
+    "modes": "modes of the wavefront with standard errors",
+    "mirror": "slope error and height error of the mirror",
+    "focus": "caustic near the focus",
+}
+"""What the pictures that are no maps show, by their kind."""
 
 
 class Shown(NamedTuple):
@@ -112,6 +120,9 @@ def frame_pictures(frame: xr.Dataset) -> Iterator[Shown]:
             picture = Picture(figsize=(3.95, 3.2), layout="constrained")
             plot_map(field, axes=picture.add_subplot(), contours=quantity in CONTOURED)
             yield embedded(picture, str(field.attrs.get(LONG_NAME, quantity.name)))
+    for kind, draw in PICTURES.items():
+        if kind in kinds_of(frame):
+            yield embedded(draw(frame), MEANINGS[kind])
     if REASON.name in frame:
         yield embedded(plot_reasons(thinned(frame[REASON.name])), REASON.long_name)
 
