@@ -25,7 +25,7 @@ from wavedask.experiment.evaluation import evaluated
 from wavedask.experiment.exposures import combined
 from wavedask.experiment.model import PARTS, Experiment
 from wavedask.experiment.pupils import pupil_mask
-from wavedask.experiment.sections import Frames
+from wavedask.experiment.sections import Detector, Frames
 from wavedask.frames import Sources, select_roles, sources_of, stack_coordinates
 from wavedask.io import input_files, open_scan, read_mask, split_mask
 from wavedask.store import METADATA, open_store
@@ -208,19 +208,11 @@ def _both_detectors(experiment: Experiment, progress: bool | None) -> _Recorded:
     blind: list[xr.DataArray] = []
     shared: Sources = {}
     assert experiment.wavefront is not None  # checked by the experiment
-    for name, detector in (("far", experiment.far), ("near", experiment.near)):
-        assert detector is not None  # checked by the experiment
-        opened = {name: _open(experiment, detector, progress)}
-        if detector.roles is not None:
-            opened = select_roles(opened[name], detector.roles.given)
-            opened = {name: opened.pop("sample"), **opened}
-        opened |= _scans(experiment, detector, CORRECTIONS, progress)
-        _check_shapes(opened)
-        calibration, files = _calibration(experiment, detector.distortion)
-        mask, mask_files = _mask(experiment, detector.mask)
-        images.append(_corrected(experiment, opened[name], opened, calibration, mask))
+    for name in ("far", "near"):
+        opened, image, files = _detector(experiment, name, progress)
+        images.append(image)
         scans.append(opened[name])
-        inputs += [*_files(opened), *files, *mask_files]
+        inputs += files
         blind += _blind(experiment, opened)
         first = sources_of(opened[name].isel({FRAME: [0]}))
         shared[name] = {**_corrections(opened), REGISTRATION: first}
@@ -231,6 +223,49 @@ def _both_detectors(experiment: Experiment, progress: bool | None) -> _Recorded:
     scan = scans[0].assign_attrs({REGISTRATION: str(found)})
     references = {"reference": sources_of(scans[1])}
     return _Recorded(scan, far, near, options, tuple(inputs), tuple(blind), shared, references)
+
+
+def _detector(
+    experiment: Experiment, name: str, progress: bool | None
+) -> tuple[dict[str, xr.Dataset], xr.DataArray, list[Path]]:
+    """Open and correct the frames of one of two detectors; return scans, images and files."""
+    detector: Detector | None = getattr(experiment, name)
+    assert detector is not None  # checked by the experiment
+    opened = {name: _open(experiment, detector, progress)}
+    if detector.roles is not None:
+        opened = select_roles(opened[name], detector.roles.given)
+        opened = {name: opened.pop("sample"), **opened}
+    opened |= _scans(experiment, detector, CORRECTIONS, progress)
+    _check_shapes(opened)
+    calibration, files = _calibration(experiment, detector.distortion)
+    mask, mask_files = _mask(experiment, detector.mask)
+    image = _corrected(experiment, opened[name], opened, calibration, mask)
+    return opened, image, [*_files(opened), *files, *mask_files]
+
+
+def corrected_images(experiment: Experiment, *, progress: bool | None = None) -> xr.DataArray:
+    """Open and correct the images that an experiment tracks, lazily, and nothing else.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        The experiment.
+    progress : bool, optional
+        As of `stages_of`.
+
+    Returns
+    -------
+    xarray.DataArray, dims (frame, y, x)
+        In absolute mode those of the far detector.
+
+    Raises
+    ------
+    WavedaskError
+        Files or settings that cannot be used.
+    """
+    if experiment.mode == "absolute":
+        return _detector(experiment, "far", progress)[1]
+    return _one(experiment, progress).image
 
 
 def _corrections(scans: Mapping[str, xr.Dataset]) -> Sources:

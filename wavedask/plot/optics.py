@@ -42,11 +42,8 @@ from wavedask.prefixes import prefixed
 Floats = NDArray[np.float64]
 
 TILTS: Final = ("tilt x", "tilt y")
-SECOND: Final = (
-    *("defocus", "astigmatism 0°", "astigmatism 45°"),
-    *("curvature y", "curvature x", "twist"),
-)
-"""Modes of second order, which are usually far larger than the others."""
+FOCUSING: Final = ("defocus", "curvature y", "curvature x")
+"""Modes that are usually far larger than the others."""
 MOST_BARS: Final = 24
 """Modes of a picture; of more, the strongest ones are drawn."""
 WIDTHS: Final = 10
@@ -66,7 +63,7 @@ def plot_modes(fit: xr.Dataset) -> Figure:
     ----------
     fit : xarray.Dataset
         One frame of a result of `wavedask.optics.zernike` or `legendre`, or of a store of a run
-        with modes. Tilts are left out. Modes of second order have axes of their own.
+        with modes. Tilts are left out. Defocus has axes of its own.
 
     Returns
     -------
@@ -94,12 +91,12 @@ def plot_modes(fit: xr.Dataset) -> Figure:
         errors = np.asarray(fit[COEFFICIENT_UNCERTAINTY.name].values, np.float64)
     kept = [place for place, name in enumerate(names) if name not in TILTS]
     groups = [
-        [place for place in kept if names[place] in SECOND],
-        _strongest([place for place in kept if names[place] not in SECOND], values),
+        [place for place in kept if names[place] in FOCUSING],
+        _strongest([place for place in kept if names[place] not in FOCUSING], values),
     ]
     groups = [group for group in groups if group] or [list(range(len(names)))]
     figure = Picture(figsize=(8.2, 3.6), layout="constrained")
-    shares = [max(len(group), 2) for group in groups]
+    shares = [len(group) + 1 for group in groups]
     parts = figure.add_gridspec(1, len(groups), width_ratios=shares)
     for part, group in enumerate(groups):
         axes = figure.add_subplot(parts[part])
@@ -235,7 +232,8 @@ def plot_mirror(found: xr.Dataset) -> Figure:
         axes.set_ylabel(f"{error.name} [{unit}]")
         axes.grid(alpha=0.3)
         if rms.name in found:
-            axes.set_title(f"{float(found[rms.name]) * scale:.3g} {unit} rms", fontsize="medium")
+            size = f"{float(found[rms.name]) * scale:.3g} {unit}"
+            axes.set_title(f"{error.long_name}: {size} rms", fontsize="medium")
     pair[1].set_xlabel(f"position along the mirror [{unit_along}]")
     return figure
 

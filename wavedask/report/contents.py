@@ -19,10 +19,11 @@ from wavedask.conventions import (
     UNKNOWN_UNIT,
     X,
     Y,
+    uncertainty_name,
 )
 from wavedask.errors import WavedaskError
 from wavedask.prefixes import prefixed
-from wavedask.report.summary import chosen_frames, summary_rows
+from wavedask.report.summary import chosen_frames, headlines, summary_rows
 from wavedask.store import CREATED, RUNS, SETTINGS, VERSIONS
 from wavedask.tables import Rows
 from wavedask.units import DISTANCE, ENERGY, MODE, WAVELENGTH
@@ -172,11 +173,16 @@ def frame_table(
         for name, coord in numbers.coords.items()
         if coord.dims == (FRAME,) and coord.attrs.get(ROLE) == MOTOR and coord.dtype.kind in "fiu"
     ]
-    columns += [
-        (str(name), array)
-        for name, array in numbers.data_vars.items()
-        if array.dtype.kind == "f" and name != COMPLETE.name
-    ]
+    names = [str(name) for name, array in numbers.data_vars.items() if array.dtype.kind == "f"]
+    # The numbers of the summary come first, each before its error.
+    first = [line.variable for line in headlines(numbers)]
+    ordered = dict.fromkeys(
+        part
+        for name in (*first, *names)
+        for part in (name, uncertainty_name(name))
+        if part in names and name != COMPLETE.name
+    )
+    columns += [(name, numbers[name]) for name in map(str, ordered)]
     scaled = []
     for name, array in columns:
         values = np.asarray(array.values, np.float64)

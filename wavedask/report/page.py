@@ -57,6 +57,7 @@ def write_report(
     *,
     frame: int = 0,
     image: xr.DataArray | None = None,
+    remark: str = "",
     title: str | None = None,
 ) -> Path:
     """Write a page about a result: pictures, numbers with errors, set-up, settings, provenance.
@@ -73,8 +74,10 @@ def write_report(
         The HTML file. A page of an earlier report is replaced; any other file is not.
     frame : int, default 0
         Frame that is shown large; negative numbers count from the end.
-    image : xarray.DataArray, dims (frame, y, x), optional
-        Corrected images, to show that of the frame.
+    image : xarray.DataArray, dims ([frame], y, x), optional
+        Corrected images, to show that of the frame; or its image alone.
+    remark : str, optional
+        A sentence above the pictures of the frame.
     title : str, optional
         Title of the page; by default the path of the store.
 
@@ -104,7 +107,7 @@ def write_report(
     _check_replaceable(file)
     named = title or (str(result) if isinstance(result, str | Path) else "wavedask result")
     opened = open_store(result) if isinstance(result, str | Path) else result
-    text = _page(opened, named, frame, image)
+    text = _page(opened, named, frame, image, remark)
     _replace(file, text)
     return file
 
@@ -174,7 +177,9 @@ def _replace(file: Path, text: str) -> None:
         ) from error
 
 
-def _page(result: xr.Dataset, title: str, frame: int, image: xr.DataArray | None) -> str:
+def _page(
+    result: xr.Dataset, title: str, frame: int, image: xr.DataArray | None, remark: str
+) -> str:
     stack = result if FRAME in result.dims else result.expand_dims(FRAME)
     total = stack.sizes[FRAME]
     known = np.arange(total)
@@ -207,6 +212,7 @@ def _page(result: xr.Dataset, title: str, frame: int, image: xr.DataArray | None
         setup=setup_rows(result),
         frame=number,
         frames=total,
+        remark=remark,
         pictures=list(frame_pictures(shown)),
         budget=budget_of(single),
         head=head,

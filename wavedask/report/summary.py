@@ -151,7 +151,7 @@ def headlines(numbers: xr.Dataset) -> list[Headline]:
     >>> values = {"wavefront_rms": 9e-9, "mode_tilt_x": 8e-9, "mode_defocus": 2e-9}
     >>> numbers = xr.Dataset({name: ("frame", [value]) for name, value in values.items()})
     >>> [line.name for line in headlines(numbers)]
-    ['wavefront, rms', 'defocus']
+    ['wavefront, rms', 'mode, defocus']
     """
     found = [line for line in HEADLINES if _has(numbers, line.variable)]
     strength = {}
@@ -163,7 +163,7 @@ def headlines(numbers: xr.Dataset) -> list[Headline]:
                 strength[name] = float(np.nanmean(values**2))
     for name in sorted(strength, key=lambda name: -strength[name])[:MOST_MODES]:
         told = str(numbers[name].attrs.get(LONG_NAME, name.removeprefix(MODE_PREFIX)))
-        told = told.removeprefix("coefficient of ")
+        told = "mode, " + told.removeprefix("coefficient of ")
         found.append(Headline(name, METRE, told, _strongest, in_waves=True))
     return found
 
