@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 import xarray as xr
@@ -26,6 +26,7 @@ from wavedask.conventions import (
     UNCERTAINTY_Y,
     WAVEFRONT,
     WAVEFRONT_UNCERTAINTY,
+    Quantity,
     X,
     Y,
 )
@@ -35,13 +36,16 @@ DPI: Final = 90
 MOST_PIXELS: Final = 600
 """Pixels of a map along an axis that a picture shows; larger maps are drawn with a step."""
 CONTOURED: Final = (WAVEFRONT, RESIDUAL, FIGURE_ERROR, ABERRATION)
-SHOWN: Final = (
+FIRST: Final = (
     IMAGE,
     WAVEFRONT,
     WAVEFRONT_UNCERTAINTY,
     RESIDUAL,
     FIGURE_ERROR,
     ABERRATION,
+)
+"""Maps of a frame that the page shows first, of which those that a result has are drawn."""
+OTHERS: Final = (
     SLOPE_Y,
     SLOPE_X,
     DISPLACEMENT_Y,
@@ -52,7 +56,7 @@ SHOWN: Final = (
     UNCERTAINTY_Y,
     UNCERTAINTY_X,
 )
-"""Maps of a frame, in the order of the page, of which those that a result has are drawn."""
+"""Maps that it shows behind the pictures of modes, mirror and focus."""
 MEANINGS: Final = {
     "modes": "modes of the wavefront with standard errors",
     "mirror": "slope error and height error of the mirror",
@@ -114,17 +118,22 @@ def frame_pictures(frame: xr.Dataset) -> Iterator[Shown]:
     >>> [picture.text for picture in frame_pictures(frame)]
     ['wavefront']
     """
-    for quantity in SHOWN:
+    yield from _maps(frame, FIRST)
+    for kind, draw in PICTURES.items():
+        if kind in kinds_of(frame):
+            yield embedded(draw(frame), MEANINGS[kind])
+    yield from _maps(frame, OTHERS)
+    if REASON.name in frame:
+        yield embedded(plot_reasons(thinned(frame[REASON.name])), REASON.long_name)
+
+
+def _maps(frame: xr.Dataset, quantities: Iterable[Quantity]) -> Iterator[Shown]:
+    for quantity in quantities:
         if quantity.name in frame and set(frame[quantity.name].dims) == {Y, X}:
             field = thinned(frame[quantity.name])
             picture = Picture(figsize=(3.95, 3.2), layout="constrained")
             plot_map(field, axes=picture.add_subplot(), contours=quantity in CONTOURED)
             yield embedded(picture, str(field.attrs.get(LONG_NAME, quantity.name)))
-    for kind, draw in PICTURES.items():
-        if kind in kinds_of(frame):
-            yield embedded(draw(frame), MEANINGS[kind])
-    if REASON.name in frame:
-        yield embedded(plot_reasons(thinned(frame[REASON.name])), REASON.long_name)
 
 
 def thinned(field: xr.DataArray, *, most: int = MOST_PIXELS) -> xr.DataArray:
