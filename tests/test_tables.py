@@ -35,7 +35,10 @@ def test_the_reasons_of_missing_pixels_are_a_table() -> None:
         {"reason": (("y", "x"), np.array([[0, 0], [0, 5]]), {"search": 4})},
     )
     report = wd.why_missing(result)
-    shown = [["pixels with a displacement", "3 (75.0 %)"], ["pixels without one", "ambiguous 25.0 %"]]
+    shown = [
+        ["pixels with a displacement", "3 (75.0 %)"],
+        ["pixels without one", "ambiguous 25.0 %"],
+    ]
     assert cells(report._repr_html_()) == shown
     assert [line.split("  ")[1].strip() for line in str(report).splitlines()[1:]] == [
         name for name, _ in shown
