@@ -12,6 +12,7 @@ from wavedask.io import input_files, mesh, open_scan, refresh
 from wavedask.report import write_report
 from wavedask.store import StoreReport, open_store, write_store
 from wavedask.tracking import (
+    DetectorNoise,
     Registration,
     SpeckleReport,
     combine,
@@ -34,6 +35,7 @@ __version__ = version("wavedask")
 
 __all__ = [
     "Budget",
+    "DetectorNoise",
     "Registration",
     "SpeckleReport",
     "StoreReport",

@@ -268,7 +268,10 @@ class Experiment(Section):
         """Settings that determine the result: all except the cluster and the output."""
         # A method that is not used is left out, so that stores of earlier versions can be resumed.
         unused = {name for name in (*METHODS, *OPTICS, "pupil") if getattr(self, name) is None}
-        return self.model_dump(mode="json", exclude={"output", "cluster", *unused})
+        exclude: dict[str, Any] = dict.fromkeys(("output", "cluster", *unused), True)
+        if self.track.detector_noise is None:
+            exclude["track"] = {"detector_noise"}
+        return self.model_dump(mode="json", exclude=exclude)
 
 
 def _is_glob(name: str) -> bool:

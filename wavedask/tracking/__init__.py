@@ -1,5 +1,6 @@
 """Speckle tracking: crossSpot, XST, XSVT, XSS, two detectors, averages of exposures."""
 
+from wavedask.kernels.dense import DetectorNoise
 from wavedask.tracking.averages import combine
 from wavedask.tracking.crossspot import ENGINES, Engine, Rigid, checked_settings, cross_spot
 from wavedask.tracking.labelled import track
@@ -18,6 +19,7 @@ from wavedask.tracking.xss import self_reference, track_scan
 
 __all__ = [
     "ENGINES",
+    "DetectorNoise",
     "Engine",
     "MissingReport",
     "Registration",

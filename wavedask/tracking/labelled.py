@@ -1,5 +1,6 @@
 """Labelled tracking: where the speckle of a sample came from in its reference."""
 
+import json
 from collections.abc import Sequence
 from typing import Final
 
@@ -9,6 +10,7 @@ from wavedask.conventions import (
     COMMON_REFERENCE,
     CORRELATION,
     DARK_FIELD,
+    DETECTOR_NOISE,
     DISPLACEMENT_X,
     DISPLACEMENT_Y,
     FRAME,
@@ -33,8 +35,9 @@ from wavedask.frames import (
     reference_coordinates,
     train_pairs,
 )
+from wavedask.kernels.dense import DetectorNoise
 from wavedask.kernels.fields import Fields
-from wavedask.tracking.crossspot import DEFAULT_ORDER, Engine, Rigid, Splines, cross_spot
+from wavedask.tracking.crossspot import DEFAULT_ORDER, Engine, Noise, Rigid, Splines, cross_spot
 from wavedask.tracking.missing import is_lazy, reason_attrs, why_missing
 from wavedask.tracking.registration import Registration, registered
 from wavedask.tracking.residual import residual_attrs
@@ -68,6 +71,7 @@ def track(
     rigid: Rigid = "auto",
     step: int | None = None,
     order: Splines | None = None,
+    detector_noise: Noise | None = None,
     registration: Registration | None = None,
 ) -> xr.Dataset:
     """Track the speckle of sample images in reference images (X-ray speckle tracking).
@@ -94,7 +98,7 @@ def track(
         for each. By default a quarter of the distance of the two nearest reference positions.
     engine : "dense" or "opencv", default "dense"
         The tracker: Gauss-Newton at every pixel, or the report's loop of template matches.
-    window, search, good, rigid, step, order
+    window, search, good, rigid, step, order, detector_noise
         As in `wavedask.cross_spot`.
     registration : Registration, optional
         Of two detectors, as of `register`: `sample` is the far one, `reference` the near one. The
@@ -132,7 +136,10 @@ def track(
         Where the images are in memory, have a million pixels or more, and the engine is ``dense``,
         attributes say what the match leaves of the middle of the first frame:
         ``effective_counts``, ``noise_blur_px``, ``decorrelation`` and ``fixed_pattern``.
-        `describe_residual` finds them for other images.
+        `describe_residual` finds them for other images. With `detector_noise`, which is an
+        attribute, too, images in memory of any size have them, and ``residual_over_noise``: the
+        variance that the match leaves over that of the noise of the detector. Beyond 1.3 or below
+        1/1.3 there is a warning.
 
         The attribute ``spline_order`` is the order of the B-splines, as given or chosen.
 
@@ -226,6 +233,7 @@ def track(
         joint=over is not None,
         step=step,
         order=order,
+        detector_noise=detector_noise,
     )
     kept = (
         images
@@ -248,6 +256,8 @@ def track(
     attrs |= _shared(images, targets, reference)
     if engine == "dense":
         attrs[SPLINE_ORDER] = order or DEFAULT_ORDER
+    if detector_noise is not None:
+        attrs[DETECTOR_NOISE] = json.dumps(DetectorNoise.of(detector_noise).settings)
     if registration is not None:
         attrs |= registration.attrs
     tracked = xr.Dataset(variables, attrs=attrs)

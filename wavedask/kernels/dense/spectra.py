@@ -1,5 +1,6 @@
 """Spectra of what a match leaves unexplained, and what noise of such a spectrum does to a match."""
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import Final
 
@@ -222,11 +223,12 @@ def stated_noise(
     norm = np.maximum(tapered_pixels(weights), 1)
     with np.errstate(divide="ignore", invalid="ignore"):
         noise, other = (
-            stated.spectrum(in_cells(level, grid, cells), size)
+            np.float32(1)
             / in_cells(scale, grid, cells)[..., None, None] ** 2
+            * stated.spectrum(in_cells(level, grid, cells), size)
             for level, scale in zip(counts, scales, strict=True)
         )
-        pattern = _power(seen) / norm
+        pattern = np.asarray(_power(seen) / norm, np.float32)
         # The gain of the match is too small by the noise of the reference: see _with_full_gain.
         own, total = _mean(noise, share), _mean(pattern, share)
         signal = np.maximum(total - own, (1 - MOST_TAKEN) * total)
@@ -239,7 +241,7 @@ def stated_noise(
         power, _ = _without_blur(residual, seen, ratio, cells[1].share)
         taken = _taken(noise, pattern, steep, share, window, len(weights))
         effects = _effects(noise, noise, pattern, ratio, steep, share, window, 1.0)
-        measured = power / norm / (1 + ratio) / (1 - taken)
+        measured = np.asarray(power / norm / (1 + ratio) / (1 - taken), np.float32)
         found = _effects(measured, noise, pattern, ratio, steep, share, window, 1.0)
         # Variances of noise times gradient, along y and x: of the residual, over the stated.
         more = found[3:5] / effects[3:5] * (_mean(measured, share) / own)[..., 0, 0]
@@ -251,7 +253,7 @@ def stated_noise(
         excess = np.maximum(ratio - 1, 0)
         counted = 1 + excess * np.minimum(excess / SIGNIFICANT, 1)
         fields[k], fields[k + 2] = fields[k] * counted, fields[k + 2] * counted
-    return Noise(*fields, power=stated.variance(counts[0]) / scales[0] ** 2)
+    return replace(Noise(*fields), power=stated.variance(counts[0]) / scales[0] ** 2)
 
 
 def _filters(
