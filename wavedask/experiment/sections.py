@@ -294,6 +294,12 @@ class Track(Section):
         noise = self.detector_noise
         return {**dict(self), "detector_noise": None if noise is None else dict(noise)}
 
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """Settings that a store keeps; without `detector_noise`, as in earlier versions."""
+        unused = {"detector_noise"} if self.detector_noise is None else set()
+        return self.model_dump(mode="json", exclude=unused)
+
 
 class TrackScan(Section):
     """Settings of `wavedask.track_scan`, in place of `Track`."""

@@ -12,7 +12,7 @@ from wavedask.tracking.registration import (
     register,
     registration_of,
 )
-from wavedask.tracking.residual import ResidualReport, describe_residual
+from wavedask.tracking.residual import ResidualReport, describe_residual, first_residual
 from wavedask.tracking.speckle import SpeckleReport, describe_speckle
 from wavedask.tracking.visibility import visibility_uncertainty
 from wavedask.tracking.xss import self_reference, track_scan
@@ -32,6 +32,7 @@ __all__ = [
     "cross_spot",
     "describe_residual",
     "describe_speckle",
+    "first_residual",
     "is_registered",
     "register",
     "registration_of",

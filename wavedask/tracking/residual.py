@@ -3,7 +3,7 @@
 import json
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ from wavedask.conventions import (
     DISPLACEMENT_Y,
     EFFECTIVE_COUNTS,
     FIXED_PATTERN,
+    FRAME,
     NOISE_BLUR,
     RESIDUAL_OVER_NOISE,
     SPLINE_ORDER,
@@ -28,11 +29,16 @@ from wavedask.conventions import (
 )
 from wavedask.errors import InputError
 from wavedask.frames import image_of
+from wavedask.geometry import each
 from wavedask.kernels.dense import DetectorNoise, residual_parts
 from wavedask.tables import Rows
+from wavedask.tracking.crossspot import cross_spot
+from wavedask.tracking.speckle import measured_order
 
 SIDE: Final = 192
 """Pixels along the sides of the middle of a frame that is looked at."""
+MARGIN: Final = 4
+"""Windows around this middle that are tracked with it."""
 LEAST_SIDE: Final = 64
 """Pixels along a side that a frame needs."""
 LEAST_STATED: Final = 2**20
@@ -199,10 +205,9 @@ def describe_residual(
                 f"{role} has frames of {image.shape[-2:]} pixels and the tracking of {shape}",
                 "Give the images that were tracked.",
             )
-    maps = [tracking[part.name].transpose(..., Y, X) for part in parts]
     report = _middle_of(
-        maps,
-        images,
+        [tracking[part.name].transpose(..., Y, X).data for part in parts],
+        [image.data for image in images],
         order=int(tracking.attrs.get(SPLINE_ORDER, 3)),
         noise=stated_noise(tracking.attrs),
     )
@@ -212,6 +217,67 @@ def describe_residual(
             f"Give a frame of which half the pixels are matched, {LEAST_SIDE} or more a side.",
         )
     return report
+
+
+def first_residual(
+    sample: xr.DataArray, reference: xr.DataArray | object, options: Mapping[str, Any]
+) -> ResidualReport | None:
+    """Tell what tracking the middle of the first frame leaves; the middle is tracked here.
+
+    For results that are computed frame by frame: it takes one pair of frames, and a second.
+
+    Parameters
+    ----------
+    sample, reference : xarray.DataArray, dims ([frame], y, x)
+        As of `track`.
+    options : mapping
+        Arguments of `track`.
+
+    Returns
+    -------
+    ResidualReport or None
+        None where frames are paired by motors, tracked jointly or by the engine ``opencv``, are of
+        two detectors or of a train; and where too few pixels have a displacement.
+    """
+    special = ("motors", "over", "registration")
+    if not isinstance(reference, xr.DataArray) or any(options.get(name) for name in special):
+        return None
+    if options.get("engine", "dense") != "dense":
+        return None
+    largest = max(each(options.get("window", 21)))
+    images = []
+    for one in (sample, reference):
+        first = one.isel({FRAME: 0}, drop=True) if FRAME in one.dims else one
+        wide = SIDE + 2 * MARGIN * int(largest)
+        middle = {
+            dim: slice(max(first.sizes[dim] - wide, 0) // 2, (first.sizes[dim] + wide + 1) // 2)
+            for dim in (Y, X)
+        }
+        values = np.ma.filled(np.ma.asarray(first.isel(middle).to_numpy(), np.float64), np.nan)
+        images.append(values)
+    named = ("window", "search", "good", "rigid", "order", "detector_noise")
+    settings = {name: options[name] for name in named if name in options}
+    order = settings.get("order")
+    if order == "auto":
+        settings["order"] = order = measured_order(images[1])
+    try:
+        fields = cross_spot(*images, **settings)
+    except InputError:
+        # The tracking itself says what is wrong.
+        return None
+    noise = settings.get("detector_noise")
+    return _middle_of(
+        [
+            fields.displacement_y,
+            fields.displacement_x,
+            fields.transmission,
+            fields.dark_field,
+            fields.window,
+        ],
+        images,
+        order=order or 3,
+        noise=None if noise is None else DetectorNoise.of(noise),
+    )
 
 
 def stated_noise(attrs: Mapping[Any, Any]) -> DetectorNoise | None:
@@ -228,8 +294,8 @@ def stated_noise(attrs: Mapping[Any, Any]) -> DetectorNoise | None:
 
 
 def _middle_of(
-    maps: list[xr.DataArray],
-    images: list[xr.DataArray],
+    maps: Sequence[Any],
+    images: Sequence[Any],
     *,
     order: int,
     noise: DetectorNoise | None,
@@ -255,8 +321,8 @@ def _middle_of(
     return None if found is None else ResidualReport(*found)
 
 
-def _first(values: xr.DataArray, middle: tuple[slice, ...]) -> Any:
-    first = values.data[(0,) * (values.ndim - 2) + middle]
+def _first(values: Any, middle: tuple[slice, ...]) -> Any:
+    first = values[(0,) * (values.ndim - 2) + middle]
     return np.ma.filled(np.ma.asarray(np.asarray(first), np.float64), np.nan)
 
 
