@@ -635,11 +635,9 @@ class Dense:
         # as strong as those that have a start, tells that it led right.
         known = core
         if core.any() and not core.all():
-            near = ndimage.distance_transform_edt(~core) <= NEAR_STARTS * spacing
-            led = strong | (
-                ~level.drowned
-                & like_neighbours(level.correlation, core, reach=NEAR_STARTS * spacing)
-            )
+            reach = NEAR_STARTS * spacing
+            near = ndimage.distance_transform_edt(~core) <= reach
+            led = strong | like_neighbours(level.correlation, core, reach=reach)
             known = core | (level.valid & led & near)
         reason = node_reasons(level.reason, lost, known)
         if (reason == Reason.MASKED).any():
