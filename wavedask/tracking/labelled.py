@@ -39,7 +39,8 @@ from wavedask.kernels.dense import DetectorNoise
 from wavedask.kernels.fields import Fields
 from wavedask.tracking.crossspot import DEFAULT_ORDER, Engine, Noise, Rigid, Splines, cross_spot
 from wavedask.tracking.missing import is_lazy, reason_attrs, why_missing
-from wavedask.tracking.registration import Registration, registered
+from wavedask.tracking.registration import Registration
+from wavedask.tracking.resampling import registered
 from wavedask.tracking.residual import residual_attrs
 from wavedask.tracking.speckle import measured_order
 
