@@ -8,7 +8,9 @@ from wavedask.optics.kb_pair import KBMirror, KBPair, kb_pair
 from wavedask.optics.lens import LensShape, fit_lens
 from wavedask.optics.lens_map import fitted_lens
 from wavedask.optics.material import refractive_decrement
+from wavedask.optics.mirror import Shape as MirrorShape
 from wavedask.optics.mirror import mirror
+from wavedask.optics.mode_names import Index as ModeIndex
 from wavedask.optics.modes import (
     ModalSurface,
     ModeFit,
@@ -26,8 +28,10 @@ __all__ = [
     "KBMirror",
     "KBPair",
     "LensShape",
+    "MirrorShape",
     "ModalSurface",
     "ModeFit",
+    "ModeIndex",
     "compare",
     "evaluate_modes",
     "find_focus",
