@@ -1,6 +1,7 @@
 """What a wavefront says about the optic that made it."""
 
 from wavedask.optics.aberrations import legendre, remove, zernike
+from wavedask.optics.campaign import table
 from wavedask.optics.comparison import Comparison, compare
 from wavedask.optics.contributions import lens_contributions
 from wavedask.optics.focus import find_focus, propagate
@@ -50,5 +51,6 @@ __all__ = [
     "refractive_decrement",
     "remove",
     "stitch",
+    "table",
     "zernike",
 ]
