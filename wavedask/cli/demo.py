@@ -222,7 +222,7 @@ def run_demo(
     seed : int, default 0
         Seed of the random numbers.
     progress : bool, optional
-        Whether to show progress bars; by default on a terminal only.
+        Whether to show progress bars; by default on a terminal and in a notebook.
 
     Returns
     -------
