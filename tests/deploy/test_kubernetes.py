@@ -432,7 +432,7 @@ def test_the_pods_of_a_job_run_here_and_give_the_right_bits(
                 check=False,
             )
             assert refused.returncode == 1
-            assert re.search(r"OSError.*([Tt]imed out|closed)", refused.stderr)
+            assert re.search(r"OSError|CommClosedError|ConnectionResetError", refused.stderr)
         grace = pod_specs(objects[variant])["wavedask-scheduler"]["terminationGracePeriodSeconds"]
         for pod in (*workers, scheduler):
             pod.stop(seconds=grace)

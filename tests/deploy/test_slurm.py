@@ -264,7 +264,7 @@ def test_jobs_of_two_workers_that_end_by_themselves(
 
 def jobs_of(client: Client) -> set[str]:
     """Ask the workers for the identifiers of their jobs."""
-    answers = client.run(os.environ.get, "SLURM_JOB_ID", on_error="return")
+    answers = client.run(os.getenv, "SLURM_JOB_ID", on_error="return")
     return {found for found in answers.values() if isinstance(found, str)}
 
 

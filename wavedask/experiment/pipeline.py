@@ -17,12 +17,12 @@ from wavedask.compute import (
     current_client,
     task_needs,
 )
-from wavedask.conventions import FRAME, MATCHED, REASON, STACK_FRAMES, X, Y
+from wavedask.conventions import COMPLETE, FRAME, MATCHED, REASON, STACK_FRAMES, X, Y
 from wavedask.errors import InputError, StoreError
 from wavedask.experiment.model import Experiment
 from wavedask.experiment.stages import Stages, stages_of
-from wavedask.frames import behind_inputs
-from wavedask.report import numbers_of_frames, summary_rows, write_report
+from wavedask.frames import behind_inputs, select
+from wavedask.report import matched_rows, numbers_of_frames, summary_rows, write_report
 from wavedask.store import StoreReport, open_store, write_store
 from wavedask.tables import Rows, Tabular
 from wavedask.tracking import MissingReport, why_missing
@@ -97,7 +97,8 @@ class RunReport(Tabular):
         How many pixels of all frames have a displacement, and why the others have none; None where
         the result does not say.
     summary : list of (str, str)
-        The numbers of the frames in a few lines: wavefront, lens.
+        The numbers of the frames in a few lines: pixels matched and why not the others, wavefront,
+        lens, modes, mirror, focus.
     page : Path or None
         The report, if one was written.
     """
@@ -115,7 +116,6 @@ class RunReport(Tabular):
         frames, path = self.store.rows
         return [
             frames,
-            *(() if self.missing is None else self.missing.rows),
             *self.summary,
             ("flat pixels without beam", f"{self.blind_pixels}"),
             ("time", f"{self.seconds:.1f} s"),
@@ -275,13 +275,15 @@ def run(
             progress=progress,
         )
     stored = open_store(output)
-    missing = None
+    maps = [name for name, array in stored.items() if {Y, X} <= {*array.dims}]
+    numbers = numbers_of_frames(stored.drop_vars(maps))
+    missing, matched = None, []
     if REASON.name in stored:
         missing = why_missing(stored)
         missing.log(str(report.path))
-    numbers = numbers_of_frames(stored.drop_vars([n for n, a in stored.items() if a.ndim > 1]))
-    # The share of matched pixels is in `missing`, with the reasons of the others.
-    summary = summary_rows(numbers.drop_vars(MATCHED.name, errors="ignore"))
+        matched = matched_rows(select(stored, COMPLETE.name), numbers, missing)
+        numbers = numbers.drop_vars(MATCHED.name, errors="ignore")
+    summary = [*matched, *summary_rows(numbers)]
     seconds = time.perf_counter() - begin
     page = None
     if experiment.report:

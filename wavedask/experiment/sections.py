@@ -19,7 +19,6 @@ from wavedask.conventions import FRAME, X, Y
 from wavedask.detector import Average
 from wavedask.errors import InputError
 from wavedask.io import mesh
-from wavedask.optics import LensShape
 from wavedask.tracking import Engine, checked_settings
 from wavedask.wavefront import Method
 
@@ -397,32 +396,6 @@ class Wavefront(Section):
         return self.model_dump(exclude={"roi"})
 
 
-class Lens(Section):
-    """A lens that is fitted to each wavefront: arguments of `wavedask.optics.fit_lens`."""
-
-    shape: LensShape = Field(default="paraboloid", description=one_of(LensShape))
-    aperture: Literal["auto"] | tuple[Number, Number, Number] | None = Field(
-        default="auto", description="auto, a circle [centre_y, centre_x, radius] in m, or null"
-    )
-    azimuth: Number | None = Field(
-        default=None, description="the direction in which a cylinder is curved, in rad"
-    )
-    geometric_aperture: Positive | None = Field(
-        default=None, description="the width of the lens in m, to compare with the aperture"
-    )
-    material: str | None = Field(
-        default=None, description="a chemical formula or name, such as Be or kapton"
-    )
-    delta: Positive | None = Field(
-        default=None, description="a refractive index decrement, instead of material"
-    )
-    density: Positive | None = Field(
-        default=None, description="the density of the material in g/cm3; by default that of xraydb"
-    )
-    lenses: Whole = Field(default=1, ge=1, description="the number of lenses in the stack")
-    surfaces: Whole = Field(default=2, ge=1, description="the curved surfaces of each lens")
-
-
 class Cluster(Section):
     """Where to compute: arguments of `wavedask.connect`."""
 
@@ -474,5 +447,3 @@ ClusterField = Annotated[Cluster, BeforeValidator(_named, json_schema_input_type
 
 METHODS: Final = ("track_scan", "self_reference", "combine")
 """Sections of methods that an experiment may use."""
-OPTICS: Final = ("lens",)
-"""Sections of optics that are fitted to the wavefront."""

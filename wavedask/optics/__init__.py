@@ -7,7 +7,9 @@ from wavedask.optics.focus import find_focus, propagate
 from wavedask.optics.lens import LensShape, fit_lens
 from wavedask.optics.lens_map import fitted_lens
 from wavedask.optics.material import refractive_decrement
+from wavedask.optics.mirror import Shape as MirrorShape
 from wavedask.optics.mirror import mirror
+from wavedask.optics.mode_names import Index as ModeIndex
 from wavedask.optics.modes import (
     ModalSurface,
     ModeFit,
@@ -23,8 +25,10 @@ from wavedask.optics.wavefront_modes import fit_wavefront
 __all__ = [
     "Comparison",
     "LensShape",
+    "MirrorShape",
     "ModalSurface",
     "ModeFit",
+    "ModeIndex",
     "compare",
     "evaluate_modes",
     "find_focus",

@@ -66,7 +66,7 @@ def plot_reasons(reason: xr.DataArray) -> Figure:
     colours = [MATCHED, *(PALETTE[number % len(PALETTE)] for number in range(len(values) - 1))]
     bounds = [value - 0.5 for value in values] + [values[-1] + 0.5]
     extent, unit_y, unit_x = edges_of(reason.transpose(Y, X))
-    figure = Picture(figsize=(5.2, 3.4), layout="constrained")
+    figure = Picture(figsize=(5.2, 3.4), layout="compressed")
     axes = figure.add_subplot()
     axes.imshow(
         codes,

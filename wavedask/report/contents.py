@@ -19,13 +19,13 @@ from wavedask.conventions import (
     UNKNOWN_UNIT,
     X,
     Y,
+    uncertainty_name,
 )
 from wavedask.errors import WavedaskError
 from wavedask.prefixes import prefixed
-from wavedask.report.summary import chosen_frames, summary_rows
+from wavedask.report.summary import chosen_frames, headlines, summary_rows
 from wavedask.store import CREATED, RUNS, SETTINGS, VERSIONS
 from wavedask.tables import Rows
-from wavedask.tracking import MissingReport
 from wavedask.units import DISTANCE, ENERGY, MODE, WAVELENGTH
 from wavedask.wavefront import NEEDED, Budget, budget
 
@@ -38,17 +38,15 @@ MOST_INPUTS: Final = 40
 """Input files that are listed; of more, the first and the last."""
 
 
-def result_rows(
-    numbers: xr.Dataset, missing: MissingReport | None, *, complete: int, total: int
-) -> Rows:
+def result_rows(numbers: xr.Dataset, matched: Rows, *, complete: int, total: int) -> Rows:
     """Write the numbers that tell whether the measurement is good.
 
     Parameters
     ----------
     numbers : xarray.Dataset
         As of `numbers_of_frames`.
-    missing : MissingReport or None
-        Why pixels have no displacement, where the result says it.
+    matched : list of (str, str)
+        As of `matched_rows`; empty where the result does not say why pixels have no displacement.
     complete, total : int
         Frames of the result that are written, and all.
 
@@ -59,14 +57,13 @@ def result_rows(
     Examples
     --------
     >>> numbers = xr.Dataset({"wavefront_rms": ("frame", [1e-9])})
-    >>> result_rows(numbers, None, complete=1, total=2)
+    >>> result_rows(numbers, [], complete=1, total=2)
     [('frames', '1 complete of 2'), ('wavefront, rms', '1 nm')]
     """
     rows = [("frames", f"{complete}" if complete == total else f"{complete} complete of {total}")]
-    if missing is None:
-        return rows + summary_rows(numbers)
-    # The share of matched pixels is among the reasons, over all frames.
-    return rows + missing.rows + summary_rows(numbers.drop_vars(MATCHED.name, errors="ignore"))
+    if matched:
+        numbers = numbers.drop_vars(MATCHED.name, errors="ignore")
+    return [*rows, *matched, *summary_rows(numbers)]
 
 
 def setup_rows(result: xr.Dataset) -> Rows:
@@ -176,11 +173,16 @@ def frame_table(
         for name, coord in numbers.coords.items()
         if coord.dims == (FRAME,) and coord.attrs.get(ROLE) == MOTOR and coord.dtype.kind in "fiu"
     ]
-    columns += [
-        (str(name), array)
-        for name, array in numbers.data_vars.items()
-        if array.dtype.kind == "f" and name != COMPLETE.name
-    ]
+    names = [str(name) for name, array in numbers.data_vars.items() if array.dtype.kind == "f"]
+    # The numbers of the summary come first, each before its error.
+    first = [line.variable for line in headlines(numbers)]
+    ordered = dict.fromkeys(
+        part
+        for name in (*first, *names)
+        for part in (name, uncertainty_name(name))
+        if part in names and name != COMPLETE.name
+    )
+    columns += [(name, numbers[name]) for name in map(str, ordered)]
     scaled = []
     for name, array in columns:
         values = np.asarray(array.values, np.float64)
