@@ -178,7 +178,7 @@ def test_shapes_of_a_pupil(shape: dict[str, Any], area: float, raw: Path) -> Non
         ({"mirror": {**MIRROR, "theta": 3.0}}, "mirror.theta is 3.0: give the grazing angle"),
         ({"mirror": {**MIRROR, "q": 0.4}}, "q and free are numbers of an ellipse"),
         ({"mirror": {**MIRROR, "free": ["r"]}}, "mirror.free is 'r': give the numbers"),
-        ({"focus": {"intensity": "flat"}}, "one of: transmission, uniform"),
+        ({"focus": {"intensity": "flat"}}, "focus.intensity is 'flat': give measured"),
     ],
 )
 def test_mistakes_in_the_file(sections: dict[str, Any], words: str, raw: Path) -> None:
@@ -230,7 +230,8 @@ def test_settings_that_do_not_fit_the_data(
 def _small_lens(frames: int = 2, side: int = 192) -> xr.Dataset:
     """Wavefronts of a lens that fills a part of the map, at another place in each frame."""
     line = np.arange(side) * 1e-6
-    surfaces, slopes = [], []
+    surfaces: list[Any] = []
+    slopes: list[Any] = []
     for frame in range(frames):
         y, x = line[:, None] - (84 + 10 * frame) * 1e-6, line - 100e-6
         lens = np.hypot(y, x) < 54e-6
@@ -241,7 +242,7 @@ def _small_lens(frames: int = 2, side: int = 192) -> xr.Dataset:
                 np.where(lens, -x / 15 + 36 * x**2 + 0 * y, 0.0),
             ]
         )
-    stack = np.array(slopes)
+    stack: Any = np.array(slopes)
     dims = ("frame", "y", "x")
     return xr.Dataset(
         {
