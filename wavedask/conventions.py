@@ -419,6 +419,40 @@ FOCUS_WIDTH_X: Final = Quantity("focus_width_x", METRE, "horizontal width with 8
 FOCUS_DEPTH_Y: Final = Quantity("focus_depth_y", METRE, "depth of the vertical focus")
 FOCUS_DEPTH_X: Final = Quantity("focus_depth_x", METRE, "depth of the horizontal focus")
 STREHL: Final = Quantity("strehl", DIMENSIONLESS, "Strehl ratio")
+FOCUS_DISTANCE_UNCERTAINTY_Y: Final = Quantity(
+    "focus_distance_uncertainty_y", METRE, "standard error of the distance of the vertical focus"
+)
+FOCUS_DISTANCE_UNCERTAINTY_X: Final = Quantity(
+    "focus_distance_uncertainty_x", METRE, "standard error of the distance of the horizontal focus"
+)
+ASTIGMATIC_DIFFERENCE_UNCERTAINTY: Final = Quantity(
+    "astigmatic_difference_uncertainty", METRE, "standard error of the astigmatic difference"
+)
+FOCUS_FWHM_UNCERTAINTY_Y: Final = Quantity(
+    "focus_fwhm_uncertainty_y", METRE, "standard error of the vertical full width at half maximum"
+)
+FOCUS_FWHM_UNCERTAINTY_X: Final = Quantity(
+    "focus_fwhm_uncertainty_x", METRE, "standard error of the horizontal full width at half maximum"
+)
+FOCUS_RMS_UNCERTAINTY_Y: Final = Quantity(
+    "focus_rms_uncertainty_y", METRE, "standard error of the vertical rms width"
+)
+FOCUS_RMS_UNCERTAINTY_X: Final = Quantity(
+    "focus_rms_uncertainty_x", METRE, "standard error of the horizontal rms width"
+)
+FOCUS_WIDTH_UNCERTAINTY_Y: Final = Quantity(
+    "focus_width_uncertainty_y",
+    METRE,
+    "standard error of the vertical width with 80 % of the power",
+)
+FOCUS_WIDTH_UNCERTAINTY_X: Final = Quantity(
+    "focus_width_uncertainty_x",
+    METRE,
+    "standard error of the horizontal width with 80 % of the power",
+)
+STREHL_UNCERTAINTY: Final = Quantity(
+    "strehl_uncertainty", DIMENSIONLESS, "standard error of the Strehl ratio"
+)
 CAUSTIC_Y: Final = Quantity("caustic_y", "1/m", "vertical profile of the power near the focus")
 CAUSTIC_X: Final = Quantity("caustic_x", "1/m", "horizontal profile of the power near the focus")
 CAUSTIC_DISTANCE_Y: Final = Quantity(
@@ -639,6 +673,16 @@ QUANTITIES: Final[Mapping[str, Quantity]] = {
         FOCUS_DEPTH_Y,
         FOCUS_DEPTH_X,
         STREHL,
+        FOCUS_DISTANCE_UNCERTAINTY_Y,
+        FOCUS_DISTANCE_UNCERTAINTY_X,
+        ASTIGMATIC_DIFFERENCE_UNCERTAINTY,
+        FOCUS_FWHM_UNCERTAINTY_Y,
+        FOCUS_FWHM_UNCERTAINTY_X,
+        FOCUS_RMS_UNCERTAINTY_Y,
+        FOCUS_RMS_UNCERTAINTY_X,
+        FOCUS_WIDTH_UNCERTAINTY_Y,
+        FOCUS_WIDTH_UNCERTAINTY_X,
+        STREHL_UNCERTAINTY,
         CAUSTIC_Y,
         CAUSTIC_X,
         CAUSTIC_DISTANCE_Y,

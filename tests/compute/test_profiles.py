@@ -7,14 +7,8 @@ import dask
 import pytest
 import yaml
 
-from wavedask.compute.profiles import (
-    KINDS,
-    GatewayProfile,
-    SlurmProfile,
-    load_profile,
-    profile_files,
-    seconds_of,
-)
+from wavedask.compute.kinds.models import KINDS, GatewayProfile, SlurmProfile, seconds_of
+from wavedask.compute.profiles import load_profile, profile_files
 from wavedask.errors import InputError
 
 

@@ -19,7 +19,8 @@ from wavedask.compute.visible import check_memory_of_workers, check_paths, invis
 if TYPE_CHECKING:
     from wavedask.compute.cluster import cores, local_client
     from wavedask.compute.connection import Connection, Threads, connect
-    from wavedask.compute.profiles import Named, Profile, load_profile, profile_files
+    from wavedask.compute.kinds.models import Profile
+    from wavedask.compute.profiles import Named, load_profile, profile_files
     from wavedask.compute.reporting import check_report, performance_report
 
 __all__ = [
@@ -57,7 +58,7 @@ __all__ = [
 _AT_FIRST_USE = {
     "Connection": "connection",
     "Named": "profiles",
-    "Profile": "profiles",
+    "Profile": "kinds.models",
     "Threads": "connection",
     "check_report": "reporting",
     "connect": "connection",

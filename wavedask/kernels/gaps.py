@@ -39,7 +39,8 @@ def centred(images: Floats, known: Mask) -> tuple[Floats, float, float]:
     _shift_and_scale(images, known, np.float32(offset), np.float32(1 / scale), out)
     if not known.all():
         for image, there in zip(out, known, strict=True):
-            rows, columns = np.nonzero(~there)
+            # Of an image with few gaps, `np.nonzero` takes longer than all of the above.
+            rows, columns = np.divmod(np.flatnonzero(~there), there.shape[1])
             if rows.size:
                 fill_gaps(image, rows, columns, RELAXATIONS)
     return out, offset, scale

@@ -369,7 +369,8 @@ def _window(wf: xr.Dataset) -> float:
         return 1.0
     window = wf[WINDOW.name]
     first = window.isel({dim: 0 for dim in window.dims if dim not in (Y, X)})
-    return max(1.0, float(first.where(first > 0).median().fillna(1.0).compute()))
+    # Computed first: Dask has no median over all dimensions.
+    return max(1.0, float(first.where(first > 0).compute().median().fillna(1.0)))
 
 
 def _profile(values: Floats, errors: Floats, setup: _Setup) -> _Profile | None:

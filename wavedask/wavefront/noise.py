@@ -1,5 +1,6 @@
 """Standard error of an integrated surface, from those of its slopes."""
 
+from functools import partial
 from typing import Any, overload
 
 import dask.array as da
@@ -63,8 +64,8 @@ def surface_uncertainty(
         Standard errors of the slopes, shape (..., y, x), as ``slope_uncertainty_y/_x`` of
         `wavefront`; infinite or NaN where there are no data.
     window : float or xarray.DataArray
-        Side of the tracker's window in pixels, for all maps or one for each; 1 if the errors of
-        all pixels are independent.
+        Side of the tracker's window in pixels, for all maps, one for each, or pixel by pixel (the
+        mean over the pixels with data counts); 1 if the errors of all pixels are independent.
     weights : array, optional
         Those given to `integrate`.
     spacing : float or (float, float), optional
@@ -139,22 +140,24 @@ def _labelled_uncertainty(
     ]
     first = parts[0]
     arguments: list[Any] = [*parts, window]
-    core = [[Y, X], [Y, X], []]
+    core: list[list[str]] = [[Y, X], [Y, X], []]
+    if isinstance(window, xr.DataArray) and {Y, X} <= set(window.dims):
+        arguments[2] = one_chunk_per_map(window.transpose(..., Y, X))
+        core[2] = [Y, X]
     if weights is not None:
         if not isinstance(weights, xr.DataArray):
             weights = xr.DataArray(weights, dims=first.dims[first.ndim - np.ndim(weights) :])
         arguments.append(one_chunk_per_map(weights))
         core.append([Y, X])
     error = xr.apply_ufunc(
-        _of_map,
+        _of_arrays,
         *arguments,
-        kwargs={"spacing": checked_spacing(first, spacing)},
+        kwargs={"spacing": checked_spacing(first, spacing), "window_of_pixels": bool(core[2])},
         input_core_dims=core,
         output_core_dims=[[Y, X]],
         join="exact",
-        vectorize=True,
-        dask="parallelized",
-        output_dtypes=[np.result_type(first.dtype, np.float32)],
+        # "parallelized" would make a task for each frame at once.
+        dask="allowed",
         keep_attrs="override",
     )
     return labelled(
@@ -166,20 +169,52 @@ def _labelled_uncertainty(
     )
 
 
-def _of_map(
+def _of_arrays(
+    uncertainty_y: Array,
+    uncertainty_x: Array,
+    window: Any,
+    *weights: Array,
+    spacing: tuple[float, float],
+    window_of_pixels: bool,
+) -> Array:
+    if not window_of_pixels:
+        window = (window if isinstance(window, da.Array) else np.asarray(window))[..., None, None]
+    arrays = [uncertainty_y, uncertainty_x, window, *weights]
+    of_block = partial(_of_block, spacing=spacing)
+    if not any(isinstance(array, da.Array) for array in arrays):
+        return of_block(*arrays)
+    error: da.Array = da.map_blocks(
+        of_block,
+        *map(da.asarray, arrays),
+        dtype=np.result_type(uncertainty_y.dtype, np.float32),
+        meta=np.empty((0,) * uncertainty_y.ndim, np.result_type(uncertainty_y.dtype, np.float32)),
+    )
+    return error
+
+
+def _of_block(
     uncertainty_y: npt.NDArray[Any],
     uncertainty_x: npt.NDArray[Any],
-    window: float,
-    weights: npt.NDArray[Any] | None = None,
-    *,
+    window: npt.NDArray[Any],
+    *weights: npt.NDArray[Any],
     spacing: tuple[float, float],
 ) -> npt.NDArray[Any]:
-    error = uncertainty_of_map(
-        uncertainty_y.astype(np.float64),
-        uncertainty_x.astype(np.float64),
-        # A frame without any match has no window.
-        window=float(window) if np.isfinite(window) else 1.0,
-        spacing=spacing,
-        weights=None if weights is None else weights.astype(np.float64),
-    )
-    return error.astype(np.result_type(uncertainty_y.dtype, np.float32))
+    """Find the errors of the maps of a block; `window` has the axes y and x, of any length."""
+    arrays = [uncertainty_y, uncertainty_x, window, *weights]
+    maps = np.broadcast_shapes(*(array.shape[:-2] for array in arrays))
+    dtype = np.result_type(uncertainty_y.dtype, np.float32)
+    error = np.empty((*maps, *uncertainty_y.shape[-2:]), dtype)
+    whole = [np.broadcast_to(array, (*maps, *array.shape[-2:])) for array in arrays]
+    for index in np.ndindex(maps):
+        sigma_y, sigma_x, windows, *extra = (array[index] for array in whole)
+        known = np.isfinite(sigma_y) & np.isfinite(sigma_x) & np.isfinite(windows)
+        found = np.broadcast_to(windows, known.shape)[known]
+        error[index] = uncertainty_of_map(
+            sigma_y.astype(np.float64),
+            sigma_x.astype(np.float64),
+            # A frame without any match has no window.
+            window=float(found.mean(dtype=np.float64)) if found.size else 1.0,
+            spacing=spacing,
+            weights=extra[0].astype(np.float64) if extra else None,
+        )
+    return error

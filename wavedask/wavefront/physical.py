@@ -2,8 +2,10 @@
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final, Literal, NamedTuple
 
+import dask.array as da
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
@@ -41,6 +43,7 @@ from wavedask.units import (
     PIXEL_SIZE,
     SOURCE_DISTANCE,
     in_metres,
+    one_chunk_per_map,
     relabelled,
 )
 from wavedask.wavefront.absolute import absolute_slopes
@@ -228,8 +231,8 @@ def wavefront(
     surface = integrate(slope_y, slope_x, method=method)
     variables = [*measured.maps, surface]
     if len(measured.maps) > 2 and WINDOW.name in kept:
-        window = kept[WINDOW.name].where(np.isfinite(slope_y.data)).mean((Y, X))
         sigma_y, sigma_x = measured.maps[2:4]
+        window = in_metres(kept[WINDOW.name], measured.pixels)
         variables.append(surface_uncertainty(sigma_y, sigma_x, window=window))
     if keV is not None:
         # In the order of the surface's own dimensions, whatever those of the energy are.
@@ -315,16 +318,17 @@ def _refuse(mode: str, **arguments: object) -> None:
 
 def _derivative(slope: xr.DataArray, quantity: Quantity, dim: str) -> xr.DataArray:
     """Differentiate along `dim` by central differences, of second order at the borders too."""
-    curvature = xr.apply_ufunc(
-        np.gradient,
-        slope,
-        equal_step(slope, dim),
-        input_core_dims=[[dim], []],
-        output_core_dims=[[dim]],
-        kwargs={"axis": -1, "edge_order": 2},
-        dask="parallelized",
-        output_dtypes=[slope.dtype],
-    )
+    gradient = partial(_gradient, step=equal_step(slope, dim), axis=slope.dims.index(dim))
+    values = one_chunk_per_map(slope).data
+    lazy = isinstance(values, da.Array)
+    # `apply_ufunc` would make a task for each frame at once.
+    meta = np.empty((0,) * slope.ndim, slope.dtype)
+    found = values.map_blocks(gradient, meta=meta) if lazy else gradient(values)
+    return relabelled(slope.copy(deep=False, data=found), quantity)
+
+
+def _gradient(slope: npt.NDArray[Any], *, step: float, axis: int) -> npt.NDArray[Any]:
+    found = np.gradient(slope, step, axis=axis, edge_order=2)
     # A central difference does not use its own pixel: without a slope there, it has no curvature.
-    curvature = curvature.transpose(*slope.dims).where(np.isfinite(slope))
-    return relabelled(curvature, quantity)
+    gradient: npt.NDArray[Any] = np.where(np.isfinite(slope), found, np.nan)
+    return gradient

@@ -7,7 +7,7 @@ from typing import Final
 import dask
 from distributed import Security
 
-from wavedask.compute.profiles import AddressProfile
+from wavedask.compute.kinds.models import AddressProfile
 from wavedask.compute.started import ENCRYPTED, Started
 from wavedask.errors import InputError
 from wavedask.paths import expanded

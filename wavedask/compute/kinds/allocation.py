@@ -25,8 +25,8 @@ from distributed.core import rpc
 
 from wavedask.compute.certificates import certificate, new_certificate
 from wavedask.compute.cluster import LOOPBACK, WORKER_ENVIRONMENT, worker_config
+from wavedask.compute.kinds.models import AllocationProfile
 from wavedask.compute.kinds.slurm import DEATH_SECONDS, private_logs, slurm_library
-from wavedask.compute.profiles import AllocationProfile
 from wavedask.compute.started import Started
 from wavedask.errors import ClusterError, InputError
 from wavedask.kernels.jit import NODE_CACHE

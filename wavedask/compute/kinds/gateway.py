@@ -14,8 +14,8 @@ from distributed.comm.core import connect
 from distributed.utils import LoopRunner, sync
 
 from wavedask.compute.kinds import optional
+from wavedask.compute.kinds.models import GatewayProfile, Workers
 from wavedask.compute.outage import waiting_seconds
-from wavedask.compute.profiles import GatewayProfile, Workers
 from wavedask.compute.started import Started
 from wavedask.errors import ClusterError, InputError
 

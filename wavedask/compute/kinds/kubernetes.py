@@ -23,8 +23,8 @@ from wavedask.compute.kinds.manifests import (
     resources_of,
     scheduler_of,
 )
+from wavedask.compute.kinds.models import KubernetesProfile
 from wavedask.compute.outage import WAIT_SETTING
-from wavedask.compute.profiles import KubernetesProfile
 from wavedask.compute.started import Started
 from wavedask.errors import ClusterError, InputError
 

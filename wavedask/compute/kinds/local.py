@@ -7,7 +7,7 @@ from typing import Any
 import dask
 
 from wavedask.compute.cluster import SCRATCH, local_cluster
-from wavedask.compute.profiles import LocalProfile
+from wavedask.compute.kinds.models import LocalProfile
 from wavedask.compute.started import Started
 
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import yaml
 
-from wavedask.compute.profiles import KubernetesProfile
+from wavedask.compute.kinds.models import KubernetesProfile
 from wavedask.errors import InputError
 from wavedask.paths import expanded
 

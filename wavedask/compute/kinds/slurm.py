@@ -23,7 +23,7 @@ from distributed.deploy.spec import ProcessInterface
 from wavedask.compute.certificates import new_certificate
 from wavedask.compute.cluster import LOOPBACK, WORKER_ENVIRONMENT, worker_config
 from wavedask.compute.kinds import optional
-from wavedask.compute.profiles import SlurmProfile, seconds_of
+from wavedask.compute.kinds.models import SlurmProfile, seconds_of
 from wavedask.compute.started import Started
 from wavedask.errors import InputError
 from wavedask.kernels.jit import NODE_CACHE

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from wavedask.kernels.fields import Reason
 from wavedask.kernels.grids import anchored, interpolate
+from wavedask.kernels.jit import WITH_NAN, njit
 from wavedask.kernels.start.correlation import correlate_compiled
 from wavedask.kernels.start.images import MaskedImage
 from wavedask.kernels.start.matching import Matches, match_points
@@ -29,6 +30,8 @@ SECOND_SEARCH: Final = 4
 """Pixels searched in the full image around what a strongly reduced one gave."""
 PATCHED: Final = 0.7
 """Part of the 5 x 5 pixels around a gap that must have data for the gap to be patched."""
+GAUSSIAN: Final = np.exp(-(np.arange(-2, 3, dtype=np.float32) ** 2) / 2)
+"""Weights of these pixels, along each axis."""
 MISSING: Final = 0.2
 """Largest fraction of a template that may be without data: its gaps are filled with local means,
 which is near enough for a start, and one gap then does not cost the starts all around it."""
@@ -84,7 +87,7 @@ def start_field(
     reason : ndarray of uint8, shape (n, m)
         Why there is no start, a value of `Reason`; 0 where there is one.
     """
-    samples, references = _patched(samples[:IMAGES]), _patched(references[:IMAGES])
+    samples, references = patched(samples[:IMAGES]), patched(references[:IMAGES])
     step, side = start_step(window), max(window, LEAST_WINDOW)
     grid = [
         anchored(first, first + length, step=step, offset=step // 2) - first
@@ -130,26 +133,51 @@ def start_field(
     return start, reason
 
 
-def _patched(images: NDArray[Any]) -> NDArray[Any]:
+def patched(images: NDArray[Any]) -> NDArray[Any]:
     """Fill dead pixels that stand nearly alone from around them; wide gaps stay.
 
     A template may lack a twentieth of its pixels, a cell of a reduced image none: a few per cent of
     dead pixels, each of little weight, would leave nothing to start from.
+
+    Parameters
+    ----------
+    images : ndarray of float, shape (images, rows, columns)
+        What is not finite is a gap.
+
+    Returns
+    -------
+    ndarray of float32, shape (images, rows, columns)
+        `images` itself where there are no gaps.
     """
-    known = np.isfinite(images)
-    if known.all():
-        return images
-    out = np.array(images, np.float32)
-    for image, there in zip(out, known, strict=True):
-        weight = there.astype(np.float32)
-        level = np.float32(image[there].mean(dtype=np.float64)) if there.any() else np.float32(0)
-        values = np.where(there, image - level, np.float32(0))
-        near = cv2.GaussianBlur(values, (5, 5), 1.0) / np.maximum(
-            cv2.GaussianBlur(weight, (5, 5), 1.0), np.float32(1e-6)
-        )
-        alone = ~there & (cv2.blur(weight, (5, 5)) >= PATCHED)
-        image[alone] = near[alone] + level
+    out = images
+    for n in range(len(images)):
+        if not np.isfinite(images[n]).all():
+            out = np.array(images, np.float32) if out is images else out
+            _patch(np.asarray(images[n], np.float32), GAUSSIAN, out[n])
     return out
+
+
+@njit(**WITH_NAN)  # type: ignore[untyped-decorator]
+def _patch(image: NDArray[np.float32], weights: NDArray[np.float32], out: Floats) -> None:
+    """Write Gaussian means into the gaps of an image that have enough data around them."""
+    rows, columns = image.shape
+    half = weights.size // 2
+    for y in range(rows):
+        for x in range(columns):
+            if np.isfinite(image[y, x]):
+                continue
+            inside, known = 0, 0
+            total, weight = np.float64(0), np.float64(0)
+            for i in range(max(y - half, 0), min(y + half + 1, rows)):
+                for j in range(max(x - half, 0), min(x + half + 1, columns)):
+                    inside += 1
+                    if np.isfinite(image[i, j]):
+                        known += 1
+                        share = weights[i - y + half] * weights[j - x + half]
+                        weight += share
+                        total += share * image[i, j]
+            if known >= PATCHED * inside:
+                out[y, x] = total / weight
 
 
 def _reduced_matches(
