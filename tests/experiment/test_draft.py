@@ -1,10 +1,10 @@
 """`wavedask init` drafts an experiment file that runs once its gaps are filled."""
 
-from pathlib import re
+import re
+from pathlib import Path
 
 import h5py
 import numpy as np
-import Path
 import pytest
 import tifffile
 import xarray as xr
