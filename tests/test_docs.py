@@ -3,12 +3,16 @@
 import inspect
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import get_args, get_origin
 
 import click
 import dask
+import numpy as np
 import pytest
+import tifffile
+import xarray as xr
 import yaml
 from pydantic import BaseModel
 
@@ -16,7 +20,10 @@ import wavedask as wd
 from wavedask import errors
 from wavedask.cli import main
 from wavedask.cli.demo import demo_campaign
+from wavedask.experiment import run
 from wavedask.experiment.model import Experiment, load_experiment
+
+DataDir = Callable[[str], Path]
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -27,6 +34,10 @@ PAGES = [
     *sorted([*DOCS.glob("*.md"), *DOCS.glob("deploy/*.md")]),
 ]
 NOTEBOOK = ROOT / "notebooks" / "first_light.md"
+ON_RESULTS = ["howto_lens", "howto_zernike", "howto_mirror", "howto_focus", "faq_empty_map"]
+"""Pages whose code begins with a result store."""
+ON_THE_DEMONSTRATION = ["howto_window", "howto_masks"]
+"""Pages whose code begins with the files of the demonstration."""
 
 
 def blocks(page: Path, *languages: str) -> list[str]:
@@ -69,6 +80,81 @@ def test_readme_example_runs_on_the_files_of_the_demonstration(
     radius = float(capsys.readouterr().out.strip("[] m\n"))
     assert radius == pytest.approx(50e-6, rel=0.05)
     assert (tmp_path / "lens.png").stat().st_size > 10_000
+
+
+@pytest.fixture(scope="module")
+def documented(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the files that the pages name."""
+    folder = tmp_path_factory.mktemp("documented")
+    demo_campaign(folder / "wavedask-demo", side=256, positions=2, seed=0)
+    y, x = np.mgrid[-40.0:41.0, -40.0:41.0]
+    powers = xr.DataArray([0.05, 0.1], dims="frame")  # of one lens and of two, 1/m
+    tracking = xr.Dataset(
+        {
+            "displacement_y": -powers * xr.DataArray(y, dims=("y", "x")),
+            "displacement_x": -powers * xr.DataArray(x, dims=("y", "x")),
+        },
+        {"number_of_lenses": ("frame", [1, 2])},
+    )
+    for name in ("uncertainty_y", "uncertainty_x"):
+        tracking[name] = xr.full_like(tracking.displacement_x, 0.01)
+    tracking["window"] = xr.full_like(tracking.displacement_x, 5.0)
+    tracking["reason"] = xr.zeros_like(tracking.window, dtype=np.uint8)
+    wf = wd.wavefront(tracking.chunk(frame=1), distance=1.0, pixel_size=2e-6, energy=17.0)
+    wd.write_store(folder / "results.zarr", wf, settings={})
+    return folder
+
+
+def run_the_code_of(page: Path) -> None:
+    """Run the Python code of a page, from the first block to the last."""
+    code = "\n".join(blocks(page, "python"))
+    assert "import wavedask as wd" in code
+    with dask.config.set(scheduler="threads", num_workers=1):
+        exec(compile(code, str(page), "exec"), {})
+
+
+@pytest.mark.parametrize("page", [*ON_RESULTS, *ON_THE_DEMONSTRATION])
+def test_code_of_the_guides_runs(
+    page: str, documented: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(documented)
+    run_the_code_of(DOCS / f"{page}.md")
+
+
+def test_the_readme_calibrates_the_camera_of_the_demonstration(
+    documented: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(documented)
+    (line,) = (words for words in commands(README) if words[0] == "distortion")
+    main([*line, "--cluster", "threads"], standalone_mode=False)
+    found = xr.open_zarr("camera.zarr")
+    # The barrel changes the mean pixel size by some 1e-3.
+    assert float(found.pixel_size_x) == pytest.approx(0.65e-6, rel=0.01)
+    assert 0.1 < float(found.distortion_x.max()) < 2
+
+
+def test_the_tutorial_on_your_data_finds_what_it_says(
+    data_dir: DataDir,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    page = DOCS / "your_data.md"
+    (experiment,) = blocks(page, "yaml")
+    for file in data_dir("xray_fourrod").glob("[FRS]*.tif"):
+        # The first rows and columns hold the rod, and take a third of the time.
+        tifffile.imwrite(tmp_path / file.name, tifffile.imread(file)[:250, :1250])
+    monkeypatch.chdir(tmp_path)
+    Path("experiment.yaml").write_text(experiment.replace("report: true", "cluster: threads"))
+    with dask.config.set(scheduler="threads", num_workers=1):
+        run(load_experiment("experiment.yaml"))
+    capsys.readouterr()
+    run_the_code_of(page)
+    found = re.findall(r"\d\.\d+(?:e-\d+)?", capsys.readouterr().out)
+    said = re.search(r"prints (\S+) and (\S+),\s+with a residual of\s+(\S+) µrad", page.read_text())
+    assert said
+    assert [*map(float, found)] == pytest.approx([*map(float, said.groups())], rel=0.06)
+    assert float(found[0]) == pytest.approx(float(found[1]), rel=0.02)
 
 
 @pytest.mark.parametrize("ending", ["pytest", "wavedask demo"])

@@ -30,6 +30,21 @@ def test_a_report_is_a_table() -> None:
     assert "&lt;b&gt;" in STORE._repr_html_()
 
 
+def test_the_reasons_of_missing_pixels_are_a_table() -> None:
+    result = xr.Dataset(
+        {"reason": (("y", "x"), np.array([[0, 0], [0, 5]]), {"search": 4})},
+    )
+    report = wd.why_missing(result)
+    shown = [
+        ["pixels with a displacement", "3 (75.0 %)"],
+        ["pixels without one", "ambiguous 25.0 %"],
+    ]
+    assert cells(report._repr_html_()) == shown
+    assert [line.split("  ")[1].strip() for line in str(report).splitlines()[1:]] == [
+        name for name, _ in shown
+    ]
+
+
 def test_a_registration_is_a_table() -> None:
     found = wd.Registration(0.5 * np.eye(2), np.array([3.0, -4.0]), matches=7, points=9)
     shown = dict(cells(found._repr_html_()))

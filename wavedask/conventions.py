@@ -39,6 +39,11 @@ POINT: Final = "caustic_point"
 PROPAGATED: Final = "propagated"
 """Attribute of an intensity: distance from the detector to its plane, m."""
 
+MIRROR_POINT: Final = "mirror_point"
+"""Dimension of the profiles of a mirror in a store, where each frame has its own positions."""
+MODE_PREFIX: Final = "mode_"
+"""Begin of the name of a number per frame that is the coefficient of a mode: ``mode_coma_x``."""
+
 PHOTON_ENERGY: Final = "energy"
 """Coordinate or attribute of a scan: photon energy, in keV where it has no unit."""
 EXPOSURE_TIME: Final = "exposure_time"
@@ -84,6 +89,10 @@ DECORRELATION: Final = "decorrelation"
 """Attribute of a tracking: part of the speckle that is not the same in sample and reference."""
 FIXED_PATTERN: Final = "fixed_pattern"
 """Attribute of a tracking: relative deviation of what both images share at the same pixels."""
+DETECTOR_NOISE: Final = "detector_noise"
+"""Attribute of a tracking: the noise that the detector is said to have, as JSON."""
+RESIDUAL_OVER_NOISE: Final = "residual_over_noise"
+"""Attribute of a tracking: variance of its residual over that of the noise of the detector."""
 STACK_FRAMES: Final = "stack_frames"
 """Coordinate on `frame` of stacks that are matched together: raw frames of each, as JSON."""
 
@@ -340,7 +349,7 @@ COEFFICIENT_UNCERTAINTY: Final = Quantity(
 COEFFICIENT_COVARIANCE: Final = Quantity(
     "coefficient_covariance", "m2", "covariance of the coefficients of modes"
 )
-MODE_NUMBER: Final = Quantity("mode_number", DIMENSIONLESS, "number of a mode, piston is 0")
+MODE_NUMBER: Final = Quantity("mode_number", DIMENSIONLESS, "number of a mode")
 OTHER_MODE: Final = Quantity("other_mode", DIMENSIONLESS, "number of the other mode")
 MODE_DEGREE: Final = Quantity(
     "mode_degree", DIMENSIONLESS, "radial order, or degree in y, of a mode"
@@ -369,6 +378,16 @@ DIFFERENCE_UNCERTAINTY: Final = Quantity(
     "difference_uncertainty", METRE, "standard error of the difference of two wavefronts"
 )
 DIFFERENCE_RMS: Final = Quantity("difference_rms", METRE, "rms difference of two wavefronts")
+MODES_RESIDUAL_RMS: Final = Quantity(
+    "modes_residual_rms", METRE, "rms of the wavefront without all fitted modes"
+)
+ABERRATION: Final = Quantity("aberration", METRE, "wavefront without the removed modes")
+ABERRATION_RMS: Final = Quantity(
+    "aberration_rms", METRE, "rms of the wavefront without the removed modes"
+)
+ABERRATION_PV: Final = Quantity(
+    "aberration_pv", METRE, "peak to valley of the wavefront without the removed modes"
+)
 COVERAGE: Final = Quantity("coverage", DIMENSIONLESS, "fields that were joined at a position")
 STITCHING_PISTON: Final = Quantity(
     "stitching_piston", METRE, "piston that was taken out of a field to join it"
@@ -404,6 +423,40 @@ FOCUS_WIDTH_X: Final = Quantity("focus_width_x", METRE, "horizontal width with 8
 FOCUS_DEPTH_Y: Final = Quantity("focus_depth_y", METRE, "depth of the vertical focus")
 FOCUS_DEPTH_X: Final = Quantity("focus_depth_x", METRE, "depth of the horizontal focus")
 STREHL: Final = Quantity("strehl", DIMENSIONLESS, "Strehl ratio")
+FOCUS_DISTANCE_UNCERTAINTY_Y: Final = Quantity(
+    "focus_distance_uncertainty_y", METRE, "standard error of the distance of the vertical focus"
+)
+FOCUS_DISTANCE_UNCERTAINTY_X: Final = Quantity(
+    "focus_distance_uncertainty_x", METRE, "standard error of the distance of the horizontal focus"
+)
+ASTIGMATIC_DIFFERENCE_UNCERTAINTY: Final = Quantity(
+    "astigmatic_difference_uncertainty", METRE, "standard error of the astigmatic difference"
+)
+FOCUS_FWHM_UNCERTAINTY_Y: Final = Quantity(
+    "focus_fwhm_uncertainty_y", METRE, "standard error of the vertical full width at half maximum"
+)
+FOCUS_FWHM_UNCERTAINTY_X: Final = Quantity(
+    "focus_fwhm_uncertainty_x", METRE, "standard error of the horizontal full width at half maximum"
+)
+FOCUS_RMS_UNCERTAINTY_Y: Final = Quantity(
+    "focus_rms_uncertainty_y", METRE, "standard error of the vertical rms width"
+)
+FOCUS_RMS_UNCERTAINTY_X: Final = Quantity(
+    "focus_rms_uncertainty_x", METRE, "standard error of the horizontal rms width"
+)
+FOCUS_WIDTH_UNCERTAINTY_Y: Final = Quantity(
+    "focus_width_uncertainty_y",
+    METRE,
+    "standard error of the vertical width with 80 % of the power",
+)
+FOCUS_WIDTH_UNCERTAINTY_X: Final = Quantity(
+    "focus_width_uncertainty_x",
+    METRE,
+    "standard error of the horizontal width with 80 % of the power",
+)
+STREHL_UNCERTAINTY: Final = Quantity(
+    "strehl_uncertainty", DIMENSIONLESS, "standard error of the Strehl ratio"
+)
 CAUSTIC_Y: Final = Quantity("caustic_y", "1/m", "vertical profile of the power near the focus")
 CAUSTIC_X: Final = Quantity("caustic_x", "1/m", "horizontal profile of the power near the focus")
 CAUSTIC_DISTANCE_Y: Final = Quantity(
@@ -603,6 +656,10 @@ QUANTITIES: Final[Mapping[str, Quantity]] = {
         MODE_MIX,
         COEFFICIENT_WAVES,
         COEFFICIENT_WAVES_UNCERTAINTY,
+        MODES_RESIDUAL_RMS,
+        ABERRATION,
+        ABERRATION_RMS,
+        ABERRATION_PV,
         COVERAGE,
         STITCHING_PISTON,
         STITCHING_TILT_Y,
@@ -620,6 +677,16 @@ QUANTITIES: Final[Mapping[str, Quantity]] = {
         FOCUS_DEPTH_Y,
         FOCUS_DEPTH_X,
         STREHL,
+        FOCUS_DISTANCE_UNCERTAINTY_Y,
+        FOCUS_DISTANCE_UNCERTAINTY_X,
+        ASTIGMATIC_DIFFERENCE_UNCERTAINTY,
+        FOCUS_FWHM_UNCERTAINTY_Y,
+        FOCUS_FWHM_UNCERTAINTY_X,
+        FOCUS_RMS_UNCERTAINTY_Y,
+        FOCUS_RMS_UNCERTAINTY_X,
+        FOCUS_WIDTH_UNCERTAINTY_Y,
+        FOCUS_WIDTH_UNCERTAINTY_X,
+        STREHL_UNCERTAINTY,
         CAUSTIC_Y,
         CAUSTIC_X,
         CAUSTIC_DISTANCE_Y,
@@ -688,6 +755,10 @@ QUANTITIES: Final[Mapping[str, Quantity]] = {
 """Every quantity that may be a variable of a dataset, by name."""
 
 
+UNCERTAINTY: Final = "_uncertainty"
+"""What the name of a standard error has behind that of its variable, before an axis."""
+
+
 def uncertainty_name(name: str) -> str | None:
     """Return the name of the standard error of a variable; None where there is none.
 
@@ -695,9 +766,13 @@ def uncertainty_name(name: str) -> str | None:
     --------
     >>> uncertainty_name("radius"), uncertainty_name("center_y"), uncertainty_name("matched_share")
     ('radius_uncertainty', 'center_uncertainty_y', None)
+    >>> uncertainty_name("mode_coma_x")
+    'mode_coma_x_uncertainty'
     """
+    if name.startswith(MODE_PREFIX) and name not in QUANTITIES:
+        return None if name.endswith(UNCERTAINTY) else f"{name}{UNCERTAINTY}"
     stem, axis = (name[:-2], name[-2:]) if name[-2:] in (f"_{Y}", f"_{X}") else (name, "")
-    error = f"{stem}_uncertainty{axis}"
+    error = f"{stem}{UNCERTAINTY}{axis}"
     return error if error in QUANTITIES else None
 
 
@@ -705,7 +780,7 @@ RESERVED_NAMES: Final = frozenset(
     {
         *(FRAME, EXPOSURE, Y, X, PAIR, PIXEL_AXIS, MOTOR_AXIS, PLANE, POINT),
         *(SOURCE_FILE, SOURCE_INDEX, SOURCE_DATASET, PIXEL_MASK),
-        *(REFERENCE_FILE, REFERENCE_INDEX, REFERENCE_DATASET, STACK_FRAMES),
+        *(REFERENCE_FILE, REFERENCE_INDEX, REFERENCE_DATASET, STACK_FRAMES, MIRROR_POINT),
         *QUANTITIES,
     }
 )

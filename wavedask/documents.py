@@ -173,7 +173,11 @@ def _place(
         if field is None:
             return keys, section, ""
         description = field.description or ""
-        kinds = (field.annotation, *get_args(field.annotation))
+        # A section that may be missing and has a short form is Annotated[Section, ...] | None.
+        kinds = [
+            getattr(kind, "__origin__", kind)
+            for kind in (field.annotation, *get_args(field.annotation))
+        ]
         section = next((k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)), None)
     return keys, section, description
 

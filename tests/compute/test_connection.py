@@ -6,13 +6,14 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import dask
 import pytest
 import yaml
-from distributed import LocalCluster
+from distributed import LocalCluster, Worker, WorkerPlugin
 
 import wavedask as wd
 from wavedask.compute import connection, load_profile
@@ -94,6 +95,34 @@ def test_no_worker_within_the_time() -> None:
             wd.connect(cluster.scheduler_address, wait=0.3)
         assert time.monotonic() - began < 10
         assert "--wait" in caught.value.remedy
+
+
+class EndsOnce(WorkerPlugin):
+    """A plugin whose first worker ends during its setup."""
+
+    name = "ends-once"
+    idempotent = True
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def setup(self, worker: Worker) -> None:
+        """End the process of the first worker that comes here."""
+        with suppress(FileExistsError):
+            self.mark.touch(exist_ok=False)
+            os._exit(1)
+
+
+def has_plugin(dask_worker: Worker) -> bool:
+    return EndsOnce.name in dask_worker.plugins
+
+
+def test_a_worker_that_ends_while_all_are_set_up(tmp_path: Path) -> None:
+    with wd.connect("local", workers=2) as client:
+        assert isinstance(client, connection.Connection)
+        connection._registered(client, EndsOnce(tmp_path / "mark"))
+        client.wait_for_workers(2, timeout=60)
+        assert set(client.run(has_plugin).values()) == {True}
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ import pytest
 import xarray as xr
 import yaml
 from deploy.support.slurm import Slurm, running_slurm
+from distributed import Client
 from support.experiments import assert_equal, content
 
 import wavedask as wd
@@ -238,6 +239,33 @@ def test_an_adaptive_cluster_follows_the_work(
             assert time.monotonic() < deadline, "workers that have nothing to do stay"
             time.sleep(0.2)
     assert_equal(wd.open_store(raw / "adaptive.zarr").compute(), expected)
+
+
+def test_jobs_of_two_workers_that_end_by_themselves(
+    slurm: Slurm, raw: Path, expected: xr.Dataset, settings: dict[str, Any]
+) -> None:
+    per_job = {"workers": 2, "workers_per_job": 2, "lifetime": "25 s", "lifetime_stagger": "5 s"}
+    with wd.connect("slurm", **per_job, **settings) as client:
+        assert client is not None
+        client.wait_for_workers(2, timeout=BOUND_SECONDS)
+        first = jobs_of(client)
+        assert len(first) == 1
+        deadline = time.monotonic() + BOUND_SECONDS
+        runs = 0
+        # Workers end at any moment of these runs.
+        while not jobs_of(client) - first:
+            assert time.monotonic() < deadline, "the job that has ended was not submitted again"
+            report = run(load_experiment(experiment(raw, f"ending{runs}")), progress=False)
+            assert report.store.written == FRAMES
+            runs += 1
+    for number in range(runs):
+        assert_equal(wd.open_store(raw / f"ending{number}.zarr").compute(), expected)
+
+
+def jobs_of(client: Client) -> set[str]:
+    """Ask the workers for the identifiers of their jobs."""
+    answers = client.run(os.getenv, "SLURM_JOB_ID", on_error="return")
+    return {found for found in answers.values() if isinstance(found, str)}
 
 
 def test_workers_that_do_not_see_the_data(

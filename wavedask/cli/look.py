@@ -225,12 +225,20 @@ def report(store: str, output: Path | None, frame: int, title: str | None) -> No
     """Write a page about the result STORE, for the logbook: pictures, numbers, errors, provenance.
 
     The page is one HTML file without links to other files or servers; print it to PDF from a
-    browser. A page of an earlier report is replaced.
+    browser. A page of an earlier report is replaced. The corrected image is made again from the raw
+    frames, if they are still where they were.
     """
+    from wavedask.experiment import corrected_frame
     from wavedask.report import report_path, write_report
 
+    image, reason = corrected_frame(store, frame)
     page = write_report(
-        store, report_path(store) if output is None else output, frame=frame, title=title
+        store,
+        report_path(store) if output is None else output,
+        frame=frame,
+        image=image,
+        remark=f"The corrected image is not shown: {reason}" if reason else "",
+        title=title,
     )
     print_rows(f"report of {store}", [("page", str(page))])
 

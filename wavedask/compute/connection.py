@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Final, Literal, overload
 
 import dask
-from distributed import Client
+from distributed import Client, WorkerPlugin
 from distributed.system import MEMORY_LIMIT
 
 from wavedask.compute import kinds
@@ -42,6 +42,8 @@ from wavedask.errors import ClusterError, InputError, WavedaskError
 
 THREADS: Final = "threads"
 """Scheduler of Dask that computes in the threads of this process."""
+REGISTRATIONS: Final = 5
+"""How often to set up all workers, if one of them ends meanwhile."""
 LOOK_SECONDS: Final = 0.25
 """Interval of looking for the first worker."""
 SAY_SECONDS: Final = 30.0
@@ -342,10 +344,31 @@ def _ready(client: Connection) -> None:
     # First: without wavedask a worker cannot take the plugin.
     check_software(client)
     environment = dict(os.environ)
-    client.register_plugin(WorkerSetup())
+    _registered(client, WorkerSetup())
     if client.started.own_terminal:
         with environment_restored(environment):
-            client.register_plugin(IgnoreInterrupts())
+            _registered(client, IgnoreInterrupts())
+
+
+def _registered(client: Connection, plugin: WorkerPlugin) -> None:
+    """Register a plugin on all workers, again if a worker ends while it is sent to all."""
+    for _ in range(REGISTRATIONS):
+        try:
+            client.register_plugin(plugin)
+        except OSError as error:
+            failed = error
+            # The scheduler knows the plugin now, and would not send it to the others again.
+            plugin.idempotent = False
+            if client.status != "running":
+                break
+            if client.started.first_worker:
+                _wait_for_worker(client, waiting_seconds())
+        else:
+            return
+    raise ClusterError(
+        f"the workers of the cluster {client.profile_name} cannot be set up: {failed}",
+        "Look into their logs: they end, or lose the connection, as soon as they have started.",
+    ) from failed
 
 
 def _wait_for_worker(client: Connection, seconds: float) -> None:

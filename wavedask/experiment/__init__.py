@@ -2,6 +2,7 @@
 
 from wavedask.experiment.calibration import calibrate, describe_calibration
 from wavedask.experiment.draft import SCHEMA, Draft, draft_experiment
+from wavedask.experiment.images import corrected_frame
 from wavedask.experiment.model import Experiment, load_experiment
 from wavedask.experiment.pipeline import BLIND_PIXELS, RunReport, bytes_at_work, plan, run
 from wavedask.experiment.reproduce import check_inputs, experiments_of, recorded
@@ -10,6 +11,7 @@ from wavedask.experiment.sections import (
     Combine,
     Frames,
     SelfReference,
+    StatedNoise,
     Track,
     TrackScan,
     Wavefront,
@@ -28,12 +30,14 @@ __all__ = [
     "RunReport",
     "SelfReference",
     "Stages",
+    "StatedNoise",
     "Track",
     "TrackScan",
     "Wavefront",
     "bytes_at_work",
     "calibrate",
     "check_inputs",
+    "corrected_frame",
     "describe_calibration",
     "draft_experiment",
     "experiments_of",

@@ -9,16 +9,24 @@ from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
 from wavedask.documents import mistakes_of, read_yaml, shown
 from wavedask.errors import ExperimentError
+from wavedask.experiment.optic_sections import (
+    AUTO,
+    FOR_CURVATURES,
+    OPTICS,
+    Focus,
+    Lens,
+    Mirror,
+    Modes,
+    PupilField,
+)
 from wavedask.experiment.sections import (
     METHODS,
-    OPTICS,
     Cluster,
     ClusterField,
     Combine,
     Correct,
     Detector,
     Frames,
-    Lens,
     Roles,
     Section,
     SelfReference,
@@ -81,8 +89,22 @@ class Experiment(Section):
         default=None, description="a section: keys and values, or {} to combine all frames"
     )
     wavefront: Wavefront | None = Field(default=None, description="a section: keys and values")
+    pupil: PupilField | None = Field(
+        default=None,
+        description="auto, or a section with a circle, rectangle, polygon or mask: the pixels that "
+        "lens, modes, mirror and focus use",
+    )
     lens: Lens | None = Field(
         default=None, description="a section: material or delta of a lens, or {} for its distances"
+    )
+    modes: Modes | None = Field(
+        default=None, description="a section: basis, order and removed modes, or {} for the usual"
+    )
+    mirror: Mirror | None = Field(
+        default=None, description="a section: axis, theta, shape and distances of a mirror"
+    )
+    focus: Focus | None = Field(
+        default=None, description="a section: keys and values, or {} for the focus of the beam"
     )
     keep: Annotated[list[str], Field(min_length=1)] | None = Field(
         default=None, description="a list of maps to keep, such as [slope_y, slope_x]"
@@ -130,7 +152,7 @@ class Experiment(Section):
         ]
         if absolute and self.correct.mask is not None:
             mistakes.append("correct.mask: not in absolute mode; give near.mask and far.mask")
-        mistakes += [*self._role_mistakes(), *self._method_mistakes()]
+        mistakes += [*self._role_mistakes(), *self._method_mistakes(), *self._optic_mistakes()]
         if mistakes:
             raise ValueError("\n  ".join(mistakes))
         return self
@@ -169,7 +191,7 @@ class Experiment(Section):
             mistakes += [
                 f"{name}: not for a curvature from a self-reference; remove it"
                 for name in OPTICS
-                if getattr(self, name) is not None
+                if getattr(self, name) is not None and name not in FOR_CURVATURES
             ]
             if self.wavefront is not None:
                 mistakes.append("wavefront: the result of a self-reference is a curvature; remove")
@@ -186,6 +208,19 @@ class Experiment(Section):
                 for name in wanted
                 if (getattr(self.track_scan, name) is None) == self.gives_curvature
             ]
+        return mistakes
+
+    def _optic_mistakes(self) -> list[str]:
+        """List mistakes in the sections of the optic that concern each other."""
+        mistakes = []
+        used = [name for name in OPTICS if getattr(self, name) is not None]
+        if self.pupil is not None and not used:
+            mistakes.append(f"pupil: has no effect without {', '.join(OPTICS)}; add one of them")
+        if self.pupil is not None and self.gives_curvature and self.pupil.auto:
+            mistakes.append("pupil: auto needs a wavefront; give a circle, rectangle or polygon")
+        aperture = self.lens is not None and self.lens.aperture != AUTO
+        if self.pupil is not None and aperture:
+            mistakes.append("lens.aperture: pupil says where the lens is; remove one of them")
         return mistakes
 
     @property
@@ -233,8 +268,9 @@ class Experiment(Section):
     def settings(self) -> dict[str, Any]:
         """Settings that determine the result: all except the cluster and the output."""
         # A method that is not used is left out, so that stores of earlier versions can be resumed.
-        unused = {name for name in (*METHODS, *OPTICS) if getattr(self, name) is None}
-        return self.model_dump(mode="json", exclude={"output", "cluster", *unused})
+        unused = {name for name in (*METHODS, *OPTICS, "pupil") if getattr(self, name) is None}
+        found = self.model_dump(mode="json", exclude={"output", "cluster", *unused})
+        return {**found, "track": self.track.recorded}
 
 
 def _is_glob(name: str) -> bool:

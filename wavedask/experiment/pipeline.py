@@ -17,15 +17,15 @@ from wavedask.compute import (
     current_client,
     task_needs,
 )
-from wavedask.conventions import FRAME, MATCHED, REASON, STACK_FRAMES, X, Y
+from wavedask.conventions import COMPLETE, FRAME, MATCHED, REASON, STACK_FRAMES, X, Y
 from wavedask.errors import InputError, StoreError
 from wavedask.experiment.model import Experiment
 from wavedask.experiment.stages import Stages, stages_of
-from wavedask.frames import behind_inputs
-from wavedask.report import numbers_of_frames, summary_rows, write_report
+from wavedask.frames import behind_inputs, select
+from wavedask.report import matched_rows, numbers_of_frames, summary_rows, write_report
 from wavedask.store import StoreReport, open_store, write_store
 from wavedask.tables import Rows, Tabular
-from wavedask.tracking import MissingReport, why_missing
+from wavedask.tracking import MissingReport, ResidualReport, first_residual, why_missing
 
 KERNELS: Final = 80 * 2**20
 """Bytes of the compiled kernels, with what loads them."""
@@ -97,7 +97,8 @@ class RunReport(Tabular):
         How many pixels of all frames have a displacement, and why the others have none; None where
         the result does not say.
     summary : list of (str, str)
-        The numbers of the frames in a few lines: wavefront, lens.
+        The numbers of the frames in a few lines: pixels matched and why not the others, wavefront,
+        lens, modes, mirror, focus.
     page : Path or None
         The report, if one was written.
     """
@@ -115,7 +116,6 @@ class RunReport(Tabular):
         frames, path = self.store.rows
         return [
             frames,
-            *(() if self.missing is None else self.missing.rows),
             *self.summary,
             ("flat pixels without beam", f"{self.blind_pixels}"),
             ("time", f"{self.seconds:.1f} s"),
@@ -242,7 +242,7 @@ def run(
     repair : bool, default False
         Whether to compute frames again that the store has lost, for example in a copy.
     progress : bool, optional
-        Whether to show progress bars; by default on a terminal only.
+        Whether to show progress bars; by default on a terminal and in a notebook.
 
     Returns
     -------
@@ -262,7 +262,7 @@ def run(
     with task_needs(bytes_at_work(ready)):
         report = write_store(
             output,
-            ready.result.assign_attrs({BLIND_PIXELS: blind}),
+            ready.result.assign_attrs({BLIND_PIXELS: blind, **_residual(experiment, ready)}),
             settings=experiment.settings,
             inputs=ready.inputs,
             grow=ready.grow,
@@ -275,13 +275,18 @@ def run(
             progress=progress,
         )
     stored = open_store(output)
-    missing = None
+    maps = [name for name, array in stored.items() if {Y, X} <= {*array.dims}]
+    numbers = numbers_of_frames(stored.drop_vars(maps))
+    missing, matched = None, []
     if REASON.name in stored:
         missing = why_missing(stored)
         missing.log(str(report.path))
-    numbers = numbers_of_frames(stored.drop_vars([n for n, a in stored.items() if a.ndim > 1]))
-    # The share of matched pixels is in `missing`, with the reasons of the others.
-    summary = summary_rows(numbers.drop_vars(MATCHED.name, errors="ignore"))
+        matched = matched_rows(select(stored, COMPLETE.name), numbers, missing)
+        numbers = numbers.drop_vars(MATCHED.name, errors="ignore")
+    residual = ResidualReport.of_attrs(stored.attrs)
+    left = [] if residual is None else residual.rows
+    summary = [*matched, *((f"first frame, {name}", value) for name, value in left)]
+    summary += summary_rows(numbers)
     seconds = time.perf_counter() - begin
     page = None
     if experiment.report:
@@ -289,6 +294,20 @@ def run(
         own = ready.image.sizes.get(FRAME, 1) == stored.sizes[FRAME]
         page = write_report(output, experiment.page, image=ready.image if own else None)
     return RunReport(report, blind, seconds, missing, summary, page)
+
+
+def _residual(experiment: Experiment, ready: Stages) -> dict[str, float]:
+    """State what the match of the first frame leaves, as attributes; an earlier run told it."""
+    if experiment.track_scan is not None or experiment.self_reference is not None:
+        return {}
+    try:
+        stored = open_store(experiment.store).attrs
+    except StoreError:
+        # No store yet. If the path holds something else, writing raises the error.
+        found = first_residual(ready.image, ready.reference, experiment.track.options)
+    else:
+        found = ResidualReport.of_attrs(stored)
+    return {} if found is None else found.attrs
 
 
 def _check_workers(ready: Stages, output: Path | str) -> None:

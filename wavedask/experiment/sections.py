@@ -19,7 +19,6 @@ from wavedask.conventions import FRAME, X, Y
 from wavedask.detector import Average
 from wavedask.errors import InputError
 from wavedask.io import mesh
-from wavedask.optics import LensShape
 from wavedask.tracking import Engine, checked_settings
 from wavedask.wavefront import Method
 
@@ -225,6 +224,20 @@ class Correct(Section):
     )
 
 
+class StatedNoise(Section):
+    """Noise of the detector: arguments of `wavedask.DetectorNoise`."""
+
+    gain: Positive = Field(description="the counts per photon, above 0")
+    readout: Annotated[Number, Field(ge=0)] = Field(
+        default=0.0, description="the standard deviation of the readout in counts, from 0 up"
+    )
+    psf: Annotated[Number | list[list[Number]], LEFT_TO_RIGHT] = Field(
+        default=0.0,
+        description="the full width at half maximum of the spot of a photon in pixels, or its"
+        " values as a list of rows",
+    )
+
+
 class Track(Section):
     """Settings of `wavedask.track`."""
 
@@ -252,6 +265,10 @@ class Track(Section):
     rigid: Literal["auto"] | tuple[Whole, Whole] | None = Field(
         default="auto", description="auto, a displacement [y, x] in whole pixels, or null"
     )
+    detector_noise: StatedNoise | None = Field(
+        default=None,
+        description="gain, readout and psf of the detector, for engine dense only; or null",
+    )
 
     @model_validator(mode="after")
     def _sensible(self) -> "Track":
@@ -263,12 +280,25 @@ class Track(Section):
                 good=self.good,
                 step=self.step,
                 order=self.order,
+                detector_noise=self.options["detector_noise"],
             )
         except InputError as error:
             raise ValueError(str(error)) from error
         if self.over not in (None, FRAME):
             raise ValueError(f"over is {self.over!r}: give {FRAME}, or null")
         return self
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Arguments of `wavedask.track`."""
+        noise = self.detector_noise
+        return {**dict(self), "detector_noise": None if noise is None else dict(noise)}
+
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """Settings that a store keeps; without `detector_noise`, as in earlier versions."""
+        unused = {"detector_noise"} if self.detector_noise is None else set()
+        return self.model_dump(mode="json", exclude=unused)
 
 
 class TrackScan(Section):
@@ -397,32 +427,6 @@ class Wavefront(Section):
         return self.model_dump(exclude={"roi"})
 
 
-class Lens(Section):
-    """A lens that is fitted to each wavefront: arguments of `wavedask.optics.fit_lens`."""
-
-    shape: LensShape = Field(default="paraboloid", description=one_of(LensShape))
-    aperture: Literal["auto"] | tuple[Number, Number, Number] | None = Field(
-        default="auto", description="auto, a circle [centre_y, centre_x, radius] in m, or null"
-    )
-    azimuth: Number | None = Field(
-        default=None, description="the direction in which a cylinder is curved, in rad"
-    )
-    geometric_aperture: Positive | None = Field(
-        default=None, description="the width of the lens in m, to compare with the aperture"
-    )
-    material: str | None = Field(
-        default=None, description="a chemical formula or name, such as Be or kapton"
-    )
-    delta: Positive | None = Field(
-        default=None, description="a refractive index decrement, instead of material"
-    )
-    density: Positive | None = Field(
-        default=None, description="the density of the material in g/cm3; by default that of xraydb"
-    )
-    lenses: Whole = Field(default=1, ge=1, description="the number of lenses in the stack")
-    surfaces: Whole = Field(default=2, ge=1, description="the curved surfaces of each lens")
-
-
 class Cluster(Section):
     """Where to compute: arguments of `wavedask.connect`."""
 
@@ -474,5 +478,3 @@ ClusterField = Annotated[Cluster, BeforeValidator(_named, json_schema_input_type
 
 METHODS: Final = ("track_scan", "self_reference", "combine")
 """Sections of methods that an experiment may use."""
-OPTICS: Final = ("lens",)
-"""Sections of optics that are fitted to the wavefront."""

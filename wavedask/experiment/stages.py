@@ -10,26 +10,24 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from wavedask.conventions import (
-    FIGURE_ERROR,
     FRAME,
     LONG_NAME,
     POSITION_X,
     POSITION_Y,
     REFERENCE_FILE,
-    RESIDUAL,
-    THICKNESS,
     UNITS,
     X,
     Y,
 )
 from wavedask.detector import blind_pixels, correct
 from wavedask.errors import FrameMismatchError, InputError
+from wavedask.experiment.evaluation import evaluated
 from wavedask.experiment.exposures import combined
 from wavedask.experiment.model import PARTS, Experiment
-from wavedask.experiment.sections import Frames, Lens
+from wavedask.experiment.pupils import pupil_mask
+from wavedask.experiment.sections import Detector, Frames
 from wavedask.frames import Sources, select_roles, sources_of, stack_coordinates
 from wavedask.io import input_files, open_scan, read_mask, split_mask
-from wavedask.optics import fit_lens
 from wavedask.store import METADATA, open_store
 from wavedask.tracking import register, self_reference, track, track_scan
 from wavedask.units import pixel_numbers
@@ -87,7 +85,7 @@ def stages_of(experiment: Experiment, *, progress: bool | None = None) -> Stages
     experiment : Experiment
         The experiment.
     progress : bool, optional
-        Whether to show a bar while headers are read; by default on a terminal only.
+        Whether to show a bar while headers are read; by default on a terminal and in a notebook.
 
     Returns
     -------
@@ -101,6 +99,8 @@ def stages_of(experiment: Experiment, *, progress: bool | None = None) -> Stages
     absolute = experiment.mode == "absolute"
     recorded = _both_detectors(experiment, progress) if absolute else _one(experiment, progress)
     result = _physical(_tracked(recorded, experiment), experiment)
+    pupil, mask_files = _pupil(experiment, result)
+    result = evaluated(result, experiment, pupil)
     result.attrs = {**recorded.scan.attrs, **result.attrs}
     if FRAME not in result.dims:
         result = result.expand_dims(FRAME).assign_coords(stack_coordinates(recorded.scan))
@@ -113,7 +113,7 @@ def stages_of(experiment: Experiment, *, progress: bool | None = None) -> Stages
         recorded.image,
         recorded.target,
         result,
-        recorded.inputs,
+        (*recorded.inputs, *mask_files),
         recorded.blind,
         None if mean else _choosing(experiment, own_references=own),
         {**recorded.shared, **({} if own else recorded.references)},
@@ -147,18 +147,7 @@ def _physical(tracking: xr.Dataset, experiment: Experiment) -> xr.Dataset:
     physical = wavefront(tracking, **experiment.wavefront.options)
     # Give displacements the coordinates in metres too: the store has one pair of axes.
     maps = tracking.assign_coords({dim: physical[dim] for dim in (Y, X)})
-    result = maps.assign(physical.data_vars).assign_attrs(physical.attrs)
-    return result if experiment.lens is None else _with_lens(result, experiment.lens)
-
-
-def _with_lens(result: xr.Dataset, lens: Lens) -> xr.Dataset:
-    """Fit a lens to each wavefront: add its numbers, and the map of its residual."""
-    found = fit_lens(result, **dict(lens))
-    if FIGURE_ERROR.name in found:
-        # The figure error is the residual in metres of material, and the thickness that of the lens
-        # with it.
-        found = found.drop_vars([RESIDUAL.name, THICKNESS.name])
-    return result.assign(found.data_vars).assign_coords(found.coords).assign_attrs(found.attrs)
+    return maps.assign(physical.data_vars).assign_attrs(physical.attrs)
 
 
 def _choosing(experiment: Experiment, *, own_references: bool) -> tuple[str, ...]:
@@ -202,7 +191,7 @@ def _one(experiment: Experiment, progress: bool | None) -> _Recorded:
         scans["sample"],
         images["sample"],
         images.get("reference", experiment.train),
-        dict(experiment.track),
+        experiment.track.options,
         (*_files(scans), *files, *mask_files),
         _blind(experiment, scans),
         _corrections(scans),
@@ -219,29 +208,64 @@ def _both_detectors(experiment: Experiment, progress: bool | None) -> _Recorded:
     blind: list[xr.DataArray] = []
     shared: Sources = {}
     assert experiment.wavefront is not None  # checked by the experiment
-    for name, detector in (("far", experiment.far), ("near", experiment.near)):
-        assert detector is not None  # checked by the experiment
-        opened = {name: _open(experiment, detector, progress)}
-        if detector.roles is not None:
-            opened = select_roles(opened[name], detector.roles.given)
-            opened = {name: opened.pop("sample"), **opened}
-        opened |= _scans(experiment, detector, CORRECTIONS, progress)
-        _check_shapes(opened)
-        calibration, files = _calibration(experiment, detector.distortion)
-        mask, mask_files = _mask(experiment, detector.mask)
-        images.append(_corrected(experiment, opened[name], opened, calibration, mask))
+    for name in ("far", "near"):
+        opened, image, files = _detector(experiment, name, progress)
+        images.append(image)
         scans.append(opened[name])
-        inputs += [*_files(opened), *files, *mask_files]
+        inputs += files
         blind += _blind(experiment, opened)
         first = sources_of(opened[name].isel({FRAME: [0]}))
         shared[name] = {**_corrections(opened), REGISTRATION: first}
     far, near = images
     settings = experiment.wavefront
     found = register(far, near, pixel_size=_far_first(settings.pixel_size), sure=settings.sure)
-    options = {**dict(experiment.track), "registration": found}
+    options = {**experiment.track.options, "registration": found}
     scan = scans[0].assign_attrs({REGISTRATION: str(found)})
     references = {"reference": sources_of(scans[1])}
     return _Recorded(scan, far, near, options, tuple(inputs), tuple(blind), shared, references)
+
+
+def _detector(
+    experiment: Experiment, name: str, progress: bool | None
+) -> tuple[dict[str, xr.Dataset], xr.DataArray, list[Path]]:
+    """Open and correct the frames of one of two detectors; return scans, images and files."""
+    detector: Detector | None = getattr(experiment, name)
+    assert detector is not None  # checked by the experiment
+    opened = {name: _open(experiment, detector, progress)}
+    if detector.roles is not None:
+        opened = select_roles(opened[name], detector.roles.given)
+        opened = {name: opened.pop("sample"), **opened}
+    opened |= _scans(experiment, detector, CORRECTIONS, progress)
+    _check_shapes(opened)
+    calibration, files = _calibration(experiment, detector.distortion)
+    mask, mask_files = _mask(experiment, detector.mask)
+    image = _corrected(experiment, opened[name], opened, calibration, mask)
+    return opened, image, [*_files(opened), *files, *mask_files]
+
+
+def corrected_images(experiment: Experiment, *, progress: bool | None = None) -> xr.DataArray:
+    """Open and correct the images that an experiment tracks, lazily, and nothing else.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        The experiment.
+    progress : bool, optional
+        As of `stages_of`.
+
+    Returns
+    -------
+    xarray.DataArray, dims (frame, y, x)
+        In absolute mode those of the far detector.
+
+    Raises
+    ------
+    WavedaskError
+        Files or settings that cannot be used.
+    """
+    if experiment.mode == "absolute":
+        return _detector(experiment, "far", progress)[1]
+    return _one(experiment, progress).image
 
 
 def _corrections(scans: Mapping[str, xr.Dataset]) -> Sources:
@@ -287,6 +311,17 @@ def _mask(
         return None, ()
     path = experiment.path(name)
     return read_mask(path), (split_mask(path)[0],)
+
+
+def _pupil(
+    experiment: Experiment, result: xr.Dataset
+) -> tuple[xr.DataArray | None, tuple[Path, ...]]:
+    """Return the mask of the pupil, and the file that it comes from."""
+    if experiment.pupil is None:
+        return None, ()
+    image, files = _mask(experiment, experiment.pupil.mask)
+    roi = None if experiment.wavefront is None else experiment.wavefront.roi
+    return pupil_mask(experiment.pupil, result, image=image, roi=roi), files
 
 
 def _corrected(

@@ -11,11 +11,21 @@ import tifffile
 import xarray as xr
 
 from wavedask.compute import progress_bar
-from wavedask.conventions import COMPLETE, FRAME, LONG_NAME, UNITS, X, Y
+from wavedask.conventions import (
+    COEFFICIENT,
+    COEFFICIENT_UNCERTAINTY,
+    COMPLETE,
+    FRAME,
+    LONG_NAME,
+    UNITS,
+    X,
+    Y,
+)
 from wavedask.errors import InputError
 from wavedask.export.nexus import to_nexus
 from wavedask.export.pieces import computed, draft, pieces, plain
 from wavedask.frames import dataset_of, select
+from wavedask.scalars import mode_scalars, scalars
 from wavedask.store import as_json, local_path, open_store
 
 NEXUS: Final = "nexus"
@@ -28,6 +38,8 @@ ENDINGS: Final = {
     **dict.fromkeys((".h5", ".hdf5", ".hdf", ".nxs", ".nx"), NEXUS),
 }
 """Formats by the ending of what is written; TIFF files go into a folder."""
+MODE_VARIABLES: Final = (COEFFICIENT.name, COEFFICIENT_UNCERTAINTY.name)
+"""Variables that a table holds as one column for each mode."""
 
 
 def to_tiff(
@@ -50,7 +62,7 @@ def to_tiff(
     variables : str or sequence of str, optional
         Maps to write; by default all with the dimensions ``y`` and ``x``.
     progress : bool, optional
-        Whether to show a bar; by default on a terminal only.
+        Whether to show a bar; by default on a terminal and in a notebook.
 
     Returns
     -------
@@ -113,8 +125,8 @@ def to_csv(dataset: xr.Dataset, path: str | Path) -> Path:
     Path
         The file, as an absolute path. Its first row names the columns, with units:
         ``lens_x [mm]``, as `wavedask.open_scan` takes them for motors. Columns are the number of
-        the frame, coordinates along ``frame`` and with one value for all, and variables along
-        ``frame`` alone.
+        the frame, coordinates along ``frame`` and with one value for all, variables along
+        ``frame`` alone, and the coefficients of named modes: ``mode_coma_x [m]``.
 
     Raises
     ------
@@ -137,12 +149,13 @@ def to_csv(dataset: xr.Dataset, path: str | Path) -> Path:
     """
     if not dataset_of(dataset).sizes.get(FRAME):
         raise InputError("the dataset has no frames", "Give a result along frame.")
-    scalars = [
-        array
-        for name, array in [*dataset.coords.items(), *dataset.data_vars.items()]
-        if _is_column(array) and name != FRAME
-    ]
-    table = xr.Dataset({array.name: array.variable for array in scalars}).compute()
+    columns_of: dict[str, xr.DataArray] = {
+        **{str(name): coord for name, coord in dataset.coords.items() if _is_column(coord)},
+        **scalars(dataset),
+    }
+    table = xr.Dataset(
+        {name: array.variable for name, array in columns_of.items() if name != FRAME}
+    ).compute()
     columns: dict[str, Any] = {FRAME: np.arange(dataset.sizes[FRAME])}
     for name, variable in table.variables.items():
         unit = str(variable.attrs.get(UNITS, "1"))
@@ -194,6 +207,9 @@ def export_store(
     """
     chosen = file_format or _format_of(output)
     stored = open_store(store)
+    if chosen == CSV:
+        # Modes can be named one by one.
+        stored = stored.assign(mode_scalars(stored)).drop_vars(MODE_VARIABLES, errors="ignore")
     unknown = set(variables) - {*stored.data_vars}
     if unknown:
         raise InputError(

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from wavedask.conventions import FRAME
 from wavedask.errors import InputError, MotorError
+from wavedask.scalars import scalars
 
 Values = NDArray[Any]
 Mask = NDArray[np.bool_]
@@ -115,8 +116,8 @@ def coordinate_of(data: xr.Dataset | xr.DataArray, name: str) -> xr.DataArray:
     """
     everything: Mapping[Any, xr.DataArray] = data.coords
     if isinstance(data, xr.Dataset):
-        # Numbers per frame, such as the radius of a lens.
-        everything = {**data.data_vars, **data.coords}
+        # Numbers per frame, such as the radius of a lens or the coefficient of a mode.
+        everything = {**data.data_vars, **scalars(data), **data.coords}
     known = [str(key) for key, array in everything.items() if not set(array.dims) - {FRAME}]
     if name in known:
         return everything[name]

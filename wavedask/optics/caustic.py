@@ -56,6 +56,21 @@ class Axis(NamedTuple):
     positions: Floats
 
 
+class Peak(NamedTuple):
+    """The largest intensity.
+
+    Attributes
+    ----------
+    strehl : float
+        Over that of the same amplitude with perfect spheres.
+    distance : float
+        From the detector, m.
+    """
+
+    strehl: float
+    distance: float
+
+
 def sizes(profile: Floats, positions: Floats) -> Spot:
     """Measure a profile.
 
@@ -132,16 +147,11 @@ def along(beam: Beam, axis: int) -> Axis:
     across = max(SPOTS * smallest, 1.5 * beam.blur(axis, focus + reach))
     positions = np.linspace(-across, across, POINTS)
 
-    def profile(distance: float) -> Floats:
-        moved = beam.along(axis, distance, positions)
-        other = beam.step(1 - axis)
-        return np.asarray((np.abs(moved) ** 2).sum(axis=1 - axis) * other, np.float64)
-
     distances = np.linspace(focus - reach, focus + reach, PLANES)
-    caustic = np.array([profile(distance) for distance in distances])
+    caustic = np.array([profile(beam, axis, distance, positions) for distance in distances])
 
     def width(distance: float) -> float:
-        return sizes(profile(distance), positions).width
+        return sizes(profile(beam, axis, distance, positions), positions).width
 
     widths = np.array([sizes(line, positions).width for line in caustic])
     if not np.isfinite(widths).any():
@@ -155,11 +165,52 @@ def along(beam: Beam, axis: int) -> Axis:
         options={"xatol": 1e-3 * depth},
     )
     distance = float(found.x)
-    return Axis(distance, sizes(profile(distance), positions), caustic, distances, positions)
+    spot = sizes(profile(beam, axis, distance, positions), positions)
+    return Axis(distance, spot, caustic, distances, positions)
 
 
-def strehl(beam: Beam, foci: tuple[float, float]) -> float:
-    """Return the Strehl ratio: the largest intensity over that of perfect spheres.
+def profile(beam: Beam, axis: int, distance: float, positions: Floats) -> Floats:
+    """Propagate to a plane near the focus; return the profile along one axis.
+
+    Parameters
+    ----------
+    beam : Beam
+        The beam.
+    axis : int
+        0 for y, 1 for x.
+    distance : float
+        From the detector to the plane, m.
+    positions : ndarray
+        Of equal steps, m.
+
+    Returns
+    -------
+    ndarray
+        Power per length, 1/m.
+    """
+    moved = beam.along(axis, distance, positions)
+    return np.asarray((np.abs(moved) ** 2).sum(axis=1 - axis) * beam.step(1 - axis), np.float64)
+
+
+def peak(beam: Beam, distance: float) -> float:
+    """Return the largest intensity in a plane over that of perfect spheres.
+
+    Parameters
+    ----------
+    beam : Beam
+        The beam.
+    distance : float
+        From the detector to the plane, m.
+    """
+    cell = beam.step(0) * beam.step(1)
+    perfect = float(np.abs(beam.field).sum() * cell) ** 2
+    grids = [np.linspace(-NEAR, NEAR, FINE) * beam.spot(axis) for axis in (0, 1)]
+    field = beam.along(1, distance, grids[1], beam.along(0, distance, grids[0]))
+    return float((np.abs(field) ** 2).max()) * (beam.wavelength * distance) ** 2 / perfect
+
+
+def strehl(beam: Beam, foci: tuple[float, float]) -> Peak:
+    """Find the largest intensity and the Strehl ratio.
 
     Parameters
     ----------
@@ -171,7 +222,7 @@ def strehl(beam: Beam, foci: tuple[float, float]) -> float:
 
     Returns
     -------
-    float
+    Peak
 
     Examples
     --------
@@ -179,28 +230,21 @@ def strehl(beam: Beam, foci: tuple[float, float]) -> float:
     >>> x = np.linspace(-1e-4, 1e-4, 101)
     >>> surface = -(x[:, None] ** 2 + x**2) / (2 * 1.5)
     >>> beam = beam_of(surface, np.ones((101, 101)), y=x, x=x, wavelength=1e-10)
-    >>> print(f"{strehl(beam, (1.5, 1.5)):.3f}")
+    >>> print(f"{strehl(beam, (1.5, 1.5)).strehl:.3f}")
     1.000
     """
     if not np.isfinite(foci).all():
-        return np.nan
-    cell = beam.step(0) * beam.step(1)
-    perfect = float(np.abs(beam.field).sum() * cell) ** 2
-    grids = [np.linspace(-NEAR, NEAR, FINE) * beam.spot(axis) for axis in (0, 1)]
-
-    def peak(distance: float) -> float:
-        field = beam.along(1, distance, grids[1], beam.along(0, distance, grids[0]))
-        return float((np.abs(field) ** 2).max()) * (beam.wavelength * distance) ** 2 / perfect
-
+        return Peak(np.nan, np.nan)
     margin = max(beam.depth(0), beam.depth(1)) / 2
-    low, high = min(foci) - margin, max(foci) + margin
-    planes = np.linspace(low, high, 15)
-    values = [peak(float(distance)) for distance in planes]
+    planes = np.linspace(min(foci) - margin, max(foci) + margin, 15)
+    values = [peak(beam, float(distance)) for distance in planes]
     best = int(np.argmax(values))
     found = optimize.minimize_scalar(
-        lambda distance: -peak(float(distance)),
+        lambda distance: -peak(beam, float(distance)),
         bounds=(planes[max(0, best - 1)], planes[min(len(planes) - 1, best + 1)]),
         method="bounded",
         options={"xatol": 1e-3 * margin},
     )
-    return max(-float(found.fun), *values)
+    if -float(found.fun) > values[best]:
+        return Peak(-float(found.fun), float(found.x))
+    return Peak(values[best], float(planes[best]))

@@ -8,6 +8,7 @@ import xarray as xr
 
 from wavedask.conventions import (
     ASTIGMATIC_DIFFERENCE,
+    ASTIGMATIC_DIFFERENCE_UNCERTAINTY,
     CAUSTIC_DISTANCE_X,
     CAUSTIC_DISTANCE_Y,
     CAUSTIC_POSITION_X,
@@ -16,12 +17,20 @@ from wavedask.conventions import (
     CAUSTIC_Y,
     FOCUS_DEPTH_X,
     FOCUS_DEPTH_Y,
+    FOCUS_DISTANCE_UNCERTAINTY_X,
+    FOCUS_DISTANCE_UNCERTAINTY_Y,
     FOCUS_DISTANCE_X,
     FOCUS_DISTANCE_Y,
+    FOCUS_FWHM_UNCERTAINTY_X,
+    FOCUS_FWHM_UNCERTAINTY_Y,
     FOCUS_FWHM_X,
     FOCUS_FWHM_Y,
+    FOCUS_RMS_UNCERTAINTY_X,
+    FOCUS_RMS_UNCERTAINTY_Y,
     FOCUS_RMS_X,
     FOCUS_RMS_Y,
+    FOCUS_WIDTH_UNCERTAINTY_X,
+    FOCUS_WIDTH_UNCERTAINTY_Y,
     FOCUS_WIDTH_X,
     FOCUS_WIDTH_Y,
     INTENSITY,
@@ -31,8 +40,12 @@ from wavedask.conventions import (
     POSITION_X,
     POSITION_Y,
     PROPAGATED,
+    SLOPE_UNCERTAINTY_X,
+    SLOPE_UNCERTAINTY_Y,
     STREHL,
+    STREHL_UNCERTAINTY,
     TRANSMISSION,
+    WINDOW,
     Quantity,
     X,
     Y,
@@ -40,12 +53,16 @@ from wavedask.conventions import (
 )
 from wavedask.errors import InputError
 from wavedask.facts import Names, agreed_energy, agreed_number
-from wavedask.optics.beam import AXES, Beam, beam_of
-from wavedask.optics.caustic import PLANES, POINTS, Axis, along, strehl
+from wavedask.geometry import Errors, Geometry
+from wavedask.optics.beam import Beam, beam_of
+from wavedask.optics.caustic import PLANES, POINTS, Axis, Peak, along, strehl
+from wavedask.optics.focus_errors import SetUp, focus_errors
+from wavedask.optics.noise_modes import noise_modes
 from wavedask.optics.surface import equal_steps, surface_of
 from wavedask.units import (
     DISTANCE,
     HC_KEV_M,
+    MEMBRANE_DISTANCE,
     MODE,
     SOURCE_DISTANCE,
     in_range,
@@ -70,6 +87,20 @@ NUMBERS: Final[tuple[Quantity, ...]] = (
     STREHL,
 )
 """Numbers of a focus, in the order of the vector that a map gives."""
+ERRORS: Final[tuple[Quantity, ...]] = (
+    FOCUS_DISTANCE_UNCERTAINTY_Y,
+    FOCUS_DISTANCE_UNCERTAINTY_X,
+    ASTIGMATIC_DIFFERENCE_UNCERTAINTY,
+    FOCUS_FWHM_UNCERTAINTY_Y,
+    FOCUS_FWHM_UNCERTAINTY_X,
+    FOCUS_RMS_UNCERTAINTY_Y,
+    FOCUS_RMS_UNCERTAINTY_X,
+    FOCUS_WIDTH_UNCERTAINTY_Y,
+    FOCUS_WIDTH_UNCERTAINTY_X,
+    STREHL_UNCERTAINTY,
+)
+"""Their standard errors, in the order of `focus_errors`."""
+STATED: Final = (SLOPE_UNCERTAINTY_Y, SLOPE_UNCERTAINTY_X, WINDOW)
 NUMBER: Final = "number"
 """Dimension of the numbers, inside `apply_ufunc`."""
 
@@ -121,6 +152,8 @@ def find_focus(
         * ``focus_depth_...``: depth of focus, ``wavelength / NA**2``, in m,
         * ``strehl``: largest intensity of any plane between the foci, over that of the same
           amplitude with perfect spheres,
+        * the same with ``_uncertainty`` (``focus_distance_uncertainty_y``): standard errors of all
+          these except the depth; NaN if `wf` does not state those of its slopes,
         * ``caustic_y``, ``caustic_x``: profile in 61 planes, over six depths of focus on either
           side, as power per length in 1/m; along ``caustic_plane`` and ``caustic_point``, whose
           distances and positions are ``caustic_distance_...`` and ``caustic_position_...``, in m.
@@ -134,6 +167,12 @@ def find_focus(
     Notes
     -----
     The beam is taken as coherent. The size of the source adds to the width of the profile.
+
+    Standard errors count the noise of matching, correlated as integration leaves it, and the
+    ``distance_error``, ``pixel_size_error`` and ``distortion_error`` that were given to
+    `wavefront`. The largest independent errors of the wavefront are added to the field and taken
+    from it, and the focus is computed again. Noise makes a focus wider and the Strehl ratio
+    smaller; the standard errors include this bias.
 
     Examples
     --------
@@ -158,15 +197,20 @@ def find_focus(
     2.000 m, 1.000
     """
     surface, power, wavelength, curvature = _prepared(wf, energy, source_distance, intensity, sure)
-    outputs = {NUMBER: len(NUMBERS), PLANE: PLANES, POINT: POINTS}
+    stated = [quantity.name for quantity in STATED]
+    if not all(name in wf for name in stated):
+        stated = []
+    errors = [one_chunk_per_map(wf[name].transpose(..., Y, X)) for name in stated]
+    outputs = {NUMBER: len(NUMBERS) + len(ERRORS), PLANE: PLANES, POINT: POINTS}
     dims = [[NUMBER], *([[PLANE, POINT], [PLANE], [POINT]] * 2)]
     numbers, *caustics = xr.apply_ufunc(
         _focus_of_map,
         surface,
         power,
         wavelength,
-        kwargs={**_positions(surface), "curvature": curvature},
-        input_core_dims=[[Y, X], [Y, X], []],
+        *errors,
+        kwargs={**_positions(surface), "setup": _setup(wf, curvature)},
+        input_core_dims=[[Y, X], [Y, X], [], *([[Y, X]] * len(errors))],
         output_core_dims=dims,
         vectorize=True,
         dask="parallelized",
@@ -175,7 +219,7 @@ def find_focus(
     )
     found = {
         quantity.name: relabelled(numbers.isel({NUMBER: place}), quantity)
-        for place, quantity in enumerate(NUMBERS)
+        for place, quantity in enumerate((*NUMBERS, *ERRORS))
     }
     quantities = (
         *(CAUSTIC_Y, CAUSTIC_DISTANCE_Y, CAUSTIC_POSITION_Y),
@@ -216,6 +260,11 @@ def propagate(
     ------
     InputError
         As of `find_focus`, or more than one frame.
+
+    Notes
+    -----
+    The intensity has no standard errors: the errors of neighbouring pixels of a spot are alike, and
+    a map of them says little. `find_focus` states the errors of its place and sizes.
 
     Examples
     --------
@@ -284,38 +333,71 @@ def _prepared(
     return surface, power, wavelength, curvature
 
 
+def _setup(wf: xr.Dataset, curvature: float) -> SetUp:
+    """Return what errors of the set-up do."""
+    absolute = wf.attrs.get(MODE) == "absolute"
+    errors = Errors.from_attrs(wf.attrs)
+    detectors = Geometry.from_attrs(wf.attrs) if absolute and errors.attrs else None
+    if absolute and detectors is None:
+        errors = Errors()
+    lever = min(float(wf.attrs.get(name, np.inf)) for name in (DISTANCE, MEMBRANE_DISTANCE))
+    return SetUp(errors, detectors, lever, curvature)
+
+
 def _focus_of_map(
-    surface: npt.NDArray[Any],
-    power: npt.NDArray[Any],
+    surface: Floats,
+    power: Floats,
     wavelength: float,
-    *,
+    *stated: npt.NDArray[Any],
     y: Floats,
     x: Floats,
-    curvature: float,
+    setup: SetUp,
 ) -> tuple[Floats, ...]:
-    """Numbers and caustics of one map."""
+    """Numbers with their errors, and caustics, of one map."""
     beam = beam_of(
         np.asarray(surface, np.float64),
         np.asarray(power, np.float64),
         y=y,
         x=x,
         wavelength=float(wavelength),
-        curvature=curvature,
+        curvature=setup.curvature,
     )
     if beam is None:
         plane, point = np.full(PLANES, np.nan), np.full(POINTS, np.nan)
         caustic = np.full((PLANES, POINTS), np.nan)
-        return (np.full(len(NUMBERS), np.nan), *((caustic, plane, point) * 2))
-    parts = [along(beam, axis) for axis in AXES]
-    numbers = np.array(_numbers(beam, parts[0], parts[1]))
+        return (np.full(len(NUMBERS) + len(ERRORS), np.nan), *((caustic, plane, point) * 2))
+    parts = along(beam, 0), along(beam, 1)
+    highest = strehl(beam, (parts[0].distance, parts[1].distance))
+    numbers = np.array(_numbers(beam, *parts, highest))
+    errors = _errors(beam, parts, highest, stated, setup)
     maps = [(part.caustic, part.distances, part.positions) for part in parts]
-    return (numbers, *maps[0], *maps[1])
+    return (np.concatenate([numbers, errors]), *maps[0], *maps[1])
 
 
-def _numbers(beam: Beam, y: Axis, x: Axis) -> list[float]:
+def _numbers(beam: Beam, y: Axis, x: Axis, highest: Peak) -> list[float]:
     """List the numbers of a focus in the order of `NUMBERS`."""
     return [
         *(y.distance, x.distance, y.distance - x.distance),
         *(y.spot.fwhm, x.spot.fwhm, y.spot.rms, x.spot.rms, y.spot.width, x.spot.width),
-        *(beam.depth(0), beam.depth(1), strehl(beam, (y.distance, x.distance))),
+        *(beam.depth(0), beam.depth(1), highest.strehl),
     ]
+
+
+def _errors(
+    beam: Beam,
+    parts: tuple[Axis, Axis],
+    highest: Peak,
+    stated: tuple[npt.NDArray[Any], ...],
+    setup: SetUp,
+) -> Floats:
+    """Return the standard errors of a focus; NaN where those of the slopes are not known."""
+    unknown = np.full(len(ERRORS), np.nan)
+    if not stated or not np.isfinite([highest.strehl, *(part.distance for part in parts)]).all():
+        return unknown
+    lit = np.abs(beam.field) > 0
+    down, across = (np.where(lit, np.asarray(part, np.float64), np.inf) for part in stated[:2])
+    step = beam.step(0), beam.step(1)
+    noise = noise_modes((down, across), np.asarray(stated[2], np.float64), step)
+    if noise is None:
+        return unknown
+    return focus_errors(beam, parts, highest, noise, setup.bends(beam))

@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from wavedask.conventions import (
+    ABERRATION,
     CURVATURE_X,
     CURVATURE_Y,
     DIMENSIONLESS,
@@ -54,6 +55,7 @@ SIGNED: Final = frozenset(
         CURVATURE_X,
         RESIDUAL,
         FIGURE_ERROR,
+        ABERRATION,
         DISTORTION_Y,
         DISTORTION_X,
         DISTORTION_Y_RESIDUAL,

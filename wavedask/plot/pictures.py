@@ -45,7 +45,10 @@ from wavedask.conventions import (
 )
 from wavedask.errors import InputError
 from wavedask.plot.maps import Picture, plot_calibration, plot_maps
+from wavedask.plot.optics import NEEDED as NEEDED_OF_OPTICS
+from wavedask.plot.optics import PICTURES
 from wavedask.prefixes import prefixed
+from wavedask.scalars import mode_scalars
 
 CALIBRATION: Final = "calibration"
 QUALITY: Final = "quality"
@@ -69,7 +72,7 @@ MAPS: Final[Mapping[str, tuple[Quantity, ...]]] = {
 }
 """Maps of each kind of picture, of which those that a dataset has are drawn."""
 SERIES: Final = "series"
-KINDS: Final = (CALIBRATION, *MAPS, SERIES)
+KINDS: Final = (CALIBRATION, *MAPS, *PICTURES, SERIES)
 """Kinds of pictures, the most telling first."""
 NEEDED: Final[Mapping[str, tuple[Quantity, ...]]] = {
     CALIBRATION: (DISTORTION_Y, DISTORTION_X),
@@ -77,6 +80,7 @@ NEEDED: Final[Mapping[str, tuple[Quantity, ...]]] = {
     WAVEFRONT.name: (WAVEFRONT,),
     "displacement": (DISPLACEMENT_Y, DISPLACEMENT_X),
     IMAGE.name: (IMAGE,),
+    **NEEDED_OF_OPTICS,
 }
 """Variables that a kind needs; the others need any of their maps."""
 
@@ -98,8 +102,10 @@ def plot_dataset(
         Kind of the picture: ``"calibration"`` (distortion of a detector), ``"lens"`` (wavefront and
         residual of a lens fit), ``"wavefront"`` (wavefront and slopes), ``"displacement"``,
         ``"curvature"``, ``"image"`` (raw or corrected frame), ``"contrast"`` (transmission, dark
-        field and phase), ``"quality"`` (correlation and standard errors), or ``"series"`` (numbers
-        per frame against a motor). By default the first of these that fits the dataset.
+        field and phase), ``"quality"`` (correlation and standard errors), ``"modes"`` (coefficients
+        with standard errors), ``"mirror"`` (profile of a mirror), ``"focus"`` (caustic), or
+        ``"series"`` (numbers per frame against a motor). By default the first of these that fits
+        the dataset.
     frame : int, default 0
         Number of the frame; negative numbers count from the end. No effect on a series.
     against : str, optional
@@ -138,15 +144,14 @@ def plot_dataset(
         return plot_calibration(dataset)
     if chosen == SERIES:
         return _series(dataset, against)
-    drawn = _maps(dataset, chosen)
-    title = None
-    if FRAME in dataset.dims:
-        frames = dataset.sizes[FRAME]
-        if not -frames <= frame < frames:
-            raise InputError(f"frame is {frame}", f"The dataset has the frames 0 to {frames - 1}.")
-        title = f"{FRAME} {frame % frames} of {frames}"
-        drawn = [field.isel({FRAME: frame}) if FRAME in field.dims else field for field in drawn]
-    return plot_maps(drawn, title=title)
+    frames = dataset.sizes.get(FRAME)
+    if frames is not None and not -frames <= frame < frames:
+        raise InputError(f"frame is {frame}", f"The dataset has the frames 0 to {frames - 1}.")
+    single = dataset if frames is None else dataset.isel({FRAME: frame})
+    if chosen in PICTURES:
+        return PICTURES[chosen](single)
+    title = None if frames is None else f"{FRAME} {frame % frames} of {frames}"
+    return plot_maps(_maps(single, chosen), title=title)
 
 
 def kinds_of(dataset: xr.Dataset) -> list[str]:
@@ -161,6 +166,8 @@ def kinds_of(dataset: xr.Dataset) -> list[str]:
     for kind in KINDS:
         needed = [quantity.name for quantity in NEEDED.get(kind, ())]
         there = _numbers(dataset) if kind == SERIES else _maps(dataset, kind)
+        if kind in PICTURES:
+            there = [dataset[name] for name in needed if name in dataset]
         if kind != QUALITY:
             # A correlation alone says nothing of the kinds that show it beside other maps.
             there = [field for field in there if field.name != CORRELATION.name]
@@ -189,6 +196,7 @@ def _numbers(dataset: xr.Dataset) -> list[xr.DataArray]:
 
 def _series(dataset: xr.Dataset, against: str | None) -> Figure:
     """Draw numbers per frame against a coordinate, each in axes of its own, with error bars."""
+    dataset = dataset.assign({k: v for k, v in mode_scalars(dataset).items() if k not in dataset})
     numbers = _numbers(dataset)
     motors = [
         str(name)
@@ -222,6 +230,7 @@ def _series(dataset: xr.Dataset, against: str | None) -> Figure:
         axes.errorbar(places[order], values * scale, bars, fmt="o-", markersize=4, capsize=3)
         axes.set_ylabel(_label(variable.assign_attrs({UNITS: unit or UNKNOWN_UNIT})))
         axes.set_title(str(variable.attrs.get(LONG_NAME, variable.name)), fontsize="medium")
+        axes.ticklabel_format(axis=Y, useOffset=False)
         axes.grid(alpha=0.3)
         axes.set_xlabel(label)
     return figure

@@ -19,13 +19,13 @@ from wavedask.conventions import (
     UNKNOWN_UNIT,
     X,
     Y,
+    uncertainty_name,
 )
 from wavedask.errors import WavedaskError
 from wavedask.prefixes import prefixed
-from wavedask.report.summary import chosen_frames, summary_rows
+from wavedask.report.summary import chosen_frames, headlines, summary_rows
 from wavedask.store import CREATED, RUNS, SETTINGS, VERSIONS
 from wavedask.tables import Rows
-from wavedask.tracking import MissingReport
 from wavedask.units import DISTANCE, ENERGY, MODE, WAVELENGTH
 from wavedask.wavefront import NEEDED, Budget, budget
 
@@ -34,21 +34,21 @@ Cells = list[tuple[str, float]]
 
 MOST_ROWS: Final = 2000
 """Frames of the table; of more, evenly chosen ones are listed."""
+PRINTED: Final = 6
+"""Columns beside the first one that a printed page has room for."""
 MOST_INPUTS: Final = 40
 """Input files that are listed; of more, the first and the last."""
 
 
-def result_rows(
-    numbers: xr.Dataset, missing: MissingReport | None, *, complete: int, total: int
-) -> Rows:
+def result_rows(numbers: xr.Dataset, matched: Rows, *, complete: int, total: int) -> Rows:
     """Write the numbers that tell whether the measurement is good.
 
     Parameters
     ----------
     numbers : xarray.Dataset
         As of `numbers_of_frames`.
-    missing : MissingReport or None
-        Why pixels have no displacement, where the result says it.
+    matched : list of (str, str)
+        As of `matched_rows`; empty where the result does not say why pixels have no displacement.
     complete, total : int
         Frames of the result that are written, and all.
 
@@ -59,14 +59,13 @@ def result_rows(
     Examples
     --------
     >>> numbers = xr.Dataset({"wavefront_rms": ("frame", [1e-9])})
-    >>> result_rows(numbers, None, complete=1, total=2)
+    >>> result_rows(numbers, [], complete=1, total=2)
     [('frames', '1 complete of 2'), ('wavefront, rms', '1 nm')]
     """
     rows = [("frames", f"{complete}" if complete == total else f"{complete} complete of {total}")]
-    if missing is None:
-        return rows + summary_rows(numbers)
-    # The share of matched pixels is among the reasons, over all frames.
-    return rows + missing.rows + summary_rows(numbers.drop_vars(MATCHED.name, errors="ignore"))
+    if matched:
+        numbers = numbers.drop_vars(MATCHED.name, errors="ignore")
+    return [*rows, *matched, *summary_rows(numbers)]
 
 
 def setup_rows(result: xr.Dataset) -> Rows:
@@ -176,11 +175,16 @@ def frame_table(
         for name, coord in numbers.coords.items()
         if coord.dims == (FRAME,) and coord.attrs.get(ROLE) == MOTOR and coord.dtype.kind in "fiu"
     ]
-    columns += [
-        (str(name), array)
-        for name, array in numbers.data_vars.items()
-        if array.dtype.kind == "f" and name != COMPLETE.name
-    ]
+    names = [str(name) for name, array in numbers.data_vars.items() if array.dtype.kind == "f"]
+    # The numbers of the summary come first, each before its error.
+    first = [line.variable for line in headlines(numbers)]
+    ordered = dict.fromkeys(
+        part
+        for name in (*first, *names)
+        for part in (name, uncertainty_name(name))
+        if part in names and name != COMPLETE.name
+    )
+    columns += [(name, numbers[name]) for name in map(str, ordered)]
     scaled = []
     for name, array in columns:
         values = np.asarray(array.values, np.float64)
@@ -200,6 +204,28 @@ def frame_table(
         ]
         rows.append(row)
     return head, rows
+
+
+def narrow_tables(
+    head: Sequence[tuple[str, str]], rows: Sequence[Cells], *, columns: int = PRINTED
+) -> list[tuple[list[str], list[list[str]]]]:
+    """Divide a wide table into tables that fit on a printed page, each with the first column.
+
+    Examples
+    --------
+    >>> head = [(name, "") for name in ("frame", "a", "b", "c")]
+    >>> rows = [[("0", 0.0), ("1", 1.0), ("2", 2.0), ("3", 3.0)]]
+    >>> narrow_tables(head, rows, columns=2)
+    [(['frame', 'a', 'b'], [['0', '1', '2']]), (['frame', 'c'], [['0', '3']])]
+    """
+    groups = [
+        [0, *range(start, min(start + columns, len(head)))]
+        for start in range(1, len(head), columns)
+    ]
+    return [
+        ([head[place][0] for place in group], [[row[place][0] for place in group] for row in rows])
+        for group in groups
+    ]
 
 
 def settings_rows(settings: Mapping[str, Any], prefix: str = "") -> Rows:

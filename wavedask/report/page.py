@@ -18,6 +18,7 @@ from wavedask.conventions import (
     IMAGE,
     REASON,
     WAVEFRONT,
+    uncertainty_name,
 )
 from wavedask.errors import FileError, InputError
 from wavedask.paths import expanded
@@ -26,13 +27,19 @@ from wavedask.report.contents import (
     budget_of,
     frame_table,
     input_rows,
+    narrow_tables,
     provenance_rows,
     result_rows,
     settings_rows,
     setup_rows,
 )
 from wavedask.report.pictures import Shown, embedded, frame_pictures, thinned
-from wavedask.report.summary import HEADLINES, chosen_frames, numbers_of_frames
+from wavedask.report.summary import (
+    chosen_frames,
+    headlines,
+    matched_rows,
+    numbers_of_frames,
+)
 from wavedask.store import INPUTS, SETTINGS, URL, VERSION, open_store
 from wavedask.tracking import why_missing
 from wavedask.units import MODE
@@ -41,6 +48,8 @@ TEMPLATE: Final = "page.html.jinja"
 MADE_BY: Final = '<meta name="generator" content="wavedask report'
 """How a page of ours is recognised: other files are not overwritten."""
 ANOTHER: Final = "Give another path."
+TRENDS: Final = 6
+"""Numbers of the frames in one picture: it fits on a printed page."""
 MOST_MAPS: Final = 24
 """Small maps of a page."""
 
@@ -51,6 +60,7 @@ def write_report(
     *,
     frame: int = 0,
     image: xr.DataArray | None = None,
+    remark: str = "",
     title: str | None = None,
 ) -> Path:
     """Write a page about a result: pictures, numbers with errors, set-up, settings, provenance.
@@ -67,8 +77,10 @@ def write_report(
         The HTML file. A page of an earlier report is replaced; any other file is not.
     frame : int, default 0
         Frame that is shown large; negative numbers count from the end.
-    image : xarray.DataArray, dims (frame, y, x), optional
-        Corrected images, to show that of the frame.
+    image : xarray.DataArray, dims ([frame], y, x), optional
+        Corrected images, to show that of the frame; or its image alone.
+    remark : str, optional
+        A sentence above the pictures of the frame.
     title : str, optional
         Title of the page; by default the path of the store.
 
@@ -98,7 +110,7 @@ def write_report(
     _check_replaceable(file)
     named = title or (str(result) if isinstance(result, str | Path) else "wavedask result")
     opened = open_store(result) if isinstance(result, str | Path) else result
-    text = _page(opened, named, frame, image)
+    text = _page(opened, named, frame, image, remark)
     _replace(file, text)
     return file
 
@@ -168,7 +180,9 @@ def _replace(file: Path, text: str) -> None:
         ) from error
 
 
-def _page(result: xr.Dataset, title: str, frame: int, image: xr.DataArray | None) -> str:
+def _page(
+    result: xr.Dataset, title: str, frame: int, image: xr.DataArray | None, remark: str
+) -> str:
     stack = result if FRAME in result.dims else result.expand_dims(FRAME)
     total = stack.sizes[FRAME]
     known = np.arange(total)
@@ -182,26 +196,31 @@ def _page(result: xr.Dataset, title: str, frame: int, image: xr.DataArray | None
             f"The result has {known.size} complete frames of {total}, the first is {known[0]}.",
         )
     number = frame % total
-    done = stack.isel({FRAME: known})
+    done = stack
+    if known.size < total:
+        done = stack.isel({FRAME: known}).assign_coords({FRAME: known})
     numbers = numbers_of_frames(done)
     single = stack.isel({FRAME: number})
     shown = single if image is None else single.assign({IMAGE.name: _of_frame(image, number)})
     missing = why_missing(done) if REASON.name in done else None
+    matched = [] if missing is None else matched_rows(done, numbers, missing)
     head, rows = frame_table(numbers, known.tolist())
     text: str = _template().render(
         title=title,
         version=result.attrs.get(VERSION, ""),
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        result=result_rows(numbers, missing, complete=known.size, total=total),
+        result=result_rows(numbers, matched, complete=known.size, total=total),
         warnings=[] if missing is None else missing.warnings,
         sketch=setup_sketch(result.attrs) if MODE in result.attrs else "",
         setup=setup_rows(result),
         frame=number,
         frames=total,
+        remark=remark,
         pictures=list(frame_pictures(shown)),
         budget=budget_of(single),
         head=head,
         rows=rows,
+        printed=narrow_tables(head, rows),
         campaign=list(_campaign(done, numbers, known)),
         settings=settings_rows(result.attrs.get(SETTINGS, {})),
         provenance=provenance_rows(result, title),
@@ -232,9 +251,11 @@ def _campaign(done: xr.Dataset, numbers: xr.Dataset, known: Any) -> Iterator[Sho
         maps = thinned(done[WAVEFRONT.name], most=200).isel({FRAME: places})
         maps = maps.assign_coords({FRAME: known[places]})
         yield embedded(plot_frames(maps, range(len(places))), "wavefront of the frames")
-    headlines = [line for line in HEADLINES if line.quantity.name in numbers]
-    errors = [line.error.name for line in headlines if line.error is not None]
-    names = [line.quantity.name for line in headlines]
-    drawn = numbers[[*names, *(name for name in errors if name in numbers)]]
-    if drawn.data_vars:
-        yield embedded(plot_dataset(drawn, kind="series"), "numbers of the frames")
+    names = [line.variable for line in headlines(numbers)]
+    for start in range(0, len(names), TRENDS):
+        some = names[start : start + TRENDS]
+        errors = [own for name in some if (own := uncertainty_name(name)) in numbers]
+        drawn = numbers[[*some, *errors]]
+        yield embedded(
+            plot_dataset(drawn, kind="series"), f"numbers of the frames: {', '.join(some)}"
+        )

@@ -2,13 +2,14 @@
 
 import base64
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 import xarray as xr
 from matplotlib.figure import Figure
 
 from wavedask.conventions import (
+    ABERRATION,
     CORRELATION,
     CURVATURE_X,
     CURVATURE_Y,
@@ -25,21 +26,26 @@ from wavedask.conventions import (
     UNCERTAINTY_Y,
     WAVEFRONT,
     WAVEFRONT_UNCERTAINTY,
+    Quantity,
     X,
     Y,
 )
-from wavedask.plot import Picture, plot_map, plot_reasons
+from wavedask.plot import PICTURES, Picture, kinds_of, plot_map, plot_reasons
 
 DPI: Final = 90
 MOST_PIXELS: Final = 600
 """Pixels of a map along an axis that a picture shows; larger maps are drawn with a step."""
-CONTOURED: Final = (WAVEFRONT, RESIDUAL, FIGURE_ERROR)
-SHOWN: Final = (
+CONTOURED: Final = (WAVEFRONT, RESIDUAL, FIGURE_ERROR, ABERRATION)
+FIRST: Final = (
     IMAGE,
     WAVEFRONT,
     WAVEFRONT_UNCERTAINTY,
     RESIDUAL,
     FIGURE_ERROR,
+    ABERRATION,
+)
+"""Maps of a frame that the page shows first, of which those that a result has are drawn."""
+OTHERS: Final = (
     SLOPE_Y,
     SLOPE_X,
     DISPLACEMENT_Y,
@@ -50,7 +56,13 @@ SHOWN: Final = (
     UNCERTAINTY_Y,
     UNCERTAINTY_X,
 )
-"""Maps of a frame, in the order of the page, of which those that a result has are drawn."""
+"""Maps that it shows behind the pictures of modes, mirror and focus."""
+MEANINGS: Final = {
+    "modes": "modes of the wavefront with standard errors",
+    "mirror": "slope error and height error of the mirror",
+    "focus": "caustic near the focus",
+}
+"""What the pictures that are no maps show, by their kind."""
 
 
 class Shown(NamedTuple):
@@ -106,14 +118,22 @@ def frame_pictures(frame: xr.Dataset) -> Iterator[Shown]:
     >>> [picture.text for picture in frame_pictures(frame)]
     ['wavefront']
     """
-    for quantity in SHOWN:
+    yield from _maps(frame, FIRST)
+    for kind, draw in PICTURES.items():
+        if kind in kinds_of(frame):
+            yield embedded(draw(frame), MEANINGS[kind])
+    yield from _maps(frame, OTHERS)
+    if REASON.name in frame:
+        yield embedded(plot_reasons(thinned(frame[REASON.name])), REASON.long_name)
+
+
+def _maps(frame: xr.Dataset, quantities: Iterable[Quantity]) -> Iterator[Shown]:
+    for quantity in quantities:
         if quantity.name in frame and set(frame[quantity.name].dims) == {Y, X}:
             field = thinned(frame[quantity.name])
             picture = Picture(figsize=(3.95, 3.2), layout="constrained")
             plot_map(field, axes=picture.add_subplot(), contours=quantity in CONTOURED)
             yield embedded(picture, str(field.attrs.get(LONG_NAME, quantity.name)))
-    if REASON.name in frame:
-        yield embedded(plot_reasons(thinned(frame[REASON.name])), REASON.long_name)
 
 
 def thinned(field: xr.DataArray, *, most: int = MOST_PIXELS) -> xr.DataArray:

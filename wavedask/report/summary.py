@@ -8,25 +8,42 @@ import numpy.typing as npt
 import xarray as xr
 
 from wavedask.conventions import (
+    ABERRATION_PV,
+    ABERRATION_RMS,
     COMPLETE,
     DIMENSIONLESS,
+    ELLIPSE_P,
+    ELLIPSE_Q,
+    ELLIPSE_THETA,
     EXPLAINED_VARIANCE,
     FIGURE_ERROR_RMS,
-    FIGURE_ERROR_RMS_UNCERTAINTY,
     FOCAL_LENGTH,
-    FOCAL_LENGTH_UNCERTAINTY,
+    FOCUS_DISTANCE_X,
+    FOCUS_DISTANCE_Y,
+    FOCUS_FWHM_X,
+    FOCUS_FWHM_Y,
     FRAME,
+    HEIGHT_ERROR_PV,
+    HEIGHT_ERROR_RMS,
+    LONG_NAME,
     MATCHED,
+    METRE,
+    MIRROR_RADIUS,
+    MODE_PREFIX,
     RADIUS,
-    RADIUS_UNCERTAINTY,
     RESIDUAL_RMS,
-    RESIDUAL_RMS_UNCERTAINTY,
+    SLOPE_ERROR_RMS,
+    STREHL,
+    UNCERTAINTY,
     WAVEFRONT_PV,
     WAVEFRONT_RMS,
     Quantity,
+    uncertainty_name,
 )
 from wavedask.prefixes import prefixed
+from wavedask.scalars import mode_scalars, scalar_name
 from wavedask.tables import Rows
+from wavedask.tracking import MissingReport, why_missing
 from wavedask.units import WAVELENGTH
 from wavedask.wavefront import frame_numbers
 
@@ -36,26 +53,35 @@ FEW: Final = 3
 """Frames of which each number is written; of more the median, first, last and worst are."""
 
 
+MOST_MODES: Final = 4
+"""Modes that the summary names: the strongest ones."""
+TILTS: Final = tuple(map(scalar_name, ("tilt x", "tilt y")))
+"""Modes that are a matter of the set-up, and no aberration."""
+
+
 class Headline(NamedTuple):
     """A number per frame that the summary shows.
 
     Attributes
     ----------
-    quantity : Quantity
+    variable : str
         Variable along ``frame``.
-    error : Quantity or None
-        Variable of its standard error.
+    unit : str
+        Its unit.
     name : str
         What the summary calls it.
     worst : callable
         Picks the frame that deserves a look from the values: the smallest, the largest, or the one
         farthest from the median.
+    in_waves : bool
+        Whether it is told in waves, too.
     """
 
-    quantity: Quantity
-    error: Quantity | None
+    variable: str
+    unit: str
     name: str
     worst: Callable[[Floats], int]
+    in_waves: bool = False
 
 
 def _smallest(values: Floats) -> int:
@@ -66,21 +92,84 @@ def _largest(values: Floats) -> int:
     return int(np.nanargmax(values))
 
 
+def _strongest(values: Floats) -> int:
+    return int(np.nanargmax(np.abs(values)))
+
+
 def _farthest(values: Floats) -> int:
     return int(np.nanargmax(np.abs(values - np.nanmedian(values))))
 
 
+def _line(
+    quantity: Quantity, name: str, worst: Callable[[Floats], int], *, in_waves: bool = False
+) -> Headline:
+    return Headline(quantity.name, quantity.units, name, worst, in_waves)
+
+
 HEADLINES: Final = (
-    Headline(MATCHED, None, "pixels matched", _smallest),
-    Headline(WAVEFRONT_RMS, None, "wavefront, rms", _largest),
-    Headline(WAVEFRONT_PV, None, "wavefront, peak to valley", _largest),
-    Headline(RADIUS, RADIUS_UNCERTAINTY, "lens radius", _farthest),
-    Headline(FOCAL_LENGTH, FOCAL_LENGTH_UNCERTAINTY, "focal length", _farthest),
-    Headline(RESIDUAL_RMS, RESIDUAL_RMS_UNCERTAINTY, "residual, rms", _largest),
-    Headline(FIGURE_ERROR_RMS, FIGURE_ERROR_RMS_UNCERTAINTY, "figure error, rms", _largest),
-    Headline(EXPLAINED_VARIANCE, None, "explained by the lens", _smallest),
+    _line(MATCHED, "pixels matched", _smallest),
+    _line(WAVEFRONT_RMS, "wavefront, rms", _largest, in_waves=True),
+    _line(WAVEFRONT_PV, "wavefront, peak to valley", _largest, in_waves=True),
+    _line(RADIUS, "lens radius", _farthest),
+    _line(FOCAL_LENGTH, "focal length", _farthest),
+    _line(RESIDUAL_RMS, "residual of the lens, rms", _largest),
+    _line(FIGURE_ERROR_RMS, "figure error, rms", _largest),
+    _line(EXPLAINED_VARIANCE, "explained by the lens", _smallest),
+    _line(ABERRATION_RMS, "aberrations, rms", _largest, in_waves=True),
+    _line(ABERRATION_PV, "aberrations, peak to valley", _largest, in_waves=True),
+    _line(SLOPE_ERROR_RMS, "mirror, slope error, rms", _largest),
+    _line(HEIGHT_ERROR_RMS, "mirror, height error, rms", _largest),
+    _line(HEIGHT_ERROR_PV, "mirror, height error, peak to valley", _largest),
+    _line(MIRROR_RADIUS, "mirror, radius", _farthest),
+    _line(ELLIPSE_P, "mirror, source distance p", _farthest),
+    _line(ELLIPSE_Q, "mirror, focus distance q", _farthest),
+    _line(ELLIPSE_THETA, "mirror, grazing angle", _farthest),
+    _line(FOCUS_DISTANCE_Y, "focus along y, behind the detector", _farthest),
+    _line(FOCUS_DISTANCE_X, "focus along x, behind the detector", _farthest),
+    _line(FOCUS_FWHM_Y, "focus along y, full width at half maximum", _largest),
+    _line(FOCUS_FWHM_X, "focus along x, full width at half maximum", _largest),
+    _line(STREHL, "Strehl ratio", _smallest),
 )
 """Numbers of the summary, in its order."""
+
+
+def headlines(numbers: xr.Dataset) -> list[Headline]:
+    """List the numbers of the summary that a result has, with its strongest modes.
+
+    Parameters
+    ----------
+    numbers : xarray.Dataset
+        As of `numbers_of_frames`.
+
+    Returns
+    -------
+    list of Headline
+        Modes come in the order of their rms over the frames. Tilts are left out.
+
+    Examples
+    --------
+    >>> values = {"wavefront_rms": 9e-9, "mode_tilt_x": 8e-9, "mode_defocus": 2e-9}
+    >>> numbers = xr.Dataset({name: ("frame", [value]) for name, value in values.items()})
+    >>> [line.name for line in headlines(numbers)]
+    ['wavefront, rms', 'mode, defocus']
+    """
+    found = [line for line in HEADLINES if _has(numbers, line.variable)]
+    strength = {}
+    for name in map(str, numbers.data_vars):
+        is_mode = name.startswith(MODE_PREFIX) and not name.endswith(UNCERTAINTY)
+        if is_mode and name not in TILTS and _has(numbers, name):
+            values = np.asarray(numbers[name].values, np.float64)
+            if np.isfinite(values).any():
+                strength[name] = float(np.nanmean(values**2))
+    for name in sorted(strength, key=lambda name: -strength[name])[:MOST_MODES]:
+        told = str(numbers[name].attrs.get(LONG_NAME, name.removeprefix(MODE_PREFIX)))
+        told = "mode, " + told.removeprefix("coefficient of ")
+        found.append(Headline(name, METRE, told, _strongest, in_waves=True))
+    return found
+
+
+def _has(numbers: xr.Dataset, name: str) -> bool:
+    return name in numbers and numbers[name].dims == (FRAME,)
 
 
 def numbers_of_frames(result: xr.Dataset) -> xr.Dataset:
@@ -95,7 +184,8 @@ def numbers_of_frames(result: xr.Dataset) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        Variables along ``frame``, with the motors and other coordinates along it.
+        Variables along ``frame``, with the motors and other coordinates along it. Coefficients of
+        named modes are variables, too: ``mode_coma_x``.
 
     Examples
     --------
@@ -105,9 +195,13 @@ def numbers_of_frames(result: xr.Dataset) -> xr.Dataset:
     """
     stack = result if FRAME in result.dims else result.expand_dims(FRAME)
     if COMPLETE.name in stack:
-        stack = stack.isel({FRAME: np.flatnonzero(stack[COMPLETE.name].values)})
+        known = np.flatnonzero(stack[COMPLETE.name].values)
+        if known.size < stack.sizes[FRAME]:
+            stack = stack.isel({FRAME: known}).assign_coords({FRAME: known})
+    modes = mode_scalars(stack)
     own = stack.drop_vars([name for name, a in stack.data_vars.items() if a.dims != (FRAME,)])
-    more = frame_numbers(stack.drop_vars([*own.data_vars]))
+    own = own.assign({name: mode for name, mode in modes.items() if name not in own})
+    more = frame_numbers(stack.drop_vars([name for name in own if name in stack]))
     missing = more.drop_vars([name for name in more if name in own])
     return own.assign(missing.data_vars).compute()
 
@@ -132,40 +226,86 @@ def summary_rows(numbers: xr.Dataset) -> Rows:
     >>> summary_rows(numbers)
     [('wavefront, rms', 'median 1.5 nm, first 1 nm, last 4 nm, worst 4 nm (frame 3)')]
     """
-    rows = []
     wavelength = numbers.attrs.get(WAVELENGTH)
-    for line in HEADLINES:
-        if line.quantity.name not in numbers or numbers[line.quantity.name].dims != (FRAME,):
-            continue
-        values = np.asarray(numbers[line.quantity.name].values, np.float64)
-        if not np.isfinite(values).any():
-            continue
-        errors = None
-        if line.error is not None and line.error.name in numbers:
-            errors = np.asarray(numbers[line.error.name].values, np.float64)
-        waves = wavelength if line.quantity in (WAVEFRONT_RMS, WAVEFRONT_PV) else None
-        rows.append((line.name, _sentence(values, errors, line, waves)))
-    return rows
+    return [
+        (line.name, _sentence(numbers, line, wavelength if line.in_waves else None))
+        for line in headlines(numbers)
+    ]
 
 
-def _sentence(
-    values: Floats, errors: Floats | None, line: Headline, wavelength: float | None
-) -> str:
+def _sentence(numbers: xr.Dataset, line: Headline, wavelength: float | None) -> str:
     """Write the values of a number: all of few frames, the telling ones of many."""
-    unit = line.quantity.units
+    values = np.asarray(numbers[line.variable].values, np.float64)
+    if not np.isfinite(values).any():
+        return "– (in no frame)"
+    own = uncertainty_name(line.variable)
+    errors = None
+    if own is not None and _has(numbers, own):
+        errors = np.asarray(numbers[own].values, np.float64)
 
     def written(number: int) -> str:
         error = None if errors is None else float(errors[number])
-        return value_text(float(values[number]), unit, error=error, wavelength=wavelength)
+        return value_text(float(values[number]), line.unit, error=error, wavelength=wavelength)
 
     if values.size <= FEW:
         return ", ".join(map(written, range(values.size)))
     worst = line.worst(values)
-    median = value_text(float(np.nanmedian(values)), unit, wavelength=wavelength)
+    median = value_text(float(np.nanmedian(values)), line.unit, wavelength=wavelength)
+    lost = int(np.isnan(values).sum())
     return (
         f"median {median}, first {written(0)}, last {written(values.size - 1)}, "
-        f"worst {written(worst)} (frame {worst})"
+        f"worst {written(worst)} (frame {_number(numbers, worst)})"
+        + (f"; none in {lost} of {values.size} frames" if lost else "")
     )
+
+
+def _number(numbers: xr.Dataset, place: int) -> int:
+    """Return the number of a frame in its result, of which some frames may be incomplete."""
+    return int(numbers[FRAME][place]) if FRAME in numbers.coords else place
+
+
+def matched_rows(result: xr.Dataset, numbers: xr.Dataset, missing: MissingReport) -> Rows:
+    """Write which part of the pixels was matched, and why the others were not.
+
+    Parameters
+    ----------
+    result : xarray.Dataset, dims (frame, y, x)
+        The frames that are complete, with the variable ``reason``.
+    numbers : xarray.Dataset
+        As of `numbers_of_frames`, of the same frames.
+    missing : MissingReport
+        The same for all frames together.
+
+    Returns
+    -------
+    list of (str, str)
+        The counts of all frames; of several frames also the share of each, and the reasons of the
+        worst one, which is computed for this.
+
+    Examples
+    --------
+    >>> reason = np.zeros((2, 4, 4), np.uint8)
+    >>> reason[1, 0] = 1
+    >>> result = xr.Dataset({"reason": (("frame", "y", "x"), reason)})
+    >>> rows = matched_rows(result, numbers_of_frames(result), why_missing(result))
+    >>> for name, text in rows[1:]:
+    ...     print(f"{name}: {text}")
+    pixels without one: beyond the border of the frame 12.5 %
+    matched by frame: 100.0 %, 75.0 %
+    lost in frame 1, the worst: beyond the border of the frame 25.0 %
+    """
+    rows = [*missing.rows]
+    if not _has(numbers, MATCHED.name) or numbers.sizes[FRAME] < 2:
+        return rows
+    shares = np.asarray(numbers[MATCHED.name].values, np.float64)
+    if not np.isfinite(shares).any():
+        return rows
+    rows.append(("matched by frame", _sentence(numbers, HEADLINES[0], None)))
+    worst = _smallest(shares)
+    lost = dict(why_missing(result.isel({FRAME: [worst]})).rows).get(rows[1][0])
+    if shares[worst] < 1 and lost is not None:
+        rows.append((f"lost in frame {_number(numbers, worst)}, the worst", lost))
+    return rows
 
 
 def value_text(

@@ -27,6 +27,7 @@ from wavedask.conventions import (
 )
 from wavedask.errors import InputError
 from wavedask.kernels.fields import Reason
+from wavedask.tables import Rows, Tabular
 
 MUCH: Final = 1 / 3
 """Part of the pixels without a displacement that is worth a warning."""
@@ -94,9 +95,11 @@ def is_lazy(result: xr.Dataset) -> bool:
     return any(variable.chunks is not None for variable in result.variables.values())
 
 
-@dataclass(frozen=True, slots=True)
-class MissingReport:
+@dataclass(frozen=True, slots=True, repr=False)
+class MissingReport(Tabular):
     """How many pixels of a result have a displacement, and why the others have none.
+
+    `print` and a notebook show its table.
 
     Attributes
     ----------
@@ -134,7 +137,7 @@ class MissingReport:
         return self.matched / self.pixels if self.pixels else 0.0
 
     @property
-    def rows(self) -> list[tuple[str, str]]:
+    def rows(self) -> Rows:
         """Rows of a table: what, and how many."""
         rows = [("pixels with a displacement", f"{self.matched:,} ({_percent(self.share)})")]
         lost = [

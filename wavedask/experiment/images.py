@@ -1,0 +1,67 @@
+"""The corrected image behind a frame of a result store, made again from its raw frames."""
+
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from wavedask.conventions import (
+    FRAME,
+    SOURCE_DATASET,
+    SOURCE_FILE,
+    SOURCE_INDEX,
+    STACK_FRAMES,
+)
+from wavedask.errors import WavedaskError
+from wavedask.experiment.reproduce import experiments_of
+from wavedask.experiment.stages import corrected_images
+from wavedask.store import open_store
+
+ORIGIN = (SOURCE_FILE, SOURCE_INDEX, SOURCE_DATASET)
+"""Coordinates that say which raw frame a frame of a result was made of."""
+
+
+def corrected_frame(store: str | Path, frame: int = 0) -> tuple[xr.DataArray | None, str]:
+    """Make the corrected image of a frame again, from the inputs that the store names.
+
+    Parameters
+    ----------
+    store : path or URL
+        A result store.
+    frame : int, default 0
+        Number of the frame; negative numbers count from the end.
+
+    Returns
+    -------
+    image : xarray.DataArray, dims (y, x), or None
+        The image, lazy.
+    reason : str
+        Why there is none; empty if there is one.
+
+    Raises
+    ------
+    StoreError
+        Not a result store.
+    """
+    stored = open_store(store)
+    frames = stored.sizes[FRAME]
+    if not -frames <= frame < frames:
+        return None, f"the store has the frames 0 to {frames - 1}"
+    single = stored.isel({FRAME: frame})
+    if STACK_FRAMES in single.coords:
+        return None, "the frame was made of several images"
+    if SOURCE_FILE not in single.coords:
+        return None, "the store does not name its raw frames"
+    try:
+        experiments = experiments_of(store, output="another.zarr")
+        images = [corrected_images(experiment, progress=False) for experiment in experiments]
+    except WavedaskError as error:
+        return None, str(error)
+    for image in images:
+        same = np.ones(image.sizes[FRAME], np.bool_)
+        for name in ORIGIN:
+            if name in single.coords and name in image.coords:
+                same &= np.broadcast_to(image[name].values == single[name].item(), same.shape)
+        if same.any():
+            return image.isel({FRAME: int(np.argmax(same))}), ""
+    return None, f"the inputs have no frame {single[SOURCE_FILE].item()} any more"

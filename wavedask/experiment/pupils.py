@@ -1,0 +1,104 @@
+"""The pupil of an experiment as a mask on the pixels of its result."""
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from matplotlib.path import Path as Outline
+from numpy.typing import NDArray
+
+from wavedask.conventions import X, Y
+from wavedask.errors import InputError
+from wavedask.experiment.optic_sections import Pupil
+
+Mask = NDArray[np.bool_]
+Roi = tuple[tuple[int, int], tuple[int, int]]
+
+
+def pupil_mask(
+    pupil: Pupil, result: xr.Dataset, *, image: Mask | None = None, roi: Roi | None = None
+) -> xr.DataArray | None:
+    """Return the pixels of a result that lie in a pupil.
+
+    Parameters
+    ----------
+    pupil : Pupil
+        The section of an experiment file.
+    result : xarray.Dataset
+        Maps with the coordinates ``y`` and ``x`` in m.
+    image : ndarray of bool, shape (rows, columns), optional
+        The content of ``pupil.mask``, on the pixels of whole frames.
+    roi : ((int, int), (int, int)), optional
+        Region of the frame that the maps show: first and end of the rows, and of the columns.
+
+    Returns
+    -------
+    xarray.DataArray of bool, dims (y, x), or None
+        None for ``auto``, which is a mask of its own for each frame.
+
+    Raises
+    ------
+    InputError
+        A pupil without pixels, or a mask of another shape than the frames.
+
+    Examples
+    --------
+    >>> axes = {"y": np.linspace(-1e-3, 1e-3, 21), "x": np.linspace(-1e-3, 1e-3, 21)}
+    >>> corners = [(-5e-4, -5e-4), (-5e-4, 5e-4), (5e-4, 0.0)]
+    >>> mask = pupil_mask(Pupil(polygon=corners), xr.Dataset(coords=axes))
+    >>> bool(mask.sel(y=0.0, x=0.0)), bool(mask.sel(y=4e-4, x=4e-4, method="nearest"))
+    (True, False)
+    """
+    if pupil.auto:
+        return None
+    y, x = (np.asarray(result[dim].values, np.float64) for dim in (Y, X))
+    down, across = y[:, None], x[None, :]
+    if pupil.circle is not None:
+        middle_y, middle_x, radius = pupil.circle
+        inside = np.hypot(down - middle_y, across - middle_x) <= radius
+        told = f"circle {[*pupil.circle]}"
+    elif pupil.rectangle is not None:
+        middle_y, middle_x, high, wide = pupil.rectangle
+        inside = (np.abs(down - middle_y) <= high) & (np.abs(across - middle_x) <= wide)
+        told = f"rectangle {[*pupil.rectangle]}"
+    elif pupil.polygon is not None:
+        inside = _in_polygon(pupil.polygon, y, x)
+        told = f"polygon {[[*point] for point in pupil.polygon]}"
+    else:
+        inside = _cut(image, roi, (y.size, x.size))
+        told = f"mask {pupil.mask}"
+    if not inside.any() and pupil.mask is not None:
+        raise InputError(
+            f"pupil: the {told} holds no pixel",
+            "Pixels of the pupil are those that are not zero in the image.",
+        )
+    if not inside.any():
+        raise InputError(
+            f"pupil: the {told} holds no pixel, and the map goes {_ends(y)} along y and {_ends(x)} "
+            "along x",
+            "Give it in m, in the coordinates of the wavefront.",
+        )
+    return xr.DataArray(inside, {dim: result[dim] for dim in (Y, X)}, (Y, X))
+
+
+def _in_polygon(corners: list[tuple[float, float]], y: Any, x: Any) -> Mask:
+    """Pixels whose middle is in a polygon."""
+    grid = np.stack(np.meshgrid(y, x, indexing="ij"), axis=-1).reshape(-1, 2)
+    inside = Outline(np.asarray(corners)).contains_points(grid)
+    return np.asarray(inside, np.bool_).reshape(len(y), len(x))
+
+
+def _cut(image: Mask | None, roi: Roi | None, shape: tuple[int, int]) -> Mask:
+    """Part of a mask of whole frames that a result shows."""
+    assert image is not None  # the caller has read it
+    part = image if roi is None else image[slice(*roi[0]), slice(*roi[1])]
+    if part.shape != shape:
+        raise InputError(
+            f"pupil: the mask has {image.shape} pixels (y, x), and the maps have {shape}",
+            "Give a mask on the pixels of whole frames.",
+        )
+    return part
+
+
+def _ends(line: Any) -> str:
+    return f"from {line.min():.4g} to {line.max():.4g} m"
