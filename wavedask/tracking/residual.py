@@ -118,6 +118,35 @@ class ResidualReport:
             if not math.isnan(value)
         }
 
+    def log(self, name: str) -> None:
+        """Warn of a fixed pattern, and of noise that the residual contradicts.
+
+        Parameters
+        ----------
+        name : str
+            What was tracked.
+        """
+        if self.fixed_pattern:
+            _logger.warning(
+                "%s: both images share a pattern of %.1f %% at the same pixels of the detector. Its"
+                " pull of the displacement toward zero is taken out where it shows; a better flat"
+                " field would leave none",
+                name,
+                100 * self.fixed_pattern,
+            )
+        if not self.consistent:
+            _logger.warning(
+                "%s: the match leaves %.2f of the variance of the stated detector_noise. %s",
+                name,
+                self.over_noise,
+                "Look at gain, readout and psf; of the rest, what has the frequencies of the"
+                " pattern counts in the uncertainty, as speckle that is lost does"
+                if self.over_noise > 1
+                else "The stated noise is too large, and the uncertainty with it: look at gain,"
+                " readout and psf, and divide gain and readout by the mean of the flat if the"
+                " images were divided by it",
+            )
+
     @classmethod
     def of_attrs(cls, attrs: Mapping[Any, Any]) -> "ResidualReport | None":
         """Read a report from the attributes of a tracking; None where they do not state it.
@@ -342,22 +371,5 @@ def residual_attrs(tracking: xr.Dataset, sample: xr.DataArray, reference: xr.Dat
         report = describe_residual(tracking, sample, reference)
     except InputError:
         return {}
-    if report.fixed_pattern:
-        _logger.warning(
-            "track: both images share a pattern of %.1f %% at the same pixels of the detector. Its"
-            " pull of the displacement toward zero is taken out where it shows; a better flat field"
-            " would leave none",
-            100 * report.fixed_pattern,
-        )
-    if not report.consistent:
-        _logger.warning(
-            "track: the match leaves %.2f of the variance of the stated detector_noise. %s",
-            report.over_noise,
-            "Look at gain, readout and psf; of the rest, what has the frequencies of the pattern"
-            " counts in the uncertainty, as speckle that is lost does"
-            if report.over_noise > 1
-            else "The stated noise is too large, and the uncertainty with it: look at gain, readout"
-            " and psf, and divide the gain by the mean of the flat if the images were divided by"
-            " it",
-        )
+    report.log("track")
     return report.attrs
