@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from wavedask import errors, optics, plot, simulate
 from wavedask.accessor import Wave
+from wavedask.compute import show_progress
 from wavedask.detector import blind_pixels, correct, detector_distortion
 from wavedask.export import to_csv, to_nexus, to_tiff
 from wavedask.frames import grid, nearest, select, where_motors
@@ -63,6 +64,7 @@ __all__ = [
     "register",
     "select",
     "self_reference",
+    "show_progress",
     "simulate",
     "surface_uncertainty",
     "to_csv",

@@ -242,7 +242,7 @@ def run(
     repair : bool, default False
         Whether to compute frames again that the store has lost, for example in a copy.
     progress : bool, optional
-        Whether to show progress bars; by default on a terminal only.
+        Whether to show progress bars; by default on a terminal and in a notebook.
 
     Returns
     -------

@@ -85,7 +85,7 @@ def stages_of(experiment: Experiment, *, progress: bool | None = None) -> Stages
     experiment : Experiment
         The experiment.
     progress : bool, optional
-        Whether to show a bar while headers are read; by default on a terminal only.
+        Whether to show a bar while headers are read; by default on a terminal and in a notebook.
 
     Returns
     -------

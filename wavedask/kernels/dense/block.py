@@ -14,11 +14,14 @@ from wavedask.kernels.dense.cells import Cells, cut, spectra_of
 from wavedask.kernels.dense.detectornoise import DetectorNoise
 from wavedask.kernels.dense.fixed import FixedPattern, fixed_pattern, pull_of
 from wavedask.kernels.dense.judge import (
+    AT_BORDER,
     LOBE,
+    MISFIT_AT_BORDER,
     Level,
     blended,
     border_inflation,
     judged,
+    like_neighbours,
     merged,
     unusable_nodes,
     without_islands,
@@ -276,6 +279,11 @@ def refined(
     pull = None
     if known.fixed is not None:
         pull = pull_of(known.fixed, (u[0], u[1]), grid, known.cells, order=pair.order, shift=shift)
+    lines = grid.coordinates(0), grid.coordinates(1)
+    inflation = (
+        border_inflation(*lines, grid.shape, reach=half, part=AT_BORDER),
+        border_inflation(*lines, grid.shape, reach=window, part=MISFIT_AT_BORDER),
+    )
     level = judged(
         u,
         change,
@@ -284,7 +292,7 @@ def refined(
         unusable,
         noise=known.noise,
         pull=pull,
-        inflation=border_inflation(grid.coordinates(0), grid.coordinates(1), grid.shape, half=half),
+        inflation=inflation,
         passes=passed_noise(window),
         lobe=LOBE * sigma,
         reach=max(half / step, LEAST_REACH),
@@ -670,12 +678,15 @@ class Dense:
         spacing = start_step(max(self.windows)) // step
         strong = ~level.drowned & (level.correlation >= self.good)
         core = without_islands(level.valid & started, weak=~strong, side=2 * spacing)
-        # A start is found where a whole template fits; the field leads on from there, to the edge
-        # of a gap or of the frame, and a strong match tells that it led right.
+        # A start is found where a whole template fits, and alone finds the right peak. The field
+        # leads on from there, into a gap and to the edge of the frame: a match that is strong, or
+        # as strong as those that have a start, tells that it led right.
         known = core
         if core.any() and not core.all():
-            far = ndimage.distance_transform_edt(~core)
-            known = core | (level.valid & strong & (far <= NEAR_STARTS * spacing))
+            reach = NEAR_STARTS * spacing
+            near = ndimage.distance_transform_edt(~core) <= reach
+            led = strong | like_neighbours(level.correlation, core, reach=reach)
+            known = core | (level.valid & led & near)
         reason = node_reasons(level.reason, lost, known)
         if (reason == Reason.MASKED).any():
             borders = at_border(
