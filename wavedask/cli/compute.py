@@ -273,18 +273,9 @@ def track(
     missing = why_missing(open_store(output))
     missing.log(str(report.path))
     frames, path = report.rows
-    print_rows(
-        "wavedask track",
-        [
-            frames,
-            *missing.rows,
-            *(
-                (f"first frame, {name}", value)
-                for name, value in (residual.rows if residual else [])
-            ),
-            path,
-        ],
-    )
+    left = [] if residual is None else residual.rows
+    left = [(f"first frame, {name}", value) for name, value in left]
+    print_rows("wavedask track", [frames, *missing.rows, *left, path])
     if not missing.matched:
         raise click.exceptions.Exit(FAILED)
 
