@@ -113,11 +113,10 @@ def known_noise() -> Iterable[Situation]:
     scene = partial(sc.blurred, blur=2.0, counts=800.0, longer=10.0)
     yield Situation("reference exposed 10 times longer, blur 2 px", scene, 0.9, 1.15)
     for window in (5, 7):
-        options = {"window": window}
-        yield Situation(f"window {window}", partial(sc.drawn), 0.9, 1.15, options=options)
-        options |= {"detector_noise": wd.DetectorNoise(gain=1.0)}
-        label = f"window {window}, detector noise given"
-        yield Situation(label, partial(sc.drawn), 0.9, 1.15, options=options)
+        for given in ({}, {"detector_noise": wd.DetectorNoise(gain=1.0)}):
+            label = f"window {window}" + ", detector noise given" * bool(given)
+            options = {"window": window, **given}
+            yield Situation(label, partial(sc.drawn), 0.9, 1.15, options=options)
 
 
 SITUATIONS = (

@@ -426,7 +426,10 @@ def test_track_stops_at_the_displacement(folder: Path, monkeypatch: pytest.Monke
     assert "settings.files.dark" in message
     # With a reference for each frame, they share the flat alone.
     options += ["--gain", "0.1", "--psf", "1.5"]
-    told = succeeded("track", raw_frames[0], raw_frames[0], *options, "--output", "self.zarr")
+    result = invoke("track", raw_frames[0], raw_frames[0], *options, "--output", "self.zarr")
+    assert result.exit_code == 0
+    assert "variance of the stated detector_noise" in " ".join(result.stderr.split())
+    told = succeeded("info", "self.zarr")
     assert told["first frame, residual"].endswith("of the stated detector noise (inconsistent)")
     stored = wd.open_store("self.zarr")
     assert set(stored.attrs["shared"]) == {"flat"}

@@ -119,21 +119,13 @@ class ResidualReport:
         }
 
     def log(self, name: str) -> None:
-        """Warn of a fixed pattern, and of noise that the residual contradicts.
+        """Warn of stated noise that the residual contradicts.
 
         Parameters
         ----------
         name : str
             What was tracked.
         """
-        if self.fixed_pattern:
-            _logger.warning(
-                "%s: both images share a pattern of %.1f %% at the same pixels of the detector. Its"
-                " pull of the displacement toward zero is taken out where it shows; a better flat"
-                " field would leave none",
-                name,
-                100 * self.fixed_pattern,
-            )
         if not self.consistent:
             _logger.warning(
                 "%s: the match leaves %.2f of the variance of the stated detector_noise. %s",
@@ -371,5 +363,12 @@ def residual_attrs(tracking: xr.Dataset, sample: xr.DataArray, reference: xr.Dat
         report = describe_residual(tracking, sample, reference)
     except InputError:
         return {}
+    if report.fixed_pattern:
+        _logger.warning(
+            "track: both images share a pattern of %.1f %% at the same pixels of the detector. Its"
+            " pull of the displacement toward zero is taken out where it shows; a better flat field"
+            " would leave none",
+            100 * report.fixed_pattern,
+        )
     report.log("track")
     return report.attrs
