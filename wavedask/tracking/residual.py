@@ -265,7 +265,7 @@ def first_residual(
         return None
     if options.get("engine", "dense") != "dense":
         return None
-    largest = max(each(options.get("window", 21)))
+    largest = max(each(options.get(WINDOW.name, 21)))
     images = []
     for one in (sample, reference):
         first = one.isel({FRAME: 0}, drop=True) if FRAME in one.dims else one
@@ -276,7 +276,7 @@ def first_residual(
         }
         values = np.ma.filled(np.ma.asarray(first.isel(middle).to_numpy(), np.float64), np.nan)
         images.append(values)
-    named = ("window", "search", "good", "rigid", "order", "detector_noise")
+    named = (WINDOW.name, "search", "good", "rigid", "order", "detector_noise")
     settings = {name: options[name] for name in named if name in options}
     order = settings.get("order")
     if order == "auto":
