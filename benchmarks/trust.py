@@ -112,16 +112,15 @@ def known_noise() -> Iterable[Situation]:
         label = f"200 counts, blur {blur} px"
         yield Situation(label, scene, 0.9, 1.15)
         noise = wd.DetectorNoise(gain=1.0, psf=blur)
-        options = {"detector_noise": noise}
+        options: dict[str, Any] = {"detector_noise": noise}
         yield Situation(f"{label}, detector noise given", scene, 0.9, 1.15, options=options)
     scene = partial(sc.blurred, blur=2.0, counts=800.0, longer=10.0)
     yield Situation("reference exposed 10 times longer, blur 2 px", scene, 0.9, 1.15)
     for window in (5, 7):
-        options = {"window": window}
-        yield Situation(f"window {window}", partial(sc.drawn), 0.9, 1.15, options=options)
-        options |= {"detector_noise": wd.DetectorNoise(gain=1.0)}
-        label = f"window {window}, detector noise given"
-        yield Situation(label, partial(sc.drawn), 0.9, 1.15, options=options)
+        for given in (None, wd.DetectorNoise(gain=1.0)):
+            label = f"window {window}" + ", detector noise given" * (given is not None)
+            options = {"window": window, "detector_noise": given}
+            yield Situation(label, partial(sc.drawn), 0.9, 1.15, options=options)
 
 
 SITUATIONS = (

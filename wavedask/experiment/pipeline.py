@@ -305,6 +305,8 @@ def _residual(experiment: Experiment, ready: Stages) -> dict[str, float]:
     except StoreError:
         # No store yet. If the path holds something else, writing raises the error.
         found = first_residual(ready.image, ready.reference, experiment.track.options)
+        if found is not None:
+            found.log("run")
     else:
         found = ResidualReport.of_attrs(stored)
     return {} if found is None else found.attrs

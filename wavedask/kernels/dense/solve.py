@@ -1,7 +1,7 @@
 """The solution of one window: iterations, what disturbs them, and how good the result is."""
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import cv2
 import numpy as np
@@ -224,10 +224,10 @@ def disturbance_of(
     seen = spectra_of(cut(pair.s, rows, cells), m)
     where = u[0], u[1]
     counts = counts_of(pair, statistics[rf.MEAN_S], out[rf.MEAN_W])
-    options: dict[str, Any] = {"order": pair.order, "window": window}
+    order = pair.order
     if stated is None:
         ratio = _photon_ratio(pair, gain, counts)
-        noise = measured_noise(left, seen, m, where, ratio, grid, cells, **options)
+        noise = measured_noise(left, seen, m, where, ratio, grid, cells, order=order, window=window)
     else:
         absorbed = np.float32(1) if transmission is None else transmission
         counts = counts[0] * absorbed, counts[1]
@@ -236,7 +236,9 @@ def disturbance_of(
             np.float32(pair.scale_s) * absorbed * np.ones_like(gain),
             np.float32(pair.scale_r) / np.maximum(np.abs(gain), np.float32(1e-6)),
         )
-        noise = stated_noise(left, seen, m, where, stated, counts, scales, grid, cells, **options)
+        noise = stated_noise(
+            left, seen, m, where, stated, counts, scales, grid, cells, order=order, window=window
+        )
     images = cut(pair.references, rows, cells)
     there = np.isfinite(images)
     images = np.where(there, (images - np.float32(pair.offset_r)) / np.float32(pair.scale_r), 0)
