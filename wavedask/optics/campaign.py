@@ -52,7 +52,11 @@ def table(found: xr.Dataset) -> pd.DataFrame:
             f"the dataset has no number of a frame; it has {', '.join(map(str, found))}",
             "Give the result of fit_lens, zernike, legendre, mirror or find_focus.",
         )
-    errors = {name: error for name in known if (error := uncertainty_name(name)) in known}
+    errors: dict[str, str] = {}
+    for name in known:
+        error = uncertainty_name(name)
+        if error is not None and error in known:
+            errors[name] = error
     names: list[str] = []
     # Standard errors of modes have no quantity of their own, and follow their modes already.
     for name in known:
