@@ -27,6 +27,7 @@ from wavedask.report.contents import (
     budget_of,
     frame_table,
     input_rows,
+    narrow_tables,
     provenance_rows,
     result_rows,
     settings_rows,
@@ -47,6 +48,8 @@ TEMPLATE: Final = "page.html.jinja"
 MADE_BY: Final = '<meta name="generator" content="wavedask report'
 """How a page of ours is recognised: other files are not overwritten."""
 ANOTHER: Final = "Give another path."
+TRENDS: Final = 6
+"""Numbers of the frames in one picture: it fits on a printed page."""
 MOST_MAPS: Final = 24
 """Small maps of a page."""
 
@@ -217,6 +220,7 @@ def _page(
         budget=budget_of(single),
         head=head,
         rows=rows,
+        printed=narrow_tables(head, rows),
         campaign=list(_campaign(done, numbers, known)),
         settings=settings_rows(result.attrs.get(SETTINGS, {})),
         provenance=provenance_rows(result, title),
@@ -248,7 +252,10 @@ def _campaign(done: xr.Dataset, numbers: xr.Dataset, known: Any) -> Iterator[Sho
         maps = maps.assign_coords({FRAME: known[places]})
         yield embedded(plot_frames(maps, range(len(places))), "wavefront of the frames")
     names = [line.variable for line in headlines(numbers)]
-    errors = map(uncertainty_name, names)
-    drawn = numbers[[*names, *(name for name in errors if name in numbers)]]
-    if drawn.data_vars:
-        yield embedded(plot_dataset(drawn, kind="series"), "numbers of the frames")
+    for start in range(0, len(names), TRENDS):
+        some = names[start : start + TRENDS]
+        errors = [own for name in some if (own := uncertainty_name(name)) in numbers]
+        drawn = numbers[[*some, *errors]]
+        yield embedded(
+            plot_dataset(drawn, kind="series"), f"numbers of the frames: {', '.join(some)}"
+        )
