@@ -28,8 +28,9 @@ from wavedask.experiment import load_experiment, run
 from wavedask.store import writer
 
 SIDE: Final = 2048
-CALIBRATION: Final = {"dark": 10, "flat": 10, "reference": 1}
-"""Number of frames of each other role."""
+CALIBRATION: Final = {"dark": 1, "flat": 1, "reference": 1}
+"""Number of frames of each other role: few, for their average is computed before the graph, and its
+memory must not hide that of the graph."""
 READY_SECONDS: Final = 60.0
 MIB: Final = 2**20
 

@@ -192,6 +192,7 @@ UNLABELLED = {
     "open_scan",
     "plot",
     "refresh",
+    "show_progress",
     "simulate",
     "why_missing",
     "write_report",

@@ -16,7 +16,8 @@ import wavedask as wd
 from wavedask.errors import InputError
 from wavedask.kernels.affine import robust_affine_fit
 from wavedask.kernels.start.registration import onto_sample
-from wavedask.tracking.registration import Registration, register, registered, registration_of
+from wavedask.tracking.registration import Registration, register, registration_of
+from wavedask.tracking.resampling import registered
 
 BEAM = Beam(1 / 39.5, 1 / 39.5)
 NEAR, FAR = Camera(0.5, 1e-6), Camera(1.0, 1e-6)

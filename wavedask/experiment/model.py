@@ -270,7 +270,8 @@ class Experiment(Section):
         """Settings that determine the result: all except the cluster and the output."""
         # A method that is not used is left out, so that stores of earlier versions can be resumed.
         unused = {name for name in (*METHODS, *OPTICS, "pupil") if getattr(self, name) is None}
-        return self.model_dump(mode="json", exclude={"output", "cluster", *unused})
+        found = self.model_dump(mode="json", exclude={"output", "cluster", *unused})
+        return {**found, "track": self.track.recorded}
 
 
 def _is_glob(name: str) -> bool:

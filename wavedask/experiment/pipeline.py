@@ -33,7 +33,7 @@ from wavedask.report import (
 )
 from wavedask.store import StoreReport, open_store, write_store
 from wavedask.tables import Rows, Tabular
-from wavedask.tracking import MissingReport, why_missing
+from wavedask.tracking import MissingReport, ResidualReport, first_residual, why_missing
 
 KERNELS: Final = 80 * 2**20
 """Bytes of the compiled kernels, with what loads them."""
@@ -252,7 +252,7 @@ def run(
     repair : bool, default False
         Whether to compute frames again that the store has lost, for example in a copy.
     progress : bool, optional
-        Whether to show progress bars; by default on a terminal only.
+        Whether to show progress bars; by default on a terminal and in a notebook.
 
     Returns
     -------
@@ -276,7 +276,7 @@ def run(
     with task_needs(bytes_at_work(ready)):
         report = write_store(
             output,
-            ready.result.assign_attrs({BLIND_PIXELS: blind}),
+            ready.result.assign_attrs({BLIND_PIXELS: blind, **_residual(experiment, ready)}),
             settings=experiment.settings,
             inputs=ready.inputs,
             grow=ready.grow,
@@ -297,7 +297,10 @@ def run(
         missing.log(str(report.path))
         matched = matched_rows(select(stored, COMPLETE.name), numbers, missing)
         numbers = numbers.drop_vars(MATCHED.name, errors="ignore")
-    summary = [*matched, *summary_rows(numbers)]
+    residual = ResidualReport.of_attrs(stored.attrs)
+    left = [] if residual is None else residual.rows
+    summary = [*matched, *((f"first frame, {name}", value) for name, value in left)]
+    summary += summary_rows(numbers)
     seconds = time.perf_counter() - begin
     page, picture = None, None
     if experiment.report:
@@ -307,6 +310,20 @@ def run(
         if kinds_of(stored):
             picture = write_picture(stored, experiment.page.with_suffix(".png"))
     return RunReport(report, blind, seconds, missing, summary, page, picture)
+
+
+def _residual(experiment: Experiment, ready: Stages) -> dict[str, float]:
+    """State what the match of the first frame leaves, as attributes; an earlier run told it."""
+    if experiment.track_scan is not None or experiment.self_reference is not None:
+        return {}
+    try:
+        stored = open_store(experiment.store).attrs
+    except StoreError:
+        # No store yet. If the path holds something else, writing raises the error.
+        found = first_residual(ready.image, ready.reference, experiment.track.options)
+    else:
+        found = ResidualReport.of_attrs(stored)
+    return {} if found is None else found.attrs
 
 
 def _check_workers(ready: Stages, output: Path | str) -> None:

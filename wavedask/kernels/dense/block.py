@@ -11,18 +11,22 @@ from scipy import ndimage
 from wavedask.kernels.dense import refine as rf
 from wavedask.kernels.dense.activity import rectangles
 from wavedask.kernels.dense.cells import Cells, cut, spectra_of
+from wavedask.kernels.dense.detectornoise import DetectorNoise
 from wavedask.kernels.dense.fixed import FixedPattern, fixed_pattern, pull_of
 from wavedask.kernels.dense.judge import (
+    AT_BORDER,
     LOBE,
+    MISFIT_AT_BORDER,
     Level,
     blended,
     border_inflation,
     judged,
+    like_neighbours,
     merged,
     unusable_nodes,
     without_islands,
 )
-from wavedask.kernels.dense.lowpass import SIGMA, bridged, smoothed
+from wavedask.kernels.dense.lowpass import SIGMA, bridged, passed_noise, smoothed
 from wavedask.kernels.dense.nodes import (
     NodeGrid,
     clear_unweighted,
@@ -34,7 +38,7 @@ from wavedask.kernels.dense.nodes import (
     weigh,
 )
 from wavedask.kernels.dense.noise import Noise
-from wavedask.kernels.dense.spectra import measured_noise, residual_rows
+from wavedask.kernels.dense.spectra import measured_noise, residual_rows, stated_noise
 from wavedask.kernels.dense.transmission import beside_edges, local_transmission
 from wavedask.kernels.fields import NO_MATCH, Fields, Reason
 from wavedask.kernels.gaps import centred, without_spikes
@@ -160,6 +164,8 @@ def refined(
     origin: tuple[int, int],
     shift: tuple[int, int] = (0, 0),
     known: Disturbance | None = None,
+    stated: DetectorNoise | None = None,
+    transmission: Floats | None = None,
 ) -> tuple[Level, Disturbance]:
     """Refine the displacement at the nodes with one window.
 
@@ -179,6 +185,10 @@ def refined(
         Pixels (y, x) by which the references were moved before.
     known : Disturbance, optional
         What disturbs a match, where it is known from another window.
+    stated : DetectorNoise, optional
+        Noise of the detector, where it is known.
+    transmission : ndarray of float32, shape (node rows, node columns), optional
+        What the samples were divided by.
 
     Returns
     -------
@@ -255,11 +265,25 @@ def refined(
             break
     if known is None:
         known = _disturbance(
-            pair, grid, u, out, statistics, window=window, origin=origin, shift=shift
+            pair,
+            grid,
+            u,
+            out,
+            statistics,
+            window=window,
+            origin=origin,
+            shift=shift,
+            stated=stated,
+            transmission=transmission,
         )
     pull = None
     if known.fixed is not None:
         pull = pull_of(known.fixed, (u[0], u[1]), grid, known.cells, order=pair.order, shift=shift)
+    lines = grid.coordinates(0), grid.coordinates(1)
+    inflation = (
+        border_inflation(*lines, grid.shape, reach=half, part=AT_BORDER),
+        border_inflation(*lines, grid.shape, reach=window, part=MISFIT_AT_BORDER),
+    )
     level = judged(
         u,
         change,
@@ -268,7 +292,8 @@ def refined(
         unusable,
         noise=known.noise,
         pull=pull,
-        inflation=border_inflation(grid.coordinates(0), grid.coordinates(1), grid.shape, half=half),
+        inflation=inflation,
+        passes=passed_noise(window),
         lobe=LOBE * sigma,
         reach=max(half / step, LEAST_REACH),
     )
@@ -308,6 +333,8 @@ def _disturbance(
     window: int,
     origin: tuple[int, int],
     shift: tuple[int, int],
+    stated: DetectorNoise | None,
+    transmission: Floats | None,
 ) -> Disturbance:
     """Measure noise and fixed pattern in what a solution leaves unexplained."""
     gain = out[rf.GAIN]
@@ -321,7 +348,20 @@ def _disturbance(
     left = spectra_of(cut(residuals, lines, cells), m)
     seen = spectra_of(cut(pair.s, rows, cells), m)
     where = u[0], u[1]
-    noise = measured_noise(left, seen, m, where, grid, cells, order=pair.order, window=window)
+    counts = _counts(pair, statistics[rf.MEAN_S], out[rf.MEAN_W])
+    options: dict[str, Any] = {"order": pair.order, "window": window}
+    if stated is None:
+        ratio = _photon_ratio(pair, gain, counts)
+        noise = measured_noise(left, seen, m, where, ratio, grid, cells, **options)
+    else:
+        absorbed = np.float32(1) if transmission is None else transmission
+        counts = counts[0] * absorbed, counts[1]
+        # The gain of the match makes the noise of the reference that of the normalised sample.
+        scales = (
+            np.float32(pair.scale_s) * absorbed * np.ones_like(gain),
+            np.float32(pair.scale_r) / np.maximum(np.abs(gain), np.float32(1e-6)),
+        )
+        noise = stated_noise(left, seen, m, where, stated, counts, scales, grid, cells, **options)
     images = cut(pair.references, rows, cells)
     there = np.isfinite(images)
     images = np.where(there, (images - np.float32(pair.offset_r)) / np.float32(pair.scale_r), 0)
@@ -330,6 +370,17 @@ def _disturbance(
         left, references, m, where, gain, grid, cells, order=pair.order, shift=shift
     )
     return Disturbance(noise, fixed if fixed is not None and fixed.found else None, cells)
+
+
+def _photon_ratio(pair: Prepared, gain: Floats, counts: tuple[Floats, Floats]) -> Floats:
+    """Noise of the reference times the squared gain over that of the sample, if both are photons'.
+
+    One where the means of the images do not tell, for they are not positive.
+    """
+    told = (counts[0] > 0) & (counts[1] > 0)
+    quotient = np.where(told, counts[1], 1) / np.where(told, counts[0], 1)
+    squared = (gain * np.float32(pair.scale_s / pair.scale_r)) ** 2
+    return np.where(told, squared * quotient, 1).astype(np.float32)
 
 
 def pixel_transmission(
@@ -365,12 +416,14 @@ def pixel_transmission(
     return local_transmission(ratio, known, grid, quiet, reach)
 
 
+def _counts(pair: Prepared, mean_s: Floats, mean_w: Floats) -> tuple[Floats, Floats]:
+    """Convert normalised means of sample and displaced reference to counts."""
+    return pair.offset_s + pair.scale_s * mean_s, pair.offset_r + pair.scale_r * mean_w
+
+
 def _means(level: Level, pair: Prepared) -> tuple[Floats, Floats]:
     """Mean counts of sample and displaced reference in the windows."""
-    return (
-        pair.offset_s + pair.scale_s * level.mean_s,
-        pair.offset_r + pair.scale_r * level.mean,
-    )
+    return _counts(pair, level.mean_s, level.mean)
 
 
 def _tolerance(statistics: Floats) -> Floats:
@@ -559,12 +612,15 @@ class Dense:
         Correlation that a window must reach lest the next larger one is used.
     order : int
         Order of the B-spline, 3 or 5.
+    noise : DetectorNoise, optional
+        Noise of the detector; by default the residual tells it.
     """
 
     windows: tuple[int, ...]
     search: int
     good: float
     order: Order
+    noise: DetectorNoise | None = None
 
     @property
     def halo(self) -> int:
@@ -622,12 +678,15 @@ class Dense:
         spacing = start_step(max(self.windows)) // step
         strong = ~level.drowned & (level.correlation >= self.good)
         core = without_islands(level.valid & started, weak=~strong, side=2 * spacing)
-        # A start is found where a whole template fits; the field leads on from there, to the edge
-        # of a gap or of the frame, and a strong match tells that it led right.
+        # A start is found where a whole template fits, and alone finds the right peak. The field
+        # leads on from there, into a gap and to the edge of the frame: a match that is strong, or
+        # as strong as those that have a start, tells that it led right.
         known = core
         if core.any() and not core.all():
-            far = ndimage.distance_transform_edt(~core)
-            known = core | (level.valid & strong & (far <= NEAR_STARTS * spacing))
+            reach = NEAR_STARTS * spacing
+            near = ndimage.distance_transform_edt(~core) <= reach
+            led = strong | like_neighbours(level.correlation, core, reach=reach)
+            known = core | (level.valid & led & near)
         reason = node_reasons(level.reason, lost, known)
         if (reason == Reason.MASKED).any():
             borders = at_border(
@@ -668,7 +727,8 @@ class Dense:
         transmission = pixel_transmission(uneven, part.grid, u, quiet, reach=2 * window)
         flat = prepare(images[0] / transmission, images[1], part.grid, u, order=self.order)
         origin = tile.top + part.origin[0], tile.left + part.origin[1]
-        again = self._refined(flat, part.grid, u, origin, tile.shift)[0]
+        nodes = np.ix_(part.grid.coordinates(0), part.grid.coordinates(1))
+        again = self._refined(flat, part.grid, u, origin, tile.shift, transmission[nodes])[0]
         with np.errstate(divide="ignore", invalid="ignore"):
             absorbed = (means[0] / means[1])[part.nodes]
             gain = again.gain * absorbed / np.divide(*_means(again, flat))
@@ -688,13 +748,22 @@ class Dense:
         start: Floats,
         origin: tuple[int, int],
         shift: tuple[int, int],
+        transmission: Floats | None = None,
     ) -> tuple[Level, Floats]:
         """Refine with all windows, the largest first; which one was used where, in pixels."""
         levels: list[Level] = []
         known: Disturbance | None = None
         for window in reversed(self.windows):
             level, known = refined(
-                pair, grid, start, window=window, origin=origin, shift=shift, known=known
+                pair,
+                grid,
+                start,
+                window=window,
+                origin=origin,
+                shift=shift,
+                known=known,
+                stated=self.noise,
+                transmission=transmission,
             )
             levels.insert(0, level)
             start = np.stack([level.u_y, level.u_x])

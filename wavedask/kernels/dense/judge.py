@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from wavedask.kernels.dense import refine as rf
 from wavedask.kernels.dense.fixed import Pull
-from wavedask.kernels.dense.lowpass import NOISE
 from wavedask.kernels.dense.noise import Noise, spread_of
 from wavedask.kernels.fields import Reason
 from wavedask.kernels.uncertainty import FREE_PARAMETERS, TINY
@@ -22,8 +21,14 @@ LEAST_COVER: Final = 0.25
 """Fraction of a window that must have data."""
 LEAST_CORRELATION: Final = 0.15
 """Correlation below which a window and its match have nothing in common."""
+CHANCE: Final = np.float32(0.5)
+"""Correlation that a refined match may have by chance, where grains are large."""
+ALIKE: Final = np.float32(0.8)
+"""Correlation, over the mean of that of known matches around, of one that is as strong."""
 FARTHEST: Final = 0.25
-"""A node whose last step is longer than this, in pixels, and than its error has not settled."""
+"""A node whose last step is longer than this, in pixels, ..."""
+FARTHEST_ERRORS: Final = 2.0
+"""... and than so many of its standard errors has not settled."""
 AT_BORDER: Final = 1.4
 """Part by which standard errors are larger in the last row of pixels (measured, white noise)."""
 NOISE_STEPS: Final = 0.75
@@ -31,6 +36,9 @@ NOISE_STEPS: Final = 0.75
 0.75 by chance..."""
 MISFIT: Final = 3.5
 """... and square of the error over what goes beyond that: 2 for waves, 5 beside a jump."""
+MISFIT_AT_BORDER: Final = 12.0
+"""Part by which that is larger in the last row of pixels: beside the border a field can go wrong
+without a step (measured, waves of two to four windows)."""
 LOBE: Final = 0.4
 """Standard deviation of the main lobe of the low-pass over that of its Gaussian."""
 INTERPOLATION: Final = np.float32(4e-4)
@@ -96,22 +104,27 @@ def unusable_nodes(statistics: Floats, *, images: int, window: int) -> Codes:
 
 
 def _shared(errors: Floats, reliable: Mask, sigma: float) -> Floats:
-    """Average standard errors over the nodes that the low-pass mixes.
+    """Average variances over the nodes that the low-pass mixes, given as standard errors.
 
     The windows of such nodes overlap, so that their errors are not independent.
     """
     weight = reliable.astype(np.float32)
     total, share = (
         cv2.GaussianBlur(values, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)
-        for values in (np.where(reliable, errors, np.float32(0)), weight)
+        for values in (np.where(reliable, errors**2, np.float32(0)), weight)
     )
-    return np.where(reliable, total / np.maximum(share, np.float32(1e-6)), errors)
+    return np.where(reliable, np.sqrt(total / np.maximum(share, np.float32(1e-6))), errors)
 
 
 def border_inflation(
-    rows: NDArray[np.intp], columns: NDArray[np.intp], shape: tuple[int, int], *, half: int
+    rows: NDArray[np.intp],
+    columns: NDArray[np.intp],
+    shape: tuple[int, int],
+    *,
+    reach: int,
+    part: float,
 ) -> Floats:
-    """Factor of the standard errors near the border, where the low-pass averages over less.
+    """Factor by which something is larger near the border.
 
     Parameters
     ----------
@@ -119,18 +132,19 @@ def border_inflation(
         Pixel coordinates of the nodes.
     shape : (int, int)
         Rows and columns of the block in pixels.
-    half : int
-        Half of the window in pixels.
+    reach : int
+        Pixels from the border beyond which the factor is one.
+    part : float
+        What is added in the last row of pixels.
 
     Returns
     -------
     ndarray of float32, shape (n, m)
-        One from half a window on.
 
     Examples
     --------
     >>> line = np.array([0, 5, 10])
-    >>> print(border_inflation(line, np.array([50]), (101, 101), half=10).ravel())
+    >>> print(border_inflation(line, np.array([50]), (101, 101), reach=10, part=1.4).ravel())
     [2.4 1.7 1. ]
     """
     away = [
@@ -138,10 +152,12 @@ def border_inflation(
         for line, length in zip((rows, columns), shape, strict=True)
     ]
     distance = np.minimum(away[0][:, None], away[1][None])
-    return (1 + AT_BORDER * np.maximum(1 - distance / half, 0)).astype(np.float32)
+    return (1 + part * np.maximum(1 - distance / reach, 0)).astype(np.float32)
 
 
-def _with_misfit(error: Floats, step: Floats, reliable: Mask, reach: float) -> Floats:
+def _with_misfit(
+    error: Floats, step: Floats, reliable: Mask, reach: float, inflation: Floats
+) -> Floats:
     """Count steps that are longer than those of noise into the uncertainty."""
     weight = reliable.astype(np.float32)
     steps, noise, share = (
@@ -149,7 +165,7 @@ def _with_misfit(error: Floats, step: Floats, reliable: Mask, reach: float) -> F
         for values in (weight * step**2, weight * error**2, weight)
     )
     excess = np.maximum(steps - NOISE_STEPS * noise, 0) / np.maximum(share, np.float32(1e-6))
-    return np.sqrt(error**2 + MISFIT * excess)
+    return np.sqrt(error**2 + MISFIT * inflation * excess)
 
 
 def _solved(hessian: tuple[Floats, Floats, Floats], right: Floats) -> Floats:
@@ -173,7 +189,8 @@ def judged(
     *,
     noise: Noise,
     pull: Pull | None,
-    inflation: Floats,
+    inflation: tuple[Floats, Floats],
+    passes: float,
     lobe: float,
     reach: float,
 ) -> Level:
@@ -183,7 +200,8 @@ def judged(
     windows, a jump, an edge of the transmission), Gauss-Newton asks for steps that the low-pass
     holds back again and again. Their mean square around a node, beyond what noise makes, measures
     the misfit, and is counted into the uncertainty. What a fixed pattern pulls is taken out of the
-    displacement.
+    displacement. `inflation` holds the factors near the border: of the standard error of the noise,
+    and of the square of the misfit.
     """
     reliable = unusable == Reason.MATCHED
     count = np.maximum(statistics[rf.COUNT], FREE_PARAMETERS + 1)
@@ -199,12 +217,14 @@ def judged(
     # Where the last iteration still moved a node, it is not known better than that.
     error_y, error_x = (
         np.sqrt(
-            (NOISE * inflation * _shared(error, reliable, lobe)) ** 2 + still**2 + INTERPOLATION**2
+            (passes * inflation[0] * _shared(error, reliable, lobe)) ** 2
+            + still**2
+            + INTERPOLATION**2
         )
         for error, still in zip((spread.error_y, spread.error_x), change, strict=True)
     )
     error_y, error_x = (
-        _with_misfit(error, step, reliable, reach)
+        _with_misfit(error, step, reliable, reach, inflation[1])
         for error, step in ((error_y, out[rf.STEP_Y]), (error_x, out[rf.STEP_X]))
     )
     if pull is not None:
@@ -212,7 +232,7 @@ def judged(
         u = np.where(reliable, u - along, u)
         error_y, error_x = np.hypot(error_y, off[0]), np.hypot(error_x, off[1])
     # Where the noise is large, so is what the low-pass holds back of each step.
-    farthest = np.maximum(FARTHEST, np.maximum(error_y, error_x))
+    farthest = np.maximum(FARTHEST, FARTHEST_ERRORS * np.maximum(error_y, error_x))
     settled = np.maximum(np.abs(out[rf.STEP_Y]), np.abs(out[rf.STEP_X])) < farthest
     return Level(
         u[0],
@@ -326,13 +346,46 @@ def merged(part: Level, whole: Level, nodes: tuple[slice, slice], where: Mask) -
     return Level(**found)
 
 
+def like_neighbours(correlation: Floats, known: Mask, *, reach: float) -> Mask:
+    """Tell which matches are about as strong as the known ones around them.
+
+    Parameters
+    ----------
+    correlation : ndarray of float32, shape (node rows, node columns)
+        Of the matches.
+    known : ndarray of bool, shape (node rows, node columns)
+        Matches that are right.
+    reach : float
+        Nodes over which these are averaged.
+
+    Returns
+    -------
+    ndarray of bool, shape (node rows, node columns)
+
+    Examples
+    --------
+    >>> correlation = np.full((9, 9), 0.7, np.float32)
+    >>> correlation[4, 4:6] = 0.65, 0.5
+    >>> known = correlation > 0.68
+    >>> like_neighbours(correlation, known, reach=2)[4, 3:7].tolist()
+    [True, True, False, True]
+    """
+    total, share = (
+        cv2.GaussianBlur(values, (0, 0), reach, borderType=cv2.BORDER_REFLECT)
+        for values in (np.where(known, correlation, np.float32(0)), known.astype(np.float32))
+    )
+    least = ALIKE * total / np.maximum(share, np.float32(1e-6))
+    return np.asarray(correlation >= np.maximum(least, CHANCE), np.bool_)
+
+
 def without_islands(valid: Mask, *, weak: Mask, side: int) -> Mask:
     """Drop weak matches that are not part of a square of so many nodes.
 
-    A template finds something everywhere, but chance starts do not agree with their neighbours.
+    A template finds something everywhere, but chance starts do not agree with their neighbours. A
+    gap as small as that of a single start, with valid nodes all around, does not count.
     """
     # Beyond the border of the block lies more of the same, for all that is known.
-    wide = np.pad(valid, side, mode="edge")
-    square = np.ones((side, side), np.uint8)
-    opened = cv2.morphologyEx(wide.astype(np.uint8), cv2.MORPH_OPEN, square)
+    wide = np.pad(valid, side, mode="edge").astype(np.uint8)
+    gap, square = (np.ones((size, size), np.uint8) for size in (side // 2 + 1, side))
+    opened = cv2.morphologyEx(cv2.morphologyEx(wide, cv2.MORPH_CLOSE, gap), cv2.MORPH_OPEN, square)
     return np.asarray(valid & (~weak | (opened[side:-side, side:-side] > 0)), np.bool_)

@@ -6,7 +6,7 @@ from typing import Any, Final
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft
+from scipy import fft, ndimage
 
 from wavedask.kernels.box import box_row
 from wavedask.kernels.jit import INLINED, JIT, njit
@@ -25,7 +25,13 @@ PEAKS: Final = 5
 SIMILAR: Final = 0.5
 """... and their height over that of the highest, at least."""
 ALIKE: Final = 0.85
-"""Height of the last of them over that of the highest that makes the pattern periodic."""
+"""Height of the last of them over that of the highest from which the pattern may be periodic..."""
+PERIODIC: Final = 0.5
+"""... and is, if its correlation with itself has a second peak of this height."""
+SPREAD_PEAKS: Final = 3
+"""Peaks of the spread correlation that are looked at."""
+HIGHEST: Final = 3.0
+"""Standard deviations at which the spread correlation is cut off: one high value is no plateau."""
 
 Floats = NDArray[np.float32]
 
@@ -37,9 +43,10 @@ def rigid_shift(
 ) -> tuple[int, int]:
     """Find the displacement common to all pixels of a sample image.
 
-    The correlation of the frames proposes a shift; it is kept where templates searched for around
-    it correlate better than around no shift at all. A field that varies by more than a grain over
-    the frame has no single peak, and the proposal is then worth nothing.
+    The correlation of the frames proposes shifts. One is kept where templates searched for around
+    it correlate better than around no shift at all. If the field varies by more than a grain over
+    the frame, the correlation has no single peak, but a plateau: then the places around which it is
+    high on average are tried, too.
 
     Parameters
     ----------
@@ -56,8 +63,10 @@ def rigid_shift(
         Displacement (y, x) of the sample in pixels: ``sample(p) = reference(p - u)``.
     """
     flat = [_flattened(image) for image in (sample, reference)]
-    proposals, periodic = _correlated(flat[0], flat[1], apart=window // 2)
-    if periodic or not proposals or max(map(abs, proposals[0])) <= search // 4:
+    proposals, periodic = _correlated(
+        flat[0], flat[1], apart=window // 2, spread=max(search / 3, 1)
+    )
+    if periodic or all(max(map(abs, shift)) <= search // 4 for shift in proposals):
         # A periodic pattern has no single shift. Or the search around zero covers the shift, and
         # not to shift keeps the whole frame.
         return 0, 0
@@ -75,14 +84,28 @@ def rigid_shift(
 
 
 def _correlated(
-    sample: NDArray[np.float32], reference: NDArray[np.float32], *, apart: int
+    sample: NDArray[np.float32], reference: NDArray[np.float32], *, apart: int, spread: float
 ) -> tuple[list[tuple[int, int]], bool]:
     """Shifts (y, x) at which two whole images correlate best, and whether the pattern is periodic.
 
-    Up to `PEAKS` shifts of similar height; if so many are nearly as high as the highest, it is.
-
     Not their phases: where grains are large, all high frequencies are noise, and that of the flat
     field is the same in both images.
+
+    Parameters
+    ----------
+    sample, reference : ndarray of float32, shape (rows, columns)
+        The images, without their slow variation.
+    apart : int
+        Pixels around a peak where there is no second one.
+    spread : float
+        Pixels over which a field may spread the peak.
+
+    Returns
+    -------
+    shifts : list of (int, int)
+        Up to `PEAKS` of similar height; if there are two or more, those of the spread correlation
+        follow.
+    periodic : bool
     """
     rows, columns = sample.shape
     hanning = cv2.createHanningWindow((columns, rows), cv2.CV_32F)
@@ -90,23 +113,43 @@ def _correlated(
     product = spectra[0]
     product *= np.conjugate(spectra[1], out=spectra[1])
     correlation = fft.irfft2(product, s=sample.shape, workers=1, overwrite_x=True)
+    found, heights = _peaks(correlation, most=PEAKS, apart=apart, similar=SIMILAR)
+    if len(found) < 2:
+        return found, False
+    if len(found) == PEAKS and heights[-1] > ALIKE * heights[0]:
+        power = np.square(np.abs(spectra[1]))
+        _, own = _peaks(fft.irfft2(power, s=sample.shape, workers=1), most=2, apart=apart)
+        if len(own) == 2 and own[1] > PERIODIC * own[0]:
+            return found, True
+    above = np.clip(correlation / correlation.std(), 0, HIGHEST) ** 2
+    above = ndimage.gaussian_filter(above, spread, mode="wrap", truncate=3)
+    wide, _ = _peaks(above, most=SPREAD_PEAKS, apart=max(apart, round(2 * spread)))
+    return found + [shift for shift in wide if shift not in found], False
+
+
+def _peaks(
+    correlation: Floats, *, most: int, apart: int, similar: float = 0.0
+) -> tuple[list[tuple[int, int]], list[float]]:
+    """Highest peaks of a periodic correlation: their shifts (y, x), and their heights."""
+    correlation = correlation.copy()
+    rows, columns = correlation.shape
     found: list[tuple[int, int]] = []
     heights: list[float] = []
-    while len(found) < PEAKS:
-        place = [int(k) for k in np.unravel_index(int(correlation.argmax()), sample.shape)]
+    around = np.arange(-apart, apart + 1)
+    while len(found) < most:
+        place = [int(k) for k in np.unravel_index(int(correlation.argmax()), correlation.shape)]
         height = float(correlation[place[0], place[1]])
-        if not height > SIMILAR * max(heights, default=0.0):
+        if not height > similar * max(heights, default=0.0):
             break
         heights.append(height)
         # A shift by more than half of the frame is one in the other direction.
         y, x = (
             k - size if k >= size - size // 2 else k
-            for k, size in zip(place, sample.shape, strict=True)
+            for k, size in zip(place, correlation.shape, strict=True)
         )
         found.append((y, x))
-        around = np.arange(-apart, apart + 1)
         correlation[np.ix_((y + around) % rows, (x + around) % columns)] = -np.inf
-    return found, len(found) == PEAKS and heights[-1] > ALIKE * heights[0]
+    return found, heights
 
 
 def _flattened(image: NDArray[Any]) -> Floats:
