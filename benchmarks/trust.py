@@ -376,8 +376,8 @@ def main(argv: Sequence[str] | None = None) -> list[Row]:
         rows += four_rods(Path(arguments.data))
     show(
         f"Error over stated error, mean (least to most) of {len(arguments.first_seed)} runs with "
-        f"{arguments.patterns} patterns of {arguments.size} x {arguments.size} px each, window {sc.WINDOW}; unless said otherwise grains of 4 px, contrast "
-        "0.25, 8000 counts",
+        f"{arguments.patterns} patterns of {arguments.size} x {arguments.size} px each, window "
+        f"{sc.WINDOW}; unless said otherwise grains of 4 px, contrast 0.25, 8000 counts",
         (
             "situation",
             "error / stated",
