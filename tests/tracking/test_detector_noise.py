@@ -75,6 +75,14 @@ def test_a_small_window_has_errors_that_hold() -> None:
     assert 0.9 < ratio(pairs, window=7, detector_noise={"gain": 1.0}) < 1.15
 
 
+@pytest.mark.parametrize("counts", [100.0, 300.0, 3000.0])
+@pytest.mark.parametrize("blur", [0.0, 2.0])
+def test_errors_hold_from_few_to_many_photons(counts: float, blur: float) -> None:
+    """At 100 photons the noise times the noise of the gradient is a third of the variance."""
+    pairs = [pair_of(counts, blur, seed) for seed in (1, 2, 3)]
+    assert 0.8 < ratio(pairs, window=21) < 1.15
+
+
 @pytest.mark.parametrize("blur", [0.0, 2.0])
 @pytest.mark.parametrize("normalised", [False, True])
 def test_a_reference_that_is_exposed_ten_times_longer(blur: float, normalised: bool) -> None:
