@@ -430,7 +430,9 @@ def test_track_stops_at_the_displacement(folder: Path, monkeypatch: pytest.Monke
     assert result.exit_code == 0
     assert "variance of the stated detector_noise" in " ".join(result.stderr.split())
     told = succeeded("info", "self.zarr")
-    assert told["first frame, residual variance"].endswith("of the stated detector noise (inconsistent)")
+    assert told["first frame, residual variance"].endswith(
+        "of the stated detector noise (inconsistent)"
+    )
     stored = wd.open_store("self.zarr")
     assert set(stored.attrs["shared"]) == {"flat"}
     assert "reference_file" in stored.coords

@@ -93,7 +93,10 @@ class ResidualReport:
         if not math.isnan(self.over_noise):
             verdict = "consistent" if self.consistent else "inconsistent"
             rows.append(
-                ("residual variance", f"{self.over_noise:.2f} of the stated detector noise ({verdict})")
+                (
+                    "residual variance",
+                    f"{self.over_noise:.2f} of the stated detector noise ({verdict})",
+                )
             )
         return rows
 
