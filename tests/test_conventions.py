@@ -181,6 +181,7 @@ UNLABELLED = {
     "connect",
     "register",
     "CrossSpot",
+    "DetectorNoise",
     "SpeckleReport",
     "StoreReport",
     "cross_spot",

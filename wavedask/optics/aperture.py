@@ -17,7 +17,8 @@ MOST_CELLS: Final = 64
 LEAST_CELLS: Final = 8
 """Cells along the shorter side that an outline needs to be seen."""
 APART: Final = 3.0
-"""Distance of the curvatures inside and outside, in standard deviations, that tells two parts."""
+"""Difference of the curvatures inside and outside, in standard deviations, from which they count as
+different parts."""
 SAME: Final = 1e-3
 """Relative difference of curvatures that is none."""
 FLAT: Final = 0.5
@@ -211,7 +212,7 @@ class _Cells(NamedTuple):
                 forms.append(np.gradient(slope, axis=axis) / step)
         yy, one, other, xx = (_smoothed(form) for form in forms)
         mean, half = (yy + xx) / 2, np.hypot((xx - yy) / 2, (one + other) / 2)
-        # Of a cylinder the mean is half of it: the stronger one tells both.
+        # The mean curvature of a cylinder is half of its own: the stronger one is used.
         return np.where(mean >= 0, mean + half, mean - half)
 
     def fits_better(self, region: Mask) -> bool:
