@@ -100,7 +100,8 @@ def numbers(side: int, chunk: int) -> Any:
 
 def only_images(side: int, chunk: int) -> da.Array:
     """Make the images of a pair, and do not track them."""
-    return da.stack([image.mean() for image in pair(side, chunk)])
+    means: da.Array = da.stack([image.mean() for image in pair(side, chunk)])
+    return means
 
 
 def timed(client: Client, work: Any) -> tuple[Seconds, Any]:

@@ -1,10 +1,10 @@
 """The table of a campaign has a row for each frame, with motors, numbers and errors."""
 
-import dask
 import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
+from dask.delayed import delayed
 
 from wavedask.errors import InputError
 from wavedask.optics import fit_lens, table, zernike
@@ -43,7 +43,7 @@ def test_modes_have_columns_of_their_own_and_maps_are_not_computed() -> None:
     def fail() -> None:
         raise AssertionError("a map was computed")
 
-    map_of_frames = da.from_delayed(dask.delayed(fail)(), (3, 41, 41), float)
+    map_of_frames = da.from_delayed(delayed(fail)(), (3, 41, 41), float)
     rows = table(found.assign(residual=(("frame", "y", "x"), map_of_frames)))
     assert rows["mode_defocus"].is_monotonic_increasing
     assert "mode_defocus_uncertainty" in rows

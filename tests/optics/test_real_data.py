@@ -26,7 +26,7 @@ def test_the_thickness_of_a_rod(fourrod: tuple[xr.DataArray, xr.DataArray]) -> N
     delta = refractive_decrement("C5H8O2", energy=25.0, density=1.18)
     # The rod is inclined: a few rows are at one place of it.
     profile = -1e3 / delta * wf.wavefront.isel(y=slice(10, 50)).mean("y").values
-    column = np.arange(part["x"].start, part["x"].stop)
+    column = np.arange(part["x"].start, part["x"].stop, dtype=np.float64)
     inside = np.abs(column - 804) < 0.85 * 250
 
     def rod(x: Floats, axis: float, size: float, level: float, tilt: float) -> Floats:

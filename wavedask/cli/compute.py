@@ -231,7 +231,7 @@ def track(
     from wavedask.experiment import StatedNoise, Track
     from wavedask.frames import sources_of
     from wavedask.store import URL, open_store
-    from wavedask.tracking import why_missing
+    from wavedask.tracking import first_residual, why_missing
 
     given = {"sample": sample, "reference": reference, "dark": dark, "flat": flat}
     sources = {role: str(Path(path).absolute()) for role, path in given.items() if path is not None}
@@ -252,6 +252,10 @@ def track(
         for role in ("sample", "reference")
     )
     tracked = track_frames(images, targets, **settings.options)
+    residual = first_residual(images, targets, settings.options)
+    if residual is not None:
+        residual.log("track")
+        tracked.attrs |= residual.attrs
     inputs = [path for scan in scans.values() for path in input_files(scan)]
     # A single reference is shared by all frames; otherwise each frame names its own.
     own = {"sample", "reference"} if REFERENCE_FILE in tracked.coords else {"sample"}
@@ -269,10 +273,9 @@ def track(
     missing = why_missing(open_store(output))
     missing.log(str(report.path))
     frames, path = report.rows
-    print_rows(
-        "wavedask track",
-        [frames, *missing.rows, path],
-    )
+    left = [] if residual is None else residual.rows
+    left = [(f"first frame, {name}", value) for name, value in left]
+    print_rows("wavedask track", [frames, *missing.rows, *left, path])
     if not missing.matched:
         raise click.exceptions.Exit(FAILED)
 

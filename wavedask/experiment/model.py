@@ -120,7 +120,8 @@ class Experiment(Section):
         default=False,
         # Not a setting of the result.
         exclude=True,
-        description="true to write a page for the logbook beside the store after each run",
+        description="true to write a page and a picture for the logbook beside the store after "
+        "each run",
     )
     cluster: ClusterField = Field(
         default=Cluster(), description="the name of a cluster profile, or a section"

@@ -52,19 +52,22 @@ def table(found: xr.Dataset) -> pd.DataFrame:
             f"the dataset has no number of a frame; it has {', '.join(map(str, found))}",
             "Give the result of fit_lens, zernike, legendre, mirror or find_focus.",
         )
-    errors = {error for name in known if (error := uncertainty_name(name)) in known}
-    names = []
+    errors: dict[str, str] = {}
     for name in known:
-        if name not in errors:
-            error = uncertainty_name(name)
-            names += [name, error] if error in known else [name]
-    # Errors of modes have no quantity of their own, and follow their modes already.
+        error = uncertainty_name(name)
+        if error is not None and error in known:
+            errors[name] = error
+    names: list[str] = []
+    # Standard errors of modes have no quantity of their own, and follow their modes already.
+    for name in known:
+        if name not in errors.values():
+            names += [name, errors[name]] if name in errors else [name]
     motors = {
         str(name): coord
         for name, coord in found.coords.items()
         if coord.dims == (FRAME,) and name != FRAME
     }
-    columns = {**motors, **{str(name): known[str(name)] for name in names}}
+    columns = {**motors, **{name: known[name] for name in names}}
     plain = xr.Dataset({name: array.reset_coords(drop=True) for name, array in columns.items()})
     frame = plain.compute().to_dataframe()
     frame.attrs[UNITS] = {name: array.attrs.get(UNITS, "") for name, array in columns.items()}

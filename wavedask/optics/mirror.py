@@ -192,8 +192,8 @@ def mirror(
 
     Notes
     -----
-    Slopes are averaged across the mirror, weighted by their errors. Errors of neighbouring pixels
-    are one within the window of the tracker; this is counted.
+    Slopes are averaged across the mirror, weighted by their errors. Errors of pixels within
+    the window of the tracker count as one error.
 
     Examples
     --------

@@ -99,7 +99,7 @@ def mirror_profile(
         Slopes of the beam in rad, or its curvatures in 1/m, and their standard errors; NaN where
         there are none.
     window : float
-        Side in pixels of the window within which errors are one.
+        Side in pixels of the window within which errors are the same.
     setup : MirrorSetup
         What `mirror` was told.
 
@@ -141,7 +141,7 @@ def mirror_profile(
         # What the shape leaves is taken as the error, for the numbers of the shape.
         scatter = float(np.std(left))
         sigma, grown = np.full(sigma.size, np.nan), grown * scatter
-    # Errors within a window are one.
+    # Errors within a window are the same.
     errors_of = {name: value * grown for name, value in fit.errors.items()}
     return Profile(rays.along, rays.slope, left, sigma, fit.values, errors_of)
 
@@ -161,7 +161,7 @@ def _mean_line(values: Floats, errors: Floats, window: float) -> tuple[Floats, F
     mean[there] = (np.where(known, values, 0.0) * weights).sum(axis=0)[there] / total[there]
     error = np.full(total.size, np.nan)
     if stated.any():
-        # Pixels within a window have one error.
+        # Pixels within a window have the same error.
         error[there] = np.sqrt(math.sqrt(AREA) * window / total[there])
         single = np.sqrt(1 / weights.max(axis=0)[there])
         error[there] = np.minimum(error[there], single)

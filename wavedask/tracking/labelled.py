@@ -118,7 +118,7 @@ def track(
         grains below 3 px, and is slower. ``"auto"`` chooses by the grain in the middle of the first
         reference, which is computed for it.
     detector_noise : DetectorNoise or mapping, optional
-        ``dense`` only: gain, readout noise and blur of the detector, as in `wavedask.cross_spot`.
+        ``dense`` only: gain, readout noise and PSF of the detector, as in `wavedask.cross_spot`.
         By default the residual of the match tells the noise.
     registration : Registration, optional
         Result of `register` for two detectors: `sample` is the far one, `reference` the near one.

@@ -93,7 +93,10 @@ class ResidualReport:
         if not math.isnan(self.over_noise):
             verdict = "consistent" if self.consistent else "inconsistent"
             rows.append(
-                ("residual", f"{self.over_noise:.2f} of the stated detector noise ({verdict})")
+                (
+                    "residual variance",
+                    f"{self.over_noise:.2f} of the stated detector noise ({verdict})",
+                )
             )
         return rows
 
@@ -117,6 +120,27 @@ class ResidualReport:
             for name, value in zip(NAMES, values, strict=True)
             if not math.isnan(value)
         }
+
+    def log(self, name: str) -> None:
+        """Warn of stated noise that the residual contradicts.
+
+        Parameters
+        ----------
+        name : str
+            What was tracked.
+        """
+        if not self.consistent:
+            _logger.warning(
+                "%s: the match leaves %.2f of the variance of the stated detector_noise. %s",
+                name,
+                self.over_noise,
+                "Look at gain, readout and psf; of the rest, what has the frequencies of the"
+                " pattern counts in the uncertainty, as speckle that is lost does"
+                if self.over_noise > 1
+                else "The stated noise is too large, and the uncertainty with it: look at gain,"
+                " readout and psf, and divide gain and readout by the mean of the flat if the"
+                " images were divided by it",
+            )
 
     @classmethod
     def of_attrs(cls, attrs: Mapping[Any, Any]) -> "ResidualReport | None":
@@ -244,7 +268,7 @@ def first_residual(
         return None
     if options.get("engine", "dense") != "dense":
         return None
-    largest = max(each(options.get("window", 21)))
+    largest = max(each(options.get(WINDOW.name, 21)))
     images = []
     for one in (sample, reference):
         first = one.isel({FRAME: 0}, drop=True) if FRAME in one.dims else one
@@ -255,7 +279,7 @@ def first_residual(
         }
         values = np.ma.filled(np.ma.asarray(first.isel(middle).to_numpy(), np.float64), np.nan)
         images.append(values)
-    named = ("window", "search", "good", "rigid", "order", "detector_noise")
+    named = (WINDOW.name, "search", "good", "rigid", "order", "detector_noise")
     settings = {name: options[name] for name in named if name in options}
     order = settings.get("order")
     if order == "auto":
@@ -349,15 +373,5 @@ def residual_attrs(tracking: xr.Dataset, sample: xr.DataArray, reference: xr.Dat
             " would leave none",
             100 * report.fixed_pattern,
         )
-    if not report.consistent:
-        _logger.warning(
-            "track: the match leaves %.2f of the variance of the stated detector_noise. %s",
-            report.over_noise,
-            "Look at gain, readout and psf; of the rest, what has the frequencies of the pattern"
-            " counts in the uncertainty, as speckle that is lost does"
-            if report.over_noise > 1
-            else "The stated noise is too large, and the uncertainty with it: look at gain, readout"
-            " and psf, and divide the gain by the mean of the flat if the images were divided by"
-            " it",
-        )
+    report.log("track")
     return report.attrs

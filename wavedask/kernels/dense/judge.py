@@ -23,7 +23,7 @@ LEAST_CORRELATION: Final = 0.15
 """Correlation below which a window and its match have nothing in common."""
 CHANCE: Final = np.float32(0.5)
 """Correlation that a refined match may have by chance, where grains are large."""
-ALIKE: Final = np.float32(0.8)
+ALIKE: Final = np.float32(0.7)
 """Correlation, over the mean of that of known matches around, of one that is as strong."""
 FARTHEST: Final = 0.25
 """A node whose last step is longer than this, in pixels, ..."""
@@ -365,7 +365,7 @@ def like_neighbours(correlation: Floats, known: Mask, *, reach: float) -> Mask:
     Examples
     --------
     >>> correlation = np.full((9, 9), 0.7, np.float32)
-    >>> correlation[4, 4:6] = 0.65, 0.5
+    >>> correlation[4, 4:6] = 0.65, 0.4
     >>> known = correlation > 0.68
     >>> like_neighbours(correlation, known, reach=2)[4, 3:7].tolist()
     [True, True, False, True]
@@ -381,11 +381,10 @@ def like_neighbours(correlation: Floats, known: Mask, *, reach: float) -> Mask:
 def without_islands(valid: Mask, *, weak: Mask, side: int) -> Mask:
     """Drop weak matches that are not part of a square of so many nodes.
 
-    A template finds something everywhere, but chance starts do not agree with their neighbours. A
-    gap as small as that of a single start, with valid nodes all around, does not count.
+    A template finds something everywhere, but chance starts do not agree with their neighbours.
     """
     # Beyond the border of the block lies more of the same, for all that is known.
-    wide = np.pad(valid, side, mode="edge").astype(np.uint8)
-    gap, square = (np.ones((size, size), np.uint8) for size in (side // 2 + 1, side))
-    opened = cv2.morphologyEx(cv2.morphologyEx(wide, cv2.MORPH_CLOSE, gap), cv2.MORPH_OPEN, square)
+    wide = np.pad(valid, side, mode="edge")
+    square = np.ones((side, side), np.uint8)
+    opened = cv2.morphologyEx(wide.astype(np.uint8), cv2.MORPH_OPEN, square)
     return np.asarray(valid & (~weak | (opened[side:-side, side:-side] > 0)), np.bool_)

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wavedask.kernels.dense.nodes import NodeGrid, linear_weights, padded, pixels_from_nodes
+from wavedask.kernels.dense.prepare import Prepared, residuals
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -81,6 +82,39 @@ def beside_edges(sample: Floats, reference: Floats, strong: Mask, usable: Mask, 
         for values, side in ((steep & ~strong, 2 * apart + 1), (strong, 4 * apart + 1))
     )
     return np.asarray(near & steep & far)
+
+
+def pixel_transmission(
+    pair: Prepared, grid: NodeGrid, u: Floats, quiet: Mask, *, reach: int
+) -> Floats:
+    """Estimate the transmission of every pixel.
+
+    Parameters
+    ----------
+    pair : Prepared
+        The stack of pairs.
+    grid : NodeGrid
+        The nodes.
+    u : ndarray of float32, shape (2, node rows, node columns)
+        Displacement (y, x) in pixels.
+    quiet : ndarray of bool, shape (node rows, node columns)
+        Nodes with a strong match and no edge.
+    reach : int
+        Nodes from an edge to those with which its details are compared.
+
+    Returns
+    -------
+    ndarray of float32, shape (rows, columns)
+    """
+    one = np.ones(grid.nodes, np.float32)
+    nodes = [padded(values) for values in (*u, one, 0 * one)]
+    displaced = residuals(pair, grid, nodes, np.arange(grid.shape[0]))
+    known = pair.m.sum(axis=0) > 0
+    sample = (pair.m * pair.offset_s + pair.scale_s * pair.s).sum(axis=0)
+    reference = (pair.m * pair.offset_r + pair.scale_r * (pair.s - displaced)).sum(axis=0)
+    known &= reference > 0
+    ratio = np.where(known, sample / np.where(known, reference, 1), 1)
+    return local_transmission(ratio, known, grid, quiet, reach)
 
 
 def local_transmission(

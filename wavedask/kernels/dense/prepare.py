@@ -1,0 +1,128 @@
+"""A stack of pairs made ready for the refinement."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wavedask.kernels.dense import refine as rf
+from wavedask.kernels.dense.judge import Level
+from wavedask.kernels.dense.nodes import (
+    NodeGrid,
+    clear_unweighted,
+    keys_weights,
+    linear_weights,
+    padded,
+    weigh,
+)
+from wavedask.kernels.dense.spectra import residual_rows
+from wavedask.kernels.gaps import centred
+from wavedask.kernels.spline import Order, SplineFilters, coefficients, gradient
+from wavedask.kernels.stacks import stacked
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A stack of pairs made ready for one start: centred, filled, weighted, with its splines.
+
+    Attributes
+    ----------
+    m, s, g_y, g_x : ndarray of float32, shape (images, rows, columns)
+        Weight, sample and its gradient; the last three zero where the weight is.
+    references : ndarray of float32, shape (images, rows, columns)
+        In counts; not finite where they are missing.
+    splines : ndarray of float32, shape (images, rows + 2 margin, columns + 2 margin)
+        Coefficients of the references.
+    margin, order : int
+        Of the splines.
+    offset_s, scale_s, offset_r, scale_r : float
+        ``counts = offset + scale * value`` of samples and references.
+    """
+
+    m: Floats
+    s: Floats
+    g_y: Floats
+    g_x: Floats
+    references: Floats
+    splines: Floats
+    margin: int
+    order: Order
+    offset_s: float
+    scale_s: float
+    offset_r: float
+    scale_r: float
+
+
+def prepare(
+    samples: Floats, references: Floats, grid: NodeGrid, start: Floats, *, order: Order
+) -> Prepared:
+    """Make a stack of pairs ready for refinement from a start.
+
+    Parameters
+    ----------
+    samples, references : ndarray of float32, shape (images, rows, columns)
+        Pairs; NaN is missing.
+    grid : NodeGrid
+        The nodes.
+    start : ndarray of float32, shape (2, node rows, node columns)
+        Displacement (y, x) at the nodes, in pixels.
+    order : int
+        3 or 5.
+
+    Returns
+    -------
+    Prepared
+    """
+    filters = SplineFilters.of_order(order)
+    known_s, known_r = np.isfinite(samples), np.isfinite(references)
+    s, offset_s, scale_s = centred(samples, known_s)
+    r, offset_r, scale_r = centred(references, known_r)
+    margin = rf.MARGIN + int(np.ceil(np.abs(start).max(initial=0)))
+    splines = stacked([coefficients(image, filters.prefilter, margin) for image in r])
+    m, g_y, g_x = np.empty_like(s), np.empty_like(s), np.empty_like(s)
+    weights = keys_weights(grid.step)
+    u_y, u_x = padded(start[0]), padded(start[1])
+    for n in range(len(s)):
+        gradient(s[n], filters.gradient, g_y[n], g_x[n])
+        complete = bool(known_s[n].all() and known_r[n].all())
+        weigh(known_s[n], known_r[n], complete, u_y, u_x, grid.step, weights, *grid.first, m[n])
+        clear_unweighted(m[n], s[n], g_y[n], g_x[n])
+    return Prepared(
+        m, s, g_y, g_x, references, splines, margin, order,
+        offset_s, scale_s, offset_r, scale_r,
+    )  # fmt: skip
+
+
+def residuals(
+    pair: Prepared, grid: NodeGrid, nodes: list[Floats], rows: NDArray[np.intp]
+) -> Floats:
+    """Take a match (displacement, gain and offset at padded nodes) out of rows of the samples."""
+    out = np.empty((len(pair.s), rows.size, grid.shape[1]), np.float32)
+    for n in range(len(pair.s)):
+        residual_rows(
+            pair.splines[n],
+            pair.margin,
+            pair.order,
+            pair.m[n],
+            pair.s[n],
+            *nodes,
+            grid.step,
+            keys_weights(grid.step),
+            linear_weights(grid.step),
+            *grid.first,
+            rows,
+            out[n],
+        )
+    return out
+
+
+def counts_of(pair: Prepared, mean_s: Floats, mean_w: Floats) -> tuple[Floats, Floats]:
+    """Convert normalised means of sample and displaced reference to counts."""
+    return pair.offset_s + pair.scale_s * mean_s, pair.offset_r + pair.scale_r * mean_w
+
+
+def means(level: Level, pair: Prepared) -> tuple[Floats, Floats]:
+    """Mean counts of sample and displaced reference in the windows."""
+    return counts_of(pair, level.mean_s, level.mean)
