@@ -4,8 +4,9 @@ Run ``python benchmarks/trust.py``. Every row is a situation in which the noise 
 field not smooth, or the images not those of one another: `benchmarks/scenes.py` makes them. The
 column *error / stated* is the root mean square of the quotient over the pixels that count and have
 a displacement: one, if the uncertainty is right. A pixel that is marked has none: `marked` is their
-share. ``--data FOLDER`` adds real measurements (by default the environment variable
-WAVEDASK_TEST_DATA): their truth is that the four membrane positions must agree.
+share. Every situation is run with several sets of patterns: the table has the mean and, in
+brackets, the extremes. ``--data FOLDER`` adds real measurements (by default the environment
+variable WAVEDASK_TEST_DATA): their truth is that the four membrane positions must agree.
 """
 
 import argparse
@@ -376,8 +377,8 @@ def main(argv: Sequence[str] | None = None) -> list[Row]:
         rows += four_rods(Path(arguments.data))
     show(
         f"Error over stated error, mean (least to most) of {len(arguments.first_seed)} runs with "
-        f"{arguments.patterns} patterns of {arguments.size} x {arguments.size} px each, window "
-        f"{sc.WINDOW}; unless said otherwise grains of 4 px, contrast 0.25, 8000 counts",
+        f"{arguments.patterns} patterns of {arguments.size} x {arguments.size} px each, "
+        f"window {sc.WINDOW}; unless said otherwise grains of 4 px, contrast 0.25, 8000 counts",
         (
             "situation",
             "error / stated",

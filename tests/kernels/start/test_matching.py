@@ -130,6 +130,23 @@ def test_the_noise_of_a_common_flat_field_does_not_hold_a_shift_back() -> None:
     np.testing.assert_allclose(found, (0, -15), atol=1)
 
 
+@pytest.mark.parametrize("seed", [3, 9])
+def test_a_shift_that_varies_is_found_behind_a_frame_that_stays(seed: int) -> None:
+    # The peak of the correlation is spread over 34 px, and the edges of the frame have one at zero.
+    y, x = np.mgrid[:320, :320]
+    pair = displaced_pair(
+        (320, 320),
+        displacement_y=57 + 34 * (y / 320 - 0.5),
+        displacement_x=21 + 34 * (x / 320 - 0.5),
+        contrast=0.1,
+        seed=seed,
+    )
+    away = np.maximum(np.abs(y - 160), np.abs(x - 160))
+    frame = np.where(away < 134, 1.0, 0.2)
+    found = rigid_shift(pair.sample * frame, pair.reference * frame, window=21, search=20)
+    np.testing.assert_allclose(found, (57, 21), atol=8)
+
+
 def test_no_rigid_shift_is_made_up() -> None:
     y, x = np.mgrid[:256, :256]
     lens = displaced_pair(

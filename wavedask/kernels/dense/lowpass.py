@@ -41,8 +41,6 @@ ROUGHNESS: Final = 0.05
 more, waves of three windows are cut off there."""
 TREND_NODES: Final = 4096
 """Nodes, about, from which the trend of a field is found."""
-CUBIC_TERMS: Final = 10
-"""Terms of a cubic surface."""
 
 
 @lru_cache(maxsize=16)
@@ -91,11 +89,10 @@ def passed_noise(window: int) -> float:
     return NOISE * window / (window - 1)
 
 
-def _terms(y: Floats, x: Floats, degree: int) -> NDArray[np.float64]:
-    """Evaluate the terms 1, y, x, y^2, yx, x^2 (and y^3, y^2 x, y x^2, x^3) at some places."""
+def _terms(y: Floats, x: Floats) -> NDArray[np.float64]:
+    """Evaluate the terms 1, y, x, y^2, yx and x^2 at some places."""
     y, x = y.astype(np.float64), x.astype(np.float64)
-    powers = [(n - k, k) for n in range(degree + 1) for k in range(n + 1)]
-    return np.stack([y**down * x**across for down, across in powers])
+    return np.stack([np.ones_like(y), y, x, y * y, y * x, x * x])
 
 
 def _fit(terms: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -108,12 +105,12 @@ def _fit(terms: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @lru_cache(maxsize=16)
 def _trend_fit(shape: tuple[int, int]) -> tuple[NDArray[np.float64], tuple[slice, slice]]:
-    """Matrix that gives the cubic trend of a field, and the rows and columns that it needs."""
+    """Matrix that gives the quadratic trend of a field, and the rows and columns that it needs."""
     side = int(np.sqrt(TREND_NODES))
     few = slice(None, None, max(1, shape[0] // side)), slice(None, None, max(1, shape[1] // side))
     y, x = (line[part] for line, part in zip(_lines(shape), few, strict=True))
     v, u = (line.ravel() for line in np.meshgrid(y, x, indexing="ij"))
-    return _fit(_terms(v, u, degree=3)), few
+    return _fit(_terms(v, u)), few
 
 
 def _lines(shape: tuple[int, int]) -> tuple[Floats, Floats]:
@@ -139,31 +136,27 @@ def quadratic_surface(values: Floats, rows: NDArray[np.intp], columns: NDArray[n
     ndarray of float32, shape (rows, columns)
     """
     y, x = _lines(values.shape)
-    fit = _fit(_terms(y[rows], x[columns], degree=2))
-    trend = np.zeros(CUBIC_TERMS, np.float32)
-    trend[: len(fit)] = np.einsum("in,n->i", fit, values[rows, columns])
+    fit = _fit(_terms(y[rows], x[columns]))
+    trend = np.einsum("in,n->i", fit, values[rows, columns]).astype(np.float32)
     surface = np.zeros_like(values)
-    _add_cubic(trend, y, x, surface, surface)
+    _add_quadratic(trend, y, x, surface, surface)
     return surface
 
 
 @njit(**JIT)  # type: ignore[untyped-decorator]
-def _add_cubic(c: Floats, y: Floats, x: Floats, values: Floats, out: Floats) -> None:
-    """Write the values plus a cubic surface, whose terms are in the order of `_terms`, to `out`."""
+def _add_quadratic(c: Floats, y: Floats, x: Floats, values: Floats, out: Floats) -> None:
+    """Write the values plus a surface, whose terms are in the order of `_terms`, to `out`."""
     for i in range(y.size):
-        v = y[i]
-        level = c[0] + (c[1] + (c[3] + c[6] * v) * v) * v
-        slope = c[2] + (c[4] + c[7] * v) * v
-        bend = c[5] + c[8] * v
+        level, slope = c[0] + (c[1] + c[3] * y[i]) * y[i], c[2] + c[4] * y[i]
         for j in range(x.size):
-            out[i, j] = values[i, j] + level + (slope + (bend + c[9] * x[j]) * x[j]) * x[j]
+            out[i, j] = values[i, j] + level + (slope + c[5] * x[j]) * x[j]
 
 
 def smoothed(values: Floats, sigma: float) -> Floats:
     """Low-pass a field that may be curved at the border, by cosine transform.
 
     The mirror image that the transform implies has no gradient at the border, and the low-pass
-    would spread the kink. So a cubic surface is subtracted and added again, and the rest is
+    would spread the kink. So a quadratic surface is subtracted and added again, and the rest is
     extended by two windows on every side: by the smooth continuation that is most likely after the
     last two windows inside. (A straight line loses 8 % of a wave of three windows half a window
     from the border, and 20 % in the last row. A point reflection doubles the noise, and the
@@ -188,12 +181,12 @@ def smoothed(values: Floats, sigma: float) -> Floats:
     shape = tuple(fft.next_fast_len(size + 2 * reach, real=True) for size in values.shape)
     wide = np.empty(shape, np.float32)
     inside = wide[reach : reach + y.size, reach : reach + x.size]
-    _add_cubic(-trend, y, x, values, inside)
+    _add_quadratic(-trend, y, x, values, inside)
     down, across = (_continuation(min(reach, size), reach, window) for size in values.shape)
     _extend(wide, down, across, y.size, x.size)
     passed = _passed(wide, low_pass(shape, sigma))
     out = np.empty_like(values)
-    _add_cubic(trend, y, x, passed[reach:, reach:], out)
+    _add_quadratic(trend, y, x, passed[reach:, reach:], out)
     return out
 
 
