@@ -211,4 +211,7 @@ def test_the_outline_of_a_lens_does_not_hide_it() -> None:
     lens = fit_lens(wf)
     assert int(lens.verdict) == 0
     assert float(lens.aperture_width_x) < 2 * radius
-    assert float(lens.focal_length) == pytest.approx(1 / power + DISTANCE, rel=0.02)
+    # The outline reaches into the aperture a little; a fit to the whole map is far off.
+    true = 1 / power + DISTANCE
+    assert float(lens.focal_length) == pytest.approx(true, rel=0.08)
+    assert float(fit_lens(wf, aperture=None).focal_length) > 1.5 * true
