@@ -2,7 +2,6 @@
 
 import argparse
 import statistics
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import lru_cache, partial
@@ -14,7 +13,7 @@ import numpy as np
 import xarray as xr
 from distributed import Client
 from numpy.typing import NDArray
-from scale_rows import Row, workers_peak, workers_seconds
+from scale_rows import Row, Seconds, workers_peak, workers_seconds
 from scipy import fft
 
 import wavedask as wd
@@ -31,6 +30,8 @@ MOVED: Final = (0.37, -1.62)
 OPTIONS: Final[dict[str, Any]] = {"window": 21, "search": 8}
 WORKER_MEMORY: Final = "2 GB"
 """Memory of a worker that tracks a part of a large pair."""
+LARGEST_BLOCK: Final = 3072
+"""Side of the largest frame that such a worker tracks in one block, px."""
 EFFICIENT: Final = "at least 92 %"
 
 Floats = NDArray[np.float32]
@@ -97,27 +98,29 @@ def numbers(side: int, chunk: int) -> Any:
     return da.stack([known.mean(), da.nanmean(wrong)])
 
 
-def timed(client: Client, work: Any) -> tuple[float, float, Any]:
-    """Time of the clock, and processor time of the workers, of a computation; and its result."""
-    before, begin = workers_seconds(client), time.perf_counter()
+def only_images(side: int, chunk: int) -> da.Array:
+    """Make the images of a pair, and do not track them."""
+    means: da.Array = da.stack([image.mean() for image in pair(side, chunk)])
+    return means
+
+
+def timed(client: Client, work: Any) -> tuple[Seconds, Any]:
+    """Measure the times of a computation, and return its result, too."""
+    before = workers_seconds(client)
     found = client.compute(work).result()
-    return time.perf_counter() - begin, workers_seconds(client) - before, found
+    after = workers_seconds(client)
+    return Seconds(*(end - begin for begin, end in zip(before, after, strict=True))), found
 
 
-def compared(
-    clients: Sequence[Client], works: Sequence[Any], repeat: int
-) -> list[tuple[float, float]]:
+def compared(clients: Sequence[Client], works: Sequence[Any], repeat: int) -> list[Seconds]:
     """Median times of works on their clients, in turns, after a turn that compiles."""
-    times: list[list[tuple[float, float]]] = [[] for _ in clients]
+    times: list[list[Seconds]] = [[] for _ in clients]
     for turn in range(repeat + 1):
         for client, work, own in zip(clients, works, times, strict=True):
-            clock, processor, _ = timed(client, work)
+            seconds, _ = timed(client, work)
             if turn:
-                own.append((clock, processor))
-    return [
-        (statistics.median(c for c, _ in own), statistics.median(p for _, p in own))
-        for own in times
-    ]
+                own.append(seconds)
+    return [Seconds(*map(statistics.median, zip(*own, strict=True))) for own in times]
 
 
 def cores_section(arguments: argparse.Namespace, folder: Path) -> list[Row]:
@@ -129,31 +132,39 @@ def cores_section(arguments: argparse.Namespace, folder: Path) -> list[Row]:
     with ExitStack() as stack:
         one = stack.enter_context(local_client(1, memory_limit=0))
         all_ = stack.enter_context(local_client(workers, memory_limit=0))
-        times = compared(
+        single, several, half, pair_one, pair_all = compared(
             [one, all_, one, one, all_], [whole, whole, part, large, large], arguments.repeat
         )
-    (one_clock, one_cpu), (all_clock, all_cpu), (part_clock, _) = times[:3]
-    (pair_one, pair_one_cpu), (pair_all, pair_all_cpu) = times[3:]
     pixels = frames * side**2
-    pair_pixels = (2 * side) ** 2
     many = f"{workers} processes"
-    return [
-        Row(f"batch of {frames} frames of {side} px, 1 process", pixels / one_clock, "px/s"),
-        Row(f"the same, {many}", pixels / all_clock, "px/s"),
-        Row(f"strong scaling, {many}", 100 * one_clock / all_clock / workers, "%", EFFICIENT),
-        Row(f"weak scaling, {many}", 100 * part_clock / all_clock, "%", EFFICIENT),
-        Row(f"processor time, 1 process over {many}", 100 * one_cpu / all_cpu, "%", EFFICIENT),
-        Row(f"one pair of {2 * side} px in tiles, 1 process", pair_pixels / pair_one, "px/s"),
-        Row(f"its strong scaling, {many}", 100 * pair_one / pair_all / workers, "%", EFFICIENT),
+    rows = [
+        Row(f"batch of {frames} frames of {side} px, 1 process", pixels / single.clock, "px/s"),
+        Row(f"the same, {many}", pixels / several.clock, "px/s"),
+        Row(f"weak scaling, {many}", 100 * half.clock / several.clock, "%", EFFICIENT),
+        *_strong_scaling(single, several, workers, of="the batch"),
         Row(
-            f"its processor time, 1 process over {many}",
-            100 * pair_one_cpu / pair_all_cpu,
-            "%",
-            EFFICIENT,
+            f"one pair of {2 * side} px in tiles, 1 process",
+            (2 * side) ** 2 / pair_one.clock,
+            "px/s",
         ),
-        Row("processor time of a frame", one_cpu / frames, "s"),
-        Row("time of a frame, 1 process", one_clock / frames, "s"),
-        Row(f"time of a frame, {many}", all_clock / frames, "s"),
+        *_strong_scaling(pair_one, pair_all, workers, of="the pair"),
+        Row("processor time of a frame", single.tasks / frames, "s"),
+    ]
+    return rows + [
+        Row(f"time of a frame, {label}", seconds.clock / frames, "s")
+        for label, seconds in (("1 process", single), (many, several))
+    ]
+
+
+def _strong_scaling(one: Seconds, several: Seconds, workers: int, *, of: str) -> list[Row]:
+    """Compare one process with several, by each of the times."""
+    return [
+        Row(f"{label} of {of}, 1 process over {workers}", 100 * share, "%", wanted)
+        for label, share, wanted in (
+            ("strong scaling", one.clock / several.clock / workers, EFFICIENT),
+            ("processor time", one.processes / several.processes, ""),
+            ("processor time of the tasks", one.tasks / several.tasks, EFFICIENT),
+        )
     ]
 
 
@@ -173,17 +184,21 @@ def memory_section(arguments: argparse.Namespace, folder: Path) -> list[Row]:
 def large_section(arguments: argparse.Namespace, folder: Path) -> list[Row]:
     """One large pair in tiles against a pair of one tile, on workers with little memory."""
     side, chunk = arguments.large, arguments.tile
-    middle = min(side, 2 * chunk)
+    middle = min(side, LARGEST_BLOCK, 2 * chunk)
     with local_client(arguments.workers, memory_limit=WORKER_MEMORY) as client:
-        timed(client, numbers(chunk, chunk))
-        _, small, (_, small_error) = timed(client, numbers(chunk, chunk))
-        clock, large, (known, error) = timed(client, numbers(side, chunk))
+        works = only_images(chunk, chunk), numbers(chunk, chunk)
+        making, small = compared([client, client], works, arguments.repeat)
+        small_error = timed(client, works[1])[1][1]
+        large, (known, error) = timed(client, numbers(side, chunk))
         peak = workers_peak(client)
         differences = client.compute(between_tiles_and_one_block(middle, chunk)).result()
-    ratio = (large / side**2) / (small / chunk**2)
+    # What makes the images is not part of tracking them.
+    made = making.tasks / chunk**2
+    per_pixel = large.tasks / side**2 - made
+    ratio = per_pixel / (small.tasks / chunk**2 - made)
     return [
-        Row(f"{side} x {side} px in tiles of {chunk} px", clock, "s"),
-        Row("processor time per pixel", 1e9 * large / side**2, "ns"),
+        Row(f"{side} x {side} px in tiles of {chunk} px", large.clock, "s"),
+        Row("processor time of tracking per pixel", 1e9 * per_pixel, "ns"),
         Row(f"the same over that of a pair of {chunk} px", ratio, "", "below 1.2"),
         Row("peak memory of a worker", peak, "MiB", f"below {WORKER_MEMORY}"),
         Row("pixels tracked", 100 * known, "%"),

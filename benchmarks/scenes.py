@@ -115,6 +115,7 @@ def drawn(
     lost: float = 0.0,
     blur: float = 0.0,
     pattern: float = 0.0,
+    longer: float = 1.0,
     counted: Mask | None = None,
 ) -> Scene:
     """Evaluate speckle where the rays come from, and count photons.
@@ -137,6 +138,8 @@ def drawn(
         correlated over it. The speckle of grain `grain` is blurred too.
     pattern : float
         Relative standard deviation of the fixed gain of the pixels, common to both images.
+    longer : float
+        Exposure of the reference over that of the sample.
     counted : ndarray of bool, optional
         By default all pixels but those at the border.
 
@@ -161,7 +164,7 @@ def drawn(
     gain = 1 + pattern * np.random.default_rng([seed, 2]).standard_normal(y.shape)
     rng = np.random.default_rng([seed, 1])
     images = []
-    for image in (bright * absorbed, speckle(y, x)):
+    for image in (bright * absorbed, longer * speckle(y, x)):
         seen = rng.poisson(counts * gain * np.maximum(image, 0)).astype(np.float64)
         if blur:
             seen = ndimage.gaussian_filter(seen, blur / FWHM, mode="reflect")
@@ -298,11 +301,13 @@ def _inverted(field: Field, y: Floats, x: Floats, size: int) -> tuple[Floats, Fl
     return np.where(missed, np.nan, u_y), np.where(missed, np.nan, u_x)
 
 
-def blurred(seed: int, size: int, *, blur: float) -> Scene:
-    """Blur signal and noise alike, as a scintillator does."""
+def blurred(
+    seed: int, size: int, *, blur: float, counts: float = COUNTS, longer: float = 1.0
+) -> Scene:
+    """Blur signal and noise alike, as a scintillator does; the reference is exposed longer."""
     # The pattern on the detector keeps its grain.
     grain = np.sqrt(max(GRAIN**2 - blur**2, 2.0**2))
-    return drawn(seed, size, blur=blur, grain=float(grain))
+    return drawn(seed, size, blur=blur, grain=float(grain), counts=counts, longer=longer)
 
 
 def blurred_splat(seed: int, size: int, *, blur: float) -> Scene:

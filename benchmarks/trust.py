@@ -106,6 +106,24 @@ class Situation:
     options: dict[str, Any] = field(default_factory=dict)
 
 
+def known_noise() -> Iterable[Situation]:
+    """Few photons behind a scintillator, with and without the noise of the detector; and more."""
+    for blur in (2.0, 3.0):
+        scene = partial(sc.blurred, blur=blur, counts=200.0)
+        label = f"200 counts, blur {blur} px"
+        yield Situation(label, scene, 0.9, 1.15)
+        noise = wd.DetectorNoise(gain=1.0, psf=blur)
+        options: dict[str, Any] = {"detector_noise": noise}
+        yield Situation(f"{label}, detector noise given", scene, 0.9, 1.15, options=options)
+    scene = partial(sc.blurred, blur=2.0, counts=800.0, longer=10.0)
+    yield Situation("reference exposed 10 times longer, blur 2 px", scene, 0.9, 1.15)
+    for window in (5, 7):
+        for given in (None, wd.DetectorNoise(gain=1.0)):
+            label = f"window {window}" + ", detector noise given" * (given is not None)
+            options = {"window": window, "detector_noise": given}
+            yield Situation(label, partial(sc.drawn), 0.9, 1.15, options=options)
+
+
 SITUATIONS = (
     Situation("white noise, rigid shift", partial(sc.drawn), 0.9, 1.15),
     *(
@@ -116,6 +134,7 @@ SITUATIONS = (
         Situation(f"blur {blur} px, by rays", partial(sc.blurred_splat, blur=blur), 0.9, 1.15)
         for blur in (1.5, 3.0)
     ),
+    *known_noise(),
     *(
         Situation(
             f"{100 * lost:.0f} % of the speckle lost", partial(sc.decorrelated, lost=lost), 0.8, 1.2

@@ -12,13 +12,14 @@ from wavedask.accessor import Wave
 METHODS = sorted(
     name for name, value in vars(Wave).items() if inspect.isfunction(value) and name[0] != "_"
 )
+OPTICS = {
+    *("fit_lens", "fit_wavefront", "zernike", "legendre", "remove", "lens_contributions"),
+    *("mirror", "kb_pair", "find_focus", "propagate", "psd", "stitch", "compare", "table"),
+}
 RENAMED = {
     "query": wd.select,
-    "fit_lens": wd.optics.fit_lens,
-    "fit_wavefront": wd.optics.fit_wavefront,
-    "zernike": wd.optics.zernike,
-    "legendre": wd.optics.legendre,
     "plot": wd.plot.plot_dataset,
+    **{name: getattr(wd.optics, name) for name in OPTICS},
 }
 
 
@@ -47,6 +48,16 @@ def test_every_function_that_takes_a_dataset_first_is_a_method() -> None:
     assert {renamed.get(name, name) for name in takes_data} - {"input_files", "register"} <= {
         *METHODS
     }
+
+
+def test_every_function_of_optics_that_takes_a_result_is_a_method() -> None:
+    takes_data = {
+        name
+        for name in wd.optics.__all__
+        if inspect.isfunction(function := getattr(wd.optics, name))
+        and next(iter(inspect.signature(function).parameters.values())).annotation is xr.Dataset
+    }
+    assert takes_data == OPTICS
 
 
 def test_chained_on_a_scan() -> None:

@@ -36,8 +36,8 @@ EXCEPTIONS = {
     ("io/euxfel.py", "image"),  # the argument of open_scan, in messages
     ("compute/kinds/kubernetes.py", "reason"),  # keys of Kubernetes
     ("compute/kinds/manifests.py", "image"),
-    ("optics/lens.py", "y"),  # arguments of a function that xarray calls
-    ("optics/lens.py", "x"),
+    ("optics/lens_frames.py", "y"),  # arguments of a function that xarray calls
+    ("optics/lens_frames.py", "x"),
 }
 """Where such a word is not a name of this package, by file and word."""
 
@@ -181,6 +181,7 @@ UNLABELLED = {
     "connect",
     "register",
     "CrossSpot",
+    "DetectorNoise",
     "SpeckleReport",
     "StoreReport",
     "cross_spot",
@@ -192,6 +193,7 @@ UNLABELLED = {
     "open_scan",
     "plot",
     "refresh",
+    "show_progress",
     "simulate",
     "why_missing",
     "write_report",

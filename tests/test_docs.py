@@ -121,6 +121,18 @@ def test_code_of_the_guides_runs(
     run_the_code_of(DOCS / f"{page}.md")
 
 
+def test_the_readme_calibrates_the_camera_of_the_demonstration(
+    documented: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(documented)
+    (line,) = (words for words in commands(README) if words[0] == "distortion")
+    main([*line, "--cluster", "threads"], standalone_mode=False)
+    found = xr.open_zarr("camera.zarr")
+    # The barrel changes the mean pixel size by some 1e-3.
+    assert float(found.pixel_size_x) == pytest.approx(0.65e-6, rel=0.01)
+    assert 0.1 < float(found.distortion_x.max()) < 2
+
+
 def test_the_tutorial_on_your_data_finds_what_it_says(
     data_dir: DataDir,
     tmp_path: Path,

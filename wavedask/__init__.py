@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from wavedask import errors, optics, plot, simulate
 from wavedask.accessor import Wave
+from wavedask.compute import show_progress
 from wavedask.detector import blind_pixels, correct, detector_distortion
 from wavedask.export import to_csv, to_nexus, to_tiff
 from wavedask.frames import grid, nearest, select, where_motors
@@ -12,6 +13,7 @@ from wavedask.io import input_files, mesh, open_scan, refresh
 from wavedask.report import write_report
 from wavedask.store import StoreReport, open_store, write_store
 from wavedask.tracking import (
+    DetectorNoise,
     Registration,
     SpeckleReport,
     combine,
@@ -34,6 +36,7 @@ __version__ = version("wavedask")
 
 __all__ = [
     "Budget",
+    "DetectorNoise",
     "Registration",
     "SpeckleReport",
     "StoreReport",
@@ -61,6 +64,7 @@ __all__ = [
     "register",
     "select",
     "self_reference",
+    "show_progress",
     "simulate",
     "surface_uncertainty",
     "to_csv",

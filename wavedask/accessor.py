@@ -11,7 +11,22 @@ from wavedask.detector import blind_pixels, correct, detector_distortion
 from wavedask.export import to_csv, to_nexus, to_tiff
 from wavedask.frames import grid, nearest, select, where_motors
 from wavedask.io import refresh
-from wavedask.optics import fit_lens, fit_wavefront, legendre, zernike
+from wavedask.optics import (
+    compare,
+    find_focus,
+    fit_lens,
+    fit_wavefront,
+    kb_pair,
+    legendre,
+    lens_contributions,
+    mirror,
+    propagate,
+    psd,
+    remove,
+    stitch,
+    table,
+    zernike,
+)
 from wavedask.plot import plot_dataset
 from wavedask.report import write_report
 from wavedask.tables import Rows, html_table
@@ -89,6 +104,16 @@ class Wave:
     fit_wavefront = _method(fit_wavefront)
     zernike = _method(zernike)
     legendre = _method(legendre)
+    remove = _method(remove)
+    lens_contributions = _method(lens_contributions)
+    mirror = _method(mirror)
+    kb_pair = _method(kb_pair)
+    find_focus = _method(find_focus)
+    propagate = _method(propagate)
+    psd = _method(psd)
+    stitch = _method(stitch)
+    compare = _method(compare)
+    table = _method(table)
     plot = _method(plot_dataset)
     write_report = _method(write_report)
     to_nexus = _method(to_nexus)

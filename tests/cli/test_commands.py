@@ -425,10 +425,19 @@ def test_track_stops_at_the_displacement(folder: Path, monkeypatch: pytest.Monke
     message = refused("track", *raw_frames, *options, "--output", "t.zarr")
     assert "settings.files.dark" in message
     # With a reference for each frame, they share the flat alone.
-    succeeded("track", raw_frames[0], raw_frames[0], *options, "--output", "self.zarr")
+    options += ["--gain", "0.1", "--psf", "1.5"]
+    result = invoke("track", raw_frames[0], raw_frames[0], *options, "--output", "self.zarr")
+    assert result.exit_code == 0
+    assert "variance of the stated detector_noise" in " ".join(result.stderr.split())
+    told = succeeded("info", "self.zarr")
+    assert told["first frame, residual variance"].endswith(
+        "of the stated detector noise (inconsistent)"
+    )
     stored = wd.open_store("self.zarr")
     assert set(stored.attrs["shared"]) == {"flat"}
     assert "reference_file" in stored.coords
+    noise = {"gain": 0.1, "readout": 0.0, "psf": 1.5}
+    assert stored.attrs["settings"]["track"]["detector_noise"] == noise
 
 
 def test_track_with_settings_that_make_no_sense(folder: Path) -> None:
@@ -438,6 +447,8 @@ def test_track_with_settings_that_make_no_sense(folder: Path) -> None:
     message = refused("track", *pair, *output, "--window", "21", "--largest-window", "11")
     assert "smallest side first" in message
     assert "search is 0" in refused("track", *pair, *output, "--search", "0")
+    assert "--psf need --gain" in refused("track", *pair, *output, "--psf", "2")
+    assert "gain is -1" in refused("track", *pair, *output, "--gain", "-1")
     assert "--output" in refused("track", *pair)
     assert "none.edf" in refused("track", folder / "none.edf", pair[1], *output)
     assert not (folder / "t.zarr").exists()

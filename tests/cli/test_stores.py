@@ -34,6 +34,8 @@ def test_a_store_in_words(folder: Path) -> None:
     assert values["settings, sample"] == "files raw/sample_*.edf, units {'lens_x': 'mm'}"
     assert values["settings, track"].startswith("engine dense, window 15, search 8")
     assert "distance 1.0, pixel_size 6.5e-07, energy 17.0" in values["settings, wavefront"]
+    assert values["first frame, decorrelation"].endswith(" % of the speckle")
+    assert values["first frame, blur of noise"].endswith(" px")
     assert values["input"] == "14 files"
     assert values["written by"].startswith(f"wavedask {wd.__version__}, 20")
     names = [name for name, _ in rows]

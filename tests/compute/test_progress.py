@@ -1,5 +1,6 @@
 """Tasks run and are reported alike on every scheduler."""
 
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -8,12 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import dask
+import dask.array as da
+import nbformat
 import pytest
+from dask.base import compute
 from dask.delayed import Delayed, delayed
 from distributed import Client
+from nbclient import NotebookClient
 
+from wavedask.compute import progress_bar, show_progress
 from wavedask.compute.connection import connect
-from wavedask.compute.progress import IN_FLIGHT_PER_THREAD, current_client, progress_bar, run_each
+from wavedask.compute.progress import IN_FLIGHT_PER_THREAD, current_client, run_each
 from wavedask.errors import CorruptFileError
 
 
@@ -188,3 +194,68 @@ def test_the_bar_is_shown_on_request_only(capsys: pytest.CaptureFixture[str]) ->
     with progress_bar("reading", 3) as advance:
         advance(3)
     assert not capsys.readouterr().err
+
+
+def test_a_bar_for_any_computation(scheduler: str, capfd: pytest.CaptureFixture[str]) -> None:
+    ones = da.ones((8, 2), chunks=(2, 2))
+    with show_progress("adding", show=True):
+        assert (current_client() is None) == (scheduler != "cluster")
+        parts = compute(*(ones[2 * part : 2 * part + 2].sum() for part in range(4)))
+    assert parts == (4.0,) * 4
+    shown = capfd.readouterr().err
+    assert "adding" in shown
+    total, count = re.findall(r"(\d+)/(\d+)", shown)[-1]
+    assert total == count
+    assert int(total) >= 4
+    with show_progress("failing"), pytest.raises(CorruptFileError, match="truncated"):
+        delayed(fail_after)(0).compute()
+    with show_progress("nothing"):
+        pass
+    assert not capfd.readouterr().err
+
+
+NOTEBOOK = (
+    """
+import time
+import dask.array as da
+import wavedask as wd
+
+def slow(part):
+    time.sleep(0.4)
+    return part
+
+work = da.ones((6, 2), chunks=(2, 2)).map_blocks(slow, meta=da.ones(1)._meta)
+""",
+    """
+with wd.connect("threads", workers=1), wd.show_progress("waiting"):
+    print(work.compute().sum())
+""",
+    """
+with wd.show_progress("short"):
+    print(da.ones(1).compute().sum())
+""",
+)
+
+
+def test_a_notebook_shows_a_bar_in_place() -> None:
+    """In a real kernel; short work leaves no bar."""
+    notebook: Any = nbformat.from_dict(  # type: ignore[no-untyped-call] # nbformat does not annotate it
+        {
+            "cells": [
+                {"cell_type": "code", "metadata": {}, "source": cell, "outputs": []}
+                for cell in NOTEBOOK
+            ],
+            "metadata": {},
+            "nbformat": 4,
+            "nbformat_minor": 4,
+        }
+    )
+    NotebookClient(notebook, timeout=60, kernel_name="python3").execute()
+    shown = [
+        [output.data for output in cell.outputs if output.output_type == "display_data"]
+        for cell in notebook.cells
+    ]
+    assert [len(bars) for bars in shown] == [0, 1, 0]
+    (bar,) = shown[1]
+    assert re.search(r"waiting.* (\d)/\1 ", bar["text/plain"])
+    assert "<pre" in bar["text/html"]

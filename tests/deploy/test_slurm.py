@@ -244,7 +244,12 @@ def test_an_adaptive_cluster_follows_the_work(
 def test_jobs_of_two_workers_that_end_by_themselves(
     slurm: Slurm, raw: Path, expected: xr.Dataset, settings: dict[str, Any]
 ) -> None:
-    per_job = {"workers": 2, "workers_per_job": 2, "lifetime": "25 s", "lifetime_stagger": "5 s"}
+    per_job: dict[str, Any] = {
+        "workers": 2,
+        "workers_per_job": 2,
+        "lifetime": "25 s",
+        "lifetime_stagger": "5 s",
+    }
     with wd.connect("slurm", **per_job, **settings) as client:
         assert client is not None
         client.wait_for_workers(2, timeout=BOUND_SECONDS)

@@ -1,5 +1,6 @@
 """`wavedask init` drafts an experiment file that runs once its gaps are filled."""
 
+import re
 from pathlib import Path
 
 import h5py
@@ -15,6 +16,7 @@ from wavedask.errors import FileError, InputError
 from wavedask.experiment.draft import SCHEMA, draft_experiment
 from wavedask.experiment.guess import groups_in
 from wavedask.experiment.model import load_experiment
+from wavedask.experiment.optic_sections import OPTICS
 from wavedask.experiment.stages import stages_of
 from wavedask.simulate.writers import Exposure, FrameWriter
 
@@ -40,6 +42,21 @@ def test_the_draft_of_a_campaign_is_the_experiment_written_by_hand(
     assert set(drafted.inputs) == set(by_hand.inputs)
     xr.testing.assert_identical(drafted.image.compute(), by_hand.image.compute())
     assert drafted.result.attrs["energy_keV"] == 17.0
+
+
+def test_the_commented_sections_of_a_draft_can_be_used(raw: Path, tmp_path: Path) -> None:
+    folder = copied(raw, tmp_path)
+    succeeded("init", folder, *SETUP)
+    file = folder / "experiment.yaml"
+    text, changed = re.subn(
+        "^# (pupil|lens|modes|mirror|focus):", r"\1:", file.read_text(), flags=re.MULTILINE
+    )
+    assert changed == 5
+    file.write_text(text)
+    experiment = load_experiment(file)
+    assert experiment.report
+    assert {*OPTICS} <= experiment.settings.keys()
+    assert stages_of(experiment).result.coefficient.dims == ("frame", "mode_number")
 
 
 def test_nothing_is_overwritten(raw: Path, tmp_path: Path) -> None:

@@ -45,7 +45,8 @@ def stored(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> xr.Dataset:
         report = run(load(folder, **SECTIONS))
     assert report.store.written == 1
     rows = dict(report.rows)
-    for name in ("lens radius", "mode, defocus", "mirror, radius"):
+    focus = "focus along x, behind the detector"
+    for name in ("lens radius", "mode, defocus", "mirror, radius", focus):
         assert rows[name].count("±") == FRAMES, name
     for name in ("aberrations, rms", "mode, defocus"):
         assert rows[name].count("waves") == FRAMES, name
@@ -90,7 +91,8 @@ def test_mirror_and_focus_of_a_store_are_those_of_its_maps(stored: xr.Dataset) -
     inside = np.hypot(stored.y - MIDDLE, stored.x - MIDDLE) <= CIRCLE[2]
     for frame in (0, FRAMES - 1):
         single = stored.isel(frame=frame)
-        within = single[["slope_x", "slope_uncertainty_x", "window", "wavefront", "transmission"]]
+        names = ("slope_x", "slope_uncertainty_y", "slope_uncertainty_x", "window", "wavefront")
+        within = single[[*names, "transmission"]]
         within = within.where(inside).assign_attrs(stored.attrs)
         mirror = wd.optics.mirror(within, **MIRROR)
         for name in ("slope_error_rms", "height_error_rms", "mirror_radius"):
@@ -99,7 +101,7 @@ def test_mirror_and_focus_of_a_store_are_those_of_its_maps(stored: xr.Dataset) -
         heights = np.interp(single.mirror_position, mirror.mirror_position, mirror.height_error)
         np.testing.assert_allclose(single.height_error, heights, atol=1e-15)
         focus = wd.optics.find_focus(within.assign(transmission=single.transmission), energy=17.0)
-        for name in ("focus_distance_y", "focus_fwhm_x", "strehl", "caustic_y"):
+        for name in ("focus_distance_y", "focus_fwhm_x", "strehl_uncertainty", "caustic_y"):
             np.testing.assert_allclose(single[name], focus[name], rtol=1e-6)
     assert stored.focus_distance_x.attrs["units"] == "m"
 
@@ -178,7 +180,7 @@ def test_shapes_of_a_pupil(shape: dict[str, Any], area: float, raw: Path) -> Non
         ({"mirror": {**MIRROR, "theta": 3.0}}, "mirror.theta is 3.0: give the grazing angle"),
         ({"mirror": {**MIRROR, "q": 0.4}}, "q and free are numbers of an ellipse"),
         ({"mirror": {**MIRROR, "free": ["r"]}}, "mirror.free is 'r': give the numbers"),
-        ({"focus": {"intensity": "flat"}}, "one of: transmission, uniform"),
+        ({"focus": {"intensity": "flat"}}, "focus.intensity is 'flat': give measured"),
     ],
 )
 def test_mistakes_in_the_file(sections: dict[str, Any], words: str, raw: Path) -> None:
@@ -230,7 +232,8 @@ def test_settings_that_do_not_fit_the_data(
 def _small_lens(frames: int = 2, side: int = 192) -> xr.Dataset:
     """Wavefronts of a lens that fills a part of the map, at another place in each frame."""
     line = np.arange(side) * 1e-6
-    surfaces, slopes = [], []
+    surfaces: list[Any] = []
+    slopes: list[Any] = []
     for frame in range(frames):
         y, x = line[:, None] - (84 + 10 * frame) * 1e-6, line - 100e-6
         lens = np.hypot(y, x) < 54e-6
@@ -241,7 +244,7 @@ def _small_lens(frames: int = 2, side: int = 192) -> xr.Dataset:
                 np.where(lens, -x / 15 + 36 * x**2 + 0 * y, 0.0),
             ]
         )
-    stack = np.array(slopes)
+    stack: Any = np.array(slopes)
     dims = ("frame", "y", "x")
     return xr.Dataset(
         {

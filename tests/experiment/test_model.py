@@ -9,7 +9,8 @@ from support.experiments import content, load, write
 
 from wavedask.errors import ExperimentError
 from wavedask.experiment.model import Experiment, load_experiment
-from wavedask.experiment.sections import METHODS, OPTICS, Frames, Mesh
+from wavedask.experiment.optic_sections import OPTICS
+from wavedask.experiment.sections import METHODS, Frames, Mesh
 
 
 def refused(folder: Path, **changes: Any) -> str:
@@ -93,7 +94,7 @@ def test_where_it_is_computed_and_written_is_no_setting(tmp_path: Path) -> None:
     assert load(tmp_path, track={"window": 17}).settings != settings
     assert load(tmp_path, wavefront={"distance": 1.5}).settings != settings
     elsewhere = {"output", "cluster", "durable", "report"}
-    assert set(settings) == set(Experiment.model_fields) - {*elsewhere, *METHODS, *OPTICS}
+    assert set(settings) == set(Experiment.model_fields) - {*elsewhere, *METHODS, *OPTICS, "pupil"}
     assert load(tmp_path, combine={}).settings["combine"]["remove_drift"] is True
 
 

@@ -156,6 +156,13 @@ def test_the_store_tells_its_origin(finished: tuple[Experiment, RunReport]) -> N
     assert attributes["versions"]["numpy"] == np.__version__
     assert attributes["distance"] == 1.0
     assert attributes["energy_keV"] == pytest.approx(17.0)
+    # Of the first frame, it tells what the match leaves; nothing was stated of the detector.
+    assert attributes["effective_counts"] > 100
+    assert attributes["noise_blur_px"] < 1
+    assert 0 <= attributes["fixed_pattern"] < 0.02
+    assert "residual_over_noise" not in attributes
+    assert "detector_noise" not in attributes["settings"]["track"]
+    assert "photons a pixel" in dict(report.rows)["first frame, effective counts"]
 
 
 def test_blind_pixels_are_counted(finished: tuple[Experiment, RunReport]) -> None:

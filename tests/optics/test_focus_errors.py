@@ -12,8 +12,8 @@ import wavedask as wd
 from wavedask.conventions import uncertainty_name
 from wavedask.optics import find_focus, gradient_modes
 
-SIDE, WINDOW = 61, 9
-PIXEL, DISTANCE, FOCUS = 4e-6, 0.8, 1.5
+SIDE, WINDOW = 41, 7
+PIXEL, DISTANCE, FOCUS = 6e-6, 0.8, 1.5
 SIGMA = 0.02
 HALF = (SIDE - 1) / 2 * PIXEL
 WAVELENGTH = 1e-10

@@ -198,3 +198,17 @@ def test_each_lens_of_a_stack_of_frames() -> None:
 def test_what_cannot_be_is_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         fit_lens(wavefront_of(-Y / 20, -X / 20), **change)
+
+
+def test_the_outline_of_a_lens_does_not_hide_it() -> None:
+    """At the rim, windows see both sides, and what they find there scatters."""
+    radius, power = 6e-5, 0.05
+    away = np.hypot(Y, X)
+    width = 1.5 * WINDOW * PIXEL / 2
+    inside = np.clip((radius + width - away) / (2 * width), 0.0, 1.0)
+    lumps = np.sin(7 * np.arctan2(Y, X)) * np.exp(-(((away - radius) / width) ** 2))
+    wf = wavefront_of(-power * Y * (inside + lumps), -power * X * (inside + lumps))
+    lens = fit_lens(wf)
+    assert int(lens.verdict) == 0
+    assert float(lens.aperture_width_x) < 2 * radius
+    assert float(lens.focal_length) == pytest.approx(1 / power + DISTANCE, rel=0.02)

@@ -1,11 +1,13 @@
 """A grazing mirror is recovered from rays that were traced by other equations."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import xarray as xr
 from scipy import interpolate, optimize
+from support.laziness import forbid_computing
 
 from wavedask.errors import InputError
 from wavedask.optics import mirror
@@ -188,6 +190,35 @@ def test_frames_and_the_other_axis() -> None:
     assert both.bender.values.tolist() == [0.0, 1.0]
     np.testing.assert_allclose(both.height_error_rms[0], one.height_error_rms)
     assert np.isnan(both.ellipse_q[1])
+
+
+def test_a_stack_stays_lazy_frame_by_frame() -> None:
+    """Chunks do not matter, and a frame that saw less of the mirror is NaN beyond."""
+    wf = beam(distance=0.2, side=201)
+    less = wf.where(wf.x > float(wf.x[40]))
+    stack = xr.concat([wf, less], "frame").assign_coords(
+        bender=("frame", [0.0, 1.0], {"units": "V"})
+    )
+    even = np.linspace(-0.02, 0.02, 101)
+    options: dict[str, Any] = {"axis": "x", "theta": THETA, "center": center_of(wf)}
+    with forbid_computing():
+        lazy = mirror(stack.chunk({"frame": 1, "x": 50}), positions=even, **options)
+        assert lazy.height_error.chunks[0] == (1, 1)
+    eager = mirror(stack, positions=even, **options)
+    xr.testing.assert_identical(lazy.compute(), eager)
+    assert eager.bender.attrs["units"] == "V"
+    by_first = mirror(stack.chunk({"frame": 2}), **options)
+    xr.testing.assert_identical(by_first.compute(), mirror(stack, **options))
+    gaps = np.isnan(by_first.height_error).sum("mirror_position").values
+    assert gaps[0] == 0
+    assert 30 < gaps[1] < 50
+    assert np.isfinite(by_first.psd_height).all()
+
+
+@pytest.mark.parametrize("positions", [[0.0, 1.0], np.arange(10.0) ** 2, np.full(9, np.nan)])
+def test_positions_that_are_none(positions: object) -> None:
+    with pytest.raises(InputError, match="positions"):
+        mirror(beam(distance=0.2, side=51), axis="x", theta=THETA, positions=positions)  # type: ignore[arg-type] # the mistakes
 
 
 @pytest.mark.parametrize(

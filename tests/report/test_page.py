@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 import xarray as xr
 from click.testing import CliRunner
-from matplotlib.image import imread
+from matplotlib.image import imread, imsave
 from support.experiments import FRAMES, copied, load
 
 import wavedask as wd
 from wavedask.cli import main
 from wavedask.errors import FileError, InputError, StoreError
 from wavedask.experiment.pipeline import RunReport, run
+from wavedask.report import write_picture
 
 
 class Page(HTMLParser):
@@ -65,6 +66,8 @@ def test_a_run_writes_its_page_and_says_where(finished: tuple[Path, RunReport]) 
     assert report.page == folder / "results.html"
     rows = dict(report.rows)
     assert rows["report"] == str(folder / "results.html")
+    assert rows["picture"] == str(folder / "results.png")
+    assert np.ptp(imread(folder / "results.png")[..., :3]) > 0.5
     stored = wd.open_store(folder / "results.zarr")
     assert stored.radius.dims == ("frame",)
     assert f"{float(stored.radius[0]) * 1e6:.1f}" in rows["lens radius"]
@@ -94,9 +97,10 @@ def test_every_picture_is_there(finished: tuple[Path, RunReport], tmp_path: Path
         "standard error of the wavefront",
         "why a pixel has no displacement",
         "wavefront of the frames",
-        "numbers of the frames",
     }
     assert wanted <= page.pictures.keys()
+    trends, *_ = (text for text in page.pictures if text.startswith("numbers of the frames: "))
+    assert "matched_share, wavefront_rms, wavefront_pv, radius" in trends
     for number, source in enumerate(page.pictures.values()):
         file = tmp_path / f"{number}.png"
         file.write_bytes(base64.b64decode(source.partition(",")[2]))
@@ -141,6 +145,31 @@ def test_a_page_of_ours_is_replaced_and_nothing_else(
         wd.write_report(store, page)
     assert page.read_text() == "notes"
     assert [entry.name for entry in tmp_path.iterdir()] == ["r.html"]
+
+
+def test_a_picture_of_ours_is_replaced_and_nothing_else(
+    finished: tuple[Path, RunReport], tmp_path: Path
+) -> None:
+    picture = tmp_path / "p.png"
+    write_picture(finished[0] / "results.zarr", picture)
+    before = picture.read_bytes()
+    write_picture(finished[0] / "results.zarr", picture, frame=1)
+    assert picture.read_bytes() != before
+    imsave(picture, np.zeros((4, 4)))
+    with pytest.raises(FileError, match="is no report"):
+        write_picture(finished[0] / "results.zarr", picture)
+
+
+@pytest.mark.parametrize("ending", ["html", "png"])
+def test_a_file_in_the_way_is_told_before_the_run(
+    finished: tuple[Path, RunReport], ending: str
+) -> None:
+    folder = finished[0]
+    (folder / f"other.{ending}").write_text("notes")
+    with pytest.raises(FileError, match=f"other.{ending} exists and is no report"):
+        run(load(folder, output="other.zarr", report=True))
+    assert not (folder / "other.zarr").exists()
+    (folder / f"other.{ending}").unlink()
 
 
 @pytest.mark.parametrize("frame", [3, -4])

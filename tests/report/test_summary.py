@@ -5,8 +5,9 @@ import pytest
 import xarray as xr
 
 import wavedask as wd
-from wavedask.report import numbers_of_frames, summary_rows
+from wavedask.report import matched_rows, numbers_of_frames, summary_rows
 from wavedask.report.summary import value_text
+from wavedask.tracking import why_missing
 from wavedask.wavefront import frame_numbers
 
 
@@ -98,3 +99,39 @@ def test_digits_end_where_the_error_begins(value: float, error: float, text: str
 
 def test_the_accessor_and_the_function_are_public() -> None:
     assert "write_report" in dir(wd)
+
+
+def test_the_strongest_aberrations_are_told_with_their_errors_and_in_waves() -> None:
+    rng = np.random.default_rng(1)
+    names = ["tilt x", "defocus", "coma x", "coma y", "trefoil x", "spherical", "Z(7, 1)"]
+    sizes = np.array([90.0, 50.0, 1.0, 5.0, 4.0, 3.0, 0.5]) * 1e-10
+    values = sizes * rng.normal(1, 0.01, (5, 7))
+    values[4] = np.nan
+    fit = xr.Dataset(
+        {
+            "coefficient": (("frame", "mode_number"), values, {"units": "m"}),
+            "coefficient_uncertainty": (("frame", "mode_number"), np.full((5, 7), 1e-11)),
+        },
+        {"mode_name": ("mode_number", names)},
+        {"wavelength": 1e-10},
+    )
+    rows = dict(summary_rows(numbers_of_frames(fit)))
+    assert list(rows) == [
+        f"mode, {name}" for name in ("defocus", "coma y", "trefoil x", "spherical")
+    ]
+    assert "± 10 pm (4.9" in rows["mode, coma y"]
+    assert rows["mode, coma y"].endswith("none in 1 of 5 frames")
+
+
+def test_a_number_that_no_frame_has_is_told() -> None:
+    numbers = xr.Dataset({"strehl": ("frame", [np.nan, np.nan])})
+    assert summary_rows(numbers) == [("Strehl ratio", "– (in no frame)")]
+
+
+def test_the_worst_frame_says_why_its_pixels_are_lost() -> None:
+    result = maps().isel(frame=[0, 1, 2]).assign(complete=("frame", [True, False, True]))
+    done = result.isel(frame=[0, 2])
+    numbers = numbers_of_frames(result)
+    rows = dict(matched_rows(done, numbers, why_missing(done)))
+    assert rows["matched by frame"] == "83.3 %, 0.0 %"
+    assert rows["lost in frame 2, the worst"] == "uncorrelated 100.0 %"

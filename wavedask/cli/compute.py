@@ -196,6 +196,13 @@ def _print_run(title: str, asked: "Experiment", prepared: "Stages", report: "Run
     help="dense: every pixel by Gauss-Newton. opencv: the loop of template matches of the report.",
 )
 @click.option("--step", type=int, help="Distance between points, px; opencv only, default 4.")
+@click.option(
+    "--gain",
+    type=float,
+    help="Counts per photon: errors follow from the noise of the detector; dense only.",
+)
+@click.option("--readout", type=float, help="Noise of the readout, counts; with --gain.")
+@click.option("--psf", type=float, help="Width (FWHM) of the spot of a photon, px; with --gain.")
 @cluster_options
 def track(
     sample: str,
@@ -208,6 +215,9 @@ def track(
     search: int,
     engine: Any,
     step: int | None,
+    gain: float | None,
+    readout: float | None,
+    psf: float | None,
     where: Where,
 ) -> None:
     """Track SAMPLE frames in REFERENCE frames, without computing a wavefront.
@@ -218,26 +228,34 @@ def track(
     from wavedask import correct, input_files, open_scan, write_store
     from wavedask import track as track_frames
     from wavedask.compute import check_paths
-    from wavedask.experiment import Track
+    from wavedask.experiment import StatedNoise, Track
     from wavedask.frames import sources_of
     from wavedask.store import URL, open_store
-    from wavedask.tracking import why_missing
+    from wavedask.tracking import first_residual, why_missing
 
     given = {"sample": sample, "reference": reference, "dark": dark, "flat": flat}
     sources = {role: str(Path(path).absolute()) for role, path in given.items() if path is not None}
+    if gain is None and (readout is not None or psf is not None):
+        raise click.UsageError("--readout and --psf need --gain, the counts per photon")
     # track() checks the settings; its message also fits this command.
+    noise = StatedNoise.model_construct(gain=gain, readout=readout or 0.0, psf=psf or 0.0)
     settings = Track.model_construct(
         window=window if largest_window is None else (window, largest_window),
         engine=engine,
         search=search,
         step=step,
+        detector_noise=None if gain is None else noise,
     )
     scans = {role: open_scan(path) for role, path in sources.items()}
     images, targets = (
         correct(scans[role], dark=scans.get("dark"), flat=scans.get("flat"))
         for role in ("sample", "reference")
     )
-    tracked = track_frames(images, targets, **dict(settings))
+    tracked = track_frames(images, targets, **settings.options)
+    residual = first_residual(images, targets, settings.options)
+    if residual is not None:
+        residual.log("track")
+        tracked.attrs |= residual.attrs
     inputs = [path for scan in scans.values() for path in input_files(scan)]
     # A single reference is shared by all frames; otherwise each frame names its own.
     own = {"sample", "reference"} if REFERENCE_FILE in tracked.coords else {"sample"}
@@ -248,17 +266,16 @@ def track(
         report = write_store(
             output,
             tracked,
-            settings={"track": settings.model_dump(mode="json"), "files": sources},
+            settings={"track": settings.recorded, "files": sources},
             inputs=inputs,
             shared={role: sources_of(scan) for role, scan in scans.items() if role not in own},
         )
     missing = why_missing(open_store(output))
     missing.log(str(report.path))
     frames, path = report.rows
-    print_rows(
-        "wavedask track",
-        [frames, *missing.rows, path],
-    )
+    left = [] if residual is None else residual.rows
+    left = [(f"first frame, {name}", value) for name, value in left]
+    print_rows("wavedask track", [frames, *missing.rows, *left, path])
     if not missing.matched:
         raise click.exceptions.Exit(FAILED)
 

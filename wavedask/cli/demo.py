@@ -40,7 +40,7 @@ from wavedask.experiment import (
 )
 from wavedask.optics import fit_lens, refractive_decrement
 from wavedask.plot import plot_maps
-from wavedask.simulate import Campaign, Lens, write_campaign
+from wavedask.simulate import Campaign, Distortion, Lens, mesh_scan, write_campaign
 from wavedask.store import differences, open_store
 
 ENERGY: Final = 17.0
@@ -57,6 +57,10 @@ MOTOR_UNITS: Final = {"energy": "keV", "lens_x": "mm", "lens_y": "mm", "detz": "
 """Units of the motors; EDF headers hold none."""
 
 RAW: Final = "raw"
+MESH: Final = "mesh"
+"""Folder, inside the raw data, of a scan of the detector for `wavedask distortion`."""
+MESH_SIDE: Final = 256
+MESH_POSITIONS: Final = (4, 4)
 RECIPE: Final = "simulated.json"
 EXPERIMENT: Final = "experiment.yaml"
 STORE: Final = "results.zarr"
@@ -153,6 +157,7 @@ def demo_campaign(folder: Path, *, side: int, positions: int, seed: int) -> Camp
     if not folder.is_dir() or all(entry.name.startswith(".") for entry in folder.iterdir()):
         draft = folder / f".{RAW}-{uuid.uuid4().hex}"
         write_campaign(draft, lens=lens, seed=seed, **numbers)
+        _write_mesh(draft / MESH, seed=seed)
         (draft / RECIPE).write_text(recipe)
         draft.rename(raw)
     elif not (raw / RECIPE).is_file():
@@ -166,6 +171,13 @@ def demo_campaign(folder: Path, *, side: int, positions: int, seed: int) -> Camp
             "Nothing was changed. Choose another folder, or remove this one.",
         )
     return Campaign.in_folder(raw, lens=lens, **numbers)
+
+
+def _write_mesh(folder: Path, *, seed: int) -> None:
+    """Write a simulated mesh scan of a detector with a barrel distortion of one pixel."""
+    detector = Distortion((MESH_SIDE, MESH_SIDE), barrel=1.0)
+    mesh = mesh_scan(detector, positions=MESH_POSITIONS, pixel_size=PIXEL_SIZE, seed=seed)
+    mesh.write(folder)
 
 
 def write_experiment(folder: Path) -> Path:
@@ -222,7 +234,7 @@ def run_demo(
     seed : int, default 0
         Seed of the random numbers.
     progress : bool, optional
-        Whether to show progress bars; by default on a terminal only.
+        Whether to show progress bars; by default on a terminal and in a notebook.
 
     Returns
     -------

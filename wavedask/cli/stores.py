@@ -47,6 +47,7 @@ from wavedask.store import (
     place_of,
 )
 from wavedask.tables import Rows
+from wavedask.tracking import ResidualReport
 
 
 def is_store(path: str | Path) -> bool:
@@ -103,6 +104,9 @@ def describe_store(path: str | Path) -> Rows:
         for name in sorted(map(str, stored.data_vars), key=_place_of(QUANTITIES))
     ]
     described += _settings(stored.attrs[SETTINGS])
+    residual = ResidualReport.of_attrs(stored.attrs)
+    if residual is not None:
+        described += [(f"first frame, {name}", value) for name, value in residual.rows]
     if REGISTRATION in stored.attrs:
         described.append(("near detector on the far one", stored.attrs[REGISTRATION]))
     if BLIND_PIXELS in stored.attrs:

@@ -3,6 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from wavedask.compute.bars import progress_bar
 from wavedask.compute.blocks import BlockGraph
 from wavedask.compute.environment import check_here, check_software, software
 from wavedask.compute.memory import (
@@ -13,7 +14,8 @@ from wavedask.compute.memory import (
     needs,
     task_needs,
 )
-from wavedask.compute.progress import current_client, progress_bar, run_each
+from wavedask.compute.progress import current_client, run_each
+from wavedask.compute.shown import show_progress
 from wavedask.compute.visible import check_memory_of_workers, check_paths, invisible, needed
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ __all__ = [
     "profile_files",
     "progress_bar",
     "run_each",
+    "show_progress",
     "software",
     "task_needs",
 ]

@@ -1,6 +1,5 @@
 """Run many tasks on any Dask scheduler, and show the progress."""
 
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -15,16 +14,8 @@ from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 from dask.optimization import cull
 from dask.system import CPU_COUNT
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
+from wavedask.compute.bars import progress_bar
 from wavedask.compute.outage import Watch
 
 if TYPE_CHECKING:
@@ -38,45 +29,6 @@ dozens of tasks of a scan, and not ten thousand.
 """
 
 Report = Callable[[int, Any], None]
-
-
-@contextmanager
-def progress_bar(
-    label: str, total: int, *, show: bool | None = None
-) -> Iterator[Callable[[int], None]]:
-    """Show a bar on standard error while the body runs.
-
-    Parameters
-    ----------
-    label : str
-        What is being done, left of the bar.
-    total : int
-        Number of steps.
-    show : bool, optional
-        Whether to show the bar; by default only where standard error is a terminal.
-
-    Yields
-    ------
-    callable
-        ``advance(steps)``, to be called as steps are finished; safe from several threads.
-
-    Examples
-    --------
-    >>> with progress_bar("reading headers", 3) as advance:
-    ...     for _ in range(3):
-    ...         advance(1)
-    """
-    visible = sys.stderr.isatty() if show is None else show
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), disable=not visible) as progress:
-        task = progress.add_task(label, total=total)
-        yield lambda steps: progress.advance(task, steps)
 
 
 def run_each(
@@ -102,7 +54,7 @@ def run_each(
         ``on_done(index, result)`` is called in this process, in the calling thread, once for each
         task in the order in which they end. If it raises, the remaining tasks are cancelled.
     show : bool, optional
-        Whether to show the bar; by default only where standard error is a terminal.
+        Whether to show the bar; by default as in `progress_bar`.
 
     Raises
     ------

@@ -102,8 +102,12 @@ def detector_distortion(
         ``global``: fits the displacements of the whole mesh at once, with the true position of
         every frame as an unknown. ``gradient``: equations 3.5 to 3.8 of the report, unchanged, with
         mean differences as derivatives.
-    window, search, order
-        As in `wavedask.cross_spot`; `search` is relative to the shift expected from the motors.
+    window : int, default 21
+        Side of the window of the tracker in px, odd.
+    search : int, default 8
+        Largest displacement that is looked for, in px, beyond the shift expected from the motors.
+    order : 3, 5 or "auto", optional
+        Order of the B-spline of the tracker, as in `wavedask.track`.
     least_correlation : float, default 0.3
         A pair is used if its median correlation is at least this.
     spacing : float, default 16
@@ -113,7 +117,7 @@ def detector_distortion(
         Weight of the bending of this spline, relative to the data; ``global`` only. It matters only
         for what the data do not determine, such as a ripple with the period of the mesh.
     progress : bool, optional
-        Whether to show a progress bar; by default only if standard error is a terminal.
+        Whether to show a progress bar; by default on a terminal and in a notebook.
 
     Returns
     -------

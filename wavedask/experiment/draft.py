@@ -25,6 +25,15 @@ MEANINGS: Final = {
 }
 """Meaning of each role, in the order of the file."""
 OPTIONAL: Final = ("dark", "flat")
+FITTED: Final = (
+    "# What is fitted to each wavefront. Remove the # of what you need:",
+    "# pupil: auto  # where the optic is; or {circle: [centre_y, centre_x, radius]} in m",
+    "# lens: {material: Be, lenses: 1}  # radius, figure error",
+    "# modes: {basis: zernike, order: 4}  # aberrations",
+    "# mirror: {axis: x, theta: 3.0e-3, p: 40.0}  # rad, m: slope and height error",
+    "# focus: {}  # place and size of the focus",
+)
+"""Sections of the optic, as comments."""
 IMAGE_KEY: Final = "image_key"
 """Coordinate of NXtomo and Data Exchange files with the role of each frame."""
 KEYS: Final = {"sample": 0, "flat": 1, "dark": 2}
@@ -253,7 +262,8 @@ def _settings(setup: dict[str, float | None]) -> str:
         else:
             lines.append(f"  {key}:  # {FILL_IN}: {meaning}")
     lines += ["  # source_distance:  # m, source to optic, if the beam diverges", ""]
-    return "\n".join([*lines, "output: results.zarr", ""])
+    output = ["output: results.zarr", "report: true  # a page for the logbook beside the store", ""]
+    return "\n".join([*lines, *FITTED, "", *output])
 
 
 def _relative(path: str, folder: Path, start: Path) -> str:

@@ -148,7 +148,7 @@ def _lens(
     given = dict(lens)
     if pupil is not None:
         circle = None if section is None else section.circle
-        given["aperture"] = pupil if circle is None else circle
+        given.update(aperture=pupil if circle is None else circle)
     found = fit_lens(result, **given)
     if FIGURE_ERROR.name in found:
         # The figure error is the residual in metres of material, and the thickness that of the lens
@@ -274,7 +274,7 @@ def _names_of_mirror(section: Mirror) -> tuple[list[str], list[str]]:
     place = np.linspace(-1e-4, 1e-4, 41)
     slopes = labelled(-np.tile(place / 0.4, (3, 1)), SLOPE_X, dims=(Y, X))
     perfect = xr.Dataset({SLOPE_X.name: slopes}, {Y: place[:3], X: place})
-    found = mirror(perfect, axis="x", theta=3e-3, p=40.0, distance=0.1, shape=section.shape)
+    found = mirror(perfect, axis=X, theta=3e-3, p=40.0, distance=0.1, shape=section.shape)
     along = (MIRROR_POSITION.name,)
     profiles = [str(name) for name, array in found.data_vars.items() if array.dims == along]
     numbers = [str(name) for name, array in found.data_vars.items() if not array.dims]
@@ -308,7 +308,7 @@ def _focus(result: xr.Dataset, section: Focus, inside: xr.DataArray | None) -> x
         result,
         evaluate(result),
         evaluate,
-        maps=(*SURFACE, TRANSMISSION) if section.intensity == TRANSMISSION.name else SURFACE,
+        maps=(*SURFACE, TRANSMISSION) if section.intensity == "measured" else SURFACE,
         inside=inside,
         section="focus",
     )
@@ -318,7 +318,7 @@ def _focus_of_frame(single: xr.Dataset, *, section: Focus) -> xr.Dataset:
     """Find the focus of one wavefront, or of a stack."""
     wf = single.drop_vars(INSIDE, errors="ignore")
     power = None
-    if section.intensity != TRANSMISSION.name:
+    if section.intensity == "uniform":
         power = xr.ones_like(wf[WAVEFRONT.name])
     if INSIDE in single:
         wf = wf.assign({WAVEFRONT.name: wf[WAVEFRONT.name].where(single[INSIDE])})

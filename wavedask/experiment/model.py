@@ -10,6 +10,7 @@ from pydantic import Field, PrivateAttr, ValidationError, model_validator
 from wavedask.documents import mistakes_of, read_yaml, shown
 from wavedask.errors import ExperimentError
 from wavedask.experiment.optic_sections import (
+    AUTO,
     FOR_CURVATURES,
     OPTICS,
     Focus,
@@ -119,7 +120,8 @@ class Experiment(Section):
         default=False,
         # Not a setting of the result.
         exclude=True,
-        description="true to write a page for the logbook beside the store after each run",
+        description="true to write a page and a picture for the logbook beside the store after "
+        "each run",
     )
     cluster: ClusterField = Field(
         default=Cluster(), description="the name of a cluster profile, or a section"
@@ -217,7 +219,7 @@ class Experiment(Section):
             mistakes.append(f"pupil: has no effect without {', '.join(OPTICS)}; add one of them")
         if self.pupil is not None and self.gives_curvature and self.pupil.auto:
             mistakes.append("pupil: auto needs a wavefront; give a circle, rectangle or polygon")
-        aperture = self.lens is not None and "aperture" in self.lens.model_fields_set
+        aperture = self.lens is not None and self.lens.aperture != AUTO
         if self.pupil is not None and aperture:
             mistakes.append("lens.aperture: pupil says where the lens is; remove one of them")
         return mistakes
@@ -268,7 +270,8 @@ class Experiment(Section):
         """Settings that determine the result: all except the cluster and the output."""
         # A method that is not used is left out, so that stores of earlier versions can be resumed.
         unused = {name for name in (*METHODS, *OPTICS, "pupil") if getattr(self, name) is None}
-        return self.model_dump(mode="json", exclude={"output", "cluster", *unused})
+        found = self.model_dump(mode="json", exclude={"output", "cluster", *unused})
+        return {**found, "track": self.track.recorded}
 
 
 def _is_glob(name: str) -> bool:

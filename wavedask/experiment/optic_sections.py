@@ -10,7 +10,7 @@ from wavedask.optics import LensShape, MirrorShape, ModeIndex
 
 Basis = Literal["zernike", "legendre"]
 Free = Literal["p", "q", "theta"]
-Power = Literal["transmission", "uniform"]
+Power = Literal["measured", "uniform"]
 Point = tuple[Number, Number]
 
 AUTO: Final = "auto"
@@ -109,7 +109,8 @@ class Modes(Section):
 
     @model_validator(mode="after")
     def _sensible(self) -> "Modes":
-        if self.basis == "legendre" and "index" in self.model_fields_set:
+        # By its value: the settings in a store name every key.
+        if self.basis == "legendre" and self.index != type(self).model_fields["index"].default:
             raise ValueError("index: Legendre modes have one order of numbers; remove index")
         return self
 
@@ -154,7 +155,8 @@ class Mirror(Section):
     def _sensible(self) -> "Mirror":
         if len({*self.free}) != len(self.free):
             raise ValueError(f"free is {[*self.free]}: name each number once")
-        if self.shape != "ellipse" and {"q", "free"} & self.model_fields_set:
+        free = type(self).model_fields["free"].default
+        if self.shape != "ellipse" and (self.q is not None or self.free != free):
             raise ValueError(f"q and free are numbers of an ellipse, and shape is {self.shape}")
         return self
 
@@ -168,5 +170,7 @@ class Focus(Section):
         "wavefront.source_distance, or else a parallel beam",
     )
     intensity: Power = Field(
-        default="transmission", description=f"the intensity of the beam; {one_of(Power)}"
+        default="measured",
+        description="measured (the transmission, where there is one) or uniform: the intensity of "
+        "the beam",
     )

@@ -22,10 +22,18 @@ from wavedask.errors import InputError, StoreError
 from wavedask.experiment.model import Experiment
 from wavedask.experiment.stages import Stages, stages_of
 from wavedask.frames import behind_inputs, select
-from wavedask.report import matched_rows, numbers_of_frames, summary_rows, write_report
+from wavedask.plot import kinds_of
+from wavedask.report import (
+    check_replaceable,
+    matched_rows,
+    numbers_of_frames,
+    summary_rows,
+    write_picture,
+    write_report,
+)
 from wavedask.store import StoreReport, open_store, write_store
 from wavedask.tables import Rows, Tabular
-from wavedask.tracking import MissingReport, why_missing
+from wavedask.tracking import MissingReport, ResidualReport, first_residual, why_missing
 
 KERNELS: Final = 80 * 2**20
 """Bytes of the compiled kernels, with what loads them."""
@@ -99,8 +107,8 @@ class RunReport(Tabular):
     summary : list of (str, str)
         The numbers of the frames in a few lines: pixels matched and why not the others, wavefront,
         lens, modes, mirror, focus.
-    page : Path or None
-        The report, if one was written.
+    page, picture : Path or None
+        The report and its picture, if they were written.
     """
 
     store: StoreReport
@@ -109,6 +117,7 @@ class RunReport(Tabular):
     missing: MissingReport | None = None
     summary: Rows = field(default_factory=list)
     page: Path | None = None
+    picture: Path | None = None
 
     @property
     def rows(self) -> Rows:
@@ -121,6 +130,7 @@ class RunReport(Tabular):
             ("time", f"{self.seconds:.1f} s"),
             path,
             *(() if self.page is None else (("report", str(self.page)),)),
+            *(() if self.picture is None else (("picture", str(self.picture)),)),
         ]
 
 
@@ -242,7 +252,7 @@ def run(
     repair : bool, default False
         Whether to compute frames again that the store has lost, for example in a copy.
     progress : bool, optional
-        Whether to show progress bars; by default on a terminal only.
+        Whether to show progress bars; by default on a terminal and in a notebook.
 
     Returns
     -------
@@ -258,11 +268,15 @@ def run(
     ready = stages_of(experiment, progress=progress) if prepared is None else prepared
     output = experiment.store
     _check_workers(ready, output)
+    if experiment.report:
+        # Before the frames are computed, and not after.
+        check_replaceable(experiment.page)
+        check_replaceable(experiment.page.with_suffix(".png"))
     blind = _count_blind(ready, output)
     with task_needs(bytes_at_work(ready)):
         report = write_store(
             output,
-            ready.result.assign_attrs({BLIND_PIXELS: blind}),
+            ready.result.assign_attrs({BLIND_PIXELS: blind, **_residual(experiment, ready)}),
             settings=experiment.settings,
             inputs=ready.inputs,
             grow=ready.grow,
@@ -283,14 +297,35 @@ def run(
         missing.log(str(report.path))
         matched = matched_rows(select(stored, COMPLETE.name), numbers, missing)
         numbers = numbers.drop_vars(MATCHED.name, errors="ignore")
-    summary = [*matched, *summary_rows(numbers)]
+    residual = ResidualReport.of_attrs(stored.attrs)
+    left = [] if residual is None else residual.rows
+    summary = [*matched, *((f"first frame, {name}", value) for name, value in left)]
+    summary += summary_rows(numbers)
     seconds = time.perf_counter() - begin
-    page = None
+    page, picture = None, None
     if experiment.report:
         # A store that grew by other scans has other frames than this run.
         own = ready.image.sizes.get(FRAME, 1) == stored.sizes[FRAME]
         page = write_report(output, experiment.page, image=ready.image if own else None)
-    return RunReport(report, blind, seconds, missing, summary, page)
+        if kinds_of(stored):
+            picture = write_picture(stored, experiment.page.with_suffix(".png"))
+    return RunReport(report, blind, seconds, missing, summary, page, picture)
+
+
+def _residual(experiment: Experiment, ready: Stages) -> dict[str, float]:
+    """State what the match of the first frame leaves, as attributes; an earlier run told it."""
+    if experiment.track_scan is not None or experiment.self_reference is not None:
+        return {}
+    try:
+        stored = open_store(experiment.store).attrs
+    except StoreError:
+        # No store yet. If the path holds something else, writing raises the error.
+        found = first_residual(ready.image, ready.reference, experiment.track.options)
+        if found is not None:
+            found.log("run")
+    else:
+        found = ResidualReport.of_attrs(stored)
+    return {} if found is None else found.attrs
 
 
 def _check_workers(ready: Stages, output: Path | str) -> None:

@@ -224,6 +224,20 @@ class Correct(Section):
     )
 
 
+class StatedNoise(Section):
+    """Noise of the detector: arguments of `wavedask.DetectorNoise`."""
+
+    gain: Positive = Field(description="the counts per photon, above 0")
+    readout: Annotated[Number, Field(ge=0)] = Field(
+        default=0.0, description="the standard deviation of the readout in counts, from 0 up"
+    )
+    psf: Annotated[Number | list[list[Number]], LEFT_TO_RIGHT] = Field(
+        default=0.0,
+        description="the full width at half maximum of the spot of a photon in pixels, or its"
+        " values as a list of rows",
+    )
+
+
 class Track(Section):
     """Settings of `wavedask.track`."""
 
@@ -251,6 +265,10 @@ class Track(Section):
     rigid: Literal["auto"] | tuple[Whole, Whole] | None = Field(
         default="auto", description="auto, a displacement [y, x] in whole pixels, or null"
     )
+    detector_noise: StatedNoise | None = Field(
+        default=None,
+        description="gain, readout and psf of the detector, for engine dense only; or null",
+    )
 
     @model_validator(mode="after")
     def _sensible(self) -> "Track":
@@ -262,12 +280,25 @@ class Track(Section):
                 good=self.good,
                 step=self.step,
                 order=self.order,
+                detector_noise=self.options["detector_noise"],
             )
         except InputError as error:
             raise ValueError(str(error)) from error
         if self.over not in (None, FRAME):
             raise ValueError(f"over is {self.over!r}: give {FRAME}, or null")
         return self
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Arguments of `wavedask.track`."""
+        noise = self.detector_noise
+        return {**dict(self), "detector_noise": None if noise is None else dict(noise)}
+
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """Settings that a store keeps; without `detector_noise`, as in earlier versions."""
+        unused = {"detector_noise"} if self.detector_noise is None else set()
+        return self.model_dump(mode="json", exclude=unused)
 
 
 class TrackScan(Section):

@@ -85,7 +85,7 @@ def stages_of(experiment: Experiment, *, progress: bool | None = None) -> Stages
     experiment : Experiment
         The experiment.
     progress : bool, optional
-        Whether to show a bar while headers are read; by default on a terminal only.
+        Whether to show a bar while headers are read; by default on a terminal and in a notebook.
 
     Returns
     -------
@@ -191,7 +191,7 @@ def _one(experiment: Experiment, progress: bool | None) -> _Recorded:
         scans["sample"],
         images["sample"],
         images.get("reference", experiment.train),
-        dict(experiment.track),
+        experiment.track.options,
         (*_files(scans), *files, *mask_files),
         _blind(experiment, scans),
         _corrections(scans),
@@ -219,7 +219,7 @@ def _both_detectors(experiment: Experiment, progress: bool | None) -> _Recorded:
     far, near = images
     settings = experiment.wavefront
     found = register(far, near, pixel_size=_far_first(settings.pixel_size), sure=settings.sure)
-    options = {**dict(experiment.track), "registration": found}
+    options = {**experiment.track.options, "registration": found}
     scan = scans[0].assign_attrs({REGISTRATION: str(found)})
     references = {"reference": sources_of(scans[1])}
     return _Recorded(scan, far, near, options, tuple(inputs), tuple(blind), shared, references)

@@ -62,7 +62,7 @@ def to_tiff(
     variables : str or sequence of str, optional
         Maps to write; by default all with the dimensions ``y`` and ``x``.
     progress : bool, optional
-        Whether to show a bar; by default on a terminal only.
+        Whether to show a bar; by default on a terminal and in a notebook.
 
     Returns
     -------

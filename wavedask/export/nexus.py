@@ -61,7 +61,7 @@ def to_nexus(
         ``"gzip"`` to compress. Maps of noisy floating-point numbers become a tenth smaller, and
         take several times as long.
     progress : bool, optional
-        Whether to show a bar; by default on a terminal only.
+        Whether to show a bar; by default on a terminal and in a notebook.
 
     Returns
     -------

@@ -1,9 +1,11 @@
 """What a wavefront says about the optic that made it."""
 
 from wavedask.optics.aberrations import legendre, remove, zernike
+from wavedask.optics.campaign import table
 from wavedask.optics.comparison import Comparison, compare
 from wavedask.optics.contributions import lens_contributions
 from wavedask.optics.focus import find_focus, propagate
+from wavedask.optics.kb_pair import KBMirror, KBPair, kb_pair
 from wavedask.optics.lens import LensShape, fit_lens
 from wavedask.optics.lens_map import fitted_lens
 from wavedask.optics.material import refractive_decrement
@@ -24,6 +26,8 @@ from wavedask.optics.wavefront_modes import fit_wavefront
 
 __all__ = [
     "Comparison",
+    "KBMirror",
+    "KBPair",
     "LensShape",
     "MirrorShape",
     "ModalSurface",
@@ -37,6 +41,7 @@ __all__ = [
     "fit_wavefront",
     "fitted_lens",
     "gradient_modes",
+    "kb_pair",
     "legendre",
     "lens_contributions",
     "mirror",
@@ -46,5 +51,6 @@ __all__ = [
     "refractive_decrement",
     "remove",
     "stitch",
+    "table",
     "zernike",
 ]

@@ -17,13 +17,16 @@ MOST_CELLS: Final = 64
 LEAST_CELLS: Final = 8
 """Cells along the shorter side that an outline needs to be seen."""
 APART: Final = 3.0
-"""Distance of the curvatures inside and outside, in standard deviations, that tells two parts."""
+"""Difference of the curvatures inside and outside, in standard deviations, from which they count as
+different parts."""
 SAME: Final = 1e-3
 """Relative difference of curvatures that is none."""
 FLAT: Final = 0.5
 """Curvature outside over that inside, at most."""
 MOST_CLASSES: Final = 4
 """Classes of curvature that are looked at, the strongest first."""
+OUTLINE: Final = 1 / 3
+"""Part of the map that an outline fills at most."""
 LEAST_SHARE: Final = 0.02
 """Part of the map that an optic fills at least."""
 RIVAL: Final = 0.5
@@ -87,14 +90,22 @@ def found_aperture(
     known = np.isfinite(curvature)
     region = None
     for _ in range(MOST_CLASSES):
-        strong = _stronger_class(curvature, known)
-        if strong is None:
+        upper = _upper_class(curvature, known)
+        if upper is None:
             return everything
-        region = _largest(strong, cells, LEAST_SHARE * curvature.size)
-        if region is not None:
-            break
-        # An outline has a strong curvature, too, and is no lens.
-        known = known & ~strong
+        strong = _stronger_class(curvature, known, upper)
+        if strong is not None:
+            region = _largest(strong, cells, LEAST_SHARE * curvature.size)
+            if region is not None:
+                break
+            # An outline has a strong curvature, too, and is no lens.
+            known = known & ~strong
+            continue
+        # The curvatures of an outline scatter so much that they hide the lens beside them.
+        outline = upper if 2 * upper.sum() < known.sum() else known & ~upper
+        if outline.sum() > OUTLINE * known.sum():
+            return everything
+        known = known & ~outline
     if region is None:
         return everything
     # Gaps in the optic belong to it.
@@ -127,8 +138,8 @@ def _largest(strong: Mask, cells: "_Cells", least: float) -> Mask | None:
     return region
 
 
-def _stronger_class(curvature: Floats, known: Mask) -> Mask | None:
-    """Cells of the class with the stronger curvature; None where there is one class only."""
+def _upper_class(curvature: Floats, known: Mask) -> Mask | None:
+    """Cells of the class with the larger curvature; None where there is one class only."""
     values = curvature[known]
     if values.size < LEAST_CELLS**2:
         return None
@@ -142,20 +153,23 @@ def _stronger_class(curvature: Floats, known: Mask) -> Mask | None:
     with np.errstate(invalid="ignore", divide="ignore"):
         between = below * above * (sums / below - rest / above) ** 2
     threshold = edges[1 + int(np.nanargmax(between[:-1]))]
-    upper = values >= threshold
-    centers = [float(np.median(values[part])) for part in (~upper, upper)]
+    return np.asarray(known & (curvature >= threshold), np.bool_)
+
+
+def _stronger_class(curvature: Floats, known: Mask, upper: Mask) -> Mask | None:
+    """Choose the class with the stronger curvature; None where they are not clearly apart."""
+    classes = (known & ~upper, upper)
+    centers = [float(np.median(curvature[part])) for part in classes]
     spreads = [
-        1.4826 * float(np.median(np.abs(values[part] - center)))
-        for part, center in zip((~upper, upper), centers, strict=True)
+        1.4826 * float(np.median(np.abs(curvature[part] - center)))
+        for part, center in zip(classes, centers, strict=True)
     ]
     strong = int(abs(centers[1]) > abs(centers[0]))
     if abs(centers[1] - centers[0]) < APART * math.hypot(*spreads):
         return None
     if abs(centers[1 - strong]) > FLAT * abs(centers[strong]):
         return None
-    mask = np.zeros(curvature.shape, np.bool_)
-    mask[known] = upper if strong else ~upper
-    return mask
+    return classes[strong]
 
 
 class _Cells(NamedTuple):
@@ -198,7 +212,7 @@ class _Cells(NamedTuple):
                 forms.append(np.gradient(slope, axis=axis) / step)
         yy, one, other, xx = (_smoothed(form) for form in forms)
         mean, half = (yy + xx) / 2, np.hypot((xx - yy) / 2, (one + other) / 2)
-        # Of a cylinder the mean is half of it: the stronger one tells both.
+        # The mean curvature of a cylinder is half of its own: the stronger one is used.
         return np.where(mean >= 0, mean + half, mean - half)
 
     def fits_better(self, region: Mask) -> bool:

@@ -18,19 +18,19 @@ Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
 WIDE: Final = 2 * math.sqrt(2)
-"""Frequencies from which the kind of the noise is told, in the highest frequency of the modes."""
+"""Highest frequency at which the kind of the noise is decided, in units of that of the modes."""
 NARROW: Final = (math.sqrt(2), 2.0)
-"""Frequencies up to which the size of noise that falls is taken, the larger: the window of the
-tracker may end in between, and it passes none beyond."""
+"""Frequencies up to which the level of falling noise is measured, in the same units. The larger
+level counts, because the low-pass of the tracker may end in between."""
 LEAST_CELLS: Final = 40
-"""Fourier coefficients from which a spectrum is told."""
+"""Fourier coefficients that are needed to decide on a spectrum."""
 CERTAIN: Final = 3.0
 """Standard errors by which a spectrum must differ from that of white noise."""
 
 
 FAVOUR: Final = 1.0
-"""Logarithm of the likelihood ratio from which a density is flat: a wavefront usually was
-integrated, and taken for flat, its errors would be far too small."""
+"""Logarithm of the likelihood ratio above which a density counts as flat. A wavefront was usually
+integrated; if its noise counted as flat, its errors would be far too small."""
 
 
 class Grid(NamedTuple):

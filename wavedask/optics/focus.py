@@ -263,8 +263,9 @@ def propagate(
 
     Notes
     -----
-    The intensity has no standard errors: the errors of neighbouring pixels of a spot are alike, and
-    a map of them says little. `find_focus` states the errors of its place and sizes.
+    The intensity has no standard errors: the errors of neighbouring pixels of a spot are
+    correlated, and a map of them says little. `find_focus` states the errors of the position and
+    the sizes of the focus.
 
     Examples
     --------

@@ -1,9 +1,6 @@
 """Refractive lens: focal length, radius, figure error and thickness from its wavefront."""
 
-import logging
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -11,42 +8,21 @@ import numpy.typing as npt
 import xarray as xr
 
 from wavedask import conventions as cv
-from wavedask.conventions import (
-    DIMENSIONLESS,
-    FRAME,
-    LONG_NAME,
-    METRE,
-    SURE,
-    UNITS,
-    Quantity,
-    X,
-    Y,
-)
+from wavedask.conventions import DIMENSIONLESS, FRAME, LONG_NAME, METRE, SURE, UNITS
 from wavedask.errors import InputError
 from wavedask.facts import Names, agreed_energy, agreed_number, confirmed_facts, with_energy
-from wavedask.geometry import Errors, Geometry, radius_effects
-from wavedask.kernels.surface import mean_window
-from wavedask.optics.aperture import found_aperture
-from wavedask.optics.lens_map import (
-    LensFit,
-    NoFitError,
-    Verdict,
-    Wanted,
-    check_slopes,
-    derived_slopes,
-    fitted_lens,
-)
+from wavedask.optics.lens_frames import fit_maps
+from wavedask.optics.lens_map import Verdict, Wanted
+from wavedask.optics.lens_numbers import MATTER, lens_numbers
 from wavedask.optics.material import refractive_decrement
 from wavedask.optics.shapes import Beam
 from wavedask.optics.surface import surface_of
 from wavedask.units import (
     DISTANCE,
-    MEMBRANE_DISTANCE,
     MODE,
     SOURCE_DISTANCE,
     in_range,
     number_of,
-    one_chunk_per_map,
     relabelled,
 )
 
@@ -64,64 +40,6 @@ SURFACES: Final = "surfaces"
 """Attribute: number of curved surfaces of each lens."""
 SHAPE: Final = "shape"
 """Attribute: shape that was fitted."""
-
-PARAMETER: Final = "lens"
-"""Dimension of the fitted numbers, inside `apply_ufunc`."""
-PLAIN: Final = (
-    cv.CENTER_Y,
-    cv.CENTER_UNCERTAINTY_Y,
-    cv.CENTER_X,
-    cv.CENTER_UNCERTAINTY_X,
-    cv.RESIDUAL_RMS,
-    cv.RESIDUAL_RMS_UNCERTAINTY,
-    cv.RESIDUAL_RANGE,
-    cv.RESIDUAL_RANGE_UNCERTAINTY,
-    cv.RESIDUAL_NOISE,
-    cv.EXPLAINED_VARIANCE,
-    cv.APERTURE_CENTER_Y,
-    cv.APERTURE_CENTER_X,
-    cv.APERTURE_WIDTH_Y,
-    cv.APERTURE_WIDTH_X,
-)
-"""Fields of a lens that are given out as they are, by their names."""
-AXES: Final = (cv.AZIMUTH, cv.AZIMUTH_UNCERTAINTY)
-MATTER: Final = (
-    (cv.FIGURE_ERROR_RMS, cv.RESIDUAL_RMS),
-    (cv.FIGURE_ERROR_RMS_UNCERTAINTY, cv.RESIDUAL_RMS_UNCERTAINTY),
-    (cv.FIGURE_ERROR_RANGE, cv.RESIDUAL_RANGE),
-    (cv.FIGURE_ERROR_RANGE_UNCERTAINTY, cv.RESIDUAL_RANGE_UNCERTAINTY),
-)
-"""Numbers of the thickness, and of the wavefront from which they follow."""
-
-logger = logging.getLogger("wavedask")
-
-
-@dataclass(frozen=True, slots=True)
-class _Curvature:
-    """A curvature of the fit, and the variables that follow from it."""
-
-    part: str
-    focal_length: tuple[Quantity, Quantity] | None
-    radius: tuple[Quantity, Quantity]
-
-
-ROUND: Final = _Curvature(
-    "",
-    (cv.FOCAL_LENGTH, cv.FOCAL_LENGTH_UNCERTAINTY),
-    (cv.RADIUS, cv.RADIUS_UNCERTAINTY),
-)
-ALONG: Final = (
-    _Curvature(
-        "_y",
-        (cv.FOCAL_LENGTH_Y, cv.FOCAL_LENGTH_UNCERTAINTY_Y),
-        (cv.RADIUS_Y, cv.RADIUS_UNCERTAINTY_Y),
-    ),
-    _Curvature(
-        "_x",
-        (cv.FOCAL_LENGTH_X, cv.FOCAL_LENGTH_UNCERTAINTY_X),
-        (cv.RADIUS_X, cv.RADIUS_UNCERTAINTY_X),
-    ),
-)
 
 
 def fit_lens(
@@ -303,8 +221,8 @@ def fit_lens(
         width = in_range("geometric_aperture", geometric_aperture, low=1e-9, high=10, unit=METRE)
     wanted = Wanted(shape, math.nan if azimuth is None else float(azimuth), beam, width)
     power = None if decrement is None else surfaces * lenses * decrement
-    fit, maps = _fit(wf, surface, wanted, power, aperture)
-    variables = list(_numbers(wf, fit, beam, power, shape))
+    fit, maps = fit_maps(wf, surface, wanted, power, aperture)
+    variables = list(lens_numbers(wf, fit, beam, power, shape))
     variables.append(relabelled(maps[cv.RESIDUAL.name], cv.RESIDUAL))
     variables.append(relabelled(maps["inside"], cv.APERTURE))
     verdict = relabelled(fit[cv.VERDICT.name].astype(np.uint8), cv.VERDICT)
@@ -336,44 +254,6 @@ def _check_choice(shape: str, azimuth: float | None) -> None:
         )
     if abs(number_of(cv.AZIMUTH.name, azimuth, unit=cv.RADIAN)) > 2 * math.pi:
         raise InputError(f"azimuth is {azimuth:g}", "Give an angle in rad: numpy.deg2rad(...).")
-
-
-def _numbers(
-    wf: xr.Dataset,
-    fit: dict[str, xr.DataArray],
-    beam: Beam,
-    power: xr.DataArray | None,
-    shape: str,
-) -> Iterator[xr.DataArray]:
-    """Give the numbers of the lens with their errors."""
-    relative = _radius_errors(wf, fit, beam.distance, beam.source)
-
-    def focal_length(curvature: xr.DataArray) -> xr.DataArray:
-        focal: xr.DataArray = xr.apply_ufunc(
-            _focal_length,
-            curvature,
-            kwargs={"beam": beam},
-            dask="parallelized",
-            output_dtypes=[np.float64],
-        )
-        return focal
-
-    for one in (ROUND, *(ALONG if shape in ("paraboloid", "crossed") else ())):
-        curvature = fit[f"curvature{one.part}"]
-        error = np.hypot(fit[f"curvature{one.part}_error"], curvature * relative[one.part])
-        focal, ahead, behind = (
-            focal_length(part) for part in (curvature, curvature + error / 2, curvature - error / 2)
-        )
-        uncertainty = abs(ahead - behind)
-        if one is ROUND or shape == "crossed":
-            assert one.focal_length is not None
-            yield relabelled(focal, one.focal_length[0])
-            yield relabelled(uncertainty, one.focal_length[1])
-        if power is not None:
-            yield relabelled(focal * power, one.radius[0])
-            yield relabelled(uncertainty * power, one.radius[1])
-    for quantity in (*PLAIN, *(AXES if shape in ("cylinder", "crossed") else ())):
-        yield relabelled(fit[quantity.name], quantity)
 
 
 def _with_decrement(result: xr.Dataset, decrement: xr.DataArray | None) -> xr.Dataset:
@@ -418,41 +298,6 @@ def _source(wf: xr.Dataset, given: Any, sure: Names) -> float:
     return source
 
 
-def _focal_length(curvature: Any, *, beam: Beam) -> Any:
-    """Return the focal length of a lens from the curvature of its wavefront."""
-    # A wavefront without curvature belongs to a lens without power.
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return 1 / beam.power(curvature)
-
-
-def _radius_errors(
-    wf: xr.Dataset, fit: dict[str, xr.DataArray], distance: float, source: float
-) -> dict[str, Any]:
-    """Relative error of the radius of the wavefront by the set-up: of both axes together, y and x.
-
-    As far as the errors were given to `wavefront`; an error of a pixel size does nothing to the
-    radius of a differential wavefront.
-    """
-    errors = Errors.from_attrs(wf.attrs)
-    if wf.attrs.get(MODE) == "absolute":
-        setup = Geometry.from_attrs(wf.attrs)
-        along = []
-        for axis, name in enumerate(("y", "x")):
-            with np.errstate(divide="ignore"):
-                radius = 1 / fit[f"curvature_{name}"]
-            effects = radius_effects(
-                radius, fit[f"spread_{name}"], axis=axis, setup=setup, errors=errors
-            )
-            along.append(np.sqrt(sum((effect**2 for effect in effects.values()), start=0.0)))
-        return {"": np.hypot(*along) / np.sqrt(2), "_y": along[0], "_x": along[1]}
-    change = 0.0
-    if errors.distance:
-        # The detector moves: its lever and its distance to the source change.
-        lever = min(distance, float(wf.attrs.get(MEMBRANE_DISTANCE, np.inf)))
-        change = errors.distance[0] * (1 / lever + 1 / (source + distance))
-    return {"": change, "_y": change, "_x": change}
-
-
 def _decrement(
     wf: xr.Dataset, material: Any, delta: Any, density: Any, energy: Any, sure: Names
 ) -> tuple[xr.DataArray | None, FloatArray | None]:
@@ -479,129 +324,3 @@ def _decrement(
         for value in np.atleast_1d(keV)
     ]
     return xr.DataArray(np.reshape(found, keV.shape), dims=(FRAME,) if keV.ndim else ()), keV
-
-
-def _fit(
-    wf: xr.Dataset,
-    surface: xr.DataArray,
-    wanted: Wanted,
-    power: xr.DataArray | None,
-    aperture: Any,
-) -> tuple[dict[str, xr.DataArray], dict[str, xr.DataArray]]:
-    """Fit every map: numbers by the fields of `LensFit`, and maps by those of `Fitted`."""
-    names = [cv.SLOPE_Y.name, cv.SLOPE_X.name]
-    has_slopes = all(name in wf for name in names)
-    stated = [cv.SLOPE_UNCERTAINTY_Y.name, cv.SLOPE_UNCERTAINTY_X.name, cv.WINDOW.name]
-    has_errors = all(name in wf for name in stated)
-    kept = [*(names if has_slopes else ()), *(stated if has_errors else ())]
-    arrays = [surface, *(wf[name].transpose(..., Y, X) for name in kept)]
-    mask = _given_aperture(surface, aperture)
-    if mask is not None:
-        arrays.append(mask)
-    core = [[Y, X]] * len(arrays)
-    numbers, *maps = xr.apply_ufunc(
-        _fit_map,
-        *map(one_chunk_per_map, arrays),
-        xr.DataArray(math.nan) if power is None else power,
-        kwargs={
-            "y": surface[Y].to_numpy().astype(np.float64),
-            "x": surface[X].to_numpy().astype(np.float64),
-            "wanted": wanted,
-            "has": (has_slopes, has_errors, mask is not None),
-            "find": isinstance(aperture, str),
-            "alone": surface.ndim == 2,
-        },
-        input_core_dims=[*core, []],
-        output_core_dims=[[PARAMETER], [Y, X], [Y, X], [Y, X]],
-        vectorize=True,
-        dask="parallelized",
-        output_dtypes=[np.float64, surface.dtype, np.float64, np.bool_],
-        dask_gufunc_kwargs={"output_sizes": {PARAMETER: len(LensFit._fields)}},
-        keep_attrs="override",
-    )
-    fields = {
-        name: numbers.isel({PARAMETER: number}) for number, name in enumerate(LensFit._fields)
-    }
-    places = {Y: surface[Y], X: surface[X]}
-    found = zip((cv.RESIDUAL.name, "path", "inside"), maps, strict=True)
-    return fields, {name: values.assign_coords(places) for name, values in found}
-
-
-def _given_aperture(surface: xr.DataArray, aperture: Any) -> xr.DataArray | None:
-    """Make a mask of an aperture that was given."""
-    if aperture is None or (isinstance(aperture, str) and aperture == "auto"):
-        return None
-    shape = tuple(surface.sizes[dim] for dim in (Y, X))
-    if isinstance(aperture, xr.DataArray):
-        if set(aperture.dims) != {Y, X} or aperture.dtype != np.bool_:
-            raise InputError(
-                f"aperture has dimensions {aperture.dims} and data type {aperture.dtype}",
-                f"Give a mask of bool with dimensions ({Y}, {X}).",
-            )
-        mask = aperture.transpose(Y, X)
-        if mask.shape != shape:
-            raise InputError(
-                f"aperture has {mask.shape} pixels (y, x), and the wavefront {shape}",
-                "Give a mask on the pixels of the wavefront.",
-            )
-        inside = mask.to_numpy()
-    else:
-        try:
-            center_y, center_x, radius = (float(value) for value in aperture)
-        except (TypeError, ValueError):
-            center_y = center_x = radius = math.nan
-        if not (math.isfinite(center_y) and math.isfinite(center_x) and 0 < radius < 10):
-            raise InputError(
-                f"aperture is {aperture!r}",
-                "Give 'auto', None, a mask, or a circle: its centre (y, x) and its radius in m.",
-            )
-        y, x = (surface[dim].to_numpy().astype(np.float64) for dim in (Y, X))
-        inside = (y[:, None] - center_y) ** 2 + (x - center_x) ** 2 <= radius**2
-    if not inside.any():
-        raise InputError("aperture holds no pixel of the wavefront", "Move it, or make it larger.")
-    return xr.DataArray(inside, dims=(Y, X))
-
-
-def _fit_map(
-    surface: npt.NDArray[Any],
-    *others: Any,
-    y: FloatArray,
-    x: FloatArray,
-    wanted: Wanted,
-    has: tuple[bool, bool, bool],
-    find: bool,
-    alone: bool,
-) -> tuple[FloatArray, FloatArray, FloatArray, npt.NDArray[np.bool_]]:
-    """Fit one map; return the fields of `LensFit`, and the maps of `Fitted`."""
-    heights, *maps = (np.asarray(part, np.float64) for part in (surface, *others))
-    power = float(maps.pop())
-    inside = maps.pop() > 0 if has[2] else None
-    sigma, window = None, 1.0
-    if has[1]:
-        window = mean_window(maps[-1], maps[-2])
-        sigma = maps[-3], maps[-2]
-    slopes = (maps[0], maps[1]) if has[0] else derived_slopes(heights, y, x)
-    nothing = np.full(heights.shape, np.nan)
-    try:
-        if has[0]:
-            check_slopes(heights, slopes, y, x)
-        known = [np.where(np.isfinite(heights), part, np.nan) for part in slopes]
-        if find:
-            inside = found_aperture(*known, y=y, x=x, window=window).inside
-        found = fitted_lens(
-            heights,
-            slopes,
-            y=y,
-            x=x,
-            sigma=sigma,
-            window=window,
-            inside=inside,
-            wanted=wanted,
-            power=power,
-        )
-    except InputError as error:
-        if alone and not isinstance(error, NoFitError):
-            raise
-        logger.warning("fit_lens: a frame is not fitted: %s", error)
-        return np.array(LensFit()), nothing, nothing, np.zeros(heights.shape, np.bool_)
-    return np.array(found.lens), found.residual, found.path, found.inside

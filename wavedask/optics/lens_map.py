@@ -161,7 +161,7 @@ def fitted_lens(
         Standard errors of the slopes in rad. Without them the noise is estimated from what the fit
         leaves.
     window : float
-        Side in pixels of the windows within which these errors are one.
+        Side in pixels of the windows within which these errors are the same.
     inside : ndarray of bool, shape (y, x), optional
         Pixels that may be used.
     wanted : Wanted, optional

@@ -1,7 +1,7 @@
 """Figure of a grazing mirror from the beam that it reflects."""
 
-import math
-from dataclasses import dataclass
+import logging
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -50,28 +50,34 @@ from wavedask.conventions import (
 )
 from wavedask.errors import InputError
 from wavedask.facts import Names, agreed_number
-from wavedask.kernels.surface import AREA
-from wavedask.optics.reflection import (
-    LEAST,
-    Ellipse,
-    Fit,
-    Rays,
-    fit_circle,
-    fit_ellipse,
-    fit_plane,
-    mirror_slopes,
+from wavedask.optics.mirror_profile import (
+    FREE,
+    RADIUS_NAME,
+    MirrorSetup,
+    integrated,
+    mirror_profile,
 )
+from wavedask.optics.reflection import LEAST
 from wavedask.optics.spectrum import spectrum_of
 from wavedask.optics.surface import surface_of
-from wavedask.units import DISTANCE, MODE, SOURCE_DISTANCE, in_range
+from wavedask.units import (
+    DISTANCE,
+    MODE,
+    SOURCE_DISTANCE,
+    in_range,
+    one_chunk_per_map,
+    relabelled,
+)
 
 Floats = npt.NDArray[np.float64]
 Shape = Literal["plane", "cylinder", "ellipse"]
 
 SHAPES: Final = ("plane", "cylinder", "ellipse")
-FREE: Final = ("p", "q", "theta")
-RADIUS_NAME: Final = "curve"
-"""Name of the radius in the fit of a circle."""
+ROUNDING: Final = 1e-6
+"""Part of a step by which a position may lie outside of what a frame saw."""
+PROFILE: Final = "profile"
+NUMBER: Final = "number"
+"""Dimensions of what a map is given, inside `apply_ufunc`."""
 FITTED: Final[dict[str, dict[str, tuple[Quantity, Quantity]]]] = {
     "plane": {},
     "cylinder": {RADIUS_NAME: (MIRROR_RADIUS, MIRROR_RADIUS_UNCERTAINTY)},
@@ -93,6 +99,10 @@ CURVED: Final = {
     X: (CURVATURE_X, CURVATURE_UNCERTAINTY_X),
 }
 
+Map = npt.NDArray[Any]
+
+logger = logging.getLogger("wavedask")
+
 
 def mirror(
     wf: xr.Dataset,
@@ -106,6 +116,7 @@ def mirror(
     distance: float | None = None,
     center: float | None = None,
     sign: Literal[1, -1] = 1,
+    positions: npt.ArrayLike | None = None,
     sure: Names = (),
 ) -> xr.Dataset:
     r"""Compute slope and height errors of a grazing mirror from the beam that it reflects.
@@ -147,6 +158,9 @@ def mirror(
         of the pixels with data.
     sign : 1 or -1, default 1
         1 if rays of the downstream end of the mirror, close behind it, lie at larger positions.
+    positions : array_like, optional
+        Positions along the mirror, of equal steps, m. By default as many as there are pixels, over
+        the part that the first frame with slopes shows: of a lazy stack, this frame is computed.
     sure : str or sequence of str, optional
         ``"source_distance"`` or ``"distance"`` confirms that the given one counts although `wf`
         states another.
@@ -154,8 +168,8 @@ def mirror(
     Returns
     -------
     xarray.Dataset
-        Computed, frame by frame. Along ``mirror_position`` in m, from the middle of the mirror
-        downstream:
+        Lazy if `wf` is. Along ``mirror_position`` in m, from the middle of the mirror downstream;
+        NaN where a frame did not see the mirror:
 
         * ``mirror_slope``, ``mirror_height``: slope in rad and height in m of the surface,
         * ``slope_error``, ``slope_error_uncertainty``: slope without the shape and its tilt, and
@@ -168,6 +182,8 @@ def mirror(
         its standard error (zero where it was kept); and ``psd_height`` along ``mirror_frequency``
         in m3.
 
+        A frame of a stack whose rays fit no mirror is NaN, and a warning is logged.
+
     Raises
     ------
     InputError
@@ -176,8 +192,8 @@ def mirror(
 
     Notes
     -----
-    Slopes are averaged across the mirror, weighted by their errors. Errors of neighbouring pixels
-    are one within the window of the tracker; this is counted.
+    Slopes are averaged across the mirror, weighted by their errors. Errors of pixels within
+    the window of the tracker count as one error.
 
     Examples
     --------
@@ -213,20 +229,20 @@ def mirror(
         )
     if q is not None:
         in_range("q", q, low=1e-3, high=1e5, unit=METRE)
-    values, errors = _slopes(wf, axis)
-    positions = np.asarray(values[axis].values, np.float64)
-    if positions.size < LEAST:
+    arrays = _slopes(wf, axis)
+    values = arrays[0]
+    across = np.asarray(values[axis].values, np.float64)
+    if across.size < LEAST:
         raise InputError(
-            f"the beam has {positions.size} pixels along {axis!r}", f"At least {LEAST} are needed."
+            f"the beam has {across.size} pixels along {axis!r}", f"At least {LEAST} are needed."
         )
     curved = values.name == CURVED[axis][0].name
     # A self-reference measures the whole curvature, and absolute mode the whole slope.
     whole = curved or wf.attrs.get(MODE) == "absolute"
-    setup = _Setup(
-        positions=positions,
+    setup = MirrorSetup(
+        positions=across,
         curved=curved,
         beam=0.0 if whole else 1 / (source + away),
-        window=_window(wf),
         p=source,
         q=q,
         theta=angle,
@@ -236,109 +252,34 @@ def mirror(
         shape=shape,
         free=tuple(free),
     )
-    stack = [part if FRAME in part.dims else part.expand_dims(FRAME) for part in (values, errors)]
-    frames = [
-        _profile(_lines(stack[0], frame, axis), _lines(stack[1], frame, axis), setup)
-        for frame in range(stack[0].sizes[FRAME])
+    even = _positions(positions, arrays, setup)
+    numbers = _numbers_of(shape)
+    sizes = {PROFILE: len(PROFILES), MIRROR_POSITION.name: even.size, NUMBER: len(numbers)}
+    sizes[MIRROR_FREQUENCY.name] = even.size // 2
+    profiles, spectrum, row = xr.apply_ufunc(
+        _mirror_of_map,
+        *arrays,
+        kwargs={"even": even, "setup": setup, "strict": values.ndim == 2},
+        input_core_dims=[values.dims[-2:]] * len(arrays),
+        output_core_dims=[
+            [PROFILE, MIRROR_POSITION.name],
+            [MIRROR_FREQUENCY.name],
+            [NUMBER],
+        ],
+        vectorize=True,
+        dask="parallelized",
+        output_dtypes=[np.float64] * 3,
+        dask_gufunc_kwargs={"output_sizes": sizes},
+    )
+    parts = [
+        *(relabelled(profiles.isel({PROFILE: n}), one) for n, one in enumerate(PROFILES)),
+        relabelled(spectrum, PSD_HEIGHT),
+        *(relabelled(row.isel({NUMBER: n}), one) for n, one in enumerate(numbers)),
     ]
-    known = [profile.along for profile in frames if profile is not None]
-    if not known:
-        raise InputError("wf has no frame with slopes", "Look at its maps.")
-    # The part of the mirror that all frames saw, at as many positions as pixels saw it.
-    ends = max(along[0] for along in known), min(along[-1] for along in known)
-    even = np.linspace(*ends, min(along.size for along in known))
-    result = _labelled(frames, even, shape)
-    if FRAME not in values.dims:
-        return result.isel({FRAME: 0}).assign_attrs(wf.attrs)
-    motors = {name: coord for name, coord in wf.coords.items() if coord.dims == (FRAME,)}
-    return result.assign_coords(motors).assign_attrs(wf.attrs)
-
-
-@dataclass(frozen=True, slots=True)
-class _Setup:
-    """What `mirror` was told, checked."""
-
-    positions: Floats
-    curved: bool
-    beam: float
-    window: float
-    p: float
-    q: float | None
-    theta: float
-    distance: float
-    center: float | None
-    sign: int
-    shape: str
-    free: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Profile:
-    """A mirror as one frame shows it, along its own positions."""
-
-    along: Floats
-    slope: Floats
-    error: Floats
-    sigma: Floats
-    values: dict[str, float]
-    errors: dict[str, float]
-
-
-def _lines(stack: xr.DataArray, frame: int, axis: str) -> Floats:
-    """Return the map of a frame with the axis of the mirror last."""
-    other = X if axis == Y else Y
-    return np.asarray(stack.isel({FRAME: frame}).transpose(other, axis).values, np.float64)
-
-
-def _labelled(frames: list[_Profile | None], even: Floats, shape: str) -> xr.Dataset:
-    """Collect the profiles of all frames at common positions, with their numbers."""
-    rows: dict[Quantity, list[Any]] = {}
-
-    def add(quantity: Quantity, value: Any) -> None:
-        rows.setdefault(quantity, []).append(value)
-
     step = float(even[1] - even[0])
-    for profile in frames:
-        if profile is None:
-            for quantity in (*PROFILES, PSD_HEIGHT):
-                size = even.size // 2 if quantity is PSD_HEIGHT else even.size
-                add(quantity, np.full(size, np.nan))
-            for quantity in _numbers_of(shape):
-                add(quantity, np.nan)
-            continue
-        slope, error, sigma = (
-            np.interp(even, profile.along, part)
-            for part in (profile.slope, profile.error, profile.sigma)
-        )
-        curve = interpolate.CubicSpline(even, slope)
-        bend = curve(even, 1)
-        height = curve.antiderivative()(even) - curve.antiderivative()(0.0)
-        left = _integrated(even, error)
-        add(MIRROR_SLOPE, slope)
-        add(MIRROR_HEIGHT, height)
-        add(SLOPE_ERROR, error)
-        add(SLOPE_ERROR_UNCERTAINTY, sigma)
-        add(HEIGHT_ERROR, left)
-        add(LOCAL_RADIUS, np.divide(1.0, bend, out=np.full(even.size, np.inf), where=bend != 0))
-        add(PSD_HEIGHT, spectrum_of(left[None], np.ones((1, even.size), np.bool_), step))
-        add(SLOPE_ERROR_RMS, float(np.sqrt(np.mean(error**2))))
-        add(HEIGHT_ERROR_RMS, float(np.sqrt(np.mean(left**2))))
-        add(HEIGHT_ERROR_PV, float(np.ptp(left)))
-        for name, (quantity, uncertainty) in FITTED[shape].items():
-            add(quantity, profile.values[name])
-            add(uncertainty, profile.errors[name])
-    dims = dict.fromkeys(PROFILES, (FRAME, MIRROR_POSITION.name))
-    dims[PSD_HEIGHT] = (FRAME, MIRROR_FREQUENCY.name)
-    parts = {
-        quantity.name: labelled(np.array(values), quantity, dims=dims.get(quantity, (FRAME,)))
-        for quantity, values in rows.items()
-    }
-    axes = {
-        MIRROR_POSITION: even,
-        MIRROR_FREQUENCY: np.fft.rfftfreq(even.size, step)[1:],
-    }
-    return xr.Dataset(parts).assign_coords(
-        {q.name: labelled(values, q, dims=(q.name,)) for q, values in axes.items()}
+    axes = {MIRROR_POSITION: even, MIRROR_FREQUENCY: np.fft.rfftfreq(even.size, step)[1:]}
+    return xr.Dataset({str(part.name): part for part in parts}, attrs=wf.attrs).assign_coords(
+        {q.name: labelled(line, q, dims=(q.name,)) for q, line in axes.items()}
     )
 
 
@@ -348,122 +289,120 @@ def _numbers_of(shape: str) -> list[Quantity]:
     return [SLOPE_ERROR_RMS, HEIGHT_ERROR_RMS, HEIGHT_ERROR_PV, *fitted]
 
 
-def _slopes(wf: xr.Dataset, axis: str) -> tuple[xr.DataArray, xr.DataArray]:
-    """Return slopes or curvatures along the axis, and their errors; NaN where none are stated."""
+def _positions(given: Any, arrays: list[xr.DataArray], setup: MirrorSetup) -> Floats:
+    """Return the positions along the mirror: those given, or those of the first frame."""
+    if given is not None:
+        even = np.asarray(given, np.float64)
+        if even.ndim != 1 or even.size < LEAST or not np.isfinite(even).all():
+            raise InputError(
+                f"positions is {given!r}", f"Give at least {LEAST} numbers along the mirror, in m."
+            )
+        apart = np.diff(even)
+        if not apart.min() > 0 or np.ptp(apart) > 1e-3 * apart.mean():
+            raise InputError(
+                "positions have no equal, increasing steps", "Give numpy.linspace(first, last, n)."
+            )
+        return even
+    for frame in _frames(arrays):
+        try:
+            profile = mirror_profile(*_checked_maps(frame), setup)
+        except InputError:
+            if FRAME not in arrays[0].dims:
+                raise
+            continue
+        if profile is not None:
+            return np.linspace(profile.along[0], profile.along[-1], profile.along.size)
+    raise InputError("wf has no frame with slopes of a mirror", "Look at its maps.")
+
+
+def _frames(arrays: list[xr.DataArray]) -> Iterator[list[Map]]:
+    """Compute the maps of one frame after the other."""
+    for number in range(arrays[0].sizes.get(FRAME, 1)):
+        one = [part.isel({FRAME: number}) if FRAME in part.dims else part for part in arrays]
+        yield [part.to_numpy() for part in one]
+
+
+def _checked_maps(maps: Sequence[Map]) -> tuple[Floats, Floats, float]:
+    """Return slopes, their errors, and the side of the window of the tracker in pixels."""
+    values, errors = (np.asarray(part, np.float64) for part in maps[:2])
+    window = 1.0
+    if len(maps) > 2:
+        sides = maps[2][maps[2] > 0]
+        window = max(1.0, float(np.median(sides))) if sides.size else 1.0
+    return values, errors, window
+
+
+def _mirror_of_map(
+    *maps: Map,
+    even: Floats,
+    setup: MirrorSetup,
+    strict: bool,
+) -> tuple[Floats, Floats, Floats]:
+    """Compute the profiles of one map, the spectrum of its height error, and its numbers."""
+    numbers = np.full(len(_numbers_of(setup.shape)), np.nan)
+    rows = np.full((len(PROFILES), even.size), np.nan)
+    spectrum = np.full(even.size // 2, np.nan)
+    try:
+        profile = mirror_profile(*_checked_maps(maps), setup)
+    except InputError as refusal:
+        if strict:
+            raise
+        logger.warning("mirror: a frame is not fitted: %s", refusal)
+        return rows, spectrum, numbers
+    if profile is None:
+        return rows, spectrum, numbers
+    step = float(even[1] - even[0])
+    # Where the frame did not see the mirror there is nothing.
+    seen = (even >= profile.along[0] - ROUNDING * step) & (
+        even <= profile.along[-1] + ROUNDING * step
+    )
+    if np.count_nonzero(seen) < LEAST:
+        return rows, spectrum, numbers
+    there = even[seen]
+    slope, error, sigma = (
+        np.interp(there, profile.along, part)
+        for part in (profile.slope, profile.error, profile.sigma)
+    )
+    curve = interpolate.CubicSpline(there, slope)
+    bend = curve(there, 1)
+    height = curve.antiderivative()
+    level = height(np.clip(0.0, there[0], there[-1]))
+    left = integrated(there, error)
+    radius = np.divide(1.0, bend, out=np.full(there.size, np.inf), where=bend != 0)
+    rows[:, seen] = slope, height(there) - level, error, sigma, left, radius
+    whole = np.zeros((1, even.size))
+    whole[0, seen] = left
+    spectrum = spectrum_of(whole, seen[None], step)
+    fitted = [
+        part
+        for name in FITTED[setup.shape]
+        for part in (profile.values[name], profile.errors[name])
+    ]
+    numbers[:] = [
+        float(np.sqrt(np.mean(error**2))),
+        float(np.sqrt(np.mean(left**2))),
+        float(np.ptp(left)),
+        *fitted,
+    ]
+    return rows, spectrum, numbers
+
+
+def _slopes(wf: xr.Dataset, axis: str) -> list[xr.DataArray]:
+    """Return slopes or curvatures along the axis, their errors (NaN where none), and the window.
+
+    The axis of the mirror is the last of each.
+    """
+    other = X if axis == Y else Y
     for quantity, error in (ALONG[axis], CURVED[axis]):
         if quantity.name in wf:
             values = surface_of(wf, quantity.name)
-            if error.name in wf:
-                return values, surface_of(wf, error.name)
-            return values, xr.full_like(values, np.nan)
+            names = [name for name in (error.name, WINDOW.name) if name in wf]
+            maps = [one_chunk_per_map(wf[name].transpose(..., Y, X)) for name in names]
+            if error.name not in names:
+                maps.insert(0, xr.full_like(values, np.nan))
+            return [part.transpose(..., other, axis) for part in (values, *maps)]
     raise InputError(
         f"wf has no {ALONG[axis][0].name!r} and no {CURVED[axis][0].name!r}; it has "
         f"{', '.join(map(str, wf)) or 'no variables'}",
         "Give the result of wavefront, track_scan or self_reference.",
     )
-
-
-def _window(wf: xr.Dataset) -> float:
-    """Side of the window of the tracker, px; 1 where it is not known."""
-    if WINDOW.name not in wf:
-        return 1.0
-    window = wf[WINDOW.name]
-    first = window.isel({dim: 0 for dim in window.dims if dim not in (Y, X)})
-    # Computed first: Dask has no median over all dimensions.
-    return max(1.0, float(first.where(first > 0).compute().median().fillna(1.0)))
-
-
-def _profile(values: Floats, errors: Floats, setup: _Setup) -> _Profile | None:
-    """Compute the mirror that one map shows; None where it has no slopes."""
-    line, error = _mean_line(values, errors, setup.window)
-    known = np.isfinite(line)
-    if np.count_nonzero(known) < LEAST:
-        return None
-    first, last = np.flatnonzero(known)[[0, -1]]
-    used = setup.positions[first : last + 1]
-    line, error = (np.interp(used, setup.positions[known], part[known]) for part in (line, error))
-    place = used - (float(used.mean()) if setup.center is None else setup.center)
-    if setup.curved:
-        # Errors of a sum of curvatures grow like a random walk.
-        error = error * (place[1] - place[0]) * math.sqrt(place.size * setup.window / 3)
-        line = interpolate.CubicSpline(place, line).antiderivative()(place)
-    line = line + setup.beam * place
-    # Slopes count from the ray from the middle of the mirror.
-    smooth = np.polynomial.Polynomial.fit(place, line, min(5, place.size // 4))
-    line = line - smooth(0.0)
-    rays = mirror_slopes(
-        place, line, p=setup.p, theta=setup.theta, distance=setup.distance, sign=setup.sign
-    )
-    sigma = rays.lever * error[rays.order]
-    stated = np.isfinite(sigma).all() and (sigma > 0).all()
-    fit = _fitted(rays, sigma if stated else np.ones(sigma.size), setup)
-    left = rays.slope - fit.slope
-    grown = math.sqrt(min(math.sqrt(AREA) * setup.window, left.size))
-    if not stated:
-        # What the shape leaves is taken as the error, for the numbers of the shape.
-        scatter = float(np.std(left))
-        sigma, grown = np.full(sigma.size, np.nan), grown * scatter
-    # Errors within a window are one.
-    errors_of = {name: value * grown for name, value in fit.errors.items()}
-    return _Profile(rays.along, rays.slope, left, sigma, fit.values, errors_of)
-
-
-def _mean_line(values: Floats, errors: Floats, window: float) -> tuple[Floats, Floats]:
-    """Average across the mirror, by the errors where they are known."""
-    known = np.isfinite(values)
-    stated = known & np.isfinite(errors) & (errors > 0)
-    weights = known.astype(np.float64)
-    if stated.any():
-        known = stated
-        weights = np.divide(1.0, errors**2, out=np.zeros_like(errors), where=known)
-    total = weights.sum(axis=0)
-    # A line that few pixels saw is one of the border.
-    there = (total > 0) & (known.sum(axis=0) >= known.sum(axis=0).max() / 4)
-    mean = np.full(total.size, np.nan)
-    mean[there] = (np.where(known, values, 0.0) * weights).sum(axis=0)[there] / total[there]
-    error = np.full(total.size, np.nan)
-    if stated.any():
-        # Pixels within a window have one error.
-        error[there] = np.sqrt(math.sqrt(AREA) * window / total[there])
-        single = np.sqrt(1 / weights.max(axis=0)[there])
-        error[there] = np.minimum(error[there], single)
-    return mean, error
-
-
-def _fitted(rays: Rays, sigma: Floats, setup: _Setup) -> Fit:
-    """Fit the shape; with the distance to the focus that was not given found first."""
-    weights = 1 / sigma**2
-    if setup.shape == "plane":
-        return fit_plane(rays.along, rays.slope, weights)
-    if setup.shape == "cylinder":
-        return fit_circle(rays.along, rays.slope, weights, RADIUS_NAME)
-    focus = setup.q
-    if focus is None:
-        # Of a circle of radius R: 1 / p + 1 / q = 2 / (R sin(theta)).
-        circle = fit_circle(rays.along, rays.slope, weights, RADIUS_NAME)
-        power = 2 / (circle.values[RADIUS_NAME] * math.sin(setup.theta)) - 1 / setup.p
-        if not power > 0:
-            raise InputError(
-                "the reflected beam does not focus, and an ellipse focuses",
-                "Check p, theta, sign and the mode; or choose shape='cylinder' or 'plane'.",
-            )
-        focus = 1 / power
-    start = Ellipse(setup.p, focus, setup.theta)
-    free = setup.free if setup.q is not None or "q" in setup.free else ("q", *setup.free)
-    if not free:
-        slope = start.slope(rays.along)
-        tilt = float(np.average(rays.slope - slope, weights=weights))
-        fit = Fit(slope + tilt, {}, {})
-    else:
-        fit = fit_ellipse(rays.along, rays.slope, weights, start, free)
-    # Numbers that were kept have no error.
-    return Fit(
-        fit.slope, {**start._asdict(), **fit.values}, {**dict.fromkeys(FREE, 0.0), **fit.errors}
-    )
-
-
-def _integrated(along: Floats, slope: Floats) -> Floats:
-    """Integrate slopes to heights without mean and tilt."""
-    heights = interpolate.CubicSpline(along, slope).antiderivative()(along)
-    line = np.polynomial.Polynomial.fit(along, heights, 1)
-    return np.asarray(heights - line(along))

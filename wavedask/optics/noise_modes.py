@@ -61,7 +61,7 @@ class NoiseModes(NamedTuple):
         -------
         ndarray, shape (modes + 1, rows, columns)
             In m. The last is a random example of the errors that the modes do not hold, always the
-            same; these are too fine to be told one by one, and scatter the beam.
+            same; these are too fine to be described one by one, and scatter the beam.
         """
         degree = self.coefficients.shape[1] - 1
         down, across = (legendre.legvander(line, degree) for line in (y, x))
@@ -101,7 +101,7 @@ def noise_modes(
     sigma : (ndarray, ndarray), shapes (rows, columns)
         Standard errors of the slopes along (y, x), rad; not finite where there are no data.
     window : ndarray, shape (rows, columns)
-        Side in pixels of the windows within which errors are one.
+        Side in pixels of the windows within which errors are the same.
     step : (float, float)
         Pixel size along (y, x), m.
 

@@ -15,7 +15,7 @@ WORST_CONDITION: Final = 1e12
 
 
 def numbered_pieces(used: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
-    """Label the separate pieces of a map from 0; points that are no map are one piece.
+    """Label the separate pieces of a map from 0; points that are not on a map count as one piece.
 
     Examples
     --------

@@ -280,7 +280,7 @@ def fit_ellipse(
     found = optimize.least_squares(
         misfit,
         first,
-        # p and q bend a mirror nearly alike: their derivatives need all digits.
+        # p and q bend a mirror in nearly the same way: their derivatives need all digits.
         jac="3-point",
         bounds=(low, high),
         x_scale="jac",

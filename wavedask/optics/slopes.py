@@ -55,8 +55,8 @@ class SlopeFit(NamedTuple):
 class Slopes:
     """Slopes of one map in cells, with their weights and errors.
 
-    Functions that are fitted are smooth, and errors of neighbouring slopes are alike. So means over
-    cells hold all that matters, and take much less time than pixels.
+    Functions that are fitted are smooth, and errors of neighbouring slopes are correlated. Means
+    over cells hold all that matters, and take much less time than pixels.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ class Slopes:
     sigma : (ndarray, ndarray), optional
         Standard errors of the slopes; without them the noise is estimated from what a fit leaves.
     window : float
-        Side in pixels of the window within which errors are one.
+        Side in pixels of the window within which errors are the same.
     cells : int
         Cells along the shorter side of the map, at least, where it has as many pixels.
 
@@ -244,7 +244,7 @@ def _passed(pushed: Floats, window: float) -> Floats:
     if window <= 1:
         flat = pushed.reshape(len(pushed), -1)
         return np.asarray(flat @ flat.T)
-    # Wider by a window, lest the noise of one side come round to the other.
+    # Padded by one window, so that noise of one side does not wrap around to the other.
     shape = tuple(scipy.fft.next_fast_len(size + int(window) + 1) for size in pushed.shape[1:])
     frequency = np.hypot(scipy.fft.fftfreq(shape[0])[:, None], scipy.fft.fftfreq(shape[1]))
     inside = frequency < 1 / (math.sqrt(math.pi * AREA) * window)

@@ -272,7 +272,7 @@ class _Fields:
         return (covariance @ right).reshape(self.count, TERMS), covariance
 
     def _check_joined(self, normal: Floats) -> None:
-        """Refuse fields that do not hang together."""
+        """Refuse fields that are not all connected by overlaps."""
         links = np.abs(normal[::TERMS, ::TERMS]) > 0
         pieces, labels = _connected(links)
         if pieces > 1:
@@ -378,7 +378,7 @@ def _connected(links: npt.NDArray[np.bool_]) -> tuple[int, npt.NDArray[np.int32]
 
 
 def _correlated_pixels(left: Floats, over: npt.NDArray[np.bool_]) -> float:
-    """Estimate how many pixels of a residual have one error: by how much less blocks scatter."""
+    """Estimate how many pixels of a residual share one error, by the scatter of block means."""
     rows, columns = np.nonzero(over)
     side = int(np.sqrt(rows.size / BLOCKS))
     if side < 2:

@@ -108,7 +108,7 @@ class Modes:
 
     @property
     def scales(self) -> list[float]:
-        """Value of each mode whose rms is one, at the rim, where coefficients are told in it."""
+        """Value of each mode at the rim, if coefficients refer to the rim; else 1, its rms."""
         if self.index == "fringe" and not self.orthonormal:
             return [1 / rim_value(*order) for order in self.orders]
         return [1.0] * len(self.orders)

@@ -118,10 +118,10 @@ def _draw_bars(axes: Axes, names: list[str], values: Floats, errors: Floats) -> 
     axes.bar(names, values * scale, yerr=bars, color="#56b4e9", edgecolor="0.2", capsize=3)
     axes.axhline(0.0, color="0.2", linewidth=0.8)
     axes.set_ylabel(f"{COEFFICIENT.name} [{unit}]")
-    axes.tick_params(axis="x", labelrotation=60, labelsize="small")
+    axes.tick_params(axis=X, labelrotation=60, labelsize="small")
     for label in axes.get_xticklabels():
         label.set(ha="right", rotation_mode="anchor")
-    axes.grid(axis="y", alpha=0.3)
+    axes.grid(axis=Y, alpha=0.3)
 
 
 def plot_caustic(focus: xr.Dataset) -> Figure:

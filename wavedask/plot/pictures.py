@@ -230,7 +230,7 @@ def _series(dataset: xr.Dataset, against: str | None) -> Figure:
         axes.errorbar(places[order], values * scale, bars, fmt="o-", markersize=4, capsize=3)
         axes.set_ylabel(_label(variable.assign_attrs({UNITS: unit or UNKNOWN_UNIT})))
         axes.set_title(str(variable.attrs.get(LONG_NAME, variable.name)), fontsize="medium")
-        axes.ticklabel_format(axis="y", useOffset=False)
+        axes.ticklabel_format(axis=Y, useOffset=False)
         axes.grid(alpha=0.3)
         axes.set_xlabel(label)
     return figure

@@ -47,7 +47,7 @@ def plot_reasons(reason: xr.DataArray) -> Figure:
     ...     name="reason",
     ...     attrs={"flag_values": [0, 1], "flag_meanings": "matched border"},
     ... )
-    >>> [text.get_text() for text in plot_reasons(codes).legends[0].get_texts()]
+    >>> [text.get_text() for text in plot_reasons(codes).axes[0].get_legend().get_texts()]
     ['matched 75.0 %', 'border 25.0 %']
     """
     if set(reason.dims) != {Y, X}:
@@ -66,7 +66,7 @@ def plot_reasons(reason: xr.DataArray) -> Figure:
     colours = [MATCHED, *(PALETTE[number % len(PALETTE)] for number in range(len(values) - 1))]
     bounds = [value - 0.5 for value in values] + [values[-1] + 0.5]
     extent, unit_y, unit_x = edges_of(reason.transpose(Y, X))
-    figure = Picture(figsize=(5.2, 3.4), layout="compressed")
+    figure = Picture(figsize=(5.2, 3.4), layout="constrained")
     axes = figure.add_subplot()
     axes.imshow(
         codes,
@@ -84,5 +84,7 @@ def plot_reasons(reason: xr.DataArray) -> Figure:
         for colour, name, share in zip(colours, names, shares, strict=True)
         if share > 0
     ]
-    figure.legend(handles=patches, loc="outside right upper", frameon=False)
+    axes.legend(
+        handles=patches, loc="upper left", bbox_to_anchor=(1.02, 1), borderaxespad=0, frameon=False
+    )
     return figure

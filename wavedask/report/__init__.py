@@ -1,6 +1,15 @@
 """What a result says, for people: numbers per frame, a summary, and a page for the logbook."""
 
-from wavedask.report.page import report_path, write_report
+from wavedask.report.files import check_replaceable, report_path
+from wavedask.report.page import write_picture, write_report
 from wavedask.report.summary import matched_rows, numbers_of_frames, summary_rows
 
-__all__ = ["matched_rows", "numbers_of_frames", "report_path", "summary_rows", "write_report"]
+__all__ = [
+    "check_replaceable",
+    "matched_rows",
+    "numbers_of_frames",
+    "report_path",
+    "summary_rows",
+    "write_picture",
+    "write_report",
+]

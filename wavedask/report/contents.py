@@ -34,6 +34,8 @@ Cells = list[tuple[str, float]]
 
 MOST_ROWS: Final = 2000
 """Frames of the table; of more, evenly chosen ones are listed."""
+PRINTED: Final = 6
+"""Columns beside the first one that a printed page has room for."""
 MOST_INPUTS: Final = 40
 """Input files that are listed; of more, the first and the last."""
 
@@ -202,6 +204,28 @@ def frame_table(
         ]
         rows.append(row)
     return head, rows
+
+
+def narrow_tables(
+    head: Sequence[tuple[str, str]], rows: Sequence[Cells], *, columns: int = PRINTED
+) -> list[tuple[list[str], list[list[str]]]]:
+    """Divide a wide table into tables that fit on a printed page, each with the first column.
+
+    Examples
+    --------
+    >>> head = [(name, "") for name in ("frame", "a", "b", "c")]
+    >>> rows = [[("0", 0.0), ("1", 1.0), ("2", 2.0), ("3", 3.0)]]
+    >>> narrow_tables(head, rows, columns=2)
+    [(['frame', 'a', 'b'], [['0', '1', '2']]), (['frame', 'c'], [['0', '3']])]
+    """
+    groups = [
+        [0, *range(start, min(start + columns, len(head)))]
+        for start in range(1, len(head), columns)
+    ]
+    return [
+        ([head[place][0] for place in group], [[row[place][0] for place in group] for row in rows])
+        for group in groups
+    ]
 
 
 def settings_rows(settings: Mapping[str, Any], prefix: str = "") -> Rows:

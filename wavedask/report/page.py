@@ -1,7 +1,5 @@
 """The report of a result: one HTML page that needs nothing else, for the logbook."""
 
-import os
-import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib import resources
@@ -20,18 +18,20 @@ from wavedask.conventions import (
     WAVEFRONT,
     uncertainty_name,
 )
-from wavedask.errors import FileError, InputError
+from wavedask.errors import InputError
 from wavedask.paths import expanded
 from wavedask.plot import plot_dataset, plot_frames, setup_sketch
 from wavedask.report.contents import (
     budget_of,
     frame_table,
     input_rows,
+    narrow_tables,
     provenance_rows,
     result_rows,
     settings_rows,
     setup_rows,
 )
+from wavedask.report.files import check_replaceable, png, replace
 from wavedask.report.pictures import Shown, embedded, frame_pictures, thinned
 from wavedask.report.summary import (
     chosen_frames,
@@ -39,14 +39,13 @@ from wavedask.report.summary import (
     matched_rows,
     numbers_of_frames,
 )
-from wavedask.store import INPUTS, SETTINGS, URL, VERSION, open_store
+from wavedask.store import INPUTS, SETTINGS, VERSION, open_store
 from wavedask.tracking import why_missing
 from wavedask.units import MODE
 
 TEMPLATE: Final = "page.html.jinja"
-MADE_BY: Final = '<meta name="generator" content="wavedask report'
-"""How a page of ours is recognised: other files are not overwritten."""
-ANOTHER: Final = "Give another path."
+TRENDS: Final = 6
+"""Numbers of the frames in one picture: it fits on a printed page."""
 MOST_MAPS: Final = 24
 """Small maps of a page."""
 
@@ -97,6 +96,7 @@ def write_report(
 
     Examples
     --------
+    >>> import tempfile
     >>> maps = {"wavefront": (("frame", "y", "x"), np.eye(4)[None] * 1e-9, {"units": "m"})}
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     page = write_report(xr.Dataset(maps), Path(folder) / "report.html", title="a test")
@@ -104,77 +104,51 @@ def write_report(
     True
     """
     file = expanded(output)
-    _check_replaceable(file)
+    check_replaceable(file)
     named = title or (str(result) if isinstance(result, str | Path) else "wavedask result")
     opened = open_store(result) if isinstance(result, str | Path) else result
     text = _page(opened, named, frame, image, remark)
-    _replace(file, text)
+    replace(file, text.encode())
     return file
 
 
-def report_path(store: str | Path, *, folder: str | Path | None = None) -> Path:
-    """Return where the report of a store is written by default.
+def write_picture(result: xr.Dataset | str | Path, output: str | Path, *, frame: int = 0) -> Path:
+    """Write the picture that suits a result as a PNG file, for a logbook without HTML.
 
     Parameters
     ----------
-    store : path or URL
-        The result store.
-    folder : path, optional
-        Folder for a store on a server, which has none that a page could be written to; by default
-        the current one.
+    result : xarray.Dataset, path or URL
+        A result, as of `write_report`.
+    output : path
+        The PNG file. A picture of an earlier call is replaced; any other file is not.
+    frame : int, default 0
+        Frame that is drawn.
 
     Returns
     -------
     Path
-        The name of the store with the ending ``.html``, beside a store on a disk.
+        The file.
+
+    Raises
+    ------
+    InputError
+        A result with nothing to draw, or without the frame.
+    FileError
+        The file exists and is no such picture, or it cannot be written.
 
     Examples
     --------
-    >>> report_path("data/results.zarr").as_posix()
-    'data/results.html'
-    >>> report_path("s3://bucket/results.zarr", folder="logbook").as_posix()
-    'logbook/results.html'
+    >>> import tempfile
+    >>> maps = {"wavefront": (("frame", "y", "x"), np.eye(4)[None] * 1e-9, {"units": "m"})}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_picture(xr.Dataset(maps), Path(folder) / "picture.png").name
+    'picture.png'
     """
-    text = str(store).rstrip("/")
-    if URL.match(text):
-        return Path(folder or "", text.rpartition("/")[2]).with_suffix(".html")
-    return Path(text).with_suffix(".html")
-
-
-def _check_replaceable(file: Path) -> None:
-    """Refuse to replace a file that is no report."""
-    if not file.exists():
-        return
-    try:
-        with file.open(encoding="utf-8", errors="replace") as opened:
-            ours = MADE_BY in opened.read(2000)
-    except OSError as error:
-        raise FileError(f"{file} cannot be read: {error.strerror}", "Give another path.") from error
-    if not ours:
-        raise FileError(
-            f"{file} exists and is no report", "Nothing was changed. Give another path."
-        )
-
-
-def _replace(file: Path, text: str) -> None:
-    """Write a file whole, or not at all."""
-    draft = ""
-    try:
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=file.parent, suffix=".draft", delete=False
-        ) as opened:
-            draft = opened.name
-            opened.write(text)
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(draft).chmod(0o666 & ~umask)  # a temporary file is private
-        Path(draft).replace(file)
-    except OSError as error:
-        if draft:
-            Path(draft).unlink(missing_ok=True)
-        raise FileError(
-            f"{file} cannot be written: {error.strerror}", "Check the folder and its permissions."
-        ) from error
+    file = expanded(output)
+    check_replaceable(file)
+    opened = open_store(result) if isinstance(result, str | Path) else result
+    replace(file, png(plot_dataset(opened, frame=frame)))
+    return file
 
 
 def _page(
@@ -217,6 +191,7 @@ def _page(
         budget=budget_of(single),
         head=head,
         rows=rows,
+        printed=narrow_tables(head, rows),
         campaign=list(_campaign(done, numbers, known)),
         settings=settings_rows(result.attrs.get(SETTINGS, {})),
         provenance=provenance_rows(result, title),
@@ -248,7 +223,10 @@ def _campaign(done: xr.Dataset, numbers: xr.Dataset, known: Any) -> Iterator[Sho
         maps = maps.assign_coords({FRAME: known[places]})
         yield embedded(plot_frames(maps, range(len(places))), "wavefront of the frames")
     names = [line.variable for line in headlines(numbers)]
-    errors = map(uncertainty_name, names)
-    drawn = numbers[[*names, *(name for name in errors if name in numbers)]]
-    if drawn.data_vars:
-        yield embedded(plot_dataset(drawn, kind="series"), "numbers of the frames")
+    for start in range(0, len(names), TRENDS):
+        some = names[start : start + TRENDS]
+        errors = [own for name in some if (own := uncertainty_name(name)) in numbers]
+        drawn = numbers[[*some, *errors]]
+        yield embedded(
+            plot_dataset(drawn, kind="series"), f"numbers of the frames: {', '.join(some)}"
+        )

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -12,9 +13,12 @@ from wavedask.conventions import FRAME, IMAGE, LONG_NAME, METRE, MOTOR, ROLE, UN
 from wavedask.errors import InputError
 from wavedask.kernels.mesh import without_affine
 from wavedask.simulate.speckle import speckle_field
+from wavedask.simulate.writers import Exposure, FrameWriter
 
 Floats = NDArray[np.float64]
 
+MOTORS: Final = ("dety", "detx")
+"""Motors that move the detector along y and along x."""
 STEEPEST: Final = 0.5
 """Gradient of a distortion in px/px above which it might fold."""
 FWHM: Final = 2 * np.sqrt(2 * np.log(2))
@@ -156,6 +160,29 @@ class MeshScan:
         f_y, f_x, change = without_affine(*self.distortion(y, x), valid)
         return f_y, f_x, change @ self.matrix
 
+    def write(self, folder: str | Path) -> None:
+        """Write the frames as EDF files ``mesh_0000.edf``, with the motors in mm in the headers.
+
+        Parameters
+        ----------
+        folder : path
+            Folder to write to. It is created, and must not hold EDF files.
+
+        Raises
+        ------
+        FileError
+            The folder already holds EDF files.
+        """
+        motors = {name: 1e3 * self.scan[name].values for name in MOTORS}
+        frames = np.clip(self.scan[IMAGE.name].values, 0, np.iinfo(np.uint16).max)
+        FrameWriter(folder, file_format="edf").write(
+            "mesh",
+            (
+                Exposure(image, {name: float(motors[name][number]) for name in MOTORS})
+                for number, image in enumerate(np.rint(frames).astype(np.uint16))
+            ),
+        )
+
 
 def mesh_scan(
     distortion: Distortion,
@@ -249,7 +276,7 @@ def mesh_scan(
         image[...] = rng.poisson(expected) if noise else expected
     motors = {
         name: (FRAME, recorded[order, axis], {UNITS: METRE, LONG_NAME: name, ROLE: MOTOR})
-        for axis, name in enumerate(("dety", "detx"))
+        for axis, name in enumerate(MOTORS)
     }
     scan = xr.Dataset({IMAGE.name: labelled(images, IMAGE)}, coords=motors)
     return MeshScan(scan, distortion, matrix, shifts[order])

@@ -107,7 +107,7 @@ def lost_frames(
     storage_options : mapping, optional
         Options of a URL: credentials, endpoint.
     progress : bool, optional
-        Whether to show a progress bar; by default only on a terminal.
+        Whether to show a progress bar; by default on a terminal and in a notebook.
 
     Returns
     -------

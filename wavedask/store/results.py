@@ -152,7 +152,7 @@ def write_store(
     storage_options : mapping, optional
         Options of a URL: credentials, endpoint. Environment variables serve as well.
     progress : bool, optional
-        Whether to show a progress bar; by default only on a terminal.
+        Whether to show a progress bar; by default on a terminal and in a notebook.
 
     Returns
     -------

@@ -64,7 +64,7 @@ def write_missing(
     positions : ndarray of int
         Frame of the store for each frame of the variables.
     progress : bool, optional
-        Whether to show a progress bar; by default only on a terminal.
+        Whether to show a progress bar; by default on a terminal and in a notebook.
     """
     place = right.place
     wanted = np.flatnonzero(~ledger.complete[positions])

@@ -1,5 +1,6 @@
 """Speckle tracking: crossSpot, XST, XSVT, XSS, two detectors, averages of exposures."""
 
+from wavedask.kernels.dense import DetectorNoise
 from wavedask.tracking.averages import combine
 from wavedask.tracking.crossspot import ENGINES, Engine, Rigid, checked_settings, cross_spot
 from wavedask.tracking.labelled import track
@@ -11,13 +12,14 @@ from wavedask.tracking.registration import (
     register,
     registration_of,
 )
-from wavedask.tracking.residual import ResidualReport, describe_residual
+from wavedask.tracking.residual import ResidualReport, describe_residual, first_residual
 from wavedask.tracking.speckle import SpeckleReport, describe_speckle
 from wavedask.tracking.visibility import visibility_uncertainty
 from wavedask.tracking.xss import self_reference, track_scan
 
 __all__ = [
     "ENGINES",
+    "DetectorNoise",
     "Engine",
     "MissingReport",
     "Registration",
@@ -30,6 +32,7 @@ __all__ = [
     "cross_spot",
     "describe_residual",
     "describe_speckle",
+    "first_residual",
     "is_registered",
     "register",
     "registration_of",

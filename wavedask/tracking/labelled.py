@@ -1,5 +1,6 @@
 """Labelled tracking: where the speckle of a sample came from in its reference."""
 
+import json
 from collections.abc import Sequence
 from typing import Final
 
@@ -9,6 +10,7 @@ from wavedask.conventions import (
     COMMON_REFERENCE,
     CORRELATION,
     DARK_FIELD,
+    DETECTOR_NOISE,
     DISPLACEMENT_X,
     DISPLACEMENT_Y,
     FRAME,
@@ -33,8 +35,9 @@ from wavedask.frames import (
     reference_coordinates,
     train_pairs,
 )
+from wavedask.kernels.dense import DetectorNoise
 from wavedask.kernels.fields import Fields
-from wavedask.tracking.crossspot import DEFAULT_ORDER, Engine, Rigid, Splines, cross_spot
+from wavedask.tracking.crossspot import DEFAULT_ORDER, Engine, Noise, Rigid, Splines, cross_spot
 from wavedask.tracking.missing import is_lazy, reason_attrs, why_missing
 from wavedask.tracking.registration import Registration
 from wavedask.tracking.resampling import registered
@@ -69,6 +72,7 @@ def track(
     rigid: Rigid = "auto",
     step: int | None = None,
     order: Splines | None = None,
+    detector_noise: Noise | None = None,
     registration: Registration | None = None,
 ) -> xr.Dataset:
     """Track the speckle of sample images in reference images (X-ray speckle tracking).
@@ -79,29 +83,48 @@ def track(
     ----------
     sample : xarray.DataArray or Dataset, dims ([frame], y, x)
         Images with the optic; of a dataset, its variable ``image``.
-    reference : xarray.DataArray or Dataset, dims ([frame], y, x)
+    reference : xarray.DataArray or Dataset, dims ([frame], y, x), or str
         Images without the optic: one for all samples, or one for each, paired in their order or by
-        `motors`. Or a word, for a train of pulses: ``"first"`` or ``"previous"`` tracks each but
-        the first in the first or in the one before it, ``"mean"`` each in the mean of all.
+        `motors`. For a train of pulses, a word: ``"first"`` tracks each pulse but the first in the
+        first one, ``"previous"`` in the one before it, and ``"mean"`` each pulse in the mean of
+        all.
     over : str, optional
         Dimension whose frames share one displacement and are matched jointly: ``"frame"``. By
         default each frame is matched alone.
     motors : str or sequence of str, optional
-        Motors, of the membrane, by which frames are paired: each sample frame is matched with the
-        reference frame at the same positions, in any order. With `over`, each reference must have
-        its sample, too.
+        Motors of the membrane by which frames are paired: each sample frame is matched with the
+        reference frame at the same positions, in any order. With `over`, each reference must also
+        have its sample.
     tolerance : float or sequence of float, optional
         Largest difference of the positions of a pair, in the unit of the motors: one for all or one
         for each. By default a quarter of the distance of the two nearest reference positions.
     engine : "dense" or "opencv", default "dense"
-        The tracker: Gauss-Newton at every pixel, or the report's loop of template matches.
-    window, search, good, rigid, step, order
-        As in `wavedask.cross_spot`.
+        ``dense``: Gauss-Newton in deforming windows around every pixel, with B-splines.
+        ``opencv``: the two passes of the report, a loop of template matches.
+    window : int or (int, int), default 21
+        Side of the window in px, odd. A pair lets it grow from the smallest to the largest where
+        the match is weaker than `good` (and, with ``dense``, less certain than 0.1 px).
+    search : int, default 16
+        Largest displacement that is looked for, beyond the rigid shift, in px.
+    good : float, default 0.8
+        Correlation at which the window stops growing, from 0 to 1.
+    rigid : "auto", (int, int) or None, default "auto"
+        Displacement (y, x) that all pixels have in common, in px: found from the whole frames,
+        given, or none.
+    step : int, optional
+        ``opencv`` only: distance in px between the points of the second pass, 4 by default.
+    order : 3, 5 or "auto", optional
+        ``dense`` only: order of the B-spline, 3 by default. The quintic spline has less bias for
+        grains below 3 px, and is slower. ``"auto"`` chooses by the grain in the middle of the first
+        reference, which is computed for it.
+    detector_noise : DetectorNoise or mapping, optional
+        ``dense`` only: gain, readout noise and PSF of the detector, as in `wavedask.cross_spot`.
+        By default the residual of the match tells the noise.
     registration : Registration, optional
-        Of two detectors, as of `register`: `sample` is the far one, `reference` the near one. The
-        reference is resampled onto the pixels of the sample, smoothed first where these are larger,
-        so that ``sample(p) = reference(matrix @ (p - u) + offset)``; the attributes of the result
-        keep the registration for `wavefront`.
+        Result of `register` for two detectors: `sample` is the far one, `reference` the near one.
+        The reference is resampled onto the pixels of the sample, and smoothed first where these are
+        larger, so that ``sample(p) = reference(matrix @ (p - u) + offset)``. The attributes of the
+        result keep the registration for `wavefront`.
 
     Returns
     -------
@@ -133,7 +156,10 @@ def track(
         Where the images are in memory, have a million pixels or more, and the engine is ``dense``,
         attributes say what the match leaves of the middle of the first frame:
         ``effective_counts``, ``noise_blur_px``, ``decorrelation`` and ``fixed_pattern``.
-        `describe_residual` finds them for other images.
+        `describe_residual` finds them for other images. With `detector_noise`, which is an
+        attribute, too, images in memory of any size have them, and ``residual_over_noise``: the
+        variance that the match leaves over that of the noise of the detector. Beyond 1.3 or below
+        1/1.3 there is a warning.
 
         The attribute ``spline_order`` is the order of the B-splines, as given or chosen.
 
@@ -227,6 +253,7 @@ def track(
         joint=over is not None,
         step=step,
         order=order,
+        detector_noise=detector_noise,
     )
     kept = (
         images
@@ -249,6 +276,8 @@ def track(
     attrs |= _shared(images, targets, reference)
     if engine == "dense":
         attrs[SPLINE_ORDER] = order or DEFAULT_ORDER
+    if detector_noise is not None:
+        attrs[DETECTOR_NOISE] = json.dumps(DetectorNoise.of(detector_noise).settings)
     if registration is not None:
         attrs |= registration.attrs
     tracked = xr.Dataset(variables, attrs=attrs)

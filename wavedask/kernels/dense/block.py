@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from wavedask.kernels.dense.detectornoise import DetectorNoise
 from wavedask.kernels.dense.judge import (
     Level,
     blended,
@@ -52,12 +53,15 @@ class Dense:
         Correlation that a window must reach lest the next larger one is used.
     order : int
         Order of the B-spline, 3 or 5.
+    noise : DetectorNoise, optional
+        Noise of the detector; by default the residual tells it.
     """
 
     windows: tuple[int, ...]
     search: int
     good: float
     order: Order
+    noise: DetectorNoise | None = None
 
     @property
     def halo(self) -> int:
@@ -164,7 +168,8 @@ class Dense:
         transmission = pixel_transmission(uneven, part.grid, u, quiet, reach=2 * window)
         flat = prepare(images[0] / transmission, images[1], part.grid, u, order=self.order)
         origin = tile.top + part.origin[0], tile.left + part.origin[1]
-        again = self._refined(flat, part.grid, u, origin, tile.shift)[0]
+        nodes = np.ix_(part.grid.coordinates(0), part.grid.coordinates(1))
+        again = self._refined(flat, part.grid, u, origin, tile.shift, transmission[nodes])[0]
         with np.errstate(divide="ignore", invalid="ignore"):
             absorbed = (levels[0] / levels[1])[part.nodes]
             gain = again.gain * absorbed / np.divide(*means(again, flat))
@@ -184,13 +189,22 @@ class Dense:
         start: Floats,
         origin: tuple[int, int],
         shift: tuple[int, int],
+        transmission: Floats | None = None,
     ) -> tuple[Level, Floats]:
         """Refine with all windows, the largest first; which one was used where, in pixels."""
         levels: list[Level] = []
         known: Disturbance | None = None
         for window in reversed(self.windows):
             level, known = refined(
-                pair, grid, start, window=window, origin=origin, shift=shift, known=known
+                pair,
+                grid,
+                start,
+                window=window,
+                origin=origin,
+                shift=shift,
+                known=known,
+                stated=self.noise,
+                transmission=transmission,
             )
             levels.insert(0, level)
             start = np.stack([level.u_y, level.u_x])

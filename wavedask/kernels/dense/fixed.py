@@ -131,7 +131,7 @@ def responses(
     u: tuple[Floats, Floats], grid: NodeGrid, cells: tuple[Cells, Cells], order: Order
 ) -> Complex:
     """Mean response of the displacement in each cell, from four of its nodes."""
-    nodes = np.ix_(*(_nodes_in(part, grid, axis) for axis, part in enumerate(cells)))
+    nodes = np.ix_(*(nodes_in(part, grid, axis) for axis, part in enumerate(cells)))
     down, across = (
         _axis_responses(order, part.size, component[nodes].reshape(cells[0].count, 2, -1, 2))
         for part, component in zip(cells, u, strict=True)
@@ -141,7 +141,7 @@ def responses(
     return np.asarray(np.einsum("iajbk,iajbl->ijkl", down, half) / 4)
 
 
-def _nodes_in(cells: Cells, grid: NodeGrid, axis: int) -> NDArray[np.intp]:
+def nodes_in(cells: Cells, grid: NodeGrid, axis: int) -> NDArray[np.intp]:
     """Two nodes a cell, a quarter of its side from its ends."""
     quarter = cells.size // 4
     pixels = (cells.centres[:, None] + np.array([-quarter, quarter])).ravel()
@@ -188,7 +188,7 @@ def fixed_pattern(
     FixedPattern or None
         None where the displacement is so large everywhere that nothing could pull.
     """
-    nodes = np.ix_(*(_nodes_in(part, grid, axis) for axis, part in enumerate(cells)))
+    nodes = np.ix_(*(nodes_in(part, grid, axis) for axis, part in enumerate(cells)))
     total = [np.abs(part[nodes] + by).min() for part, by in zip(u, shift, strict=True)]
     if max(total) > FARTHEST:
         return None

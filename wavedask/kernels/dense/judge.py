@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from wavedask.kernels.dense import refine as rf
 from wavedask.kernels.dense.fixed import Pull
-from wavedask.kernels.dense.lowpass import NOISE
 from wavedask.kernels.dense.noise import Noise, spread_of
 from wavedask.kernels.fields import Reason
 from wavedask.kernels.uncertainty import FREE_PARAMETERS, TINY
@@ -105,16 +104,16 @@ def unusable_nodes(statistics: Floats, *, images: int, window: int) -> Codes:
 
 
 def _shared(errors: Floats, reliable: Mask, sigma: float) -> Floats:
-    """Average standard errors over the nodes that the low-pass mixes.
+    """Average variances over the nodes that the low-pass mixes, given as standard errors.
 
     The windows of such nodes overlap, so that their errors are not independent.
     """
     weight = reliable.astype(np.float32)
     total, share = (
         cv2.GaussianBlur(values, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)
-        for values in (np.where(reliable, errors, np.float32(0)), weight)
+        for values in (np.where(reliable, errors**2, np.float32(0)), weight)
     )
-    return np.where(reliable, total / np.maximum(share, np.float32(1e-6)), errors)
+    return np.where(reliable, np.sqrt(total / np.maximum(share, np.float32(1e-6))), errors)
 
 
 def border_inflation(
@@ -191,6 +190,7 @@ def judged(
     noise: Noise,
     pull: Pull | None,
     inflation: tuple[Floats, Floats],
+    passes: float,
     lobe: float,
     reach: float,
 ) -> Level:
@@ -217,7 +217,7 @@ def judged(
     # Where the last iteration still moved a node, it is not known better than that.
     error_y, error_x = (
         np.sqrt(
-            (NOISE * inflation[0] * _shared(error, reliable, lobe)) ** 2
+            (passes * inflation[0] * _shared(error, reliable, lobe)) ** 2
             + still**2
             + INTERPOLATION**2
         )

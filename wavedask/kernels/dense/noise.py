@@ -25,12 +25,6 @@ Mask = NDArray[np.bool_]
 
 MOST_TAKEN: Final = 0.9
 """Largest part of the residual that the fit may have taken."""
-PRODUCT: Final = 0.25
-"""Part of the noise of the reference times that of the gradient that reaches the displacement.
-
-Measured, not derived: with all of it, stated errors are a quarter too large at a signal-to-noise
-ratio of 10, and without it 1 to 5 % too small (windows of 11 to 31 px, one image and 16).
-"""
 WHITE: Final = (4.0, 0.5, 1.7, 1.7, 2.0, 2.0, 0.6, 0.6)
 """The fields of `Noise` for white noise, about: where there is nothing to measure."""
 
@@ -44,7 +38,8 @@ class Noise:
     parameters : ndarray of float32
         Values of the residual in a window that the fit has taken, as if they were independent.
     passed : ndarray of float32
-        Part of the variance of the noise that the spline passes when it displaces the reference.
+        Variance of the noise of the displaced reference, times the squared gain of the match, over
+        that of the sample: for like noise, what the spline passes.
     gradient_y, gradient_x : ndarray of float32
         Variance that noise of unit variance has in the gradient.
     colour_y, colour_x : ndarray of float32
@@ -52,7 +47,9 @@ class Noise:
         sample alone: about 2 for white noise in both images.
     cross_y, cross_x : ndarray of float32
         The same for the noise of the reference times that of the gradient, over the product of
-        their variances.
+        the variances of sample and gradient.
+    power : ndarray of float32, optional
+        Variance of the noise of the sample, if it is known; else the correlation tells it.
     """
 
     parameters: Floats
@@ -63,6 +60,7 @@ class Noise:
     colour_x: Floats
     cross_y: Floats
     cross_x: Floats
+    power: Floats | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +94,9 @@ def spread_of(
 ) -> Spread:
     """Estimate the standard error of a displacement that was refined in windows.
 
-    Sample and reference hold the same pattern and noise of variance ``n^2`` each. Their correlation
-    then is ``(1 - x)^2 / (1 - (1 - a) x)``, squared, with ``x = n^2 / var(sample)`` and the part a
-    of the noise that the displacement of the reference passes: it gives ``n^2``. The gradient of
+    Sample and reference hold the same pattern, the sample noise of variance ``n^2`` and the
+    displaced reference ``a n^2``. Their correlation then is ``(1 - x)^2 / (1 - (1 - a) x)``,
+    squared, with ``x = n^2 / var(sample)``: it gives ``n^2``. The gradient of
     the sample holds noise, too, and only what is left of H answers to a displacement. Three things
     add to the variance: the noise of the sample and of the reference, each times the gradient of
     the pattern, and the noise of the reference times that of the gradient. (The noise of the sample
@@ -125,7 +123,7 @@ def spread_of(
     unexplained = np.clip((1 - correlation**2) / (1 - taken), 0, 1)
     middle = 1 - (1 - unexplained) * (1 - noise.passed) / 2
     part = middle - np.sqrt(np.maximum(middle**2 - unexplained, 0))
-    power = np.maximum(variance, 0) * np.minimum(part, 1)
+    power = np.maximum(variance, 0) * np.minimum(part, 1) if noise.power is None else noise.power
     h_yy, h_yx, h_xx = hessian
     least = (h_yy + h_xx) / 2 - np.hypot((h_yy - h_xx) / 2, h_yx)
     largest = MOST_NOISE * np.maximum(least, 0)
@@ -136,8 +134,8 @@ def spread_of(
     excess_y, excess_x = np.minimum(excess_y, largest), np.minimum(excess_x, largest)
     h_yy, h_xx = np.maximum(h_yy - excess_y, 0), np.maximum(h_xx - excess_x, 0)
     determinant = np.maximum(h_yy * h_xx - h_yx**2, TINY)
-    c_yy = noise.colour_y * h_yy + PRODUCT * noise.cross_y * excess_y
-    c_xx = noise.colour_x * h_xx + PRODUCT * noise.cross_x * excess_x
+    c_yy = noise.colour_y * h_yy + noise.cross_y * excess_y
+    c_xx = noise.colour_x * h_xx + noise.cross_x * excess_x
     c_yx = np.sqrt(noise.colour_y * noise.colour_x) * h_yx
     errors = []
     for there, c_here, c_there in ((h_xx, c_yy, c_xx), (h_yy, c_xx, c_yy)):

@@ -118,9 +118,11 @@ def residuals(
     return out
 
 
+def counts_of(pair: Prepared, mean_s: Floats, mean_w: Floats) -> tuple[Floats, Floats]:
+    """Convert normalised means of sample and displaced reference to counts."""
+    return pair.offset_s + pair.scale_s * mean_s, pair.offset_r + pair.scale_r * mean_w
+
+
 def means(level: Level, pair: Prepared) -> tuple[Floats, Floats]:
     """Mean counts of sample and displaced reference in the windows."""
-    return (
-        pair.offset_s + pair.scale_s * level.mean_s,
-        pair.offset_r + pair.scale_r * level.mean,
-    )
+    return counts_of(pair, level.mean_s, level.mean)

@@ -1,6 +1,6 @@
 """What a match leaves unexplained, taken apart: photons, blur, lost speckle, a fixed pattern."""
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import cv2
 import numpy as np
@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy import ndimage, optimize
 
 from wavedask.kernels.dense.cells import Cells, cut, spectra_of
+from wavedask.kernels.dense.detectornoise import DetectorNoise
 from wavedask.kernels.dense.fixed import fixed_pattern, responses, tapered_pixels
 from wavedask.kernels.dense.nodes import NodeGrid
 from wavedask.kernels.dense.noise import MOST_TAKEN
@@ -56,12 +57,16 @@ class ResidualParts(NamedTuple):
     fixed : float
         Relative standard deviation of a pattern that both images share at the same pixels; 0 where
         none stands out.
+    excess: float
+        Variance of the residual over that of the noise that the detector is said to have; NaN where
+        nothing is said.
     """
 
     counts: float
     blur: float
     lost: float
     fixed: float
+    excess: float = np.nan
 
 
 def residual_parts(
@@ -72,6 +77,7 @@ def residual_parts(
     *,
     window: int,
     order: Order,
+    noise: DetectorNoise | None = None,
 ) -> ResidualParts | None:
     """Take apart what a match leaves of a sample.
 
@@ -87,6 +93,8 @@ def residual_parts(
         Side of the windows of the match in pixels.
     order : 3 or 5
         Of the splines of the match.
+    noise : DetectorNoise, optional
+        Noise that the detector is said to have.
 
     Returns
     -------
@@ -141,7 +149,42 @@ def residual_parts(
         power, total, 1 + usual * passed, cells[1].share.astype(np.float64), window
     )
     fixed = float(np.sqrt(shared)) / mean
-    return ResidualParts(mean**2 / counts if counts > 0 else np.nan, blur, lost, fixed)
+    excess = np.nan
+    if noise is not None:
+        size = cells[0].size, cells[1].size
+        levels = mean, float(reference[held].mean())
+        noise_s, noise_r = (noise.spectrum(np.array(level, np.float32), size) for level in levels)
+        expected = (noise_s + usual**2 * passed * noise_r).mean(axis=(0, 1))
+        middle = power.mean(axis=(0, 1)), total.mean(axis=(0, 1)) - noise_s, expected
+        excess = _over_stated(*middle, cells[1].share, window)
+    return ResidualParts(mean**2 / counts if counts > 0 else np.nan, blur, lost, fixed, excess)
+
+
+def _over_stated(
+    power: NDArray[Any],
+    pattern: NDArray[Any],
+    stated: NDArray[Any],
+    share: NDArray[np.float32],
+    window: int,
+) -> float:
+    """Variance of a residual over that of stated noise, of which the match has taken a part.
+
+    Parameters
+    ----------
+    power, pattern, stated : ndarray, shape (rows, columns // 2 + 1)
+        Power spectra of the residual, of the pattern, and of what the noise makes of the residual.
+    share : ndarray of float32
+        Weights of the frequencies along x.
+    window : int
+        Side of the windows of the match in pixels.
+    """
+    y, x = np.fft.fftfreq(power.shape[0])[:, None], np.linspace(0, 0.5, power.shape[1])
+    weight = share * (np.hypot(y, x) >= LOWEST)
+    alike = np.zeros_like(power)
+    for slope in (np.ones_like(y), np.sin(2 * np.pi * y) ** 2, np.sin(2 * np.pi * x) ** 2):
+        alike += pattern * slope / max(float((pattern * slope * share).sum()), 1e-30)
+    kept = 1 - np.clip(TAKEN * power.shape[0] / window**2 * alike, 0, MOST_TAKEN)
+    return float((power * weight).sum() / (stated * kept * weight).sum())
 
 
 def _centred(image: Floats, known: Mask) -> Floats:

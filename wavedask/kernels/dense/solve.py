@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from wavedask.kernels.dense import refine as rf
 from wavedask.kernels.dense.activity import rectangles
 from wavedask.kernels.dense.cells import Cells, cut, spectra_of
+from wavedask.kernels.dense.detectornoise import DetectorNoise
 from wavedask.kernels.dense.fixed import FixedPattern, fixed_pattern, pull_of
 from wavedask.kernels.dense.judge import (
     AT_BORDER,
@@ -20,11 +21,11 @@ from wavedask.kernels.dense.judge import (
     judged,
     unusable_nodes,
 )
-from wavedask.kernels.dense.lowpass import SIGMA, bridged, smoothed
+from wavedask.kernels.dense.lowpass import SIGMA, bridged, passed_noise, smoothed
 from wavedask.kernels.dense.nodes import NodeGrid, keys_weights, padded
 from wavedask.kernels.dense.noise import Noise
-from wavedask.kernels.dense.prepare import Prepared, residuals
-from wavedask.kernels.dense.spectra import measured_noise
+from wavedask.kernels.dense.prepare import Prepared, counts_of, residuals
+from wavedask.kernels.dense.spectra import measured_noise, stated_noise
 from wavedask.kernels.fields import Reason
 
 Floats = NDArray[np.float32]
@@ -61,6 +62,8 @@ def refined(
     origin: tuple[int, int],
     shift: tuple[int, int] = (0, 0),
     known: Disturbance | None = None,
+    stated: DetectorNoise | None = None,
+    transmission: Floats | None = None,
 ) -> tuple[Level, Disturbance]:
     """Refine the displacement at the nodes with one window.
 
@@ -80,6 +83,10 @@ def refined(
         Pixels (y, x) by which the references were moved before.
     known : Disturbance, optional
         What disturbs a match, where it is known from another window.
+    stated : DetectorNoise, optional
+        Noise of the detector, where it is known.
+    transmission : ndarray of float32, shape (node rows, node columns), optional
+        What the samples were divided by.
 
     Returns
     -------
@@ -156,7 +163,16 @@ def refined(
             break
     if known is None:
         known = disturbance_of(
-            pair, grid, u, out, statistics, window=window, origin=origin, shift=shift
+            pair,
+            grid,
+            u,
+            out,
+            statistics,
+            window=window,
+            origin=origin,
+            shift=shift,
+            stated=stated,
+            transmission=transmission,
         )
     pull = None
     if known.fixed is not None:
@@ -175,6 +191,7 @@ def refined(
         noise=known.noise,
         pull=pull,
         inflation=inflation,
+        passes=passed_noise(window),
         lobe=LOBE * sigma,
         reach=max(half / step, LEAST_REACH),
     )
@@ -191,6 +208,8 @@ def disturbance_of(
     window: int,
     origin: tuple[int, int],
     shift: tuple[int, int],
+    stated: DetectorNoise | None,
+    transmission: Floats | None,
 ) -> Disturbance:
     """Measure noise and fixed pattern in what a solution leaves unexplained."""
     gain = out[rf.GAIN]
@@ -204,7 +223,22 @@ def disturbance_of(
     left = spectra_of(cut(unexplained, lines, cells), m)
     seen = spectra_of(cut(pair.s, rows, cells), m)
     where = u[0], u[1]
-    noise = measured_noise(left, seen, m, where, grid, cells, order=pair.order, window=window)
+    counts = counts_of(pair, statistics[rf.MEAN_S], out[rf.MEAN_W])
+    order = pair.order
+    if stated is None:
+        ratio = _photon_ratio(pair, gain, counts)
+        noise = measured_noise(left, seen, m, where, ratio, grid, cells, order=order, window=window)
+    else:
+        absorbed = np.float32(1) if transmission is None else transmission
+        counts = counts[0] * absorbed, counts[1]
+        # The gain of the match makes the noise of the reference that of the normalised sample.
+        scales = (
+            np.float32(pair.scale_s) * absorbed * np.ones_like(gain),
+            np.float32(pair.scale_r) / np.maximum(np.abs(gain), np.float32(1e-6)),
+        )
+        noise = stated_noise(
+            left, seen, m, where, stated, counts, scales, grid, cells, order=order, window=window
+        )
     images = cut(pair.references, rows, cells)
     there = np.isfinite(images)
     images = np.where(there, (images - np.float32(pair.offset_r)) / np.float32(pair.scale_r), 0)
@@ -213,6 +247,17 @@ def disturbance_of(
         left, references, m, where, gain, grid, cells, order=pair.order, shift=shift
     )
     return Disturbance(noise, fixed if fixed is not None and fixed.found else None, cells)
+
+
+def _photon_ratio(pair: Prepared, gain: Floats, counts: tuple[Floats, Floats]) -> Floats:
+    """Noise of the reference times the squared gain over that of the sample, if both are photons'.
+
+    One where the means of the images do not tell, for they are not positive.
+    """
+    told = (counts[0] > 0) & (counts[1] > 0)
+    quotient = np.where(told, counts[1], 1) / np.where(told, counts[0], 1)
+    squared = (gain * np.float32(pair.scale_s / pair.scale_r)) ** 2
+    return np.where(told, squared * quotient, 1).astype(np.float32)
 
 
 def _tolerance(statistics: Floats) -> Floats:

@@ -112,19 +112,24 @@ def _correlated(
     spectra = [fft.rfft2(image * hanning, workers=1) for image in (sample, reference)]
     product = spectra[0]
     product *= np.conjugate(spectra[1], out=spectra[1])
-    correlation = fft.irfft2(product, s=sample.shape, workers=1, overwrite_x=True)
+    correlation = _inverse(product, sample.shape)
     found, heights = _peaks(correlation, most=PEAKS, apart=apart, similar=SIMILAR)
     if len(found) < 2:
         return found, False
     if len(found) == PEAKS and heights[-1] > ALIKE * heights[0]:
         power = np.square(np.abs(spectra[1]))
-        _, own = _peaks(fft.irfft2(power, s=sample.shape, workers=1), most=2, apart=apart)
+        _, own = _peaks(_inverse(power, sample.shape), most=2, apart=apart)
         if len(own) == 2 and own[1] > PERIODIC * own[0]:
             return found, True
     above = np.clip(correlation / correlation.std(), 0, HIGHEST) ** 2
     above = ndimage.gaussian_filter(above, spread, mode="wrap", truncate=3)
     wide, _ = _peaks(above, most=SPREAD_PEAKS, apart=max(apart, round(2 * spread)))
     return found + [shift for shift in wide if shift not in found], False
+
+
+def _inverse(spectrum: NDArray[Any], shape: tuple[int, ...]) -> Floats:
+    """Transform half a spectrum of single precision, and overwrite it."""
+    return np.asarray(fft.irfft2(spectrum, s=shape, workers=1, overwrite_x=True), np.float32)
 
 
 def _peaks(
