@@ -133,7 +133,7 @@ def _inverse(spectrum: NDArray[Any], shape: tuple[int, ...]) -> Floats:
 
 
 def _peaks(
-    correlation: Floats, *, most: int, apart: int, similar: float = 0.0
+    correlation: NDArray[np.floating], *, most: int, apart: int, similar: float = 0.0
 ) -> tuple[list[tuple[int, int]], list[float]]:
     """Highest peaks of a periodic correlation: their shifts (y, x), and their heights."""
     correlation = correlation.copy()
