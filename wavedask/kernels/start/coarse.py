@@ -240,7 +240,6 @@ def _matches(
     *,
     unique: bool,
 ) -> Matches:
-    points = grid
     grid = [
         _fitting(line, side, length) for line, length in zip(grid, samples.shape[1:], strict=True)
     ]
@@ -253,7 +252,7 @@ def _matches(
         )
         for sample, reference in zip(samples, references, strict=True)
     ]
-    matches = match_points(
+    return match_points(
         pairs,
         rows=grid[0],
         columns=grid[1],
@@ -266,44 +265,12 @@ def _matches(
         missing=MISSING,
         correlate=correlate_compiled,
     )
-    for axis in (0, 1):
-        _lead_back(matches, axis, grid[axis], points[axis])
-    return matches
 
 
 def _fitting(line: NDArray[np.intp], side: int, length: int) -> NDArray[np.intp]:
-    """Move the templates at the border of a frame to where they fit into it."""
+    """Move the templates of a narrow frame to where they fit, if none fits at its own point."""
     half = side // 2
     first, last = half, length - 1 - half
-    if first > last:
+    if first > last or ((line >= first) & (line <= last)).any():
         return line
-    moved = np.clip(line, first, last)
-    # Two templates at the same place would tell nothing about the gradient.
-    moved[1:][np.diff(moved) == 0] = line[1:][np.diff(moved) == 0]
-    return np.where((line >= 0) & (line < length), moved, line)
-
-
-def _lead_back(
-    matches: Matches, axis: int, measured: NDArray[np.intp], wanted: NDArray[np.intp]
-) -> None:
-    """Extrapolate the matches of moved templates to their points, in place.
-
-    Parameters
-    ----------
-    matches : Matches
-        At `measured`.
-    axis : 0 or 1
-        Along which the templates were moved.
-    measured, wanted : ndarray of int, shape (n,)
-        Where the templates are, and where the points are.
-    """
-    if measured.size < 2:
-        return
-    for end, next_one in ((0, 1), (-1, -2)):
-        if measured[end] == wanted[end]:
-            continue
-        part = (wanted[end] - measured[end]) / (measured[end] - measured[next_one])
-        for values in (matches.displacement_y, matches.displacement_x):
-            lines = np.moveaxis(values, axis, 0)
-            slope = np.nan_to_num(lines[end] - lines[next_one])
-            lines[end] += np.float32(part) * slope
+    return np.clip(line, first, last)
