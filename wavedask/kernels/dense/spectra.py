@@ -24,6 +24,8 @@ Spectra = NDArray[np.complex64]
 
 PRIOR: Final = 0.25
 """Standard deviation of the share of the sample in the noise, as far as the means tell it."""
+NEAR_AXIS: Final = 3
+"""Frequencies of a cell, from zero on, at which stripes and edges leave a residual, too."""
 LEAST_GAIN: Final = 0.3
 """Smallest gain of a match over the true one that is corrected in full."""
 SHARES: Final = (0.05, 0.98)
@@ -166,6 +168,7 @@ def measured_noise(
     passed, steep, share = _filters(u, grid, cells, order)
     expected = in_cells(ratio, grid, cells)
     with np.errstate(divide="ignore", invalid="ignore"):
+        left, expected = _with_full_gain(left, seen, passed, cells[1].share, expected)
         # The noise of the reference is that of the sample times this, and the spline passes a part.
         passed = passed * _noise_ratio(left, seen, passed, share, expected)[..., None, None]
         power, kept = _without_blur(left, seen, passed, cells[1].share)
@@ -228,8 +231,7 @@ def stated_noise(
             for level, scale in zip(counts, scales, strict=True)
         )
         pattern = np.asarray(_power(seen) / norm, np.float32)
-        # With noise in the reference, the gain that leaves least is too small (regression dilution).
-        # Here the noise is known. Taken from the residual, this would count what is no noise, too.
+        # The gain of the match is too small by the noise of the reference: see _with_full_gain.
         own, total = _mean(noise, share), _mean(pattern, share)
         signal = np.maximum(total - own, (1 - MOST_TAKEN) * total)
         gain = np.ones_like(signal)
@@ -447,6 +449,47 @@ def _shared_modes(window: int, rows: int, columns: int) -> float:
         weight = np.maximum(1 - np.abs(np.fft.fftfreq(size, 1 / size)) / window, 0)
         found *= float(np.sum(np.fft.ifft(weight).real * together))
     return found
+
+
+def _with_full_gain(
+    residual: Spectra, sample: Spectra, passed: Floats, share: Floats, expected: Floats
+) -> tuple[Spectra, Floats]:
+    """Take out of the residual what the gain of the match is too small by.
+
+    With noise in the reference, the gain that leaves least is too small (regression dilution): by
+    the factor ``(1 - x) / (1 - x + a x)``, where x and a x are the parts of the variance that are
+    noise of sample and displaced reference, as in `spread_of`. Part of the pattern is left, which
+    is no noise.
+
+    Returns
+    -------
+    residual : ndarray of complex64, shape (images, cell rows, cell columns, y, x)
+    expected : ndarray of float32, shape (cell rows, cell columns)
+        Ratio of the noise, which has the squared gain in it.
+    """
+    left, seen = _power(residual), _power(sample)
+    # What an edge or a stripe leaves lies at low frequencies along y or x: there, the noise is as
+    # large as elsewhere.
+    apart = np.ones(left.shape[-2:], np.float32) * share
+    apart[:NEAR_AXIS] = apart[1 - NEAR_AXIS :] = apart[:, :NEAR_AXIS] = 0
+    apart *= left.shape[-2] * share.sum() / apart.sum()
+    whole = np.ones_like(apart) * share
+    sums = [
+        np.einsum("abkl,kl->ab", part, weight)
+        for part, weight in ((left, apart), (left * passed, apart), (seen, whole))
+    ]
+    own, through, total = ndimage.uniform_filter(np.stack(sums), (1, 3, 3), mode="nearest")
+    unexplained = np.clip(np.nan_to_num(own / total), 0, MOST_TAKEN)
+    part = np.nan_to_num(through / own, nan=1.0)
+    gain = np.sqrt(1 - unexplained)
+    for _ in range(2):
+        other = expected / gain**2 * part
+        middle = 1 - (1 - unexplained) * (1 - other) / 2
+        noise = middle - np.sqrt(np.maximum(middle**2 - unexplained, 0))
+        gain = (1 - noise) / (1 - noise + other * noise)
+    gain = np.maximum(gain, LEAST_GAIN).astype(np.float32)
+    factor = gain[..., None, None]
+    return (residual - (1 - factor) * sample) / factor, expected / gain**2
 
 
 def _noise_ratio(
