@@ -62,7 +62,7 @@ def repeated(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder / "raw",
         lens=Lens(radius=50e-6, delta=1.2e-6),
         centers=[(0.0, x) for x in CENTERS],
-        shape=(96, 96),
+        shape=(192, 192),
     )
     return folder
 

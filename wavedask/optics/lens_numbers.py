@@ -144,7 +144,7 @@ def _radius_errors(
     if wf.attrs.get(MODE) == "absolute":
         setup = Geometry.from_attrs(wf.attrs)
         along = []
-        for axis, name in enumerate(("y", "x")):
+        for axis, name in enumerate((cv.Y, cv.X)):
             with np.errstate(divide="ignore"):
                 radius = 1 / fit[f"curvature_{name}"]
             effects = radius_effects(
