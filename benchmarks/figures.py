@@ -13,10 +13,18 @@ from rich.table import Table
 Rows = Sequence[Sequence[str]]
 
 
+def _file(text: str) -> Path:
+    """Refuse a folder now, not after minutes of measuring."""
+    path = Path(text)
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is no file in a folder that exists")
+    return path
+
+
 def add_write_option(parser: argparse.ArgumentParser) -> None:
     """Add the option that every benchmark has."""
     parser.add_argument(
-        "--write", type=Path, metavar="FILE.md", help="also write the table as Markdown"
+        "--write", type=_file, metavar="FILE.md", help="also write the table as Markdown"
     )
 
 
