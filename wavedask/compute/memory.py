@@ -24,7 +24,7 @@ KEPT: Final = 2**31 - 1
 """Bytes at the top of the heap that are not given back to the system: all that the call can take.
 
 Tracking a frame of 2048 x 2048 px allocates 0.5 GB. With a limit below, the system clears the pages
-of each frame again, which takes a third of the time of tracking.
+of each frame again, which takes a quarter of the time of tracking.
 """
 LARGEST: Final = (2**30, 2**25)
 """Bytes of the largest array that comes from the heap; larger ones are mapped each time.
