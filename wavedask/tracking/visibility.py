@@ -59,8 +59,8 @@ def visibility_uncertainty(tracking: xr.Dataset, sample: xr.DataArray | xr.Datas
     ...     xr.DataArray(image, dims=("y", "x")) for image in (pair.sample, pair.reference)
     ... )
     >>> errors = visibility_uncertainty(track(sample, reference, window=15, search=4), sample)
-    >>> print(f"{float(errors.dark_field_uncertainty.median()):.3f}")
-    0.020
+    >>> print(f"{float(errors.dark_field_uncertainty.median()):.2f}")
+    0.02
     """
     parts = (
         *(CORRELATION, TRANSMISSION, DARK_FIELD, WINDOW),
