@@ -69,7 +69,10 @@ def test_a_caustic_is_drawn_about_its_focus() -> None:
         unit = axes.get_xlabel().partition("[")[2][:-1]
         place = float(focus[f"focus_distance_{dim}"][0]) * {"m": 1.0, "mm": 1e3}[unit]
         assert low <= place <= high
-    unknown = xr.full_like(focus.isel(frame=0), np.nan)
+    one = focus.isel(frame=0)
+    wide = one.assign(focus_fwhm_y=np.nan * one.focus_fwhm_y)
+    assert plot_caustic(wide).axes[0].get_title() == "along y"
+    unknown = xr.full_like(one, np.nan)
     assert [axes.get_title() for axes in plot_caustic(unknown).axes] == [
         "along y: none",
         "along x: none",

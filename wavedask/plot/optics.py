@@ -166,7 +166,8 @@ def plot_caustic(focus: xr.Dataset) -> Figure:
         if not np.isfinite(z).all() or not np.isfinite(across).all():
             axes.set_title(f"along {dim}: none", fontsize="medium")
             continue
-        if width.name in focus and np.isfinite(float(focus[width.name])):
+        known = width.name in focus and bool(np.isfinite(focus[width.name]))
+        if known:
             near = np.abs(across) <= WIDTHS * float(focus[width.name])
             if near.sum() > 8:
                 across, power = across[near], power[:, near]
@@ -176,7 +177,7 @@ def plot_caustic(focus: xr.Dataset) -> Figure:
         title = f"along {dim}"
         if best.name in focus:
             axes.axvline(float(focus[best.name]) * along, color="white", linewidth=0.8, ls="--")
-        if width.name in focus:
+        if known:
             size, unit_size = prefixed(float(focus[width.name]), METRE)
             title += f": {float(focus[width.name]) * size:.3g} {unit_size} FWHM"
         axes.set_title(title, fontsize="medium")
