@@ -25,6 +25,9 @@ from support.survival import (
 )
 from support.survivor import TOLD
 
+import wavedask as wd
+from wavedask.compute import check_paths
+from wavedask.errors import ClusterError
 from wavedask.store.results import open_store
 
 
@@ -183,3 +186,58 @@ def test_the_scheduler(processes: Processes, tmp_path: Path) -> None:
                 assert ended == TOLD, processes.said()
                 assert "Dask scheduler" in processes.said()
             runs.go_on()
+
+
+@pytest.fixture
+def cluster(processes: Processes) -> Iterator[Cluster]:
+    found = Cluster(processes)
+    found.start()
+    yield found
+    found.kill()
+
+
+def kill_before(asked: str, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kill the scheduler in the moment in which a client asks it something."""
+    ask = getattr(Client, asked)
+
+    def kill_and_ask(client: Client, *given: Any, **options: Any) -> Any:
+        client._timeout = 0.5  # how long it looks for its scheduler
+        cluster.kill()
+        return ask(client, *given, **options)
+
+    monkeypatch.setattr(Client, asked, kill_and_ask)
+
+
+@pytest.mark.parametrize(
+    "asked", ["scheduler_info", "nthreads", "run", "run_on_scheduler", "register_plugin"]
+)
+def test_the_scheduler_while_the_workers_are_set_up(
+    asked: str, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kill_before(asked, cluster, monkeypatch)
+    with pytest.raises(ClusterError, match=rf"scheduler at {cluster.address} was lost") as caught:
+        wd.connect(cluster.address, wait=60)
+    assert "Start a cluster" in caught.value.remedy
+
+
+@pytest.mark.parametrize("asked", ["scheduler_info", "run"])
+def test_the_scheduler_while_the_workers_look_at_files(
+    asked: str, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with wd.connect(cluster.address) as client:
+        assert client is not None
+        kill_before(asked, cluster, monkeypatch)
+        with pytest.raises(ClusterError, match=rf"scheduler at {cluster.address} was lost"):
+            check_paths(client, inputs=[Path(__file__)])
+
+
+def test_the_scheduler_in_a_body(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    def body() -> None:
+        with wd.connect(cluster.address) as client:
+            assert client is not None
+            kill_before("run", cluster, monkeypatch)
+            # The client itself may not know yet that the connection is broken.
+            client.run(os.getpid)
+
+    with pytest.raises(ClusterError, match=rf"scheduler at {cluster.address} was lost"):
+        body()

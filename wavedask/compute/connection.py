@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, overload
 
 import dask
 from distributed import Client, WorkerPlugin
+from distributed.comm.core import CommClosedError
 from distributed.system import MEMORY_LIMIT
 
 from wavedask.compute import kinds
@@ -33,8 +34,9 @@ from wavedask.compute.kinds.models import (
     ThreadsProfile,
     Workers,
 )
+from wavedask.compute.lost import asking, lost_scheduler
 from wavedask.compute.memory import keep_freed_memory
-from wavedask.compute.outage import AGAIN, WAIT_SETTING, waiting_seconds
+from wavedask.compute.outage import WAIT_SETTING, waiting_seconds
 from wavedask.compute.profiles import load_profile
 from wavedask.compute.started import ENCRYPTED, Started
 from wavedask.compute.visible import needed
@@ -106,8 +108,9 @@ class Connection(Client):
         traceback: TracebackType | None,
     ) -> None:
         """Close; an error of the body that means a lost scheduler becomes a `ClusterError`."""
+        # A broken connection may be known here before the client knows it.
         lost = isinstance(error, Exception) and (
-            isinstance(error, CancelledError) or self.status != "running"
+            isinstance(error, (CancelledError, CommClosedError)) or self.status != "running"
         )
         with ExitStack() as quiet:
             if lost:
@@ -118,10 +121,7 @@ class Connection(Client):
         if lost and not isinstance(error, WavedaskError):
             where = self.started.where
             named = f"at {where}" if isinstance(where, str) else f"of cluster {self.profile_name}"
-            raise ClusterError(
-                f"the Dask scheduler {named} was lost",
-                f"Start a cluster, then {AGAIN}",
-            ) from error
+            raise lost_scheduler(named) from error
 
 
 class Threads:
@@ -338,16 +338,17 @@ def _opened(name: str, profile: Profile, timeout: float) -> Connection:
 
 def _ready(client: Connection) -> None:
     """Wait for a worker, check the software of all, and set them up."""
-    _tell_if_open(str(client.scheduler_info()["address"]))
-    if client.started.first_worker:
-        _wait_for_worker(client, waiting_seconds())
-    # First: without wavedask a worker cannot take the plugin.
-    check_software(client)
-    environment = dict(os.environ)
-    _registered(client, WorkerSetup())
-    if client.started.own_terminal:
-        with environment_restored(environment):
-            _registered(client, IgnoreInterrupts())
+    with asking(client, "its workers were set up"):
+        _tell_if_open(str(client.scheduler_info()["address"]))
+        if client.started.first_worker:
+            _wait_for_worker(client, waiting_seconds())
+        # First: without wavedask a worker cannot take the plugin.
+        check_software(client)
+        environment = dict(os.environ)
+        _registered(client, WorkerSetup())
+        if client.started.own_terminal:
+            with environment_restored(environment):
+                _registered(client, IgnoreInterrupts())
 
 
 def _registered(client: Connection, plugin: WorkerPlugin) -> None:
@@ -360,7 +361,7 @@ def _registered(client: Connection, plugin: WorkerPlugin) -> None:
             # The scheduler knows the plugin now, and would not send it to the others again.
             plugin.idempotent = False
             if client.status != "running":
-                break
+                raise  # not the workers: the scheduler is lost
             if client.started.first_worker:
                 _wait_for_worker(client, waiting_seconds())
         else:

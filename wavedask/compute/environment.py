@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from wavedask.compute.lost import asking
 from wavedask.errors import ClusterError, InputError
 
 if TYPE_CHECKING:
@@ -81,7 +82,8 @@ def check_software(client: "Client", workers: Iterable[str] | None = None) -> No
     Raises
     ------
     ClusterError
-        Software that is missing or has another version: the message says where and which.
+        Software that is missing or has another version: the message says where and which. Or a
+        cluster that does not answer, or whose scheduler is lost.
 
     Examples
     --------
@@ -90,19 +92,10 @@ def check_software(client: "Client", workers: Iterable[str] | None = None) -> No
     ...     check_software(client)
     """
     chosen = None if workers is None else list(workers)
-    found = _answers(client, chosen)
-    if chosen is None:
-        try:
-            found["the scheduler"] = client.run_on_scheduler(
-                software, callback_timeout=ANSWER_SECONDS
-            )
-        except TimeoutError as error:
-            raise ClusterError(
-                f"the scheduler does not answer within {ANSWER_SECONDS:g} s",
-                "It is suspended, or its machine is gone: resume or restart it.",
-            ) from error
-        except Exception as error:
-            found["the scheduler"] = error
+    with asking(client, "its software was checked"):
+        found = _answers(client, chosen)
+        if chosen is None:
+            found["the scheduler"] = _answer_of_scheduler(client)
     other = [line for where, answer in found.items() if (line := _difference(where, answer))]
     if other:
         more = f"; and {len(other) - SHOWN} more" if len(other) > SHOWN else ""
@@ -198,6 +191,21 @@ def _answers(client: "Client", workers: list[str] | None) -> dict[str, Any]:
             "Look for workers that are suspended or on a machine that is gone, and restart them.",
         ) from error
     return dict(found)
+
+
+def _answer_of_scheduler(client: "Client") -> Any:
+    """Ask the scheduler for its software; an exception if it has none."""
+    try:
+        return client.run_on_scheduler(software, callback_timeout=ANSWER_SECONDS)
+    except TimeoutError as error:
+        raise ClusterError(
+            f"the scheduler does not answer within {ANSWER_SECONDS:g} s",
+            "It is suspended, or its machine is gone: resume or restart it.",
+        ) from error
+    except OSError:
+        raise
+    except Exception as error:
+        return error
 
 
 def _difference(where: str, answer: Any) -> str:

@@ -3,15 +3,16 @@
 import asyncio
 import logging
 import time
-from collections.abc import Iterator, KeysView, Sequence
+from collections.abc import KeysView, Sequence
 from concurrent.futures import CancelledError, wait
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import dask
 from dask.utils import format_bytes, parse_timedelta
 
 from wavedask.compute.environment import check_software
+from wavedask.compute.lost import AGAIN, address_of, asking, lost_scheduler
 from wavedask.compute.memory import needs
 from wavedask.errors import ClusterError
 
@@ -37,8 +38,6 @@ LOST_IN_A_ROW: Final = 3
 WAIT_SETTING: Final = "wavedask.wait-for-workers"
 """Setting of Dask: how long a run waits for the first worker, which may be queueing."""
 WAIT_DEFAULT: Final = "1 hour"
-
-AGAIN: Final = "run the same command again: the store keeps the complete frames."
 
 _logger = logging.getLogger("wavedask")
 
@@ -93,19 +92,9 @@ class Watch:
         self._threads = 1
         self._seen: dict[str, tuple[float, float]] = {}
 
-    @contextmanager
-    def asking(self) -> Iterator[None]:
-        """Raise `ClusterError` if the scheduler is lost while the body talks to it.
-
-        Not for code of a task or of a caller: an error of their disk looks the same.
-        """
-        try:
-            yield
-        except Exception as error:
-            lost = isinstance(error, (OSError, CancelledError))
-            if not lost and self._client.status == "running":
-                raise
-            raise self._lost() from error
+    def asking(self) -> AbstractContextManager[None]:
+        """Raise `ClusterError` if the scheduler is lost while the body talks to it, as `asking`."""
+        return asking(self._client, self._doing)
 
     def threads(self) -> int:
         """Count the threads of all workers, and remember since when there are none.
@@ -120,8 +109,7 @@ class Watch:
         found = sum(threads_of.values())
         joined = threads_of.keys() - self._checked
         if joined:
-            with self.asking():
-                check_software(self._client, joined)
+            check_software(self._client, joined)
             self._checked |= joined
         self._count_lost(threads_of.keys())
         now = time.monotonic()
@@ -341,15 +329,8 @@ class Watch:
             ) from error
         except Exception as error:
             if isinstance(error, CancelledError) or future.status == "cancelled":
-                raise self._lost() from error
+                raise lost_scheduler(f"at {self._address()}", self._doing) from error
             raise
 
-    def _lost(self) -> ClusterError:
-        return ClusterError(
-            f"the Dask scheduler at {self._address()} was lost while {self._doing}",
-            f"Start a cluster, then {AGAIN}",
-        )
-
     def _address(self) -> str:
-        scheduler: Any = self._client.scheduler
-        return str(scheduler.addr if scheduler else "an unknown address")
+        return address_of(self._client)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from dask.utils import format_bytes
 
 from wavedask.compute.environment import SHOWN
+from wavedask.compute.lost import asking
 from wavedask.compute.memory import LIBRARIES
 from wavedask.errors import ClusterError
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 ANSWER_SECONDS: Final = 60.0
 """How long the workers may take to look at the files."""
+DOING: Final = "its workers were checked"
 ASKED: Final = 64
 """Workers that are asked, at most; they are spread over all machines."""
 MARK: Final = ".wavedask-visible-"
@@ -44,7 +46,7 @@ def check_memory_of_workers(client: "Client", per_task: int) -> None:
     >>> with local_client(1) as client:
     ...     check_memory_of_workers(client, 2**20)
     """
-    workers = client.scheduler_info(n_workers=-1)["workers"]
+    workers = _workers(client)
     small = {
         address: (worker["memory_limit"], worker["nthreads"])
         for address, worker in workers.items()
@@ -158,19 +160,7 @@ def invisible(
             mark = folder / f"{MARK}{uuid.uuid4().hex}"
             mark.write_text(mark.name)
             marks[str(mark)] = mark.name
-        answers: Mapping[str, Any] = client.run(
-            _look,
-            expected,
-            marks,
-            workers=asked,
-            on_error="return",
-            callback_timeout=ANSWER_SECONDS,
-        )
-    except TimeoutError as error:
-        raise ClusterError(
-            f"a worker has not looked at the files within {ANSWER_SECONDS:g} s",
-            "Look for a file system that hangs on a node, or for a suspended worker.",
-        ) from error
+        answers = _answers(client, asked, expected, marks)
     finally:
         for name in marks:
             Path(name).unlink(missing_ok=True)
@@ -179,6 +169,38 @@ def invisible(
         for worker, found in answers.items()
         for problem in (found if isinstance(found, list) else [f"cannot look ({found!r})"])
     ]
+
+
+def _answers(
+    client: "Client",
+    workers: list[str],
+    expected: Mapping[str, int | None],
+    marks: Mapping[str, str],
+) -> Mapping[str, Any]:
+    """Ask workers to look; an exception where there is no answer."""
+    with asking(client, DOING):
+        try:
+            found: Mapping[str, Any] = client.run(
+                _look,
+                expected,
+                marks,
+                workers=workers,
+                on_error="return",
+                callback_timeout=ANSWER_SECONDS,
+            )
+        except TimeoutError as error:
+            raise ClusterError(
+                f"a worker has not looked at the files within {ANSWER_SECONDS:g} s",
+                "Look for a file system that hangs on a node, or for a suspended worker.",
+            ) from error
+    return found
+
+
+def _workers(client: "Client") -> Mapping[str, Any]:
+    """Ask the scheduler what it knows of its workers, by their addresses."""
+    with asking(client, DOING):
+        found: Mapping[str, Any] = client.scheduler_info(n_workers=-1)["workers"]
+    return found
 
 
 def _look(expected: Mapping[str, int | None], marks: Mapping[str, str]) -> list[str]:
@@ -223,7 +245,7 @@ def _existing(path: Path) -> Path:
 
 def _one_of_each_machine(client: "Client") -> list[str]:
     """Take workers so that every machine has one, up to `ASKED`."""
-    workers = client.scheduler_info(n_workers=-1)["workers"]
+    workers = _workers(client)
     of_machine: dict[str, list[str]] = {}
     for address, worker in workers.items():
         of_machine.setdefault(worker["host"], []).append(address)
