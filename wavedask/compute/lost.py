@@ -65,7 +65,7 @@ def lost_scheduler(named: str, doing: str = "") -> ClusterError:
 
     Examples
     --------
-    >>> str(lost_scheduler("at tcp://host:8786", "squaring")).splitlines()[0]
+    >>> lost_scheduler("at tcp://host:8786", "squaring").problem
     'the Dask scheduler at tcp://host:8786 was lost while squaring'
     """
     return ClusterError(
