@@ -19,8 +19,12 @@ from scipy import fft
 import wavedask as wd
 from wavedask.compute import local_client
 
-PERIOD: Final = 1024
-"""Side of the pattern that the synthetic frames repeat, px."""
+PERIODS: Final = (1024, 1000, 936)
+"""Sides of the patterns that the synthetic frames are the sum of, px.
+
+One pattern alone would repeat in a large frame: to find the rigid shift among many that are alike
+takes three times as long as in an image.
+"""
 GRAIN: Final = 4.0
 """Full width of a grain, px."""
 COUNTS: Final = 8000.0
@@ -28,6 +32,8 @@ CONTRAST: Final = 0.25
 MOVED: Final = (0.37, -1.62)
 """Displacement (y, x) of the sample, px."""
 OPTIONS: Final[dict[str, Any]] = {"window": 21, "search": 8}
+WARMING: Final = 4
+"""Tiles along the side of the pair that is tracked before the large one, and not measured."""
 WORKER_MEMORY: Final = "2 GB"
 """Memory of a worker that tracks a part of a large pair."""
 LARGEST_BLOCK: Final = 3072
@@ -38,28 +44,40 @@ Floats = NDArray[np.float32]
 
 
 @lru_cache
-def pattern(moved: tuple[float, float]) -> Floats:
-    """Make a speckle pattern in counts that repeats without a seam, displaced by a fraction."""
-    noise = fft.rfft2(np.random.default_rng(0).standard_normal((PERIOD, PERIOD)))
-    fy, fx = fft.fftfreq(PERIOD)[:, None], fft.rfftfreq(PERIOD)
+def grains(moved: tuple[float, float], period: int) -> Floats:
+    """Make a random pattern of unit deviation that repeats without a seam, displaced."""
+    noise = fft.rfft2(np.random.default_rng(period).standard_normal((period, period)))
+    fy, fx = fft.fftfreq(period)[:, None], fft.rfftfreq(period)
     width = GRAIN / np.sqrt(8 * np.log(2))
     noise *= np.exp(-2 * (np.pi * width) ** 2 * (fy**2 + fx**2))
     noise *= np.exp(-2j * np.pi * (fy * moved[0] + fx * moved[1]))
-    image = fft.irfft2(noise, (PERIOD, PERIOD))
-    image *= CONTRAST / image.std()
-    return (COUNTS * np.clip(1 + image, 0.05, None)).astype(np.float32)
+    image = fft.irfft2(noise, (period, period))
+    return np.asarray(image / image.std(), np.float32)
+
+
+def counts_of(pattern: Floats) -> Floats:
+    """Convert a pattern of unit deviation to counts."""
+    return np.asarray(COUNTS * np.clip(1 + CONTRAST * pattern, 0.05, None), np.float32)
+
+
+def pattern(moved: tuple[float, float]) -> Floats:
+    """Make a speckle pattern in counts that repeats without a seam, displaced by a fraction."""
+    return counts_of(grains(moved, PERIODS[0]))
 
 
 def tile(
     block_id: tuple[int, ...], *, chunks: Any, moved: tuple[float, float], seed: int
 ) -> Floats:
     """Part of a frame, with photon noise of its own."""
-    place = [
-        (sum(sizes[:index]) + np.arange(sizes[index])) % PERIOD
+    rows, columns = (
+        sum(sizes[:index]) + np.arange(sizes[index])
         for sizes, index in zip(chunks, block_id[-2:], strict=True)
-    ]
+    )
     random = np.random.default_rng((seed, *block_id))
-    clean = pattern(moved)[np.ix_(*place)]
+    clean: Floats = np.zeros((rows.size, columns.size), np.float32)
+    for period in PERIODS:
+        clean += grains(moved, period)[np.ix_(rows % period, columns % period)]
+    clean = counts_of(clean * np.float32(len(PERIODS) ** -0.5))
     # Of thousands of photons, the noise is Gaussian.
     noise = np.sqrt(clean) * random.standard_normal(clean.shape, np.float32)
     image: Floats = (clean + noise).astype(np.float32)
@@ -189,6 +207,8 @@ def large_section(arguments: argparse.Namespace, folder: Path) -> list[Row]:
         works = only_images(chunk, chunk), numbers(chunk, chunk)
         making, small = compared([client, client], works, arguments.repeat)
         small_error = timed(client, works[1])[1][1]
+        # The system gives pages to a worker that grows, once: this is no part of a pixel, either.
+        timed(client, numbers(min(side, WARMING * chunk), chunk))
         large, (known, error) = timed(client, numbers(side, chunk))
         peak = workers_peak(client)
         differences = client.compute(between_tiles_and_one_block(middle, chunk)).result()
