@@ -539,4 +539,4 @@ def _overlap_block(
         targets = _moved(reference[frames], corner, sample.shape[1:], (y, x))
         tile = Tile(*origin, inner, (y, x))
         results.append(matching.tracker.track(sample[frames], targets, tile))
-    return np.stack(results, axis=1)
+    return results[0][:, None] if len(results) == 1 else np.stack(results, axis=1)
