@@ -19,8 +19,12 @@ from scipy import fft
 import wavedask as wd
 from wavedask.compute import local_client
 
-PERIOD: Final = 1024
-"""Side of the pattern that the synthetic frames repeat, px."""
+PERIODS: Final = (1024, 1000, 936)
+"""Sides of the patterns that the synthetic frames are the sum of, px.
+
+One pattern alone would repeat in a large frame: to find the rigid shift among many that are alike
+takes three times as long as in an image.
+"""
 GRAIN: Final = 4.0
 """Full width of a grain, px."""
 COUNTS: Final = 8000.0
@@ -28,6 +32,10 @@ CONTRAST: Final = 0.25
 MOVED: Final = (0.37, -1.62)
 """Displacement (y, x) of the sample, px."""
 OPTIONS: Final[dict[str, Any]] = {"window": 21, "search": 8}
+SMALL: Final = 4
+"""Small pairs, whose mean time counts: one with a pixel that has no match takes a sixth more."""
+WARMING: Final = 4
+"""Tiles along the side of the pair that is tracked before the large one, and not measured."""
 WORKER_MEMORY: Final = "2 GB"
 """Memory of a worker that tracks a part of a large pair."""
 LARGEST_BLOCK: Final = 3072
@@ -38,41 +46,59 @@ Floats = NDArray[np.float32]
 
 
 @lru_cache
-def pattern(moved: tuple[float, float]) -> Floats:
-    """Make a speckle pattern in counts that repeats without a seam, displaced by a fraction."""
-    noise = fft.rfft2(np.random.default_rng(0).standard_normal((PERIOD, PERIOD)))
-    fy, fx = fft.fftfreq(PERIOD)[:, None], fft.rfftfreq(PERIOD)
+def grains(moved: tuple[float, float], period: int) -> Floats:
+    """Make a random pattern of unit deviation that repeats without a seam, displaced."""
+    noise = fft.rfft2(np.random.default_rng(period).standard_normal((period, period)))
+    fy, fx = fft.fftfreq(period)[:, None], fft.rfftfreq(period)
     width = GRAIN / np.sqrt(8 * np.log(2))
     noise *= np.exp(-2 * (np.pi * width) ** 2 * (fy**2 + fx**2))
     noise *= np.exp(-2j * np.pi * (fy * moved[0] + fx * moved[1]))
-    image = fft.irfft2(noise, (PERIOD, PERIOD))
-    image *= CONTRAST / image.std()
-    return (COUNTS * np.clip(1 + image, 0.05, None)).astype(np.float32)
+    image = fft.irfft2(noise, (period, period))
+    return np.asarray(image / image.std(), np.float32)
+
+
+def counts_of(pattern: Floats) -> Floats:
+    """Convert a pattern of unit deviation to counts."""
+    return np.asarray(COUNTS * np.clip(1 + CONTRAST * pattern, 0.05, None), np.float32)
+
+
+def pattern(moved: tuple[float, float]) -> Floats:
+    """Make a speckle pattern in counts that repeats without a seam, displaced by a fraction."""
+    return counts_of(grains(moved, PERIODS[0]))
 
 
 def tile(
-    block_id: tuple[int, ...], *, chunks: Any, moved: tuple[float, float], seed: int
+    block_id: tuple[int, ...],
+    *,
+    chunks: Any,
+    moved: tuple[float, float],
+    seed: int,
+    first: int,
 ) -> Floats:
-    """Part of a frame, with photon noise of its own."""
-    place = [
-        (sum(sizes[:index]) + np.arange(sizes[index])) % PERIOD
+    """Part of a frame that begins at a row of the pattern, with photon noise of its own."""
+    rows, columns = (
+        sum(sizes[:index]) + np.arange(sizes[index])
         for sizes, index in zip(chunks, block_id[-2:], strict=True)
-    ]
-    random = np.random.default_rng((seed, *block_id))
-    clean = pattern(moved)[np.ix_(*place)]
+    )
+    rows += first
+    random = np.random.default_rng((seed, first, *block_id))
+    clean: Floats = np.zeros((rows.size, columns.size), np.float32)
+    for period in PERIODS:
+        clean += grains(moved, period)[np.ix_(rows % period, columns % period)]
+    clean = counts_of(clean * np.float32(len(PERIODS) ** -0.5))
     # Of thousands of photons, the noise is Gaussian.
     noise = np.sqrt(clean) * random.standard_normal(clean.shape, np.float32)
     image: Floats = (clean + noise).astype(np.float32)
     return image.reshape((1,) * (len(block_id) - 2) + image.shape)
 
 
-def pair(side: int, chunk: int, frames: int = 0) -> tuple[da.Array, da.Array]:
+def pair(side: int, chunk: int, frames: int = 0, first: int = 0) -> tuple[da.Array, da.Array]:
     """Sample and reference, lazy; no pixel is in the graph."""
     sizes = tuple(min(chunk, side - start) for start in range(0, side, chunk))
     chunks: tuple[tuple[int, ...], ...] = (sizes, sizes)
     sample, reference = (
         da.map_blocks(
-            partial(tile, chunks=chunks, moved=moved, seed=seed),
+            partial(tile, chunks=chunks, moved=moved, seed=seed, first=first),
             chunks=(((1,) * number, *chunks) if number else chunks),
             dtype=np.float32,
             meta=np.empty((0,) * (3 if number else 2), np.float32),
@@ -89,13 +115,22 @@ def batch(side: int, frames: int) -> xr.Dataset:
     return wd.track(xr.DataArray(sample, dims=dims), xr.DataArray(reference, dims=dims), **OPTIONS)
 
 
-def numbers(side: int, chunk: int) -> Any:
+def numbers(side: int, chunk: int, first: int = 0) -> da.Array:
     """Track a pair; reduce it to the share of tracked pixels and their mean square error."""
-    found = wd.cross_spot(*pair(side, chunk), **OPTIONS)
+    found = wd.cross_spot(*pair(side, chunk, first=first), **OPTIONS)
     inner = (slice(64, -64),) * 2
     known = da.isfinite(found.displacement_x[inner])
     wrong = (found.displacement_x[inner] - MOVED[1]) ** 2
-    return da.stack([known.mean(), da.nanmean(wrong)])
+    reduced: da.Array = da.stack([known.mean(), da.nanmean(wrong)])
+    return reduced
+
+
+def small_pairs(side: int) -> da.Array:
+    """Track some pairs of one block each; the means of their numbers."""
+    reduced: da.Array = da.stack(
+        [numbers(side, side, first=number * side) for number in range(SMALL)]
+    ).mean(axis=0)
+    return reduced
 
 
 def only_images(side: int, chunk: int) -> da.Array:
@@ -182,27 +217,29 @@ def memory_section(arguments: argparse.Namespace, folder: Path) -> list[Row]:
 
 
 def large_section(arguments: argparse.Namespace, folder: Path) -> list[Row]:
-    """One large pair in tiles against a pair of one tile, on workers with little memory."""
+    """One large pair in tiles against pairs of one tile, on workers with little memory."""
     side, chunk = arguments.large, arguments.tile
     middle = min(side, LARGEST_BLOCK, 2 * chunk)
     with local_client(arguments.workers, memory_limit=WORKER_MEMORY) as client:
-        works = only_images(chunk, chunk), numbers(chunk, chunk)
+        works = only_images(chunk, chunk), small_pairs(chunk)
         making, small = compared([client, client], works, arguments.repeat)
         small_error = timed(client, works[1])[1][1]
+        # The system gives pages to a worker that grows, once: this is no part of a pixel, either.
+        timed(client, numbers(min(side, WARMING * chunk), chunk))
         large, (known, error) = timed(client, numbers(side, chunk))
         peak = workers_peak(client)
         differences = client.compute(between_tiles_and_one_block(middle, chunk)).result()
     # What makes the images is not part of tracking them.
     made = making.tasks / chunk**2
     per_pixel = large.tasks / side**2 - made
-    ratio = per_pixel / (small.tasks / chunk**2 - made)
+    ratio = per_pixel / (small.tasks / SMALL / chunk**2 - made)
     return [
         Row(f"{side} x {side} px in tiles of {chunk} px", large.clock, "s"),
         Row("processor time of tracking per pixel", 1e9 * per_pixel, "ns"),
-        Row(f"the same over that of a pair of {chunk} px", ratio, "", "below 1.2"),
+        Row(f"the same over that of pairs of {chunk} px", ratio, "", "below 1.2"),
         Row("peak memory of a worker", peak, "MiB", f"below {WORKER_MEMORY}"),
         Row("pixels tracked", 100 * known, "%"),
-        Row("rms error over that of the small pair", float(np.sqrt(error / small_error)), "", "1"),
+        Row("rms error over that of the small pairs", float(np.sqrt(error / small_error)), "", "1"),
         Row(
             f"tiles against one block, {middle} px: rms difference over the stated error",
             float(differences[0]),

@@ -12,7 +12,7 @@ import dask
 import pytest
 from distributed import get_worker
 
-from wavedask.compute.cluster import local_client
+from wavedask.compute.cluster import KEPT_SHARE, WATCH_MILLISECONDS, local_client
 from wavedask.compute.connection import connect
 from wavedask.compute.memory import M_MMAP_THRESHOLD, keep_freed_memory
 
@@ -61,6 +61,20 @@ def test_a_worker_close_to_its_limit_gives_it_back() -> None:
         assert 0.8 < taken < 0.95
         time.sleep(1)  # it looks ten times a second
         assert client.submit(pow, 2, 3).result(timeout=60) == 8
+
+
+def share_in_use() -> float:
+    """Tell the share of the worker's limit that the process has."""
+    worker = get_worker()
+    return float(worker.monitor.get_process_memory() / (worker.memory_manager.memory_limit or 1))
+
+
+def test_a_worker_of_which_a_task_takes_more_than_half_keeps_it() -> None:
+    with local_client(1, memory_limit="1 GiB") as client:
+        taken = client.submit(fill, 0.58).result()
+        assert 0.55 < taken < KEPT_SHARE, "the worker was nearly as large before"
+        time.sleep(3 * WATCH_MILLISECONDS / 1000)
+        assert client.submit(share_in_use).result() > taken - 0.02
 
 
 def test_so_do_the_threads_of_a_process() -> None:

@@ -74,10 +74,11 @@ def worker_config(*, dashboard: bool = False) -> dict[str, Any]:
 SCRATCH: Final = "temporary-directory"
 """Setting of Dask: the folder of the workers' files."""
 
-KEPT_SHARE: Final = 0.5
+KEPT_SHARE: Final = 0.65
 """Share of a worker's memory limit above which freed memory is not kept.
 
-Dask spills results to the disk above 0.6, and starts no task above 0.8.
+Dask writes results to the disk above 0.7, and starts no task above 0.8. Less would cost time: a
+large tile in a worker of 2 GB takes more than half of it, and would get new pages all the time.
 """
 WATCH_MILLISECONDS: Final = 500
 

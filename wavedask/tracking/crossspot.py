@@ -16,7 +16,7 @@ from wavedask.kernels.dense import Dense, DetectorNoise
 from wavedask.kernels.fields import Fields
 from wavedask.kernels.spline import Order
 from wavedask.kernels.stacks import stacked
-from wavedask.kernels.start import moved_in_frame, rigid_shift, windows_between
+from wavedask.kernels.start import moved_part, rigid_shift, windows_between
 from wavedask.kernels.threads import one_opencv_thread
 from wavedask.kernels.tile import Tile
 from wavedask.kernels.twopass import TwoPass
@@ -26,8 +26,6 @@ from wavedask.tracking.moving import (
     inner_part,
     is_large,
     middle,
-    moved_frames,
-    moved_tiles,
 )
 from wavedask.tracking.speckle import measured_order
 from wavedask.units import number_of, whole_number
@@ -44,6 +42,12 @@ ORDERS: Final = (3, 5)
 DEFAULT_ORDER: Final = 3
 STEP: Final = 4
 """Pixels between the points of the two-pass tracker, by default."""
+LEAST_TILE: Final = 1024
+"""Pixels along the side of a tile of one frame, at least: smaller chunks are merged.
+
+A tile of 512 px with its halo of 110 px (windows of 21 px, a search of 8 px) has twice the pixels.
+Tiles of several frames have as many pixels in all.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +162,7 @@ def cross_spot(
 
     The result is chunked as a lazy `sample` is (a joint one has all frames in one chunk): a chunk
     that spans the frame needs no halo, and pairs are independent; smaller tiles share a halo and
-    give the same result.
+    give the same result. Chunks of less than 1024 px are tracked together with their neighbours.
 
     References
     ----------
@@ -351,7 +355,7 @@ def _track_arrays(sample: NDArray[Any], reference: NDArray[Any], matching: Match
     for frames in matching.stacks(len(samples)):
         shift = matching.shift(samples[frames][0], references[frames][0])
         check_reach(shift, samples.shape)
-        moved = stacked([moved_in_frame(image, shift) for image in references[frames]])
+        moved = _moved(references[frames], (0, 0), samples.shape[1:], shift)
         fields = matching.tracker.track(samples[frames], moved, replace(tile, shift=shift))
         fields[:2] += np.array(shift, np.float32)[:, None, None]
         results.append(fields)
@@ -364,9 +368,14 @@ def _track_lazy(sample: da.Array, reference: da.Array, matching: Matching) -> Fi
     single, joint, halo = sample.ndim == 2, matching.joint, matching.tracker.halo
     samples = sample[None] if single else sample
     large = is_large(samples.shape) and max(samples.numblocks[1:]) > 1
-    least = max(halo, REACH) if large else halo
-    tiles = tuple(_tiles(axis, least) for axis in samples.chunks[1:])
+    moves = matching.rigid is not None
+    # A tile takes its part of the reference itself, as soon as the shift is known: what is around
+    # the tile as far as a shift may reach, or the frame, if it is no larger than a task may hold.
+    whole = moves and not large
+    reach = halo + REACH if moves and large else halo
     frames = ((samples.shape[0],),) if joint else samples.chunks[:1]
+    side = round(LEAST_TILE / max((1, *frames[0])) ** 0.5)
+    tiles = tuple(_tiles(axis, max(reach, side)) for axis in samples.chunks[1:])
     chunks = (*frames, *tiles)
     tiled = samples.rechunk(chunks)
     # A single reference stays one frame: each block repeats it. Nothing here but rechunking makes a
@@ -374,9 +383,8 @@ def _track_lazy(sample: da.Array, reference: da.Array, matching: Matching) -> Fi
     references = reference if reference.ndim == 3 else reference[None]
     shared = references.shape[0] == 1
     shift = None
-    if matching.rigid is not None:
-        # The shift is that of whole frames, whatever the tiles, and the reference is moved before
-        # it is tiled: so the halo does not depend on a shift that nobody knows yet.
+    if moves:
+        # The shift is that of whole frames, whatever the tiles.
         kept = slice(0, 1) if joint else slice(None)
         first = middle(samples[kept])
         by_frame = {0: -1 if shared else samples.chunks[0]}
@@ -389,22 +397,29 @@ def _track_lazy(sample: da.Array, reference: da.Array, matching: Matching) -> Fi
             chunks=(first.chunks[0], (2,), (1,)),
             meta=np.empty((0, 0, 0), np.int64),
         )
-        move, parts = (moved_tiles, tiles) if large else (moved_frames, (-1, -1))
-        whole = references.rechunk(by_frame | {1: parts[0], 2: parts[1]})
-        moved = whole.chunks[0] if joint else samples.chunks[0]
-        references = move(whole, shift, frames=moved)
-        shared = references.shape[0] == 1
-    depth = {0: 0} | {axis: halo * (len(chunks[axis]) > 1) for axis in (1, 2)}
+    pieces = (-1, -1) if whole else tiles
+    depths = tuple(
+        {0: 0} | {axis: far * (len(cut[axis - 1]) > 1) for axis in (1, 2)}
+        for far, cut in ((halo, tiles), (reach, ((-1,), (-1,)) if whole else tiles))
+    )
     outer = (1,) if joint else chunks[0]
     along = [] if shift is None else [_shift_along(shift, axis) for axis in (0, 1)]
     tracked = da.map_overlap(
-        partial(_overlap_block, matching=matching, tiles=tiles, depth=(depth[1], depth[2])),
+        partial(
+            _overlap_block,
+            matching=matching,
+            tiles=tiles,
+            depth=(depths[0][1], depths[0][2]),
+            reach=(depths[1][1], depths[1][2]),
+            whole=whole,
+        ),
         tiled,
-        references.rechunk(((1,) if shared else frames[0], *tiles)),
+        references.rechunk(((1,) if shared else frames[0], *pieces)),
         *along,
-        depth=[depth, depth, *({0: 0, 1: 0, 2: 0} for _ in along)],
+        depth=[*depths, *({0: 0, 1: 0, 2: 0} for _ in along)],
         boundary="none",
         allow_rechunk=False,
+        align_arrays=False,
         trim=False,  # a block gives back its inner part only
         new_axis=0,
         chunks=((len(Fields._fields),), outer, *tiles),
@@ -465,14 +480,14 @@ def _field_block(
     return np.asarray(field if shift is None else field + shift[:, index, None].astype("f4"))
 
 
-def _tiles(sizes: tuple[int, ...], halo: int) -> tuple[int, ...]:
-    """Merge neighbouring chunks until each is at least as large as the halo."""
+def _tiles(sizes: tuple[int, ...], least: int) -> tuple[int, ...]:
+    """Merge neighbouring chunks until each has at least so many pixels."""
     tiles = [0]
     for size in sizes:
-        if tiles[-1] >= halo:
+        if tiles[-1] >= least:
             tiles.append(0)
         tiles[-1] += size
-    if len(tiles) > 1 and tiles[-1] < halo:
+    if len(tiles) > 1 and tiles[-1] < least:
         last = tiles.pop()
         tiles[-1] += last
     return tuple(tiles)
@@ -488,6 +503,17 @@ def _shift_block(
     return np.array(shifts, np.int64)[:, :, None]
 
 
+def _moved(
+    references: NDArray[Any],
+    corner: tuple[int, int],
+    shape: tuple[int, ...],
+    shift: tuple[int, int],
+) -> NDArray[np.float32]:
+    """Cut the part that begins at a corner out of references that are moved by a shift."""
+    first = corner[0] - shift[0], corner[1] - shift[1]
+    return stacked([moved_part(image, first, (shape[0], shape[1])) for image in references])
+
+
 def _overlap_block(
     sample: NDArray[Any],
     reference: NDArray[Any],
@@ -495,14 +521,22 @@ def _overlap_block(
     matching: Matching,
     tiles: tuple[tuple[int, ...], ...],
     depth: tuple[int, int],
+    reach: tuple[int, int],
+    whole: bool,
     block_id: tuple[int, ...],
 ) -> NDArray[np.float32]:
-    """Track the frames of one block with its halo; `block_id` is its place in the result."""
-    origins, inner = inner_part(block_id, tiles, depth)
-    reference = np.broadcast_to(reference, sample.shape)
+    """Track the frames of one block with its halo; `block_id` is its place in the result.
+
+    The reference is the frame, if it is `whole`, or reaches further than the block.
+    """
+    origin, inner = inner_part(block_id, tiles, depth)
+    begin = (0, 0) if whole else inner_part(block_id, tiles, reach)[0]
+    corner = origin[0] - begin[0], origin[1] - begin[1]
+    reference = np.broadcast_to(reference, (len(sample), *reference.shape[1:]))
     results = []
     for frames in matching.stacks(len(sample)):
-        moved = [int(part[frames.start, 0, 0]) for part in shift] or [0, 0]
-        tile = Tile(origins[0], origins[1], (inner[0], inner[1]), (moved[0], moved[1]))
-        results.append(matching.tracker.track(sample[frames], reference[frames], tile))
-    return np.stack(results, axis=1)
+        y, x = [int(part[frames.start, 0, 0]) for part in shift] or [0, 0]
+        targets = _moved(reference[frames], corner, sample.shape[1:], (y, x))
+        tile = Tile(*origin, inner, (y, x))
+        results.append(matching.tracker.track(sample[frames], targets, tile))
+    return results[0][:, None] if len(results) == 1 else np.stack(results, axis=1)

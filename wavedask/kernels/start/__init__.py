@@ -5,7 +5,7 @@ from wavedask.kernels.start.images import MaskedImage
 from wavedask.kernels.start.matching import Matches, match_points, windows_between
 from wavedask.kernels.start.outliers import without_outliers
 from wavedask.kernels.start.registration import CENTRES, find_affine, onto_sample, scale_steps
-from wavedask.kernels.start.rigid import moved_in_frame, rigid_shift, shifted
+from wavedask.kernels.start.rigid import moved_part, rigid_shift, shifted
 
 __all__ = [
     "CENTRES",
@@ -13,7 +13,7 @@ __all__ = [
     "Matches",
     "find_affine",
     "match_points",
-    "moved_in_frame",
+    "moved_part",
     "onto_sample",
     "rigid_shift",
     "scale_steps",

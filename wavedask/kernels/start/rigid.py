@@ -302,25 +302,48 @@ def shifted(image: NDArray[Any], shift: tuple[int, int]) -> NDArray[np.float32]:
     return out
 
 
-def moved_in_frame(image: NDArray[Any], shift: tuple[int, int]) -> NDArray[np.float32]:
-    """Move an image by whole pixels; minus infinity where nothing moves in.
+def moved_part(
+    image: NDArray[Any], corner: tuple[int, int], shape: tuple[int, int]
+) -> NDArray[np.float32]:
+    """Cut a part out of an image; minus infinity where it lies beyond the border of the frame.
 
-    So the trackers tell pixels beyond the border of the frame from masked ones (NaN).
+    So the trackers tell pixels beyond the border from masked ones, which are NaN. To move an image
+    by whole pixels is to cut a part that begins elsewhere. Nothing is copied that need not be.
+
+    Parameters
+    ----------
+    image : ndarray, shape (rows, columns)
+        The frame, or a piece of it that contains all of the part that lies in the frame.
+    corner : (int, int)
+        Row and column of the image at which the part begins; negative ones lie beyond its border.
+    shape : (int, int)
+        Rows and columns of the part.
+
+    Returns
+    -------
+    ndarray of float32, shape `shape`
 
     Examples
     --------
     >>> import numpy as np
-    >>> moved_in_frame(np.array([[0.0, np.nan], [2.0, 3.0]]), (0, 1))
+    >>> image = np.array([[0.0, np.nan], [2.0, 3.0]], np.float32)
+    >>> moved_part(image, (0, -1), (2, 2))
     array([[-inf,   0.],
            [-inf,   2.]], dtype=float32)
+    >>> np.shares_memory(moved_part(image, (1, 0), (1, 2)), image)
+    True
     """
-    values = np.asarray(image, np.float32)
+    starts = [min(max(first, 0), size) for first, size in zip(corner, image.shape, strict=True)]
+    stops = [
+        min(max(first + length, start), size)
+        for first, length, start, size in zip(corner, shape, starts, image.shape, strict=True)
+    ]
+    values = np.asarray(image[starts[0] : stops[0], starts[1] : stops[1]], np.float32)
     if np.isneginf(values).any():
         values = np.where(np.isneginf(values), np.float32(np.nan), values)
-    out = shifted(values, shift)
-    (rows, columns), (y, x) = image.shape, shift
-    if y:
-        out[slice(0, y) if y > 0 else slice(max(rows + y, 0), rows)] = -np.inf
-    if x:
-        out[:, slice(0, x) if x > 0 else slice(max(columns + x, 0), columns)] = -np.inf
+    if values.shape == shape:
+        return values
+    out = np.full(shape, -np.inf, np.float32)
+    top, left = (start - first for start, first in zip(starts, corner, strict=True))
+    out[top : top + values.shape[0], left : left + values.shape[1]] = values
     return out
