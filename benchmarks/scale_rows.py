@@ -70,6 +70,11 @@ def peak_memory(process: int | str = "self") -> float:
     return _memory(process, "VmHWM:")
 
 
+def forget_peak() -> None:
+    """Let the peak of the memory of this process begin at what is resident now."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
 def resident_memory(process: int | str = "self") -> float:
     """Resident memory of a process now, MB."""
     return _memory(process, "VmRSS:")
