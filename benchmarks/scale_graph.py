@@ -27,6 +27,7 @@ from dask._task_spec import DataNode, Task, TaskRef
 from dask.delayed import Delayed
 from distributed import default_client
 from distributed.protocol.pickle import dumps
+from fabio.edfimage import EdfImage
 from numpy.typing import NDArray
 from scale_rows import Row, peak_memory, processor_seconds, resident_memory
 
@@ -264,6 +265,30 @@ def run_frames(frames: int) -> int:
     return most
 
 
+def edf_row(folder: Path, files: int) -> Row:
+    """Measure what the client holds for each file of a folder, from its header."""
+    held = []
+    # The first folder loads code: it does not count.
+    for number, count in enumerate((2, 2, 2 + files)):
+        own = folder / f"edf{number}"
+        own.mkdir()
+        for frame in range(count):
+            header = {
+                "motor_mne": "lens_x lens_y energy",
+                "motor_pos": f"{0.1 * frame} 2.0 17.0",
+                "time_of_day": f"{1.7e9 + frame}",
+            }
+            image = EdfImage(data=np.zeros((8, 8), np.uint16), header=header)
+            image.write(str(own / f"sample_{frame:06d}.edf"))
+        tracemalloc.start()
+        scan = wd.open_scan(own)
+        held.append(tracemalloc.get_traced_memory()[0])
+        tracemalloc.stop()
+        assert scan.sizes["frame"] == count
+    kept = (held[2] - held[1]) / files
+    return Row(f"of a folder of EDF files, each file more, of {files:,}", kept / 1e3, "kB")
+
+
 def section(arguments: argparse.Namespace, folder: Path) -> list[Row]:
     """Measure the client against the number of frames, then the scheduler."""
     costs = []
@@ -297,10 +322,11 @@ def section(arguments: argparse.Namespace, folder: Path) -> list[Row]:
         Row("sent to the scheduler", costs[-1]["sent"] / count, "B / frame"),
         Row("tasks of the scheduler", costs[-1]["tasks"] / count, "/ frame"),
     ]
-    for name in ("running", "held"):
+    for name in ("files", "running", "held"):
         (folder / name).mkdir()
     return [
         *rows,
+        edf_row(folder / "files", arguments.scheduled),
         *running_section(arguments, folder / "running"),
         *scheduler_rows(arguments.tasks, folder / "held"),
     ]
