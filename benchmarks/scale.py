@@ -1,12 +1,15 @@
 """Scale: cores, frames, large frames, pulse trains, and clusters that this machine does not have.
 
-Run ``python benchmarks/scale.py --write docs/figures``. Each section writes one table; ``--only``
-runs some of them. Times of processors are compared where possible: a machine that is busy with
-other work changes them less than times of the clock.
+Run ``python benchmarks/scale.py --write docs/figures``. Each section writes one table of its own;
+``--only`` runs some of them, and leaves the tables of the others as they are. The train runs only
+if ``--only train`` asks for it: it takes as long as all others together. Times of processors are
+compared where possible: a machine that is busy with other work changes them less than times of the
+clock.
 """
 
 import argparse
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -30,12 +33,21 @@ SECTIONS: Final[dict[str, tuple[str, Section]]] = {
     "train": ("A train of pulses of 400 x 250 px", scale_train.section),
     "model": ("A cluster, simulated from the measured costs", scale_model.section),
 }
+LONG: Final = ("train",)
+"""Sections that run only if they are asked for."""
+HEADINGS: Final = ("what", "measured", "wanted", "verdict")
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, list[Row]]:
     """Print a table for each section, and return the rows."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS))
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=SECTIONS,
+        default=[name for name in SECTIONS if name not in LONG],
+        help="sections to run; by default all but the train",
+    )
     parser.add_argument("--workers", type=int, default=cores(), help="processes")
     parser.add_argument("--size", type=int, default=1024, help="side of a frame of a batch, px")
     parser.add_argument("--frames", type=int, default=16, help="frames of a batch")
@@ -48,6 +60,20 @@ def main(argv: Sequence[str] | None = None) -> dict[str, list[Row]]:
         help="numbers of frames of the graphs",
     )
     parser.add_argument("--scheduled", type=int, default=4000, help="small frames of a run")
+    parser.add_argument(
+        "--tasks",
+        type=int,
+        nargs="+",
+        default=[5000, 20_000, 100_000],
+        help="numbers of frames of the scheduler, without pixels",
+    )
+    parser.add_argument(
+        "--many",
+        type=int,
+        nargs="+",
+        default=[500, 2000, 8000],
+        help="numbers of frames for the memory of the workers",
+    )
     parser.add_argument("--large", type=int, default=16384, help="side of the large pair, px")
     parser.add_argument("--tile", type=int, default=1536, help="side of its tiles, px")
     parser.add_argument("--pulses", type=int, default=27_000, help="frames of the train")
@@ -62,14 +88,31 @@ def main(argv: Sequence[str] | None = None) -> dict[str, list[Row]]:
         arguments.found = found
         for section in arguments.only:
             title, measure = SECTIONS[section]
+            begin = time.perf_counter()
             found[section] = measure(arguments, Path(name))
+            seconds = time.perf_counter() - begin
             show(
                 title,
-                ("what", "measured", "wanted"),
-                [(row.label, row.text, row.wanted) for row in found[section]],
+                HEADINGS,
+                [_cells(row) for row in [*found[section], Row("time of this table", seconds, "s")]],
                 write=arguments.write and arguments.write / f"scale_{section}.md",
             )
+    show(
+        "All bars",
+        HEADINGS,
+        [
+            (f"{section}: {row.label}", *_cells(row)[1:])
+            for section in arguments.only
+            for row in found[section]
+            if row.verdict
+        ],
+        write=None,
+    )
     return found
+
+
+def _cells(row: Row) -> tuple[str, str, str, str]:
+    return row.label, row.text, row.wanted, row.verdict
 
 
 if __name__ == "__main__":

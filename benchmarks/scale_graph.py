@@ -6,26 +6,37 @@ to one number of frames.
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
+from unittest.mock import patch
 
 import dask.array as da
 import h5py
 import numpy as np
 import xarray as xr
 import yaml
+from dask._task_spec import DataNode, Task, TaskRef
+from dask.delayed import Delayed
+from distributed import default_client
 from distributed.protocol.pickle import dumps
+from fabio.edfimage import EdfImage
+from numpy.typing import NDArray
 from scale_rows import Row, peak_memory, processor_seconds, resident_memory
 
 import wavedask as wd
-from wavedask.compute import connect
+from wavedask.compute import blocks, compute_blocks, connect, run_each
 from wavedask.experiment import load_experiment, pipeline, run
+from wavedask.report import numbers_of_frames, summary
 from wavedask.store import StoreReport, write_store, writer
+from wavedask.tracking import missing
 
 SIDE: Final = 2048
 CALIBRATION: Final = {"dark": 1, "flat": 1, "reference": 1}
@@ -33,8 +44,11 @@ CALIBRATION: Final = {"dark": 1, "flat": 1, "reference": 1}
 memory must not hide that of the graph."""
 SMALL_SIDE: Final = 416
 """Side of the frames that are run: so large that none shares its task with others."""
+THREADS: Final = 4
+"""Threads of the worker of small tasks: enough of them are under way that none waits."""
+LOOK: Final = 500
+"""Tasks after which the tasks of the scheduler are counted."""
 READY_SECONDS: Final = 60.0
-MIB: Final = 2**20
 
 
 def experiment_without_pixels(folder: Path, frames: int) -> Path:
@@ -42,6 +56,8 @@ def experiment_without_pixels(folder: Path, frames: int) -> Path:
     content: dict[str, Any] = {
         "track": {"window": 21, "search": 16},
         "wavefront": {"distance": 1.0, "pixel_size": 0.65e-6, "energy": 17.0},
+        # What is counted has no files that could be flushed.
+        "durable": False,
         "output": "results.zarr",
     }
     for role, count in {**CALIBRATION, "sample": frames}.items():
@@ -53,29 +69,83 @@ def experiment_without_pixels(folder: Path, frames: int) -> Path:
     return path
 
 
-def client_costs(frames: int, folder: Path) -> dict[str, float]:
-    """Cost of a run on the client: everything but the tasks, which are not run."""
-    path = experiment_without_pixels(folder, frames)
-    costs = {"tasks": 0.0, "sent": 0.0, "counting": 0.0}
+class NotRunError(Exception):
+    """Tasks have been counted, and are not run."""
 
-    def counted(tasks: Sequence[Any], **_: Any) -> None:
+
+@contextmanager
+def tasks_not_run(costs: dict[str, float] | None = None) -> Iterator[None]:
+    """Make the tasks of a run, and report them as done, as zeros; count them, and what is sent."""
+
+    def count(tasks: Sequence[Any]) -> None:
+        if costs is None:
+            return
         begin = time.process_time()
         graph = dict(tasks[0].__dask_graph__())
         costs["tasks"] += len(graph)
         costs["sent"] += len(dumps(graph))
         costs["counting"] += time.process_time() - begin
 
+    def writing(tasks: Sequence[Any], *, on_done: Any, **_: Any) -> None:
+        count(tasks)
+        for index in range(len(tasks)):
+            on_done(index, np.zeros(1, np.uint32))
+
+    def reading(tasks: Sequence[Any], **_: Any) -> None:
+        count(tasks)
+        raise NotRunError
+
+    def read(arrays: Sequence[da.Array], axes: Sequence[int], **options: Any) -> list[Any]:
+        if arrays[0].numblocks[axes[0]] > 1:
+            with suppress(NotRunError):
+                compute_blocks(arrays, axes, **options)
+        return [np.zeros(array.shape, array.dtype) for array in arrays]
+
+    with (
+        patch.object(writer, "run_each", writing),
+        patch.object(blocks, "run_each", reading),
+        patch.object(summary, "compute_blocks", read),
+        patch.object(missing, "compute_blocks", read),
+    ):
+        yield
+
+
+def client_costs(frames: int, folder: Path) -> dict[str, float]:
+    """Cost of a run on the client: everything but the tasks, which are not run."""
+    path = experiment_without_pixels(folder, frames)
+    costs: dict[str, float] = {}
+    # The first of two runs loads code, and compiles the kernels if that has not been done.
+    for _ in range(2):
+        shutil.rmtree(folder / "results.zarr", ignore_errors=True)
+        costs = {"tasks": 0.0, "sent": 0.0, "counting": 0.0}
+        before = time.process_time()
+        with tasks_not_run(costs):
+            run(load_experiment(path), progress=False)
+        costs["seconds"] = time.process_time() - before - costs["counting"]
+    costs["resident"] = peak_memory()
+    shutil.rmtree(folder / "results.zarr")
+    return {**costs, "memory": traced_memory(path)}
+
+
+def traced_memory(path: Path) -> float:
+    """Peak of the bytes that the client of a run holds, from the first write of the store on.
+
+    Bytes that Python and NumPy allocate: the memory of the process also depends on what the
+    system has not yet been given back.
+    """
+
     def written(*arguments: Any, **options: Any) -> StoreReport:
         # The frames of the flat field have been averaged, in more memory than the graph needs.
-        Path("/proc/self/clear_refs").write_text("5")  # the peak is now what is resident
+        tracemalloc.reset_peak()
         return write_store(*arguments, **options)
 
-    setattr(writer, "run_each", counted)  # noqa: B010 # it counts what it does not run
-    setattr(pipeline, "write_store", written)  # noqa: B010
-    before, begin = resident_memory(), time.process_time()
-    run(load_experiment(path), progress=False)
-    seconds = time.process_time() - begin - costs["counting"]
-    return {**costs, "seconds": seconds, "memory": (peak_memory() - before) * MIB}
+    tracemalloc.start()
+    try:
+        with tasks_not_run(), patch.object(pipeline, "write_store", written):
+            run(load_experiment(path), progress=False)
+        return float(tracemalloc.get_traced_memory()[1])
+    finally:
+        tracemalloc.stop()
 
 
 @contextmanager
@@ -95,7 +165,7 @@ def scheduler_in(folder: Path) -> Iterator[tuple[str, int]]:
                     raise TimeoutError(f"no scheduler within {READY_SECONDS:g} s")
                 time.sleep(0.05)
             address = str(json.loads(file.read_text())["address"])
-            options = ["--nthreads", "1", "--no-nanny", "--local-directory", str(folder)]
+            options = ["--nthreads", str(THREADS), "--no-nanny", "--local-directory", str(folder)]
             with subprocess.Popen([*dask, "worker", address, *host, *options], **quiet) as worker:
                 try:
                     yield address, scheduler.pid
@@ -106,36 +176,123 @@ def scheduler_in(folder: Path) -> Iterator[tuple[str, int]]:
 
 
 def small_frames(frames: int) -> xr.Dataset:
-    """Express frames that cost little."""
-    maps = da.map_blocks(
-        lambda block_id: np.full((1, SMALL_SIDE, SMALL_SIDE), block_id[0], np.float32),
-        chunks=((1,) * frames, (SMALL_SIDE,), (SMALL_SIDE,)),
-        dtype=np.float32,
-        meta=np.empty((0, 0, 0), np.float32),
-    )
-    return xr.Dataset({"slope_y": (("frame", "y", "x"), maps)})
+    """Express frames that cost little: a map, its reasons, and a number."""
+    sides = (SMALL_SIDE, SMALL_SIDE)
+    found: dict[str, Any] = {}
+    for name, dtype, shape in (
+        ("slope_y", np.float32, sides),
+        ("reason", np.uint8, sides),
+        ("wavefront_rms", np.float64, ()),
+    ):
+        values = da.map_blocks(
+            lambda block_id, dtype=dtype, shape=shape: np.full((1, *shape), block_id[0] % 2, dtype),
+            chunks=((1,) * frames, *((side,) for side in shape)),
+            dtype=dtype,
+            meta=np.empty((0,) * (1 + len(shape)), dtype),
+        )
+        found[name] = (("frame", "y", "x")[: values.ndim], values)
+    return xr.Dataset(found)
 
 
-def scheduler_rows(frames: int, folder: Path) -> list[Row]:
+def running_section(arguments: argparse.Namespace, folder: Path) -> list[Row]:
     """Run small frames, a task for each, on a scheduler in a process of its own."""
+    frames = arguments.scheduled
     with scheduler_in(folder) as (address, process), connect(address):
         wd.write_store(folder / "warm.zarr", small_frames(10), settings={}, progress=False)
-        before = processor_seconds(process), time.process_time()
         path = folder / "small.zarr"
+        times = [(processor_seconds(process), time.process_time())]
         wd.write_store(path, small_frames(frames), settings={}, progress=False, durable=False)
-        scheduler = processor_seconds(process) - before[0]
-        client = time.process_time() - before[1]
-        memory = peak_memory(process)
+        times.append((processor_seconds(process), time.process_time()))
+        stored = wd.open_store(path)
+        numbers_of_frames(stored.drop_vars(["slope_y", "reason"]), progress=False)
+        wd.why_missing(stored, progress=False)
+        times.append((processor_seconds(process), time.process_time()))
+    (scheduler, client), (scheduler_end, client_end) = (
+        [1e3 * (after - before) / frames for before, after in zip(*pair, strict=True)]
+        for pair in pairwise(times)
+    )
     return [
-        Row("scheduler, processor time of a frame", 1e3 * scheduler / frames, "ms"),
-        Row("client, processor time of a frame that is run", 1e3 * client / frames, "ms"),
-        Row(f"scheduler, peak memory of {frames:,} frames", memory, "MiB", "below 1 GB"),
+        Row("scheduler, processor time of a frame", scheduler, "ms"),
+        Row("client, processor time of a frame that is run", client, "ms"),
+        Row("scheduler, the same of the numbers at the end", scheduler_end, "ms"),
+        Row("client, the same of the numbers at the end", client_end, "ms"),
     ]
+
+
+def scheduler_rows(counts: Sequence[int], folder: Path) -> list[Row]:
+    """Measure the memory of a scheduler in a process of its own, against the number of frames."""
+    most = 0
+    with scheduler_in(folder) as (address, process), connect(address):
+        run_frames(10)
+        rows = [Row("scheduler, memory before the frames", resident_memory(process), "MB")]
+        done = 0
+        for count in counts:
+            most = max(most, run_frames(count - done))
+            done = count
+            label = f"scheduler, peak memory of {count:,} frames"
+            rows.append(Row(label, peak_memory(process), "MB", below=1000))
+    growth = 1e3 * (rows[-1].value - rows[0].value) / done
+    return [
+        *rows,
+        Row("each frame of these", growth, "kB"),
+        Row("tasks that the scheduler holds at the most", most),
+    ]
+
+
+def run_frames(frames: int) -> int:
+    """Run the tasks of frames as a run does, without pixels; count the tasks of the scheduler."""
+    most = 0
+
+    def look(index: int, digest: NDArray[Any]) -> None:
+        nonlocal most
+        if index % LOOK == 0:
+            # A lambda is sent as it is: the scheduler does not have this module.
+            held = default_client().run_on_scheduler(
+                lambda dask_scheduler: len(dask_scheduler.tasks)
+            )
+            most = max(most, held)
+
+    for begin in range(0, frames, writer.BATCH_FRAMES):
+        name = f"frames-{time.time_ns()}"
+        # What the frames share, in place of an averaged flat field.
+        graph: dict[Any, Any] = {name: DataNode(name, np.uint32)}
+        keys = [
+            (f"write-{name}", number)
+            for number in range(begin, min(begin + writer.BATCH_FRAMES, frames))
+        ]
+        graph |= {key: Task(key, np.zeros, 1, TaskRef(name)) for key in keys}
+        run_each([Delayed(key, graph) for key in keys], label="", on_done=look, show=False)
+    return most
+
+
+def edf_row(folder: Path, files: int) -> Row:
+    """Measure what the client holds for each file of a folder, from its header."""
+    held = []
+    # The first folder loads code: it does not count.
+    for number, count in enumerate((2, 2, 2 + files)):
+        own = folder / f"edf{number}"
+        own.mkdir()
+        for frame in range(count):
+            header = {
+                "motor_mne": "lens_x lens_y energy",
+                "motor_pos": f"{0.1 * frame} 2.0 17.0",
+                "time_of_day": f"{1.7e9 + frame}",
+            }
+            image = EdfImage(data=np.zeros((8, 8), np.uint16), header=header)
+            image.write(str(own / f"sample_{frame:06d}.edf"))
+        tracemalloc.start()
+        scan = wd.open_scan(own)
+        held.append(tracemalloc.get_traced_memory()[0])
+        tracemalloc.stop()
+        assert scan.sizes["frame"] == count
+    kept = (held[2] - held[1]) / files
+    return Row(f"of a folder of EDF files, each file more, of {files:,}", kept / 1e3, "kB")
 
 
 def section(arguments: argparse.Namespace, folder: Path) -> list[Row]:
     """Measure the client against the number of frames, then the scheduler."""
     costs = []
+    least, *more = arguments.counts
     for count in arguments.counts:
         own = folder / f"graph{count}"
         own.mkdir()
@@ -146,24 +303,33 @@ def section(arguments: argparse.Namespace, folder: Path) -> list[Row]:
             check=True,
         )
         costs.append(json.loads(done.stdout))
-    (least, *more), (first, *others) = arguments.counts, costs
+    first, *others = costs
     rows = [
         Row(f"client, {least:,} frames, all together", first["seconds"], "s"),
-        Row("its memory", first["memory"] / MIB, "MiB"),
+        Row("its memory", first["memory"] / 1e6, "MB"),
     ]
     for count, cost in zip(more, others, strict=True):
         seconds, memory = (
             (cost[what] - first[what]) / (count - least) for what in ("seconds", "memory")
         )
         rows += [
-            Row(f"each frame more, of {count:,}", 1e3 * seconds, "ms", "below 1 ms"),
-            Row(f"its memory, of {count:,}", memory / 1e3, "kB", "below 2 kB"),
+            Row(f"each frame more, of {count:,}", 1e3 * seconds, "ms", below=1),
+            Row(f"its memory, of {count:,}", memory / 1e3, "kB", below=2),
         ]
+    count = arguments.counts[-1]
     rows += [
+        Row(f"peak memory of the process, {count:,} frames", costs[-1]["resident"], "MB"),
         Row("sent to the scheduler", costs[-1]["sent"] / count, "B / frame"),
         Row("tasks of the scheduler", costs[-1]["tasks"] / count, "/ frame"),
     ]
-    return rows + scheduler_rows(arguments.scheduled, folder)
+    for name in ("files", "running", "held"):
+        (folder / name).mkdir()
+    return [
+        *rows,
+        edf_row(folder / "files", arguments.scheduled),
+        *running_section(arguments, folder / "running"),
+        *scheduler_rows(arguments.tasks, folder / "held"),
+    ]
 
 
 if __name__ == "__main__":

@@ -153,7 +153,10 @@ class _Group:
 def section(arguments: argparse.Namespace, folder: Path) -> list[Row]:
     """Check the model on this machine, then ask it about clusters."""
     found = arguments.found
-    for name, measure in (("cores", scale_speed.cores_section), ("graph", scale_graph.section)):
+    for name, measure in (
+        ("cores", scale_speed.cores_section),
+        ("graph", scale_graph.running_section),
+    ):
         if name not in found:
             (folder / name).mkdir()
             found[name] = measure(arguments, folder / name)
@@ -171,7 +174,12 @@ def section(arguments: argparse.Namespace, folder: Path) -> list[Row]:
         rate = simulate(clock, Cluster(cores=count), 50 * count).rate
         measured = 1 / value_of(found["cores"], f"time of a frame, {label}")
         rows.append(
-            Row(f"model over measurement, this machine, {label}", 100 * rate / measured, "%", "100")
+            Row(
+                f"model over measurement, this machine, {label}",
+                100 * rate / measured,
+                "%",
+                ideal="100",
+            )
         )
     pixels = SIDE**2
     there = replace(here, compute=here.compute * pixels / side**2)

@@ -11,18 +11,53 @@ from distributed import Client
 
 
 class Row(NamedTuple):
-    """One line: a value with its unit, and what is wanted of it."""
+    """One line: a value with its unit, and what is wanted of it.
+
+    Attributes
+    ----------
+    label : str
+        What was measured.
+    value : float
+        The value.
+    unit : str
+        Its unit.
+    below, at_least : float or None
+        A bar, in this unit.
+    ideal : str
+        What would be best, where there is no bar.
+    """
 
     label: str
     value: float
     unit: str = ""
-    wanted: str = ""
+    below: float | None = None
+    at_least: float | None = None
+    ideal: str = ""
 
     @property
     def text(self) -> str:
         """Value and unit."""
         value = f"{self.value:,.0f}" if abs(self.value) >= 1000 else f"{self.value:.3g}"
         return f"{value} {self.unit}".strip()
+
+    @property
+    def wanted(self) -> str:
+        """The bar, or what would be best."""
+        if self.below is not None:
+            return f"below {self.below:,g} {self.unit}".strip()
+        if self.at_least is not None:
+            return f"at least {self.at_least:,g} {self.unit}".strip()
+        return self.ideal
+
+    @property
+    def verdict(self) -> str:
+        """Whether the value meets the bar; empty without one."""
+        if self.below is None and self.at_least is None:
+            return ""
+        met = (self.below is None or self.value < self.below) and (
+            self.at_least is None or self.value >= self.at_least
+        )
+        return "pass" if met else "missed"
 
 
 def value_of(rows: Sequence[Row], label: str) -> float:
@@ -31,15 +66,23 @@ def value_of(rows: Sequence[Row], label: str) -> float:
 
 
 def peak_memory(process: int | str = "self") -> float:
-    """Peak resident memory of a process, MiB."""
+    """Peak resident memory of a process, MB."""
+    return _memory(process, "VmHWM:")
+
+
+def forget_peak() -> None:
+    """Let the peak of the memory of this process begin at what is resident now."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def resident_memory(process: int | str = "self") -> float:
+    """Resident memory of a process now, MB."""
+    return _memory(process, "VmRSS:")
+
+
+def _memory(process: int | str, field: str) -> float:
     status = Path(f"/proc/{process}/status").read_text()
-    return float(status.partition("VmHWM:")[2].split()[0]) / 1024
-
-
-def resident_memory() -> float:
-    """Resident memory of this process now, MiB."""
-    status = Path("/proc/self/status").read_text()
-    return float(status.partition("VmRSS:")[2].split()[0]) / 1024
+    return float(status.partition(field)[2].split()[0]) * 1024 / 1e6
 
 
 def processor_seconds(process: int | str = "self") -> float:
@@ -77,5 +120,5 @@ def workers_seconds(client: Client) -> Seconds:
 
 
 def workers_peak(client: Client) -> float:
-    """Peak memory of the largest worker of a client, MiB."""
+    """Peak memory of the largest worker of a client, MB."""
     return float(max(client.run(peak_memory).values()))

@@ -8,7 +8,7 @@ from typing import Final
 import h5py
 import numpy as np
 import yaml
-from scale_rows import Row, peak_memory, workers_peak
+from scale_rows import Row, forget_peak, peak_memory, workers_peak
 from scale_speed import pattern
 
 import wavedask as wd
@@ -58,11 +58,14 @@ def section(arguments: argparse.Namespace, folder: Path) -> list[Row]:
             }
         )
     )
+    # The patterns are not part of the run, nor is the noise that was made.
+    pattern.cache_clear()
+    forget_peak()
     with local_client(arguments.workers, memory_limit=0) as client:
         begin = time.perf_counter()
         run(load_experiment(file), progress=False)
         seconds = time.perf_counter() - begin
-        worker = workers_peak(client)
+        worker, driver = workers_peak(client), peak_memory()
     stored = wd.open_store(folder / "train.zarr")
     some = np.linspace(0, pulses - 2, 5).astype(int)
     # The first pulse is the reference: it is not in the result.
@@ -82,8 +85,8 @@ def section(arguments: argparse.Namespace, folder: Path) -> list[Row]:
         Row("pulses per second", pulses / seconds),
         Row("points per second", points / seconds),
         Row("points matched", points),
-        Row("peak memory of a worker", worker, "MiB"),
-        Row("peak memory of the driver", peak_memory(), "MiB"),
+        Row("peak memory of a worker", worker, "MB"),
+        Row("peak memory of the driver", driver, "MB"),
         Row("raw file", (folder / "train.h5").stat().st_size / 1e6, "MB"),
         Row("store, four maps", size / 1e6, "MB"),
         Row("largest error of the median displacement", float(abs(found - expected).max()), "px"),

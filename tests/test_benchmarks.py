@@ -276,3 +276,42 @@ def test_the_model_of_a_cluster_knows_its_limits(
     shared = simulate(replace(costs, moved=1e9), many, 400)
     assert shared.limit == "file system"
     assert shared.rate == pytest.approx(many.shared / 1e9, rel=0.05)
+
+
+def test_a_frame_more_costs_the_client_below_2_kb(
+    benchmark_main: Callable[[str], Callable[..., Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("simpy")
+    benchmark_main("scale")  # its folder is importable now
+    import scale_graph
+
+    # Smaller frames have the same graph, and are calibrated sooner.
+    monkeypatch.setattr(scale_graph, "SIDE", scale_graph.SMALL_SIDE)
+    # The first run loads code, too: it does not count.
+    counts = (10, 10, 2000, 20_000)
+    bytes_of = []
+    for number, count in enumerate(counts):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        path = scale_graph.experiment_without_pixels(folder, count)
+        bytes_of.append(scale_graph.traced_memory(path))
+    slopes = np.diff(bytes_of[1:]) / np.diff(counts[1:])
+    # Each frame has at least its flag and its digest.
+    assert np.all((slopes > 5) & (slopes < 2000)), slopes
+
+
+def test_a_bar_of_scale_is_met_or_missed(
+    benchmark_main: Callable[[str], Callable[..., Any]],
+) -> None:
+    pytest.importorskip("simpy")
+    benchmark_main("scale")  # its folder is importable now
+    from scale_rows import Row
+
+    assert Row("time", 0.4, "ms", below=1).verdict == "pass"
+    assert Row("time", 1.0, "ms", below=1).verdict == "missed"
+    assert Row("scaling", 91.9, "%", at_least=92).verdict == "missed"
+    assert Row("scaling", 92, "%", at_least=92).wanted == "at least 92 %"
+    assert Row("time", float("nan"), "ms", below=1).verdict == "missed"
+    assert not Row("ratio", 2, ideal="1").verdict

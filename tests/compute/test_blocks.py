@@ -8,7 +8,7 @@ import pytest
 from dask.local import get_sync
 from distributed.protocol.pickle import dumps, loads
 
-from wavedask.compute import BlockGraph
+from wavedask.compute import BlockGraph, blocks, compute_blocks, run_each
 
 
 def frames(count: int) -> da.Array:
@@ -63,3 +63,27 @@ def test_the_graph_does_not_grow() -> None:
         return len(dumps(graph.only(range(10))))
 
     assert size(20_000) - size(2000) < 3 * 18_000
+
+
+def test_many_blocks_are_computed_in_few_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks = []
+
+    def counted(given: Any, **options: Any) -> None:
+        tasks.append(len(given))
+        run_each(given, **options)
+
+    monkeypatch.setattr(blocks, "run_each", counted)
+    monkeypatch.setattr(blocks, "MOST_TASKS", 4)
+    images = frames(11)
+    corrected = images / images.mean(axis=0)
+    arrays = [corrected.sum(axis=(1, 2)), da.moveaxis(images, 0, 2)]
+    found = compute_blocks(arrays, [0, 2], label="test", show=False)
+    assert tasks == [4]
+    for values, array in zip(found, arrays, strict=True):
+        np.testing.assert_array_equal(values, array.compute())
+
+
+def test_blocks_that_need_each_other_are_computed_together() -> None:
+    sums = frames(4).cumsum(axis=0)
+    (found,) = compute_blocks([sums], [0], label="test", show=False)
+    np.testing.assert_array_equal(found, sums.compute())

@@ -263,3 +263,18 @@ def test_opencv_keeps_its_threads(pair: Pair) -> None:
             assert cv2.getNumThreads() == 2
     finally:
         cv2.setNumThreads(before)
+
+
+@pytest.mark.parametrize("chunks", [None, (1, 8, 8), (2, 8, 8), (1, 5, 4), (4, 3, 8)])
+def test_counts_do_not_depend_on_the_chunks(chunks: tuple[int, ...] | None) -> None:
+    codes = np.random.default_rng(2).integers(0, len(Reason), (5, 8, 8)).astype(np.uint8)
+    codes[3] = Reason.MASKED
+    complete = np.array([True, True, False, True, True])
+    reason = xr.DataArray(codes, dims=("frame", "y", "x"), name="reason")
+    if chunks is not None:
+        reason = reason.chunk(dict(zip(reason.dims, chunks, strict=True)))
+    report = wd.why_missing(reason.to_dataset().assign_coords(complete=("frame", complete)))
+    expected = np.bincount(codes[complete].ravel(), minlength=len(Reason))
+    assert list(report.counts.values()) == expected.tolist()
+    assert report.empty_frames == (3,)
+    assert report.frames == 4

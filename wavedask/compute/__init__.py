@@ -4,7 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from wavedask.compute.bars import progress_bar
-from wavedask.compute.blocks import BlockGraph
+from wavedask.compute.blocks import BlockGraph, compute_blocks
 from wavedask.compute.environment import check_here, check_software, software
 from wavedask.compute.memory import (
     LIBRARIES,
@@ -39,6 +39,7 @@ __all__ = [
     "check_paths",
     "check_report",
     "check_software",
+    "compute_blocks",
     "connect",
     "cores",
     "current_client",

@@ -1,5 +1,6 @@
 """Graphs of many blocks that are expanded where the blocks are computed, not where they begin."""
 
+import uuid
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from copy import copy
 from functools import cached_property
@@ -7,17 +8,25 @@ from itertools import pairwise
 from typing import Any, Final
 
 import dask.array as da
-from dask._task_spec import DataNode
+import numpy as np
+from dask._task_spec import DataNode, Task, TaskRef
 from dask.array.optimization import optimize
+from dask.base import compute
 from dask.blockwise import Blockwise, fuse_roots, optimize_blockwise
 from dask.core import keys_in_tasks
+from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask.local import get_sync
+from numpy.typing import NDArray
+
+from wavedask.compute.progress import run_each
 
 Graph = dict[Any, Any]
 
 MOST_REPEATED: Final = 0.5
 """Share of the tasks of a block that may be tasks of the next block, too, and be computed twice."""
+MOST_TASKS: Final = 2**10
+"""Tasks in which `compute_blocks` computes all blocks."""
 
 
 class BlockGraph:
@@ -214,3 +223,69 @@ class BlockGraph:
 def _name_of(key: Any) -> Hashable:
     found: Hashable = key[0] if isinstance(key, tuple) else key
     return found
+
+
+def compute_blocks(
+    arrays: Sequence[da.Array], axes: Sequence[int], *, label: str, show: bool | None = None
+) -> list[NDArray[Any]]:
+    """Compute arrays that are small, but have many blocks, with a bounded number of tasks.
+
+    A result of 100 000 frames has as many blocks of each number. As a task for each, they would
+    all wait in the scheduler at the same time. Here a task computes consecutive blocks of all
+    arrays.
+
+    Parameters
+    ----------
+    arrays : sequence of dask.array.Array
+        Arrays with the same blocks along one axis, and one block along the others.
+    axes : sequence of int
+        This axis of each array.
+    label : str
+        What is being done, left of the progress bar.
+    show : bool, optional
+        Whether to show the bar; by default as in `progress_bar`.
+
+    Returns
+    -------
+    list of ndarray
+        The computed arrays.
+
+    Examples
+    --------
+    >>> squares = da.arange(4, chunks=1) ** 2
+    >>> compute_blocks([squares, squares + 1], [0, 0], label="squaring", show=False)
+    [array([0, 1, 4, 9]), array([ 1,  2,  5, 10])]
+    """
+    blocks = BlockGraph(arrays, axes)
+    shared = blocks.shared()
+    if shared is None:
+        # One block, or blocks that cannot be computed by themselves.
+        return [np.asarray(values) for values in compute(*arrays)]
+    count = arrays[0].numblocks[axes[0]]
+    size = -(-count // MOST_TASKS)
+    run = uuid.uuid4().hex
+    graph = blocks.tasks(shared)
+    graph[f"blocks-{run}"] = DataNode(f"blocks-{run}", blocks)
+    references = [TaskRef(key) for key in (f"blocks-{run}", *shared)]
+    keys = [(f"values-{run}", begin) for begin in range(0, count, size)]
+    for key in keys:
+        numbers = range(key[1], min(key[1] + size, count))
+        graph[key] = Task(key, _values, numbers, tuple(axes), shared, *references)
+    found: dict[int, list[NDArray[Any]]] = {}
+    run_each(
+        [Delayed(key, graph) for key in keys],
+        label=label,
+        on_done=lambda index, values: found.update({index: values}),
+        show=show,
+    )
+    parts = zip(*(found[index] for index in range(len(keys))), strict=True)
+    return [np.concatenate(part, axis) for part, axis in zip(parts, axes, strict=True)]
+
+
+def _values(
+    numbers: range, axes: Sequence[int], keys: Sequence[Any], blocks: BlockGraph, *given: Any
+) -> list[NDArray[Any]]:
+    """Compute blocks of all arrays, and join those of each."""
+    computed = blocks.compute(numbers, dict(zip(keys, given, strict=True)))
+    parts = zip(*computed, strict=True)
+    return [np.concatenate(part, axis) for part, axis in zip(parts, axes, strict=True)]

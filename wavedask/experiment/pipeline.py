@@ -17,11 +17,11 @@ from wavedask.compute import (
     current_client,
     task_needs,
 )
-from wavedask.conventions import COMPLETE, FRAME, MATCHED, REASON, STACK_FRAMES, X, Y
+from wavedask.conventions import FRAME, MATCHED, REASON, STACK_FRAMES, X, Y
 from wavedask.errors import InputError, StoreError
 from wavedask.experiment.model import Experiment
 from wavedask.experiment.stages import Stages, stages_of
-from wavedask.frames import behind_inputs, select
+from wavedask.frames import behind_inputs
 from wavedask.plot import kinds_of
 from wavedask.report import (
     check_replaceable,
@@ -290,12 +290,12 @@ def run(
         )
     stored = open_store(output)
     maps = [name for name, array in stored.items() if {Y, X} <= {*array.dims}]
-    numbers = numbers_of_frames(stored.drop_vars(maps))
+    numbers = numbers_of_frames(stored.drop_vars(maps), progress=progress)
     missing, matched = None, []
     if REASON.name in stored:
-        missing = why_missing(stored)
+        missing = why_missing(stored, progress=progress)
         missing.log(str(report.path))
-        matched = matched_rows(select(stored, COMPLETE.name), numbers, missing)
+        matched = matched_rows(stored, numbers, missing)
         numbers = numbers.drop_vars(MATCHED.name, errors="ignore")
     residual = ResidualReport.of_attrs(stored.attrs)
     left = [] if residual is None else residual.rows

@@ -6,8 +6,9 @@ import io
 import math
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import IO, Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -227,7 +228,15 @@ def _layout(block: Any, path: Path) -> tuple[tuple[int, int], np.dtype[Any]]:
         raise FileError(
             f"{path}: ByteOrder is {order!r}", "Known are HighByteFirst and LowByteFirst."
         )
-    return (int(rows), int(columns)), block.dtype.newbyteorder(">" if "high" in order else "<")
+    return _shared_layout(int(rows), int(columns), block.dtype, ">" if "high" in order else "<")
+
+
+@lru_cache
+def _shared_layout(
+    rows: int, columns: int, dtype: np.dtype[Any], order: Literal["<", ">"]
+) -> tuple[tuple[int, int], np.dtype[Any]]:
+    """Return one object for all frames alike: otherwise each of 100 000 keeps its own."""
+    return (rows, columns), dtype.newbyteorder(order)
 
 
 def _check_end(stream: Stream, blocks: list[Any], size: int, path: Path) -> None:

@@ -27,23 +27,31 @@ def stamp_of(path: Path) -> Stamp:
     return str(path), status.st_size, status.st_mtime_ns
 
 
+Names: TypeAlias = tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class _Packed:
-    """One `FrameRecord`, its names and unchanging texts shared with those of other frames."""
+    """One `FrameRecord`; what does not change is one object for all frames that have it."""
 
     frame: Frame
-    motors: tuple[tuple[str, ...], NDArray[np.float64]]
-    counters: tuple[tuple[str, ...], NDArray[np.float64]]
-    header: tuple[tuple[str, ...], tuple[str, ...]]
-    unread: Mapping[tuple[str, str], str]
+    names: tuple[Names, Names, Names]
+    """Of motors, counters and the rest of the header."""
+    numbers: NDArray[np.float64]
+    """Of the motors, then of the counters."""
+    texts: tuple[str, ...]
+    unread: Mapping[tuple[str, str], str] | None
 
     def unpacked(self) -> FrameRecord:
-        motors, counters = (
-            dict(zip(names, values.tolist(), strict=True))
-            for names, values in (self.motors, self.counters)
+        motors, counters, rest = self.names
+        numbers = self.numbers.tolist()
+        return FrameRecord(
+            self.frame,
+            dict(zip(motors, numbers[: len(motors)], strict=True)),
+            dict(zip(counters, numbers[len(motors) :], strict=True)),
+            dict(zip(rest, self.texts, strict=True)),
+            self.unread or {},
         )
-        header = dict(zip(*self.header, strict=True))
-        return FrameRecord(self.frame, motors, counters, header, self.unread)
 
 
 class Headers:
@@ -67,24 +75,20 @@ class Headers:
     """
 
     def __init__(self, read: Iterable[tuple[Stamp, list[FrameRecord]]] = ()) -> None:
-        texts: dict[str, str] = {}
-        names: dict[tuple[str, ...], tuple[str, ...]] = {}
+        kept: dict[Any, Any] = {}
 
-        def keys(table: Mapping[str, Any]) -> tuple[str, ...]:
-            own = tuple(table)
-            return names.setdefault(own, own)
-
-        def numbers(table: Mapping[str, float]) -> tuple[tuple[str, ...], NDArray[np.float64]]:
-            return keys(table), np.fromiter(table.values(), np.float64, len(table))
+        def same(value: Any) -> Any:
+            return kept.setdefault(value, value)
 
         def packed(record: FrameRecord) -> _Packed:
-            header = tuple(texts.setdefault(text, text) for text in record.header.values())
+            tables = (record.motors, record.counters, record.header)
+            numbers = [*record.motors.values(), *record.counters.values()]
             return _Packed(
                 record.frame,
-                numbers(record.motors),
-                numbers(record.counters),
-                (keys(record.header), header),
-                record.unread,
+                same(tuple(map(tuple, tables))),
+                np.array(numbers, np.float64),
+                same(tuple(map(same, record.header.values()))),
+                record.unread or None,
             )
 
         self._files = {stamp: [packed(record) for record in records] for stamp, records in read}

@@ -1,12 +1,13 @@
 """The numbers of all frames of a result in a few lines: median, first, last, worst."""
 
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from wavedask.compute import compute_blocks
 from wavedask.conventions import (
     ABERRATION_PV,
     ABERRATION_RMS,
@@ -172,7 +173,7 @@ def _has(numbers: xr.Dataset, name: str) -> bool:
     return name in numbers and numbers[name].dims == (FRAME,)
 
 
-def numbers_of_frames(result: xr.Dataset) -> xr.Dataset:
+def numbers_of_frames(result: xr.Dataset, *, progress: bool | None = None) -> xr.Dataset:
     """Return the numbers per frame of a result, computed, for the frames that are complete.
 
     Parameters
@@ -180,6 +181,8 @@ def numbers_of_frames(result: xr.Dataset) -> xr.Dataset:
     result : xarray.Dataset
         A result store as `wavedask.open_store` opens it, or any result of this package. Numbers
         that a run wrote are read; what is missing is computed from the maps.
+    progress : bool, optional
+        Whether to show a progress bar; by default on a terminal and in a notebook.
 
     Returns
     -------
@@ -203,7 +206,24 @@ def numbers_of_frames(result: xr.Dataset) -> xr.Dataset:
     own = own.assign({name: mode for name, mode in modes.items() if name not in own})
     more = frame_numbers(stack.drop_vars([name for name in own if name in stack]))
     missing = more.drop_vars([name for name in more if name in own])
-    return own.assign(missing.data_vars).compute()
+    return _computed(own.assign(missing.data_vars), progress)
+
+
+def _computed(numbers: xr.Dataset, progress: bool | None) -> xr.Dataset:
+    """Compute numbers along the frames; those with the same blocks together."""
+    alike: dict[Any, list[Any]] = {}
+    for name, variable in numbers.variables.items():
+        if variable.chunks is not None and variable.dims == (FRAME,):
+            alike.setdefault(variable.chunks, []).append(name)
+    found = numbers.copy()
+    for names in alike.values():
+        arrays = [numbers[name].data for name in names]
+        values = compute_blocks(
+            arrays, [0] * len(names), label="numbers of the frames", show=progress
+        )
+        for name, own in zip(names, values, strict=True):
+            found[name].data = own
+    return found.compute()
 
 
 def summary_rows(numbers: xr.Dataset) -> Rows:
@@ -270,9 +290,9 @@ def matched_rows(result: xr.Dataset, numbers: xr.Dataset, missing: MissingReport
     Parameters
     ----------
     result : xarray.Dataset, dims (frame, y, x)
-        The frames that are complete, with the variable ``reason``.
+        The frames of `numbers`, or all frames of their store, with the variable ``reason``.
     numbers : xarray.Dataset
-        As of `numbers_of_frames`, of the same frames.
+        As of `numbers_of_frames`.
     missing : MissingReport
         The same for all frames together.
 
@@ -302,7 +322,8 @@ def matched_rows(result: xr.Dataset, numbers: xr.Dataset, missing: MissingReport
         return rows
     rows.append(("matched by frame", _sentence(numbers, HEADLINES[0], None)))
     worst = _smallest(shares)
-    lost = dict(why_missing(result.isel({FRAME: [worst]})).rows).get(rows[1][0])
+    place = worst if result.sizes[FRAME] == shares.size else _number(numbers, worst)
+    lost = dict(why_missing(result.isel({FRAME: [place]})).rows).get(rows[1][0])
     if shares[worst] < 1 and lost is not None:
         rows.append((f"lost in frame {_number(numbers, worst)}, the worst", lost))
     return rows

@@ -1,6 +1,8 @@
 """The arrays of a store while it is written: how they are opened, and the keys of their chunks."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from itertools import product
 from pathlib import Path
 from typing import Any, Final
@@ -12,8 +14,8 @@ from numpy.typing import NDArray
 from wavedask.store.checked import RecordingStore
 from wavedask.store.places import Place
 
-UNFINISHED: Final = "*.partial"
-"""Name of a file that Zarr has not finished and renamed yet."""
+UNFINISHED: Final = ".partial"
+"""End of the name of a file that Zarr has not finished and renamed yet."""
 
 
 def open_array(group: zarr.Group, name: str) -> zarr.Array[Any]:
@@ -71,8 +73,26 @@ def remove_unfinished(
     No reader sees them, but nothing else would remove them, and each may be as large as a chunk.
     """
     folder = place.path / array.path
-    blocks = np.unique(frames // unit_of(array)[axis]).tolist()
-    written = (folder / key for block in blocks for key in chunk_keys(array, axis, block))
-    for beside in {place.path, folder, *(file.parent for file in written)}:
-        for file in beside.glob(UNFINISHED):
-            file.unlink(missing_ok=True)
+    _remove_from(place.path)
+    _remove_from(folder)
+    with os.scandir(folder) as entries:
+        if not any(entry.is_dir() for entry in entries):
+            # Nothing has been written. A look for the folder of each of 100 000 frames of each
+            # array would take half a minute.
+            return
+    last = ""
+    for block in np.unique(frames // unit_of(array)[axis]).tolist():
+        for key in chunk_keys(array, axis, block):
+            beside = key.rpartition("/")[0]
+            if beside != last:
+                # Not a Path: Python keeps the parts of each, which the scan has thousands of.
+                _remove_from(f"{folder}/{beside}")
+                last = beside
+
+
+def _remove_from(folder: str | Path) -> None:
+    """Remove the unfinished files of a folder, if it exists."""
+    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.endswith(UNFINISHED):
+                Path(entry.path).unlink(missing_ok=True)

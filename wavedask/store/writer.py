@@ -3,7 +3,7 @@
 import logging
 import platform
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from itertools import product
 from typing import Any, Final, Self
@@ -73,24 +73,21 @@ def write_missing(
     # One task writes all frames that share a chunk of any array.
     together = np.lcm.reduce([unit_of(a)[_frame_axis(lazy[n])] for n, a in arrays.items()])
     starts = np.flatnonzero(np.diff(rows // together, prepend=-1))
-    blocks = np.split(rows, starts[1:])
     if not place.remote:
         with os_errors(f"what a killed run has left in {place} cannot be removed"):
             remove_unfinished(place, ledger.array, 0, rows)
             for name, array in arrays.items():
                 remove_unfinished(place, array, _frame_axis(lazy[name]), rows)
-    batches = _batches(blocks)
+    batches = _batches(starts, rows.size)
     failed: list[Exception] = []
     single = SingleBlocks.of(right, lazy, arrays)
     with os_errors(f"writing {place} was interrupted"), ledger:
-        begin = 0
         for number, batch in enumerate(batches):
-            end = begin + sum(block.size for block in batch)
             label = f"writing {place.name}" + (
                 f" ({number + 1} of {len(batches)})" if len(batches) > 1 else ""
             )
-            parts = np.split(wanted[begin:end], np.cumsum([block.size for block in batch])[:-1])
-            begin = end
+            # Not of all frames at once: an array for each block is as large as its task.
+            pairs = [(rows[block], wanted[block]) for block in batch]
 
             def write(some: Parts, label: str = label) -> None:
                 rows = [block for block, _ in some]
@@ -100,7 +97,7 @@ def write_missing(
                     tasks = _write_tasks(right, picked, arrays, rows)
                 _write_batch(*tasks, ledger, rows, int(together), label, progress)
 
-            _write_around(write, list(zip(batch, parts, strict=True)), ledger, failed)
+            _write_around(write, pairs, ledger, failed)
         if failed:
             raise failed[0]
 
@@ -141,11 +138,15 @@ def _write_around(
             raise
 
 
-def _batches(blocks: list[NDArray[np.intp]]) -> list[list[NDArray[np.intp]]]:
+def _batches(starts: NDArray[np.intp], frames: int) -> list[Iterator[slice]]:
     """Divide blocks of frames into batches, so that no graph has the tasks of all frames."""
-    ends = np.cumsum([block.size for block in blocks])
-    number = (ends - 1) // BATCH_FRAMES if len(blocks) else ends
-    return [[blocks[index] for index in np.flatnonzero(number == one)] for one in np.unique(number)]
+    ends = np.append(starts[1:], frames)
+    number = (ends - 1) // BATCH_FRAMES
+    cuts = np.flatnonzero(np.diff(number)) + 1
+    return [
+        map(slice, first.tolist(), last.tolist())
+        for first, last in zip(np.split(starts, cuts), np.split(ends, cuts), strict=True)
+    ]
 
 
 def _write_batch(

@@ -7,10 +7,9 @@ from typing import Any, Final
 
 import numpy as np
 import xarray as xr
-from dask.base import compute
-from dask.delayed import delayed
 from numpy.typing import NDArray
 
+from wavedask.compute import compute_blocks
 from wavedask.conventions import (
     COMPLETE,
     DISPLACEMENT_X,
@@ -26,6 +25,7 @@ from wavedask.conventions import (
     Y,
 )
 from wavedask.errors import InputError
+from wavedask.frames import pick_frames
 from wavedask.kernels.fields import Reason
 from wavedask.tables import Rows, Tabular
 
@@ -192,7 +192,7 @@ class MissingReport(Tabular):
             logger.info("%s: %s", what, "; ".join(f"{name}: {text}" for name, text in self.rows))
 
 
-def why_missing(result: xr.Dataset) -> MissingReport:
+def why_missing(result: xr.Dataset, *, progress: bool | None = None) -> MissingReport:
     """Count the pixels of a result that have no displacement, by the reason.
 
     Parameters
@@ -201,6 +201,9 @@ def why_missing(result: xr.Dataset) -> MissingReport:
         As of `track`, `track_scan` or `wavefront`, or an opened result store, with the variable
         ``reason``. A lazy one is computed, frame by frame. Frames that a store does not have yet
         are not counted.
+    progress : bool, optional
+        Whether to show a progress bar for a lazy result; by default on a terminal and in a
+        notebook.
 
     Returns
     -------
@@ -235,8 +238,9 @@ def why_missing(result: xr.Dataset) -> MissingReport:
     reason = result[REASON.name]
     stack = reason.expand_dims(FRAME) if FRAME not in reason.dims else reason
     numbers = np.flatnonzero(done) if FRAME in reason.dims else np.arange(1)
-    maps = [stack.isel({FRAME: int(number)}).data for number in numbers]
-    table = np.array(compute(*map(delayed(_counts), maps)), np.int64).reshape(-1, len(Reason))
+    if numbers.size < stack.sizes[FRAME]:
+        stack = pick_frames(stack, numbers)
+    table = _table(stack.transpose(FRAME, Y, X), progress)
     totals = dict(zip(Reason, table.sum(0).tolist(), strict=True))
     empty = numbers[table[:, Reason.MATCHED] == 0] if FRAME in reason.dims else ()
     search = int(reason.attrs.get(SEARCH, 0))
@@ -258,9 +262,42 @@ def _written(result: xr.Dataset) -> NDArray[np.bool_]:
     return np.asarray(complete.values, np.bool_)
 
 
+def _table(stack: xr.DataArray, progress: bool | None) -> NDArray[np.int64]:
+    """Count the pixels of each frame by their reason."""
+    if not stack.size:
+        return np.zeros((stack.sizes[FRAME], len(Reason)), np.int64)
+    if stack.chunks is None:
+        return _counts(stack.values)
+    frames, rows, columns = stack.chunks
+    if len(rows) == len(columns) == 1:
+        counts = stack.data.map_blocks(
+            _counts,
+            dtype=np.int64,
+            drop_axis=[1, 2],
+            new_axis=1,
+            chunks=(frames, (len(Reason),)),
+            meta=np.empty((0, 0), np.int64),
+        )
+    else:
+        counts = stack.data.map_blocks(
+            _counts_of_tile,
+            dtype=np.int64,
+            new_axis=3,
+            chunks=(frames, (1,) * len(rows), (1,) * len(columns), (len(Reason),)),
+            meta=np.empty((0,) * 4, np.int64),
+        ).sum((1, 2))
+    (table,) = compute_blocks([counts], [0], label="counting pixels", show=progress)
+    return np.asarray(table, np.int64)
+
+
 def _counts(reasons: NDArray[np.uint8]) -> NDArray[np.int64]:
-    counts = np.bincount(np.asarray(reasons).ravel(), minlength=len(Reason))
-    return counts[: len(Reason)].astype(np.int64)
+    """Count the codes of each frame of a block, shape (frames, reasons)."""
+    counts = [np.bincount(frame.ravel(), minlength=len(Reason)) for frame in np.asarray(reasons)]
+    return np.array([one[: len(Reason)] for one in counts], np.int64)
+
+
+def _counts_of_tile(reasons: NDArray[np.uint8]) -> NDArray[np.int64]:
+    return _counts(reasons)[:, None, None]
 
 
 def _needed_search(result: xr.Dataset, search: int) -> int:
