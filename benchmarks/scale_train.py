@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import yaml
 from scale_rows import Row, forget_peak, peak_memory, workers_peak
-from scale_speed import pattern
+from scale_speed import grains, pattern
 
 import wavedask as wd
 from wavedask.compute import local_client
@@ -59,7 +59,7 @@ def section(arguments: argparse.Namespace, folder: Path) -> list[Row]:
         )
     )
     # The patterns are not part of the run, nor is the noise that was made.
-    pattern.cache_clear()
+    grains.cache_clear()
     forget_peak()
     with local_client(arguments.workers, memory_limit=0) as client:
         begin = time.perf_counter()
