@@ -6,6 +6,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+# Where several processes test, the threads of their linear algebra would wait for one another with
+# the processors busy: it took six times the processor time. NumPy and SciPy read this when they are
+# imported. A single process keeps the threads: some results are compared with those of workers,
+# which have one.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import dask
 import numpy as np
 import pytest

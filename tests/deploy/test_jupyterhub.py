@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from deploy.support.hub import CONFIG, Browser, Hub, Server, clusters, hub
+from deploy.support.hub import CONFIG, Browser, Hub, Server, clusters, hub, web_socket
 from deploy.support.needs import debian, http_proxy, install
 from deploy.support.processes import listening
 from support.commands import until
 from tornado.httpclient import HTTPRequest
-from tornado.websocket import websocket_connect
 
 pytestmark = [
     pytest.mark.deploy,
@@ -111,12 +110,9 @@ async def _streams(alice: Session, page: str) -> bool:
     """Say whether the plots of a dashboard get their data: it comes by a web socket."""
     place = f"{alice.hub.url.replace('http', 'ws', 1)}{page}/ws"
     request = HTTPRequest(place, headers=alice.server.headers, connect_timeout=20)
-    socket = await websocket_connect(request, subprotocols=["bokeh", _bokeh_token(alice, page)])
-    try:
+    async with web_socket(request, ["bokeh", _bokeh_token(alice, page)]) as socket:
         first = await asyncio.wait_for(socket.read_message(), 20)
         return first is not None and json.loads(first)["msgtype"] == "ACK"
-    finally:
-        socket.close()
 
 
 def _bokeh_token(alice: Session, page: str) -> str:

@@ -62,7 +62,7 @@ def repeated(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder / "raw",
         lens=Lens(radius=50e-6, delta=1.2e-6),
         centers=[(0.0, x) for x in CENTERS],
-        shape=(192, 192),
+        shape=(128, 128),
     )
     return folder
 
@@ -185,7 +185,9 @@ def test_exposures_are_combined_by_their_setting(repeated: Path, tmp_path: Path)
     assert "sample_0001.edf" in stored.stack_frames.values[1]
     single = staged(repeated, **setup).result
     inner = {"y": slice(20, -20), "x": slice(20, -20)}
-    ratio = float((stored.uncertainty_x[0][inner] / single.uncertainty_x[0][inner]).mean())
+    # Each of them has measured its own noise, in a single cell of so small a frame.
+    alone = single.uncertainty_x[np.equal(CENTERS, 0)].mean("frame")
+    ratio = float((stored.uncertainty_x[0][inner] / alone[inner]).mean())
     # Half of the variance is that of the reference, which all exposures share.
     assert ratio == pytest.approx(np.sqrt((1 / 3 + 1) / 2), rel=0.05)
     assert run(asked).store.written == 0

@@ -218,7 +218,7 @@ def test_the_noise_of_a_common_reference_stays(reference_counts: float) -> None:
     scores: list[Any] = []
     naive: list[Any] = []
     for seed in range(3):
-        clean = displaced_pair((192, 192), displacement_x=0.7, noise=False, counts=1.0, seed=seed)
+        clean = displaced_pair((128, 128), displacement_x=0.7, noise=False, counts=1.0, seed=seed)
         images = xr.DataArray(
             rng.poisson(4000 * np.stack([clean.sample] * 12)).astype(np.float32),
             dims=("frame", "y", "x"),

@@ -9,8 +9,8 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from deploy.support.needs import ROOT
 from deploy.support.processes import environment, free_ports, running
 from numba.core.caching import InTreeCacheLocator
 from tornado.httpclient import HTTPRequest
-from tornado.websocket import websocket_connect
+from tornado.websocket import WebSocketClientConnection, websocket_connect
 
 from wavedask.kernels.warm import warm
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 CONFIG = ROOT / "deploy" / "jupyterhub" / "jupyterhub_config.py"
 READY_SECONDS = 90
 CELL_SECONDS = 120
+CLOSE_SECONDS = 20
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,28 @@ def clusters(hub: Hub, token: str) -> list[str]:
     return list(answer.json())
 
 
+@asynccontextmanager
+async def web_socket(
+    request: HTTPRequest, protocols: Sequence[str] = ()
+) -> AsyncIterator[WebSocketClientConnection]:
+    """Open a web socket, and wait at the end until its connection is closed.
+
+    `close` only begins to close it: both sides say so. An event loop that ends before leaves the
+    socket open until the garbage collector finds it, in the middle of any later test.
+    """
+    socket = await websocket_connect(request, subprotocols=list(protocols) or None)
+    try:
+        yield socket
+    finally:
+        socket.close()
+
+        async def ended() -> None:
+            while await socket.read_message() is not None:
+                pass
+
+        await asyncio.wait_for(ended(), CLOSE_SECONDS)
+
+
 class Server:
     """The API of a user's notebook server, behind the hub's proxy."""
 
@@ -199,11 +222,8 @@ class Server:
         address = self.url.replace("http://", "ws://")
         place = f"{address}/user/{self.name}/api/kernels/{kernel}/channels"
         request = HTTPRequest(place, headers=self.headers, connect_timeout=30)
-        socket = await websocket_connect(request)
-        try:
+        async with web_socket(request) as socket:
             return [await self._cell(socket, code) for code in cells]
-        finally:
-            socket.close()
 
     async def _cell(self, socket: Any, code: str) -> str:
         header = {"msg_id": uuid.uuid4().hex, "msg_type": "execute_request", "version": "5.3"}

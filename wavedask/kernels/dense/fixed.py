@@ -195,8 +195,8 @@ def fixed_pattern(
     shape = cells[0].count, 2, cells[1].count, 2
     factor = gain[nodes].reshape(shape).mean(axis=(1, 3))[..., None, None]
     norm = np.maximum(tapered_pixels(weights), 1)
-    power = _smoothed(np.square(np.abs(left)).sum(axis=0)) / norm
-    reference = _smoothed(np.square(np.abs(there)).sum(axis=0)) / norm * factor**2
+    power = smoothed(np.square(np.abs(left)).sum(axis=0)) / norm
+    reference = smoothed(np.square(np.abs(there)).sum(axis=0)) / norm * factor**2
     cross = (left * there.conj()).sum(axis=0) / norm * factor
     moved = responses(u, grid, cells, order)
     kept = np.exp(
@@ -300,7 +300,7 @@ def tapered_pixels(weights: Floats) -> Floats:
     return np.asarray(total, np.float32)[..., None, None]
 
 
-def _smoothed(power: Floats) -> Floats:
+def smoothed(power: Floats) -> Floats:
     """Average power spectra over neighbouring frequencies."""
     along = ndimage.uniform_filter1d(power, SMOOTH, axis=-2, mode="wrap")
     return np.asarray(ndimage.uniform_filter1d(along, SMOOTH, axis=-1, mode="reflect"), np.float32)

@@ -8,8 +8,8 @@ displacement than white noise of the same variance: a window averages over fewer
 With the power spectrum N of the noise, of mean one over all frequencies, and S that of the gradient
 of the pattern, the sum of noise times gradient over a window of n pixels has the variance
 ``n <N S>``, where white noise has ``n <S>``: the covariance of the displacement is the sandwich
-``H^-1 <N S> H^-1 / n``. `spectra` measures both in cells of
-the image.
+``H^-1 <N S> H^-1 / n``. `measurednoise` measures both in cells of the image; `statednoise` computes
+N from what is known of the detector.
 """
 
 from dataclasses import dataclass

@@ -13,11 +13,12 @@ from wavedask.kernels.dense.nodes import (
     keys_weights,
     linear_weights,
     padded,
+    pixel_row,
     weigh,
 )
-from wavedask.kernels.dense.spectra import residual_rows
 from wavedask.kernels.gaps import centred
-from wavedask.kernels.spline import Order, SplineFilters, coefficients, gradient
+from wavedask.kernels.jit import JIT, njit
+from wavedask.kernels.spline import Order, SplineFilters, coefficients, displaced_row, gradient
 from wavedask.kernels.stacks import stacked
 
 Floats = NDArray[np.float32]
@@ -101,7 +102,7 @@ def residuals(
     """Take a match (displacement, gain and offset at padded nodes) out of rows of the samples."""
     out = np.empty((len(pair.s), rows.size, grid.shape[1]), np.float32)
     for n in range(len(pair.s)):
-        residual_rows(
+        _residual_rows(
             pair.splines[n],
             pair.margin,
             pair.order,
@@ -116,6 +117,63 @@ def residuals(
             out[n],
         )
     return out
+
+
+@njit(**JIT)  # type: ignore[untyped-decorator]
+def _residual_rows(
+    spline: Floats,
+    margin: int,
+    order: int,
+    m: Floats,
+    s: Floats,
+    u_y: Floats,
+    u_x: Floats,
+    gain: Floats,
+    offset: Floats,
+    step: int,
+    weights: Floats,
+    linear: Floats,
+    first_y: int,
+    first_x: int,
+    rows: NDArray[np.intp],
+    out: Floats,
+) -> None:
+    """Take the match out of a sample: ``s - gain * reference(p - u) - offset``, 0 where no data is.
+
+    Parameters
+    ----------
+    spline : ndarray of float32, shape (rows + 2 margin, columns + 2 margin)
+        Coefficients of the reference.
+    margin, order : int
+        Of the spline.
+    m, s : ndarray of float32, shape (rows, columns)
+        Weight, and weighted sample.
+    u_y, u_x, gain, offset : ndarray of float32, shape (node rows + 4, node columns + 4)
+        The match at the nodes, padded.
+    step, weights, first_y, first_x
+        The grid of nodes, and the interpolation of the displacement.
+    linear : ndarray of float32, shape (step, 4)
+        Weights of a linear interpolation, for gain and offset.
+    rows : ndarray of int, shape (n,)
+        Rows that are wanted.
+    out : ndarray of float32, shape (n, columns)
+        Where the residual goes.
+    """
+    columns = s.shape[1]
+    spread = np.empty((4, 4, columns), np.float32)
+    held = np.full((4, 4), -1, np.int64)
+    row = np.empty((5, columns), np.float32)
+    whole = np.empty((2, columns), np.int32)
+    for k in range(rows.size):
+        y = rows[k]
+        at = y - first_y
+        pixel_row(u_y, step, weights, at, -first_x, spread[0], held[0], row[0])
+        pixel_row(u_x, step, weights, at, -first_x, spread[1], held[1], row[1])
+        pixel_row(gain, step, linear, at, -first_x, spread[2], held[2], row[2])
+        pixel_row(offset, step, linear, at, -first_x, spread[3], held[3], row[3])
+        displaced_row(spline, margin, order, y, 0, row[0], row[1], whole, row[4])
+        for x in range(columns):
+            out[k, x] = s[y, x] - m[y, x] * (row[2, x] * row[4, x] + row[3, x])
 
 
 def counts_of(pair: Prepared, mean_s: Floats, mean_w: Floats) -> tuple[Floats, Floats]:

@@ -22,10 +22,11 @@ from wavedask.kernels.dense.judge import (
     unusable_nodes,
 )
 from wavedask.kernels.dense.lowpass import SIGMA, bridged, passed_noise, smoothed
+from wavedask.kernels.dense.measurednoise import measured_noise
 from wavedask.kernels.dense.nodes import NodeGrid, keys_weights, padded
 from wavedask.kernels.dense.noise import Noise
 from wavedask.kernels.dense.prepare import Prepared, counts_of, residuals
-from wavedask.kernels.dense.spectra import measured_noise, stated_noise
+from wavedask.kernels.dense.statednoise import stated_noise
 from wavedask.kernels.fields import Reason
 
 Floats = NDArray[np.float32]
