@@ -12,7 +12,7 @@ from wavedask.conventions import DIMENSIONLESS, FRAME, LONG_NAME, METRE, SURE, U
 from wavedask.errors import InputError
 from wavedask.facts import Names, agreed_energy, agreed_number, confirmed_facts, with_energy
 from wavedask.optics.lens_frames import fit_maps
-from wavedask.optics.lens_map import Verdict, Wanted
+from wavedask.optics.lens_map import LEAST_SIDE, Verdict, Wanted
 from wavedask.optics.lens_numbers import MATTER, lens_numbers
 from wavedask.optics.material import refractive_decrement
 from wavedask.optics.shapes import Beam
@@ -269,6 +269,12 @@ def _with_decrement(result: xr.Dataset, decrement: xr.DataArray | None) -> xr.Da
 def _checked(wf: xr.Dataset) -> tuple[xr.DataArray, float]:
     """Return the wavefront, whole in y and x, and the distance."""
     surface = surface_of(wf)
+    sides = surface.sizes[cv.Y], surface.sizes[cv.X]
+    if min(sides) < LEAST_SIDE:
+        raise InputError(
+            f"the wavefront has {sides[0]} x {sides[1]} pixels",
+            f"A fit of a lens needs at least {LEAST_SIDE} along each axis.",
+        )
     if DISTANCE not in wf.attrs:
         raise InputError(
             f"wf has no attribute {DISTANCE!r}",

@@ -1,5 +1,6 @@
 """Power spectral density of a wavefront."""
 
+import logging
 from typing import Any, Final
 
 import numpy as np
@@ -19,7 +20,7 @@ from wavedask.conventions import (
     labelled,
 )
 from wavedask.errors import InputError
-from wavedask.optics.surface import equal_steps, surface_of, without_plane
+from wavedask.optics.surface import check_values, equal_steps, surface_of, without_plane
 from wavedask.units import relabelled
 
 Floats = npt.NDArray[np.float64]
@@ -27,6 +28,8 @@ Floats = npt.NDArray[np.float64]
 LEAST: Final = 8
 """Pixels of an axis below which there is no spectrum."""
 TAPER: Final = "hann"
+
+logger = logging.getLogger("wavedask")
 
 
 def psd(wf: xr.Dataset, *, variable: str = WAVEFRONT.name) -> xr.Dataset:
@@ -56,7 +59,8 @@ def psd(wf: xr.Dataset, *, variable: str = WAVEFRONT.name) -> xr.Dataset:
     Raises
     ------
     InputError
-        No such map, axes with unequal steps, or with fewer than 8 pixels.
+        No such map, axes with unequal steps, or with fewer than 8 pixels. When a single map is
+        computed: no pixels with data. Such a frame of a stack is NaN, and a warning is logged.
 
     Notes
     -----
@@ -93,6 +97,7 @@ def psd(wf: xr.Dataset, *, variable: str = WAVEFRONT.name) -> xr.Dataset:
         kwargs={
             **{dim: np.asarray(surface[dim].values, np.float64) for dim in (Y, X)},
             "steps": (step_y, step_x),
+            "strict": surface.ndim == 2,
         },
         input_core_dims=[[Y, X]],
         output_core_dims=[[FREQUENCY_Y.name], [FREQUENCY_X.name]],
@@ -114,10 +119,20 @@ def psd(wf: xr.Dataset, *, variable: str = WAVEFRONT.name) -> xr.Dataset:
 
 
 def _spectra(
-    surface: npt.NDArray[Any], *, y: Floats, x: Floats, steps: tuple[float, float]
+    surface: npt.NDArray[Any], *, y: Floats, x: Floats, steps: tuple[float, float], strict: bool
 ) -> tuple[Floats, Floats]:
     """Spectra of one map along y and x, without the frequency zero."""
-    heights = without_plane(np.asarray(surface, np.float64), y, x)
+    heights = np.asarray(surface, np.float64)
+    try:
+        check_values(heights, "the map")
+        if not np.isfinite(heights).any():
+            raise InputError("the map has no pixels with data", "Choose another frame or region.")
+    except InputError as refusal:
+        if strict:
+            raise
+        logger.warning("psd: a frame has no spectrum: %s", refusal)
+        return np.full(y.size // 2, np.nan), np.full(x.size // 2, np.nan)
+    heights = without_plane(heights, y, x)
     known = np.isfinite(heights)
     heights = np.where(known, heights, 0.0)
     return spectrum_of(heights.T, known.T, steps[0]), spectrum_of(heights, known, steps[1])
