@@ -59,11 +59,12 @@ def psd(wf: xr.Dataset, *, variable: str = WAVEFRONT.name) -> xr.Dataset:
     Raises
     ------
     InputError
-        No such map, axes with unequal steps, or with fewer than 8 pixels. When a single map is
-        computed: no pixels with data. Such a frame of a stack is NaN, and a warning is logged.
+        No such map, axes with unequal steps, or with fewer than 8 pixels.
 
     Notes
     -----
+    The spectrum of a map without data is NaN, and a warning is logged.
+
     The taper blurs lines of the spectrum by about two frequencies. Gaps in the map blur it
     more: a strong low frequency leaks into high ones as far as the gaps are sharp.
 
@@ -97,7 +98,6 @@ def psd(wf: xr.Dataset, *, variable: str = WAVEFRONT.name) -> xr.Dataset:
         kwargs={
             **{dim: np.asarray(surface[dim].values, np.float64) for dim in (Y, X)},
             "steps": (step_y, step_x),
-            "strict": surface.ndim == 2,
         },
         input_core_dims=[[Y, X]],
         output_core_dims=[[FREQUENCY_Y.name], [FREQUENCY_X.name]],
@@ -119,7 +119,7 @@ def psd(wf: xr.Dataset, *, variable: str = WAVEFRONT.name) -> xr.Dataset:
 
 
 def _spectra(
-    surface: npt.NDArray[Any], *, y: Floats, x: Floats, steps: tuple[float, float], strict: bool
+    surface: npt.NDArray[Any], *, y: Floats, x: Floats, steps: tuple[float, float]
 ) -> tuple[Floats, Floats]:
     """Spectra of one map along y and x, without the frequency zero."""
     heights = np.asarray(surface, np.float64)
@@ -128,9 +128,7 @@ def _spectra(
         if not np.isfinite(heights).any():
             raise InputError("the map has no pixels with data", "Choose another frame or region.")
     except InputError as refusal:
-        if strict:
-            raise
-        logger.warning("psd: a frame has no spectrum: %s", refusal)
+        logger.warning("psd: a map has no spectrum: %s", refusal)
         return np.full(y.size // 2, np.nan), np.full(x.size // 2, np.nan)
     heights = without_plane(heights, y, x)
     known = np.isfinite(heights)
