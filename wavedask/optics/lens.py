@@ -98,7 +98,8 @@ def fit_lens(
         Where the optic is: a circle, its centre (y, x) and radius in m; a mask with the dimensions
         (y, x); or None for the whole map. ``"auto"`` looks for a region whose curvature differs
         from that of its surroundings, without its rim of about one window; if there is none, the
-        optic fills the map.
+        optic fills the map. The search needs a map about ten windows of the tracker wide: give the
+        circle of a lens in a smaller one.
     azimuth : float, optional
         Angle in rad, from x toward y, of the direction in which a cylinder is curved, or of one
         axis of crossed cylinders. By default it is fitted.
