@@ -9,6 +9,8 @@ import xarray as xr
 from wavedask.conventions import (
     COEFFICIENT,
     COEFFICIENT_UNCERTAINTY,
+    COEFFICIENT_WAVES,
+    COEFFICIENT_WAVES_UNCERTAINTY,
     FRAME,
     LONG_NAME,
     MODE_NAME,
@@ -17,9 +19,15 @@ from wavedask.conventions import (
     UNCERTAINTY,
 )
 
+WAVES: Final = "_waves"
+"""End of the name of a number in waves."""
 PARTS: Final = ((COEFFICIENT, "", ""), (COEFFICIENT_UNCERTAINTY, UNCERTAINTY, "standard error of "))
+IN_WAVES: Final = (
+    (COEFFICIENT_WAVES, WAVES, "in waves, "),
+    (COEFFICIENT_WAVES_UNCERTAINTY, f"{WAVES}{UNCERTAINTY}", "in waves, standard error of "),
+)
 """Variables with a value for each mode, with the end of their names and the begin of their
-descriptions as numbers per frame."""
+descriptions as numbers per frame: in m, and in waves."""
 
 
 def scalar_name(mode: str) -> str:
@@ -47,19 +55,22 @@ def scalar_name(mode: str) -> str:
     return MODE_PREFIX + "_".join(words)
 
 
-def mode_scalars(data: xr.Dataset) -> dict[str, xr.DataArray]:
+def mode_scalars(data: xr.Dataset, *, waves: bool = False) -> dict[str, xr.DataArray]:
     """Take the coefficients of modes apart: one number per frame for each mode, and its error.
 
     Parameters
     ----------
     data : xarray.Dataset
         A result. Without named modes there is nothing to take apart.
+    waves : bool, default False
+        Whether the coefficients in waves are taken, too, where `data` has them: it has them where
+        the photon energy is known.
 
     Returns
     -------
     dict of str to xarray.DataArray
         By the names of `scalar_name`, for example ``mode_coma_x`` and ``mode_coma_x_uncertainty``,
-        in m. Lazy if `data` is.
+        in m; ``mode_coma_x_waves`` and ``mode_coma_x_waves_uncertainty``. Lazy if `data` is.
 
     Examples
     --------
@@ -75,7 +86,7 @@ def mode_scalars(data: xr.Dataset) -> dict[str, xr.DataArray]:
     if MODE_NAME.name not in data.coords or data[MODE_NAME.name].dims != (number,):
         return found
     names = [str(name) for name in data[MODE_NAME.name].values]
-    for quantity, end, begin in PARTS:
+    for quantity, end, begin in (*PARTS, *(IN_WAVES if waves else ())):
         if quantity.name not in data or set(data[quantity.name].dims) - {FRAME} != {number}:
             continue
         values = data[quantity.name]
@@ -88,13 +99,15 @@ def mode_scalars(data: xr.Dataset) -> dict[str, xr.DataArray]:
     return found
 
 
-def scalars(data: xr.Dataset) -> Mapping[str, xr.DataArray]:
+def scalars(data: xr.Dataset, *, waves: bool = False) -> Mapping[str, xr.DataArray]:
     """Collect the numbers of each frame: variables along ``frame`` alone, and named modes.
 
     Parameters
     ----------
     data : xarray.Dataset
         A result.
+    waves : bool, default False
+        As of `mode_scalars`.
 
     Returns
     -------
@@ -110,4 +123,5 @@ def scalars(data: xr.Dataset) -> Mapping[str, xr.DataArray]:
     own = {
         str(name): array for name, array in data.data_vars.items() if not {*array.dims} - {FRAME}
     }
-    return {**own, **{name: v for name, v in mode_scalars(data).items() if name not in data}}
+    modes = mode_scalars(data, waves=waves)
+    return {**own, **{name: v for name, v in modes.items() if name not in data}}

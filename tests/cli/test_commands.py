@@ -465,7 +465,10 @@ def test_demo(tmp_path: Path) -> None:
     assert float(told["points per second"].replace(",", "")) > 0
     assert told["lens radius, true"] == "50.000 µm"
     assert float(told["lens radius, recovered"].split()[0]) == pytest.approx(50, rel=0.01)
-    assert " nm of " in told["rms wavefront error"]
+    # Below a picometre, and with the digits that one reads: "0.0784 pm of 1.2 nm".
+    error, unit, _, whole, of = told["rms wavefront error"].split()
+    assert (unit, of) in {("pm", "nm"), ("pm", "pm")}
+    assert 0 < float(error) < float(whole) * (1000 if unit != of else 1)
     for name in ("experiment file", "result store", "picture"):
         assert Path(told[name]).exists()
     again = succeeded("demo", *options)

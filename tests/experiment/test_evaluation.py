@@ -7,6 +7,7 @@ from typing import Any
 
 import dask
 import numpy as np
+import pandas as pd
 import pytest
 import tifffile
 import xarray as xr
@@ -20,6 +21,7 @@ from wavedask.experiment.pipeline import run
 from wavedask.experiment.pupils import pupil_mask
 from wavedask.experiment.stages import stages_of
 from wavedask.export import to_csv
+from wavedask.report import numbers_of_frames, summary_rows
 
 pytestmark = pytest.mark.usefixtures("threads")
 
@@ -76,6 +78,19 @@ def test_the_modes_of_a_store_are_those_of_its_wavefront(stored: xr.Dataset) -> 
     assert float(abs(stored.radius / 50e-6 - 1).max()) < 0.02
 
 
+def test_the_rms_of_the_wavefront_is_that_of_the_pupil(stored: xr.Dataset) -> None:
+    inside = np.hypot(stored.y - MIDDLE, stored.x - MIDDLE) <= CIRCLE[2]
+    surface = stored.wavefront.where(inside)
+    np.testing.assert_allclose(stored.wavefront_rms, surface.std(("y", "x")), rtol=1e-4)
+    high, low = surface.max(("y", "x")), surface.min(("y", "x"))
+    np.testing.assert_allclose(stored.wavefront_pv, high - low, rtol=1e-4)
+    # That of all pixels is far larger.
+    assert (stored.wavefront.std(("y", "x")) > 1.5 * stored.wavefront_rms).all()
+    assert stored.wavefront_rms.attrs["long_name"] == "rms wavefront in the pupil"
+    numbers = numbers_of_frames(stored)
+    assert "wavefront in the pupil, rms" in dict(summary_rows(numbers))
+
+
 def test_a_frame_is_found_by_its_numbers(stored: xr.Dataset) -> None:
     values = stored.set_xindex("mode_name").coefficient.sel(mode_name="coma x").values
     middle = float(np.median(values))
@@ -114,6 +129,10 @@ def test_the_table_holds_every_number(stored: xr.Dataset, tmp_path: Path) -> Non
     assert numbers <= columns
     for name in ("mode_spherical", "mode_spherical_uncertainty", "mode_astigmatism_45"):
         assert f"{name} [m]" in heads
+    table = pd.read_csv(tmp_path / "t.csv")
+    waves = table["mode_defocus [m]"] / stored.attrs["wavelength"]
+    np.testing.assert_allclose(table["mode_defocus_waves"], waves, rtol=1e-6)
+    assert (table["mode_defocus_waves_uncertainty"] > 0).all()
 
 
 def test_nothing_is_computed_before_the_run(raw: Path) -> None:

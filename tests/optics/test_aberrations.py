@@ -200,7 +200,7 @@ def test_units_and_datasets_that_do_not_fit() -> None:
     wrong = wf.assign(slope_y=wf.slope_y.assign_attrs(units="deg"))
     with pytest.raises(InputError, match="slope_y is in 'deg'"):
         zernike(wrong, order=2)
-    with pytest.raises(InputError, match="coordinate 'y' is in px"):
+    with pytest.raises(InputError, match="coordinate 'y' is in 'px'"):
         legendre(wf.assign_coords(y=("y", np.arange(SIDE), {"units": "px"})), order=2)
     with pytest.raises(InputError, match="modes has no 'coefficient'"):
         remove(wf, wf)

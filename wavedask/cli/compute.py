@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wavedask.cli.common import FAILED, Where, cluster_options, print_rows
-from wavedask.conventions import FRAME, REFERENCE_FILE
+from wavedask.conventions import FRAME, METRE, REFERENCE_FILE
 
 if TYPE_CHECKING:
     from wavedask.experiment import Experiment, RunReport, Stages
@@ -49,6 +49,7 @@ def demo(output: Path, side: int, positions: int, where: Where) -> None:
     A second run with the same folder resumes; it overwrites nothing.
     """
     from wavedask.cli.demo import EXPERIMENT, run_demo
+    from wavedask.report import value_text
 
     with where.connected():
         report = run_demo(output, side=side, positions=positions)
@@ -74,7 +75,7 @@ def demo(output: Path, side: int, positions: int, where: Where) -> None:
         ),
         (
             "rms wavefront error",
-            f"{report.error_rms * 1e9:.5f} nm of {report.wavefront_range * 1e9:.2f} nm",
+            f"{value_text(report.error_rms, METRE)} of {value_text(report.wavefront_range, METRE)}",
         ),
         ("experiment file", str(output / EXPERIMENT)),
         path,

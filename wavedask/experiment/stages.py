@@ -10,6 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from wavedask.conventions import (
+    APERTURE,
     FRAME,
     LONG_NAME,
     POSITION_X,
@@ -104,9 +105,11 @@ def stages_of(experiment: Experiment, *, progress: bool | None = None) -> Stages
     result.attrs = {**recorded.scan.attrs, **result.attrs}
     if FRAME not in result.dims:
         result = result.expand_dims(FRAME).assign_coords(stack_coordinates(recorded.scan))
+    if experiment.pupil is not None and experiment.pupil.auto:
+        pupil = result[APERTURE.name]
     result = _kept(result, experiment.keep)
     # From what is kept: else a map that nobody wants would be computed for its numbers.
-    result = result.assign(frame_numbers(result))
+    result = result.assign(frame_numbers(result, pupil=pupil))
     own = REFERENCE_FILE in result.coords
     mean = experiment.train == "mean"
     return Stages(

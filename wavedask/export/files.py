@@ -14,6 +14,8 @@ from wavedask.compute import progress_bar
 from wavedask.conventions import (
     COEFFICIENT,
     COEFFICIENT_UNCERTAINTY,
+    COEFFICIENT_WAVES,
+    COEFFICIENT_WAVES_UNCERTAINTY,
     COMPLETE,
     FRAME,
     LONG_NAME,
@@ -38,7 +40,12 @@ ENDINGS: Final = {
     **dict.fromkeys((".h5", ".hdf5", ".hdf", ".nxs", ".nx"), NEXUS),
 }
 """Formats by the ending of what is written; TIFF files go into a folder."""
-MODE_VARIABLES: Final = (COEFFICIENT.name, COEFFICIENT_UNCERTAINTY.name)
+MODE_VARIABLES: Final = (
+    COEFFICIENT.name,
+    COEFFICIENT_UNCERTAINTY.name,
+    COEFFICIENT_WAVES.name,
+    COEFFICIENT_WAVES_UNCERTAINTY.name,
+)
 """Variables that a table holds as one column for each mode."""
 
 
@@ -126,7 +133,8 @@ def to_csv(dataset: xr.Dataset, path: str | Path) -> Path:
         The file, as an absolute path. Its first row names the columns, with units:
         ``lens_x [mm]``, as `wavedask.open_scan` takes them for motors. Columns are the number of
         the frame, coordinates along ``frame`` and with one value for all, variables along
-        ``frame`` alone, and the coefficients of named modes: ``mode_coma_x [m]``.
+        ``frame`` alone, and the coefficients of named modes: ``mode_coma_x [m]`` and,
+        where the photon energy is known, ``mode_coma_x_waves``.
 
     Raises
     ------
@@ -151,7 +159,7 @@ def to_csv(dataset: xr.Dataset, path: str | Path) -> Path:
         raise InputError("the dataset has no frames", "Give a result along frame.")
     columns_of: dict[str, xr.DataArray] = {
         **{str(name): coord for name, coord in dataset.coords.items() if _is_column(coord)},
-        **scalars(dataset),
+        **scalars(dataset, waves=True),
     }
     table = xr.Dataset(
         {name: array.variable for name, array in columns_of.items() if name != FRAME}
@@ -209,7 +217,8 @@ def export_store(
     stored = open_store(store)
     if chosen == CSV:
         # Modes can be named one by one.
-        stored = stored.assign(mode_scalars(stored)).drop_vars(MODE_VARIABLES, errors="ignore")
+        stored = stored.assign(mode_scalars(stored, waves=True))
+        stored = stored.drop_vars(MODE_VARIABLES, errors="ignore")
     unknown = set(variables) - {*stored.data_vars}
     if unknown:
         raise InputError(

@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from wavedask.conventions import X, Y
 from wavedask.errors import InputError
 from wavedask.optics.diffraction import (
     LARGEST_STEP,
@@ -23,6 +24,8 @@ AXES: Final = (0, 1)
 """Axes y and x of a field."""
 LEAST: Final = 16
 """Pixels with beam below which there is no field."""
+FARTHEST: Final = 1e9
+"""Distance in m from which a focus counts as none."""
 FEWEST: Final = 129
 """Positions along an axis of a plane near the focus, at least."""
 AROUND: Final = 12.0
@@ -61,7 +64,18 @@ class Beam:
         return float(positions[lit[-1]] - positions[lit[0]] + self.step(axis)) / 2
 
     def angle(self, axis: int) -> float:
-        """Return the numerical aperture along an axis."""
+        """Return the numerical aperture along an axis.
+
+        Raises
+        ------
+        InputError
+            A beam without a focus.
+        """
+        if abs(self.focus[axis]) > FARTHEST:
+            raise InputError(
+                f"the wavefront has no curvature along {(Y, X)[axis]}: the beam has no focus",
+                "Check that wf is not flat; without a focus its size is that of the aperture.",
+            )
         return self.half(axis) / abs(self.focus[axis])
 
     def spot(self, axis: int) -> float:

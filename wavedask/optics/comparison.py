@@ -20,7 +20,7 @@ from wavedask.conventions import (
     labelled,
 )
 from wavedask.errors import InputError
-from wavedask.optics.surface import equal_steps, surface_of, without_plane
+from wavedask.optics.surface import check_values, equal_steps, surface_of, without_plane
 from wavedask.prefixes import prefixed
 from wavedask.tables import Rows, Tabular
 
@@ -28,6 +28,8 @@ Floats = npt.NDArray[np.float64]
 
 LEAST: Final = 64
 """Pixels that two maps must share."""
+LEAST_SIDE: Final = 4
+"""Pixels along an axis that a cubic interpolation needs."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -152,7 +154,15 @@ def _one_map(wf: xr.Dataset, name: str, variable: str = WAVEFRONT.name) -> xr.Da
             f"Compare one frame with one frame: give {name}.isel({FRAME}=0), or another.",
         )
     equal_steps(surface)
-    return surface.compute()
+    sides = surface.sizes[Y], surface.sizes[X]
+    if min(sides) < LEAST_SIDE:
+        raise InputError(
+            f"{name} has {sides[0]} x {sides[1]} pixels",
+            f"A comparison needs at least {LEAST_SIDE} along each axis.",
+        )
+    computed = surface.compute()
+    check_values(computed.values, f"{variable} of {name}")
+    return computed
 
 
 class _Interpolated:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.polynomial import legendre
 
+from wavedask.errors import InputError
 from wavedask.optics.shapes import Shape
 from wavedask.optics.slopes import Slopes
 
@@ -112,11 +113,23 @@ def tangents(shape: Shape, parameters: Floats, y: Floats, x: Floats) -> Floats:
     Returns
     -------
     ndarray of float64, shape (shape.count, points)
+
+    Raises
+    ------
+    InputError
+        A lens without heights at some of the points.
     """
     rows = []
-    for number, step in enumerate(shape.steps(parameters)):
-        change = np.zeros(shape.count)
-        change[number] = step / 2
-        ends = [shape.heights(parameters + sign * change, y, x) for sign in (1, -1)]
-        rows.append((ends[0] - ends[1]) / step)
-    return np.stack(rows)
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        for number, step in enumerate(shape.steps(parameters)):
+            change = np.zeros(shape.count)
+            change[number] = step / 2
+            ends = [shape.heights(parameters + sign * change, y, x) for sign in (1, -1)]
+            rows.append((ends[0] - ends[1]) / step)
+    changes = np.stack(rows)
+    if not np.isfinite(changes).all():
+        raise InputError(
+            "no lens of this shape makes this wavefront: it is flat, or the rays of the lens cross",
+            "Check the distance and the refractive index, or fit a paraboloid.",
+        )
+    return changes

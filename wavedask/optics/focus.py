@@ -1,5 +1,6 @@
 """Where and how small the focus of a measured beam is, by diffraction."""
 
+import logging
 from typing import Any, Final
 
 import numpy as np
@@ -103,6 +104,8 @@ ERRORS: Final[tuple[Quantity, ...]] = (
 STATED: Final = (SLOPE_UNCERTAINTY_Y, SLOPE_UNCERTAINTY_X, WINDOW)
 NUMBER: Final = "number"
 """Dimension of the numbers, inside `apply_ufunc`."""
+
+logger = logging.getLogger("wavedask")
 
 
 def find_focus(
@@ -364,6 +367,7 @@ def _focus_of_map(
         curvature=setup.curvature,
     )
     if beam is None:
+        logger.warning("find_focus: a frame has no beam: its pixels span no surface")
         plane, point = np.full(PLANES, np.nan), np.full(POINTS, np.nan)
         caustic = np.full((PLANES, POINTS), np.nan)
         return (np.full(len(NUMBERS) + len(ERRORS), np.nan), *((caustic, plane, point) * 2))

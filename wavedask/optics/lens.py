@@ -12,7 +12,7 @@ from wavedask.conventions import DIMENSIONLESS, FRAME, LONG_NAME, METRE, SURE, U
 from wavedask.errors import InputError
 from wavedask.facts import Names, agreed_energy, agreed_number, confirmed_facts, with_energy
 from wavedask.optics.lens_frames import fit_maps
-from wavedask.optics.lens_map import Verdict, Wanted
+from wavedask.optics.lens_map import LEAST_SIDE, Verdict, Wanted
 from wavedask.optics.lens_numbers import MATTER, lens_numbers
 from wavedask.optics.material import refractive_decrement
 from wavedask.optics.shapes import Beam
@@ -98,7 +98,8 @@ def fit_lens(
         Where the optic is: a circle, its centre (y, x) and radius in m; a mask with the dimensions
         (y, x); or None for the whole map. ``"auto"`` looks for a region whose curvature differs
         from that of its surroundings, without its rim of about one window; if there is none, the
-        optic fills the map.
+        optic fills the map. The search needs a map about ten windows of the tracker wide: give the
+        circle of a lens in a smaller one.
     azimuth : float, optional
         Angle in rad, from x toward y, of the direction in which a cylinder is curved, or of one
         axis of crossed cylinders. By default it is fitted.
@@ -269,6 +270,12 @@ def _with_decrement(result: xr.Dataset, decrement: xr.DataArray | None) -> xr.Da
 def _checked(wf: xr.Dataset) -> tuple[xr.DataArray, float]:
     """Return the wavefront, whole in y and x, and the distance."""
     surface = surface_of(wf)
+    sides = surface.sizes[cv.Y], surface.sizes[cv.X]
+    if min(sides) < LEAST_SIDE:
+        raise InputError(
+            f"the wavefront has {sides[0]} x {sides[1]} pixels",
+            f"A fit of a lens needs at least {LEAST_SIDE} along each axis.",
+        )
     if DISTANCE not in wf.attrs:
         raise InputError(
             f"wf has no attribute {DISTANCE!r}",

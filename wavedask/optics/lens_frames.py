@@ -21,6 +21,7 @@ from wavedask.optics.lens_map import (
     derived_slopes,
     fitted_lens,
 )
+from wavedask.optics.surface import check_values
 from wavedask.units import one_chunk_per_map
 
 FloatArray = npt.NDArray[np.float64]
@@ -152,6 +153,10 @@ def _fit_map(
     slopes = (maps[0], maps[1]) if has[0] else derived_slopes(heights, y, x)
     nothing = np.full(heights.shape, np.nan)
     try:
+        for name, part in zip(
+            (cv.WAVEFRONT, cv.SLOPE_Y, cv.SLOPE_X), (heights, *slopes), strict=True
+        ):
+            check_values(part, name.name)
         if has[0]:
             check_slopes(heights, slopes, y, x)
         known = [np.where(np.isfinite(heights), part, np.nan) for part in slopes]

@@ -30,6 +30,8 @@ Mask = npt.NDArray[np.bool_]
 
 MIN_PIXELS: Final = 6
 """Pixels with data that a fit of five parameters and its residual need."""
+LEAST_SIDE: Final = 3
+"""Pixels along an axis that a derivative of second order needs."""
 MOST_STEPS: Final = 30
 """Steps of Gauss and Newton."""
 SETTLED: Final = 1e-6
@@ -191,6 +193,8 @@ def fitted_lens(
             "the pixels with data of a map do not span a plane", "Choose another region."
         )
     origin = float(np.mean(points.y)), float(np.mean(points.x))
+    # Pixels without slopes, or without their errors, are not fitted.
+    valid = points.valid
     shape, parameters = _start(points, origin, wanted, power)
     parameters, covariance, left = _solved(points, shape, parameters)
     numbers, errors = errors_of(shape, parameters, covariance)
@@ -201,10 +205,11 @@ def fitted_lens(
             numbers[name], errors[name] = more[name], more_errors[name]
     rows, columns = np.nonzero(known)
     place = y[rows], x[columns]
-    left_heights = surface[known] - shape.heights(parameters, *place)
+    # Refuses a lens without heights at the points, before these are computed.
+    changes = tangents(shape, parameters, *place)
     left_heights = _levelled(
-        left_heights,
-        tangents(shape, parameters, *place),
+        surface[known] - shape.heights(parameters, *place),
+        changes,
         numbered_pieces(known)[known],
         valid[known],
     )
@@ -218,7 +223,7 @@ def fitted_lens(
         path = _filled(paths, known)
     step = abs(float(y[1] - y[0])), abs(float(x[1] - x[0]))
     noise = _noise_of(residual, valid, sigma, window, step)
-    white = math.sqrt(noise.scatter) if noise.surface is None else 0.0
+    white = math.sqrt(noise.scatter)
     rms, rms_error, noise_rms = _rms(residual, valid, noise.surface, step, white=white)
     spread, spread_error = _range(residual, valid, noise.surface, white)
     ends = [(float(line.min()), float(line.max())) for line in (points.y, points.x)]
@@ -329,6 +334,7 @@ def _solved(points: Slopes, shape: Shape, parameters: Floats) -> tuple[Floats, F
 
     Figure errors are fitted, too; they are part of what is left.
     """
+    _check_rays(points, shape, parameters)
     figure = Figure(points, shape, parameters)
     count = shape.count + figure.count
     inverse = np.zeros((count, count))
@@ -347,6 +353,7 @@ def _solved(points: Slopes, shape: Shape, parameters: Floats) -> tuple[Floats, F
         inverse = points.inverse(normal)
         change = inverse @ right
         parameters = parameters + change[: shape.count]
+        _check_rays(points, shape, parameters)
         error = np.sqrt(np.diag(inverse))[: shape.count]
         floor = SETTLED * np.maximum(np.abs(parameters), error)
         if (np.abs(change[: shape.count]) <= floor).all():
@@ -355,6 +362,23 @@ def _solved(points: Slopes, shape: Shape, parameters: Floats) -> tuple[Floats, F
     figured = np.append(np.zeros(shape.count), change[shape.count :])
     noise = left + points.left(gradients, figured) - points.values
     return parameters, points.covariance(gradients, inverse, noise, shape.count), left
+
+
+def _check_rays(points: Slopes, shape: Shape, parameters: Floats) -> None:
+    """Refuse a lens whose rays have no slopes at the points, such as one in a caustic."""
+    if shape.linear:
+        return
+    with np.errstate(all="ignore"):
+        parts = (
+            shape.slopes(parameters, points.y, points.x, points.values),
+            shape.jacobian(parameters, points.y, points.x, points.values),
+        )
+    if not all(np.isfinite(part).all() for part in parts):
+        raise NoFitError(
+            "no lens of this shape makes these slopes: its rays cross before the detector, or miss"
+            " the lens",
+            "Check the distance and the refractive index, or fit a paraboloid.",
+        )
 
 
 def _noise_of(
@@ -367,7 +391,9 @@ def _noise_of(
     """Noise of the wavefront: from the errors of its slopes, or from the residual."""
     if sigma is not None:
         inside = [np.where(valid, part, np.inf) for part in sigma]
-        return Noise(0.0, surface_noise(inside[0], inside[1], window=window, spacing=step))
+        surface = surface_noise(inside[0], inside[1], window=window, spacing=step)
+        # Pixels without neighbours have no heights, and no noise of these is known.
+        return Noise(math.nan if surface is None else 0.0, surface)
     scale = max(size * one for size, one in zip(valid.shape, step, strict=True)) / 2
     grid = Grid(step[0] / scale, step[1] / scale)
     freedom = int(np.count_nonzero(valid)) - 4
@@ -390,8 +416,9 @@ def _verdict(lens: LensFit, wanted: Wanted, *, cut: bool) -> float:
 
 def derived_slopes(surface: Floats, y: Floats, x: Floats) -> tuple[Floats, Floats]:
     """Derive slopes from a wavefront that comes without, by central differences."""
+    known = np.where(np.isfinite(surface), surface, np.nan)
     down, across = (
-        np.asarray(np.gradient(surface, line, axis=axis, edge_order=2), np.float64)
+        np.asarray(np.gradient(known, line, axis=axis, edge_order=2), np.float64)
         for axis, line in enumerate((y, x))
     )
     return down, across
@@ -464,11 +491,14 @@ def _rms(
         )
         noise = noise.without(basis / np.abs(basis).max(axis=0))
         share = noise.pixels / noise.pixels.sum()
+        # A pixel without neighbours is in no cell; its height is a level of its own, and is left
+        # out.
         node = noise.node[valid]
-        means = np.bincount(node, values, noise.pixels.size) / noise.pixels
+        means = np.bincount(node[node >= 0], values[node >= 0], noise.pixels.size) / noise.pixels
         crossed = (share * means) @ noise.factor
         products = noise.factor.T @ (share[:, None] * noise.factor)
         added = noise.rms**2
         spread = math.sqrt(4 * float(crossed @ crossed) + 2 * float(np.square(products).sum()))
-    error = math.hypot(spread, added) / (2 * rms) if rms else 0.0
-    return rms, error, math.sqrt(added)
+    noise_rms = math.sqrt(added)
+    error = math.hypot(spread, added) / (2 * rms) if rms else noise_rms
+    return rms, error, noise_rms

@@ -59,7 +59,7 @@ from wavedask.optics.mirror_profile import (
 )
 from wavedask.optics.reflection import LEAST
 from wavedask.optics.spectrum import spectrum_of
-from wavedask.optics.surface import surface_of
+from wavedask.optics.surface import check_values, surface_of
 from wavedask.units import (
     DISTANCE,
     MODE,
@@ -182,7 +182,8 @@ def mirror(
         its standard error (zero where it was kept); and ``psd_height`` along ``mirror_frequency``
         in m3.
 
-        A frame of a stack whose rays fit no mirror is NaN, and a warning is logged.
+        A frame whose rays fit no mirror, or that has too few slopes, is NaN, and a warning is
+        logged.
 
     Raises
     ------
@@ -325,6 +326,7 @@ def _frames(arrays: list[xr.DataArray]) -> Iterator[list[Map]]:
 def _checked_maps(maps: Sequence[Map]) -> tuple[Floats, Floats, float]:
     """Return slopes, their errors, and the side of the window of the tracker in pixels."""
     values, errors = (np.asarray(part, np.float64) for part in maps[:2])
+    check_values(values, "the map of slopes or curvatures")
     window = 1.0
     if len(maps) > 2:
         sides = maps[2][maps[2] > 0]
@@ -350,6 +352,7 @@ def _mirror_of_map(
         logger.warning("mirror: a frame is not fitted: %s", refusal)
         return rows, spectrum, numbers
     if profile is None:
+        logger.warning("mirror: a frame is not fitted: it has fewer than %d slopes", LEAST)
         return rows, spectrum, numbers
     step = float(even[1] - even[0])
     # Where the frame did not see the mirror there is nothing.
@@ -357,6 +360,7 @@ def _mirror_of_map(
         even <= profile.along[-1] + ROUNDING * step
     )
     if np.count_nonzero(seen) < LEAST:
+        logger.warning("mirror: a frame shows fewer than %d of the positions", LEAST)
         return rows, spectrum, numbers
     there = even[seen]
     slope, error, sigma = (

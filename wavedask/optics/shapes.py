@@ -479,7 +479,8 @@ def errors_of(
             if name == AZIMUTH.name:
                 difference = (difference + math.pi / 2) % math.pi - math.pi / 2
             gradients[name].append(difference / (2 * step))
-    with np.errstate(invalid="ignore"):
+    # Of a wavefront that is flat, the axis lies anywhere.
+    with np.errstate(invalid="ignore", over="ignore"):
         spread = {
             name: float(np.sqrt(np.maximum(np.array(g) @ covariance @ np.array(g), 0)))
             for name, g in gradients.items()

@@ -1,5 +1,6 @@
 """Power spectral density of a wavefront."""
 
+import logging
 from typing import Any, Final
 
 import numpy as np
@@ -19,7 +20,7 @@ from wavedask.conventions import (
     labelled,
 )
 from wavedask.errors import InputError
-from wavedask.optics.surface import equal_steps, surface_of, without_plane
+from wavedask.optics.surface import check_values, equal_steps, surface_of, without_plane
 from wavedask.units import relabelled
 
 Floats = npt.NDArray[np.float64]
@@ -27,6 +28,8 @@ Floats = npt.NDArray[np.float64]
 LEAST: Final = 8
 """Pixels of an axis below which there is no spectrum."""
 TAPER: Final = "hann"
+
+logger = logging.getLogger("wavedask")
 
 
 def psd(wf: xr.Dataset, *, variable: str = WAVEFRONT.name) -> xr.Dataset:
@@ -60,6 +63,8 @@ def psd(wf: xr.Dataset, *, variable: str = WAVEFRONT.name) -> xr.Dataset:
 
     Notes
     -----
+    The spectrum of a map without data is NaN, and a warning is logged.
+
     The taper blurs lines of the spectrum by about two frequencies. Gaps in the map blur it
     more: a strong low frequency leaks into high ones as far as the gaps are sharp.
 
@@ -117,7 +122,15 @@ def _spectra(
     surface: npt.NDArray[Any], *, y: Floats, x: Floats, steps: tuple[float, float]
 ) -> tuple[Floats, Floats]:
     """Spectra of one map along y and x, without the frequency zero."""
-    heights = without_plane(np.asarray(surface, np.float64), y, x)
+    heights = np.asarray(surface, np.float64)
+    try:
+        check_values(heights, "the map")
+        if not np.isfinite(heights).any():
+            raise InputError("the map has no pixels with data", "Choose another frame or region.")
+    except InputError as refusal:
+        logger.warning("psd: a map has no spectrum: %s", refusal)
+        return np.full(y.size // 2, np.nan), np.full(x.size // 2, np.nan)
+    heights = without_plane(heights, y, x)
     known = np.isfinite(heights)
     heights = np.where(known, heights, 0.0)
     return spectrum_of(heights.T, known.T, steps[0]), spectrum_of(heights, known, steps[1])

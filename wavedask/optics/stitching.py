@@ -26,7 +26,7 @@ from wavedask.conventions import (
     labelled,
 )
 from wavedask.errors import InputError
-from wavedask.optics.surface import equal_steps, surface_of, without_plane
+from wavedask.optics.surface import check_values, equal_steps, surface_of, without_plane
 from wavedask.units import conversion
 
 Floats = npt.NDArray[np.float64]
@@ -38,6 +38,8 @@ SAME: Final = 1e-6
 BLOCKS: Final = 64
 """Blocks into which an overlap is cut to see how its error is correlated."""
 LEAST_BLOCKS: Final = 8
+CUBIC: Final = 3
+"""Degree of the interpolation between pixels."""
 LARGEST: Final = 2**28
 """Pixels of a joined map, at most."""
 Moving = Literal["optic", "detector"]
@@ -216,6 +218,7 @@ class _Fields:
         between = _between(self._places[number])
         rest = np.where(between, self._places[number] - corner, 0.0)
         heights = np.asarray(self._surface.isel({FRAME: number}).values, np.float64)
+        check_values(heights, f"{WAVEFRONT.name} of frame {number}")
         known = np.isfinite(heights)
         weights = known.astype(np.float64)
         if self._errors is not None:
@@ -343,7 +346,10 @@ def _moved(
             ~known, return_distances=False, return_indices=True
         )
         heights = heights[tuple(nearest)]
-    spline = interpolate.RectBivariateSpline(np.arange(rows), np.arange(columns), heights)
+    degrees = min(CUBIC, rows - 1), min(CUBIC, columns - 1)
+    spline = interpolate.RectBivariateSpline(
+        np.arange(rows), np.arange(columns), heights, kx=degrees[0], ky=degrees[1]
+    )
     y, x = (
         np.arange(size + more) - part
         for size, (_, more), part in zip(heights.shape, grown, rest, strict=True)
@@ -387,10 +393,11 @@ def _correlated_pixels(left: Floats, over: npt.NDArray[np.bool_]) -> float:
     count = np.bincount(block)
     sums = np.bincount(block, weights=left[over])
     full = count > side * side / 2
-    if full.sum() < LEAST_BLOCKS:
+    scatter = float(np.var(left[over]))
+    if full.sum() < LEAST_BLOCKS or not scatter:
         return 1.0
     means = sums[full] / count[full]
-    return max(1.0, float(np.var(means) / np.var(left[over]) * np.mean(count[full])))
+    return max(1.0, float(np.var(means)) / scatter * float(np.mean(count[full])))
 
 
 def _flat(surface: Floats) -> Floats:

@@ -1,6 +1,6 @@
 """The map that functions of optics work on: checked, with axes in metres."""
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,8 @@ Floats = npt.NDArray[np.float64]
 
 EQUAL: Final = 1e-3
 """Steps of an axis are equal within this fraction of a step."""
+LARGEST: Final = 1e12
+"""Largest value of a map, in its unit; a square of what is above may be no number."""
 
 
 def surface_of(wf: xr.Dataset, variable: str = WAVEFRONT.name) -> xr.DataArray:
@@ -34,7 +36,8 @@ def surface_of(wf: xr.Dataset, variable: str = WAVEFRONT.name) -> xr.DataArray:
     Raises
     ------
     InputError
-        No such variable, no coordinates, or coordinates that are not in metres.
+        No such variable, no coordinates, or coordinates that are not in metres, not finite, or that
+        neither rise nor fall.
 
     Examples
     --------
@@ -55,10 +58,58 @@ def surface_of(wf: xr.Dataset, variable: str = WAVEFRONT.name) -> xr.DataArray:
                 f"{variable} has the dimensions {surface.dims} and no coordinate {dim!r}",
                 f"It needs the coordinates {Y!r} and {X!r} in {METRE}.",
             )
-        unit = surface[dim].attrs.get(UNITS, METRE)
+    check_axes(surface)
+    if surface.dtype.kind != "f":
+        surface = surface.astype(np.float64)
+    return one_chunk_per_map(surface.transpose(..., Y, X))
+
+
+def check_axes(data: xr.DataArray | xr.Dataset) -> None:
+    """Refuse axes that are not in metres, or whose positions neither rise nor fall.
+
+    Parameters
+    ----------
+    data : xarray.DataArray or xarray.Dataset
+        With the coordinates ``y`` and ``x``.
+
+    Raises
+    ------
+    InputError
+        The message names the axis.
+
+    Examples
+    --------
+    >>> check_axes(xr.DataArray(np.eye(2), {"y": [0.0, 1e-6], "x": [1e-6, 0.0]}, ("y", "x")))
+    """
+    for dim in (Y, X):
+        unit = data[dim].attrs.get(UNITS, METRE)
         if unit != METRE:
             raise InputError(f"coordinate {dim!r} is in {unit!r}", f"It must be in {METRE!r}.")
-    return one_chunk_per_map(surface.transpose(..., Y, X))
+        apart = np.diff(np.asarray(data[dim].values, np.float64))
+        if not (np.isfinite(data[dim].values).all() and ((apart > 0).all() or (apart < 0).all())):
+            raise InputError(
+                f"the positions along {dim!r} are not finite, or neither rise nor fall",
+                "Give a result of wavefront, or sort it: wf.sortby(...).",
+            )
+
+
+def check_values(values: npt.NDArray[Any], name: str) -> None:
+    """Refuse a map with values that no measurement has, and whose squares are no numbers.
+
+    Raises
+    ------
+    InputError
+        The message names the map and its largest value.
+
+    Examples
+    --------
+    >>> check_values(np.array([1e-9, np.nan]), "wavefront")
+    """
+    largest = float(np.abs(values[np.isfinite(values)]).max(initial=0.0))
+    if largest > LARGEST:
+        raise InputError(
+            f"{name} has a value of {largest:.3g}", "Make pixels without data NaN, or check units."
+        )
 
 
 def equal_steps(surface: xr.DataArray) -> tuple[float, float]:

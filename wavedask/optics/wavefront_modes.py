@@ -25,7 +25,6 @@ from wavedask.conventions import (
     SLOPE_UNCERTAINTY_Y,
     SLOPE_X,
     SLOPE_Y,
-    UNITS,
     WAVEFRONT,
     WINDOW,
     X,
@@ -38,7 +37,8 @@ from wavedask.optics.mode_names import legendre_name, rim_value, zernike_name
 from wavedask.optics.modes import Basis, evaluate_modes, gradient_modes, mode_orders
 from wavedask.optics.pieces import numbered_pieces
 from wavedask.optics.slopes import LEAST_CELLS, POINTS, Slopes
-from wavedask.units import one_chunk_per_map, relabelled
+from wavedask.optics.surface import check_axes, check_values, surface_of
+from wavedask.units import relabelled
 
 Floats = npt.NDArray[np.float64]
 
@@ -259,7 +259,7 @@ def fitted_modes(wf: xr.Dataset, modes: Modes, *, strict: bool = False) -> xr.Da
     """
     places = {dim: wf[dim].to_numpy().astype(np.float64) for dim in (Y, X)}
     names = [*NEEDED, *(STATED if all(part.name in wf for part in STATED) else ())]
-    arrays = [one_chunk_per_map(wf[part.name].transpose(..., Y, X)) for part in names]
+    arrays = [surface_of(wf, part.name) for part in names]
     count = len(modes.orders)
     numbers, residual = xr.apply_ufunc(
         _fit_map,
@@ -293,9 +293,11 @@ def check_wavefront(wf: xr.Dataset) -> None:
             "Give the result of wavefront.",
         )
     for dim in (Y, X):
-        unit = wf[dim].attrs.get(UNITS, METRE) if dim in wf.coords else "nothing"
-        if unit != METRE:
-            raise InputError(f"coordinate {dim!r} is in {unit}", f"It must be in {METRE}.")
+        if dim not in wf.coords:
+            raise InputError(f"wf has no coordinate {dim!r}", f"It needs one in {METRE}.")
+        if wf.sizes[dim] < 2:
+            raise InputError(f"wf has one pixel along {dim!r}", "Modes need at least two.")
+    check_axes(wf)
 
 
 def _disc(
@@ -354,6 +356,8 @@ def _fit_map(
         return np.asarray(parts / np.reshape(modes.half, (2, 1, 1)))
 
     try:
+        for name, part in zip((SLOPE_Y, SLOPE_X), slope_maps, strict=True):
+            check_values(part, name.name)
         if slopes.y.size <= count:
             raise InputError(
                 f"{count + 1} modes for {slopes.y.size} points with slopes",
@@ -368,13 +372,14 @@ def _fit_map(
     rows, columns = np.meshgrid(down, across, indexing="ij")
     valid = np.isfinite(surface) & inside
     residual = np.full(surface.shape, np.nan)
-    model = modes.heights(fit.coefficients, rows[valid], columns[valid])
-    left = np.asarray(surface, np.float64)[valid] - model
-    piece = numbered_pieces(valid)[valid]
-    if left.size:
+    rms = np.nan
+    if valid.any():
+        model = modes.heights(fit.coefficients, rows[valid], columns[valid])
+        left = np.asarray(surface, np.float64)[valid] - model
+        piece = numbered_pieces(valid)[valid]
         left -= (np.bincount(piece, left) / np.bincount(piece))[piece]
-    residual[valid] = left
-    rms = np.sqrt(np.mean(np.square(left))) if left.size else np.nan
+        residual[valid] = left
+        rms = float(np.sqrt(np.mean(np.square(left))))
     mixture, coefficients, covariance = np.eye(count), fit.coefficients, fit.covariance
     if modes.orthonormal:
         mixed = modes.orthogonalised(rows[slopes.valid], columns[slopes.valid])

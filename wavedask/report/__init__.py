@@ -2,7 +2,7 @@
 
 from wavedask.report.files import check_replaceable, report_path
 from wavedask.report.page import write_picture, write_report
-from wavedask.report.summary import matched_rows, numbers_of_frames, summary_rows
+from wavedask.report.summary import matched_rows, numbers_of_frames, summary_rows, value_text
 
 __all__ = [
     "check_replaceable",
@@ -10,6 +10,7 @@ __all__ = [
     "numbers_of_frames",
     "report_path",
     "summary_rows",
+    "value_text",
     "write_picture",
     "write_report",
 ]

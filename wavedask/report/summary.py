@@ -32,6 +32,7 @@ from wavedask.conventions import (
     MIRROR_RADIUS,
     MODE_PREFIX,
     RADIUS,
+    REGION,
     RESIDUAL_RMS,
     SLOPE_ERROR_RMS,
     STREHL,
@@ -154,7 +155,7 @@ def headlines(numbers: xr.Dataset) -> list[Headline]:
     >>> [line.name for line in headlines(numbers)]
     ['wavefront, rms', 'mode, defocus']
     """
-    found = [line for line in HEADLINES if _has(numbers, line.variable)]
+    found = [_located(line, numbers) for line in HEADLINES if _has(numbers, line.variable)]
     strength = {}
     for name in map(str, numbers.data_vars):
         is_mode = name.startswith(MODE_PREFIX) and not name.endswith(UNCERTAINTY)
@@ -167,6 +168,15 @@ def headlines(numbers: xr.Dataset) -> list[Headline]:
         told = "mode, " + told.removeprefix("coefficient of ")
         found.append(Headline(name, METRE, told, _strongest, in_waves=True))
     return found
+
+
+def _located(line: Headline, numbers: xr.Dataset) -> Headline:
+    """Say of which part of the map a number is, if not of all of it."""
+    region = numbers[line.variable].attrs.get(REGION)
+    if region is None:
+        return line
+    subject, *rest = line.name.split(", ")
+    return line._replace(name=", ".join([f"{subject} in the {region}", *rest]))
 
 
 def _has(numbers: xr.Dataset, name: str) -> bool:

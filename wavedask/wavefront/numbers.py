@@ -9,8 +9,11 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from wavedask.conventions import (
+    LONG_NAME,
     MATCHED,
+    PUPIL,
     REASON,
+    REGION,
     WAVEFRONT,
     WAVEFRONT_PV,
     WAVEFRONT_RMS,
@@ -26,13 +29,15 @@ Number = Callable[[xr.DataArray], xr.DataArray]
 MAP: Final = (Y, X)
 
 
-def frame_numbers(result: xr.Dataset) -> xr.Dataset:
+def frame_numbers(result: xr.Dataset, *, pupil: xr.DataArray | None = None) -> xr.Dataset:
     """Compute the numbers that tell at a glance what a frame shows.
 
     Parameters
     ----------
     result : xarray.Dataset, dims ([frame], y, x)
         Result of `wavedask.track` or `wavedask.wavefront`.
+    pupil : xarray.DataArray of bool, dims ([frame], y, x), optional
+        Pixels whose wavefront counts. By default all.
 
     Returns
     -------
@@ -45,7 +50,8 @@ def frame_numbers(result: xr.Dataset) -> xr.Dataset:
         * ``wavefront_rms``: root mean square of the wavefront about its mean, in m,
         * ``wavefront_pv``: its largest minus its smallest value, in m.
 
-        A frame without any pixel is NaN.
+        A frame without any pixel is NaN. With a pupil, the numbers of the wavefront have the
+        attribute ``region``.
 
     Examples
     --------
@@ -57,17 +63,22 @@ def frame_numbers(result: xr.Dataset) -> xr.Dataset:
     >>> float(numbers.matched_share), float(numbers.wavefront_pv)
     (0.75, 2e-09)
     """
-    return xr.Dataset(
-        {
-            quantity.name: relabelled(_per_map(number, result[source]), quantity)
-            for quantity, source, number in (
-                (MATCHED, REASON.name, _matched),
-                (WAVEFRONT_RMS, WAVEFRONT.name, _rms),
-                (WAVEFRONT_PV, WAVEFRONT.name, _range),
-            )
-            if source in result
-        }
-    )
+    numbers = xr.Dataset()
+    if REASON.name in result:
+        numbers[MATCHED.name] = relabelled(_per_map(_matched, result[REASON.name]), MATCHED)
+    if WAVEFRONT.name not in result:
+        return numbers
+    surface = result[WAVEFRONT.name]
+    region = {}
+    if pupil is not None:
+        surface = surface.where(pupil)
+        region = {REGION: PUPIL}
+    for quantity, number in ((WAVEFRONT_RMS, _rms), (WAVEFRONT_PV, _range)):
+        found = relabelled(_per_map(number, surface), quantity)
+        if pupil is not None:
+            found.attrs[LONG_NAME] = f"{quantity.long_name} in the {PUPIL}"
+        numbers[quantity.name] = found.assign_attrs(region)
+    return numbers
 
 
 def _per_map(number: Number, maps: xr.DataArray) -> xr.DataArray:

@@ -203,12 +203,14 @@ def surface_uncertainty(
 def mean_window(window: npt.NDArray[Any], sigma: npt.NDArray[Any]) -> float:
     """Mean side of the windows of the pixels that have a standard error; 1 without any.
 
+    A pixel whose window has no size was not matched.
+
     Examples
     --------
     >>> mean_window(np.array([21.0, 0.0]), np.array([0.1, np.inf]))
     21.0
     """
-    known = np.isfinite(sigma) & np.isfinite(window)
+    known = np.isfinite(sigma) & np.isfinite(window) & (window > 0)
     return float(window[known].mean()) if known.any() else 1.0
 
 
