@@ -10,6 +10,7 @@ import yaml
 
 import wavedask as wd
 from wavedask.errors import ExperimentError, StoreExistsError
+from wavedask.experiment.images import corrected_frame
 from wavedask.experiment.model import Experiment, load_experiment
 from wavedask.experiment.pipeline import plan, run
 from wavedask.experiment.stages import Stages, stages_of
@@ -119,6 +120,9 @@ def test_a_scan_of_the_membrane_gives_the_wavefront(
     assert error[known].std() < 0.05 * PIXEL / DISTANCE
     assert stored.slope_x.values[0][inner][known].std() > 0.1 * PIXEL / DISTANCE
     assert "sample_0015.edf" in "".join(stored.stack_frames.values)
+    image, reason = corrected_frame(report.store.path)
+    assert image is not None, reason
+    np.testing.assert_array_equal(image, prepared.image[0])
     assert run(asked).store.written == 0
     fewer = experiment(
         folder,
@@ -181,6 +185,9 @@ def test_exposures_are_combined_by_their_setting(repeated: Path, tmp_path: Path)
     assert stored.drift_x.dims == ("frame", "exposure")
     assert np.isfinite(stored.drift_x).sum("exposure").values.tolist() == [3, 1]
     assert np.isposinf(stored.drift_uncertainty_x[1, 1:]).all()
+    image, reason = corrected_frame(tmp_path / "mean.zarr", 1)
+    assert image is not None, reason
+    assert str(image.source_file.values).endswith("sample_0001.edf")
     assert "sample_0003.edf" in stored.stack_frames.values[0]
     assert "sample_0001.edf" in stored.stack_frames.values[1]
     single = staged(repeated, **setup).result

@@ -74,7 +74,7 @@ def test_the_worst_frame_is_named() -> None:
     rows = dict(summary_rows(numbers))
     assert rows["pixels matched"].endswith("last –, worst 40.0 % (frame 1); none in 1 of 5 frames")
     assert rows["lens radius"] == (
-        "median 50.2 µm, first 50.00 ± 0.30 µm, last 50.20 ± 0.30 µm, "
+        "median 50.20 µm, first 50.00 ± 0.30 µm, last 50.20 ± 0.30 µm, "
         "worst 40.00 ± 0.30 µm (frame 3)"
     )
     assert "worst 9 nm (90 waves) (frame 3)" in rows["wavefront, rms"]

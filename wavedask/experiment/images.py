@@ -10,7 +10,6 @@ from wavedask.conventions import (
     SOURCE_DATASET,
     SOURCE_FILE,
     SOURCE_INDEX,
-    STACK_FRAMES,
 )
 from wavedask.errors import WavedaskError
 from wavedask.experiment.reproduce import experiments_of
@@ -23,6 +22,8 @@ ORIGIN = (SOURCE_FILE, SOURCE_INDEX, SOURCE_DATASET)
 
 def corrected_frame(store: str | Path, frame: int = 0) -> tuple[xr.DataArray | None, str]:
     """Make the corrected image of a frame again, from the inputs that the store names.
+
+    Of a frame that was made of several images, such as a stack, it is the first one.
 
     Parameters
     ----------
@@ -48,8 +49,6 @@ def corrected_frame(store: str | Path, frame: int = 0) -> tuple[xr.DataArray | N
     if not -frames <= frame < frames:
         return None, f"the store has the frames 0 to {frames - 1}"
     single = stored.isel({FRAME: frame})
-    if STACK_FRAMES in single.coords:
-        return None, "the frame was made of several images"
     if SOURCE_FILE not in single.coords:
         return None, "the store does not name its raw frames"
     try:

@@ -280,7 +280,12 @@ def _sentence(numbers: xr.Dataset, line: Headline, wavelength: float | None) -> 
     if values.size <= FEW:
         return ", ".join(map(written, range(values.size)))
     worst = line.worst(values)
-    median = value_text(float(np.nanmedian(values)), line.unit, wavelength=wavelength)
+    typical = None
+    if errors is not None and np.isfinite(errors).any():
+        typical = float(np.nanmedian(errors))
+    median = value_text(
+        float(np.nanmedian(values)), line.unit, digits=typical, wavelength=wavelength
+    )
     lost = int(np.isnan(values).sum())
     return (
         f"median {median}, first {written(0)}, last {written(values.size - 1)}, "
@@ -340,7 +345,12 @@ def matched_rows(result: xr.Dataset, numbers: xr.Dataset, missing: MissingReport
 
 
 def value_text(
-    value: float, unit: str, *, error: float | None = None, wavelength: float | None = None
+    value: float,
+    unit: str,
+    *,
+    error: float | None = None,
+    digits: float | None = None,
+    wavelength: float | None = None,
 ) -> str:
     """Write a value with its unit and error, as many digits as the error leaves.
 
@@ -352,6 +362,8 @@ def value_text(
         Its unit; lengths and angles get a prefix, a fraction becomes per cent.
     error : float, optional
         Its standard error, in the same unit.
+    digits : float, optional
+        An error that says how many digits are written, and is not written itself.
     wavelength : float, optional
         To write a length in waves, too, m.
 
@@ -363,6 +375,8 @@ def value_text(
     --------
     >>> value_text(5.000123e-5, "m", error=2.7e-8), value_text(0.936, "1")
     ('50.001 ± 0.027 µm', '93.6 %')
+    >>> value_text(5.02e-5, "m", digits=2.7e-8)
+    '50.200 µm'
     >>> value_text(1e-9, "m", wavelength=1e-10)
     '1 nm (10 waves)'
     """
@@ -371,12 +385,14 @@ def value_text(
     if unit == DIMENSIONLESS:
         return f"{100 * value:.1f} %"
     scale, shown = prefixed(abs(value), unit)
-    if error is None or not np.isfinite(error) or error <= 0:
+    known = digits if error is None else error
+    if known is None or not np.isfinite(known) or known <= 0:
         text = f"{value * scale:.4g} {shown}"
     else:
         # Two digits of the error; more than eight digits behind the point are not readable.
-        digits = min(max(1 - int(np.floor(np.log10(error * scale))), 0), 8)
-        text = f"{value * scale:.{digits}f} ± {error * scale:.{digits}f} {shown}"
+        places = min(max(1 - int(np.floor(np.log10(known * scale))), 0), 8)
+        told = "" if error is None else f" ± {error * scale:.{places}f}"
+        text = f"{value * scale:.{places}f}{told} {shown}"
     return text if wavelength is None else f"{text} ({value / wavelength:.3g} waves)"
 
 
