@@ -481,15 +481,18 @@ def _field_block(
 
 
 def _tiles(sizes: tuple[int, ...], least: int) -> tuple[int, ...]:
-    """Merge neighbouring chunks until each has at least so many pixels."""
+    """Merge neighbouring chunks until each has at least so many pixels.
+
+    What is left at the end is shared with the chunk before, lest one tile needs more memory.
+    """
     tiles = [0]
     for size in sizes:
         if tiles[-1] >= least:
             tiles.append(0)
         tiles[-1] += size
     if len(tiles) > 1 and tiles[-1] < least:
-        last = tiles.pop()
-        tiles[-1] += last
+        both = tiles.pop() + tiles.pop()
+        tiles += [both // 2, both - both // 2] if both // 2 >= least else [both]
     return tuple(tiles)
 
 

@@ -134,6 +134,8 @@ class Dense:
                 images, targets, grid, (level.u_y, level.u_x), window=max(self.windows)
             )
             reason[borders & (reason == Reason.MASKED)] = Reason.BORDER
+        pair = pair.solved()
+        del images, targets
         return dense_fields(
             level, used, grid, pair, reason, window=self.windows[0], inner=tile.inner
         )
