@@ -38,7 +38,7 @@ def test_a_sharp_lens_is_found_in_a_small_map(
 @pytest.mark.parametrize("side", [48, 96])
 def test_a_lens_that_fills_the_map_has_no_edge(side: int, noise: float) -> None:
     random = np.random.default_rng(side)
-    line = (np.arange(side) - side / 2) * 1e-6
+    line = np.asarray((np.arange(side) - side / 2) * 1e-6, np.float64)
     y, x = np.meshgrid(line, line, indexing="ij")
     size = noise * side * 1e-6
     slopes = [-part + size * random.standard_normal(part.shape) for part in (y, x)]
