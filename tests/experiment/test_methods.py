@@ -123,6 +123,9 @@ def test_a_scan_of_the_membrane_gives_the_wavefront(
     image, reason = corrected_frame(report.store.path)
     assert image is not None, reason
     np.testing.assert_array_equal(image, prepared.image[0])
+    page = run(experiment(folder, **files, track_scan=scan, report=True, output=asked.output)).page
+    assert page is not None
+    assert 'alt="intensity relative' in page.read_text()
     assert run(asked).store.written == 0
     fewer = experiment(
         folder,

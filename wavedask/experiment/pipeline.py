@@ -304,8 +304,10 @@ def run(
     seconds = time.perf_counter() - begin
     page, picture = None, None
     if experiment.report:
-        # A store that grew by other scans has other frames than this run.
+        # A store that grew by other scans has other frames than this run. Of a stack, which is one
+        # frame, the page shows the first image.
         own = ready.image.sizes.get(FRAME, 1) == stored.sizes[FRAME]
+        own |= STACK_FRAMES in stored.coords and stored.sizes[FRAME] == 1
         page = write_report(output, experiment.page, image=ready.image if own else None)
         if kinds_of(stored):
             picture = write_picture(stored, experiment.page.with_suffix(".png"))
