@@ -245,7 +245,7 @@ def test_trust_goes_on_behind_the_tracker(
     benchmark_main: Callable[[str], Callable[..., Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("WAVEDASK_TEST_DATA", raising=False)
-    few = ["--size", "200", "--patterns", "1", "--first-seed", "3000"]
+    few = ["--size", "160", "--patterns", "1", "--first-seed", "3000"]
     rows = benchmark_main("trust")([*few, "--only", "downstream"])
     found = {row.label: row.ratio for row in rows}
     assert all(np.isfinite(ratio) for ratio in found.values())
