@@ -61,7 +61,8 @@ def fail_after(_: Any) -> None:
     raise CorruptFileError("a.edf is truncated", "Copy it again.")
 
 
-def log(path: Path, line: str) -> str:
+def log(path: Path, line: str, seconds: float = 0) -> str:
+    time.sleep(seconds)
     with path.open("a") as file:
         file.write(f"{line}\n")
     return line
@@ -99,8 +100,9 @@ def test_reported_when_it_ends_not_when_all_have_ended(scheduler: str, tmp_path:
 def test_a_failure_arrives_as_itself_after_what_had_ended(scheduler: str, tmp_path: Path) -> None:
     done = delayed(log)(tmp_path / "log", "done")
     tasks = [done, delayed(fail_after)(done)]
-    # Far more than a window: what has not begun must not begin.
-    tasks += [delayed(log)(tmp_path / "log", f"late {n}") for n in range(500)]
+    # Far more than a window: what has not begun must not begin. Each takes a while: on a busy
+    # machine, the news of a failure does, too.
+    tasks += [delayed(log)(tmp_path / "log", f"late {n}", 0.02) for n in range(500)]
     reported: list[int] = []
     with pytest.raises(CorruptFileError, match="truncated") as caught:
         run_each(tasks, label="", on_done=lambda index, _: reported.append(index))
