@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import dask.array as da
 import numpy as np
@@ -18,7 +18,7 @@ from scale_rows import Row, Seconds, workers_peak, workers_seconds
 from scipy import fft
 
 import wavedask as wd
-from wavedask.compute import local_client
+from wavedask.compute import compute_blocks, local_client
 
 PERIODS: Final = (1024, 1000, 936)
 """Sides of the patterns that the synthetic frames are the sum of, px.
@@ -112,6 +112,12 @@ def pair(side: int, chunk: int, frames: int = 0, first: int = 0) -> tuple[da.Arr
     return sample, reference
 
 
+class Batch(NamedTuple):
+    """Work that has one block for each frame: one task each, as in a run."""
+
+    frames: da.Array
+
+
 def batch(side: int, frames: int) -> xr.Dataset:
     """Track a batch of whole frames, lazy."""
     sample, reference = pair(side, side, frames)
@@ -143,10 +149,14 @@ def only_images(side: int, chunk: int) -> da.Array:
     return means
 
 
-def timed(client: Client, work: Any) -> tuple[Seconds, Any]:
+def timed(client: Client, work: da.Array | Batch) -> tuple[Seconds, Any]:
     """Measure the times of a computation, and return its result, too."""
     before = workers_seconds(client)
-    found = client.compute(work).result()
+    if isinstance(work, Batch):
+        with client.as_current():
+            (found,) = compute_blocks([work.frames], [0], label="tracking", show=False)
+    else:
+        found = client.compute(work).result()
     after = workers_seconds(client)
     return Seconds(*(end - begin for begin, end in zip(before, after, strict=True))), found
 
@@ -165,8 +175,10 @@ def compared(clients: Sequence[Client], works: Sequence[Any], repeat: int) -> li
 def cores_section(arguments: argparse.Namespace, folder: Path) -> list[Row]:
     """Strong and weak scaling of a batch, and of one pair in tiles."""
     workers, frames, side = arguments.workers, arguments.frames, arguments.size
-    whole = batch(side, frames).displacement_x.mean(("y", "x")).data
-    part = batch(side, max(1, frames // workers)).displacement_x.mean(("y", "x")).data
+    whole, part = (
+        Batch(batch(side, count).displacement_x.mean(("y", "x")).data)
+        for count in (frames, max(1, frames // workers))
+    )
     large = numbers(2 * side, side // 2)
     with ExitStack() as stack:
         one = stack.enter_context(local_client(1, memory_limit=0))

@@ -58,6 +58,12 @@ class BlockGraph:
         first = self.keys(0)
         whole = HighLevelGraph.merge(*(array.__dask_graph__() for array in arrays))
         self._layers = fuse_roots(optimize_blockwise(whole, keys=first), keys=first).layers
+        self._token = uuid.uuid4().hex
+
+    def __dask_tokenize__(self) -> tuple[str, str]:
+        # A client of Dask hashes every graph that it submits. To hash the tasks in here, again with
+        # each window of tasks, would take longer than to compute small frames.
+        return type(self).__name__, self._token
 
     def __getstate__(self) -> dict[str, Any]:
         # What can be made again is not sent.
@@ -98,6 +104,7 @@ class BlockGraph:
         wanted = frozenset(numbers)
         found = copy(self)
         vars(found).pop("_layer_of", None)
+        found._token = uuid.uuid4().hex
         found._layers = {name: self._part(layer, wanted) for name, layer in self._layers.items()}
         return found
 

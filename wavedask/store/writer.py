@@ -255,6 +255,10 @@ class SingleBlocks:
         self._shared = shared
         self._ends = np.cumsum([0, *lazy[names[0]].chunksizes[FRAME]])
 
+    def __dask_tokenize__(self) -> object:
+        # What else is in here is the same for all frames of a store.
+        return type(self).__name__, self._right.place.text, self._graph.__dask_tokenize__()
+
     @classmethod
     def of(
         cls,
