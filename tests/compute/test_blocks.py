@@ -5,6 +5,7 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import pytest
+from dask.base import tokenize
 from dask.local import get_sync
 from distributed.protocol.pickle import dumps, loads
 
@@ -87,3 +88,14 @@ def test_blocks_that_need_each_other_are_computed_together() -> None:
     sums = frames(4).cumsum(axis=0)
     (found,) = compute_blocks([sums], [0], label="test", show=False)
     np.testing.assert_array_equal(found, sums.compute())
+
+
+def test_a_graph_is_hashed_without_its_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = BlockGraph([frames(4)], [0])
+    part = graph.only([1])
+
+    def refuse(_: BlockGraph) -> None:
+        raise AssertionError("pickled")
+
+    monkeypatch.setattr(BlockGraph, "__getstate__", refuse)
+    assert tokenize(graph) == tokenize(graph) != tokenize(part)

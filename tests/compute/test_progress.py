@@ -136,6 +136,23 @@ def test_what_tasks_share_is_computed_once(scheduler: str, tmp_path: Path) -> No
     assert (tmp_path / "log").read_text() == "flat\n"
 
 
+def test_what_tasks_share_is_sent_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[Any] = []
+    get = Client.get
+
+    def counted(client: Client, graph: dict[Any, Any], *given: Any, **options: Any) -> Any:
+        sent.extend(graph)
+        return get(client, graph, *given, **options)
+
+    monkeypatch.setattr(Client, "get", counted)
+    shared = delayed(pow)(7, 2)
+    tasks = [delayed(pow)(shared, n) for n in range(100)]
+    with connect(None, workers=1):
+        assert collected(tasks) == {n: 49**n for n in range(100)}
+    assert sent.count(shared.key) == 1
+    assert len(sent) == 101
+
+
 def test_threads_are_quiet_after_a_failure() -> None:
     begun = threading.Event()
     ended = threading.Event()

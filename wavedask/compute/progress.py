@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import dask
 import dask.threaded
+from dask._task_spec import DataNode
 from dask.base import get_scheduler
 from dask.callbacks import Callback
 from dask.core import get_dependencies
@@ -181,22 +182,29 @@ def _run_on_cluster(
     completed = as_completed(loop=client.loop)
 
     def submit() -> None:
-        nonlocal submitted, shared
+        nonlocal submitted
         limit = IN_FLIGHT_PER_THREAD * max(1, watch.threads())
         # Half a window at a time: each submission is a message to the scheduler.
         if submitted == len(waiting) or len(in_flight) > limit // 2:
             return
         keys = waiting[submitted : submitted + limit - len(in_flight)]
         submitted += len(keys)
-        window, _ = cull(graph, keys)
+        # What the cluster has is not sent again: it may be larger than all tasks of a window.
+        there = shared.keys() - set(keys)
+        window, _ = cull(graph | {key: DataNode(key, None) for key in there}, keys)
+        window = {key: task for key, task in window.items() if key not in there}
         # The cluster deletes a result that no submitted task needs: keep those that later tasks
         # need.
         held = [key for key in window if last_user.get(key, -1) >= submitted]
         with watch.asking():
-            futures = client.get(window, keys + held, sync=False)
+            # First come, first served: otherwise Dask mixes the windows of a minute, and a task may
+            # wait for all that are submitted after it.
+            futures = client.get(window, keys + held, sync=False, fifo_timeout=0)
         in_flight.update(zip(keys, futures, strict=False))
         completed.update(futures[: len(keys)])
-        shared = dict(zip(held, futures[len(keys) :], strict=True))
+        shared.update(zip(held, futures[len(keys) :], strict=True))
+        for key in [key for key in shared if last_user[key] < submitted]:
+            del shared[key]
 
     def collect() -> None:
         done = [key for key, future in in_flight.items() if future.status == "finished"]
