@@ -138,7 +138,7 @@ def test_what_tasks_share_is_computed_once(scheduler: str, tmp_path: Path) -> No
 
 def test_what_tasks_share_is_sent_once(monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[Any] = []
-    get = Client.get
+    get: Any = Client.get
 
     def counted(client: Client, graph: dict[Any, Any], *given: Any, **options: Any) -> Any:
         sent.extend(graph)
