@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 ANSWER_SECONDS: Final = 60.0
 """How long the workers may take to look at the files."""
 DOING: Final = "its workers were checked"
+"""What the scheduler is asked for; a message says it if the scheduler is lost."""
 ASKED: Final = 64
 """Workers that are asked, at most; they are spread over all machines."""
 MARK: Final = ".wavedask-visible-"
