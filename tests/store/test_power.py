@@ -1,14 +1,17 @@
 """The power fails: what the ledger says is on the disk, and a rerun finishes the store."""
 
-import fcntl
 import os
-import struct
+import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+import support.disk
+from support.disk import Disk
 from support.survival import (
     FRAMES,
     Processes,
@@ -21,50 +24,9 @@ from support.survival import (
 )
 
 CUTS = 20
-SIZE = 64 * 2**20
-EXT4_IOC_SHUTDOWN = 0x8004587D
-"""Request of ext4 to stop at once, as if the machine had lost its power."""
 FLAGS = {"journal written": 1, "journal lost": 2}
 """Whether names and sizes of the last seconds are on the disk, the contents not being there."""
 AT_MOST = 30.0
-
-
-class Disk:
-    """An ext4 file system in a file, whose power can be cut."""
-
-    def __init__(self, folder: Path) -> None:
-        self._image = folder / "image"
-        self.folder = folder / "mounted"
-        self.folder.mkdir()
-        with self._image.open("wb") as file:
-            file.truncate(SIZE)
-        run("mkfs.ext4", "-q", "-F", str(self._image))
-        self.mount()
-
-    def mount(self) -> None:
-        run("mount", "-o", "loop", str(self._image), str(self.folder))
-
-    def unmount(self) -> None:
-        deadline = time.monotonic() + AT_MOST
-        while os.path.ismount(self.folder):
-            try:
-                run("umount", str(self.folder))
-            except subprocess.CalledProcessError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.05)
-
-    def cut(self, flag: int) -> None:
-        """Lose everything that is not on the disk."""
-        descriptor = os.open(self.folder, os.O_RDONLY)
-        try:
-            fcntl.ioctl(descriptor, EXT4_IOC_SHUTDOWN, struct.pack("I", flag))
-        finally:
-            os.close(descriptor)
-
-
-def run(*command: str) -> None:
-    subprocess.run(command, check=True, capture_output=True, timeout=AT_MOST)
 
 
 @pytest.fixture(scope="module")
@@ -75,14 +37,13 @@ def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Disk]:
-    try:
-        found = Disk(tmp_path)
-    except (OSError, subprocess.CalledProcessError) as error:
-        said = getattr(error, "stderr", b"") or b""
-        pytest.skip(f"no right to mount an ext4 image here: {error} {said.decode().strip()}")
-    try:
+    with ExitStack() as stack:
+        try:
+            found = Disk(stack, tmp_path)
+        except (OSError, subprocess.CalledProcessError) as error:
+            said = getattr(error, "stderr", b"") or b""
+            pytest.skip(f"no right to mount an ext4 image here: {error} {said.decode().strip()}")
         yield found
-    finally:
         found.unmount()
 
 
@@ -114,3 +75,16 @@ def test_what_is_complete_survives_a_power_cut(
     path = disk.folder / f"{number}.zarr"
     assert processes.end(processes.run(path)) == 0, processes.said()
     assert_finished(path, undisturbed)
+
+
+def test_a_killed_test_leaves_nothing_mounted(disk: Disk, tmp_path: Path) -> None:
+    folder = tmp_path / "killed"
+    folder.mkdir()
+    killed = subprocess.run([sys.executable, str(Path(support.disk.__file__)), str(folder)])
+    assert killed.returncode == -signal.SIGKILL
+    deadline = time.monotonic() + AT_MOST
+    while str(folder) in Path("/proc/mounts").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert (folder / "mounted").is_dir()
+    assert os.path.ismount(disk.folder)
