@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, list[Row]]:
     )
     parser.add_argument("--workers", type=int, default=cores(), help="processes")
     parser.add_argument("--size", type=int, default=1024, help="side of a frame of a batch, px")
-    parser.add_argument("--frames", type=int, default=16, help="frames of a batch")
+    parser.add_argument("--frames", type=int, default=64, help="frames of a batch")
     parser.add_argument("--repeat", type=int, default=3, help="turns, whose median counts")
     parser.add_argument(
         "--counts",
