@@ -21,6 +21,7 @@ import xarray as xr
 from support.survivor import SIDE, frame
 
 from wavedask.errors import StoreError
+from wavedask.store.integrity import lost_frames
 from wavedask.store.results import open_store
 
 FRAMES = 40
@@ -208,6 +209,9 @@ def complete_frames(path: Path) -> int:
     expected = np.array([frame(int(number)) for number in complete]).reshape(-1, SIDE, SIDE)
     for name, factor in (("slope_y", 1), ("slope_x", 2)):
         np.testing.assert_array_equal(stored[name].values[complete], factor * expected)
+    # A sum of blocks is rounded otherwise.
+    np.testing.assert_allclose(stored["sum"].values[complete], expected.sum((1, 2), dtype="f8"))
+    np.testing.assert_array_equal(stored["corner"].values[complete], expected[:, 0, :3])
     np.testing.assert_array_equal(stored.lens_x, np.arange(stored.sizes["frame"]) / 8)
     # Any other reader of Zarr opens it as well.
     xr.open_zarr(path).close()
@@ -217,6 +221,7 @@ def complete_frames(path: Path) -> int:
 def assert_finished(path: Path, undisturbed: Path) -> None:
     """Check that a store is complete, with the same pixel files as another, bit for bit."""
     assert complete_frames(path) == FRAMES
+    assert lost_frames(path) == {}
     for name in ("slope_y", "slope_x"):
         there, here = (
             {str(f.relative_to(store)): f.read_bytes() for f in (store / name / "c").glob("*/*/*")}

@@ -56,7 +56,7 @@ def block(
 
 
 def result(frames: int, seconds: float, together: int = 1, gate: str = "") -> xr.Dataset:
-    """Two maps that are computed together, with a number of frames per block."""
+    """Two maps and numbers that are computed together, with a number of frames per block."""
     numbers = da.arange(frames, chunks=together)[:, None, None]
     maps = da.map_blocks(
         partial(block, seconds=seconds, last=frames - 1, gate=gate),
@@ -65,8 +65,14 @@ def result(frames: int, seconds: float, together: int = 1, gate: str = "") -> xr
         dtype="f4",
         meta=np.empty((0, 0, 0), "f4"),
     )
+    sums = maps.astype("f8").sum((1, 2))
     return xr.Dataset(
-        {"slope_y": (("frame", "y", "x"), maps), "slope_x": (("frame", "y", "x"), maps * 2)},
+        {
+            "slope_y": (("frame", "y", "x"), maps),
+            "slope_x": (("frame", "y", "x"), maps * 2),
+            "sum": ("frame", sums),
+            "corner": (("frame", "corner_x"), maps[:, 0, :3]),
+        },
         {
             "source_file": ("frame", np.array(["/raw/a.h5"] * frames, dtype=object)),
             "source_index": ("frame", np.arange(frames)),

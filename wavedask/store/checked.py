@@ -16,7 +16,7 @@ from zarr.abc.store import ByteRequest, Store
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore, WrapperStore
 
-from wavedask.conventions import COMPLETE, FRAME
+from wavedask.conventions import COMPLETE, DIGEST, FRAME
 from wavedask.errors import StoreError
 from wavedask.store.metadata import BLOSC, CRC, DAMAGED, LARGEST_METADATA, TEXT, ZSTD, ArrayLayout
 
@@ -156,7 +156,13 @@ class CheckedStore(WrapperStore[Store]):
         self, name: str, layout: ArrayLayout, index: tuple[int, ...], what: str, remedy: str
     ) -> StoreError:
         frames = ""
-        if len(layout.shape) > 1 and FRAME in layout.dims:
+        # What is written at once has known checksums, which older versions did not write.
+        at_once = "/".join((name, "c", *map(str, index))) in self._contents
+        if self._contents and name not in (COMPLETE.name, DIGEST.name):
+            of_frames = not at_once
+        else:
+            of_frames = len(layout.shape) > 1
+        if of_frames and FRAME in layout.dims:
             block = frames_of(layout, index)
             last = min(block.stop, layout.shape[layout.dims.index(FRAME)]) - 1
             frames = f", frame {block.start}" + (f" to {last}" if last > block.start else "")

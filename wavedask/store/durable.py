@@ -73,6 +73,11 @@ def sync_files(files: Iterable[Path]) -> None:
         sync_folder(folder)
 
 
+def _draft_of(file: Path) -> Path:
+    # The ending that Zarr uses: the next run removes what a killed one has left.
+    return file.with_name(f"{file.name}.{os.urandom(16).hex()}.partial")
+
+
 def sync_folder(folder: Path) -> None:
     """Flush the names in a folder, where the system can."""
     # Some file systems have no such flush for folders, and need none.
@@ -91,8 +96,7 @@ def write_durably(file: Path, content: Any) -> None:
         All of it.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    # The ending that Zarr uses: the next run removes what a killed one has left.
-    draft = file.with_name(f"{file.name}.{os.urandom(16).hex()}.partial")
+    draft = _draft_of(file)
     try:
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         with os.fdopen(descriptor, "wb") as opened:
@@ -117,6 +121,42 @@ class DurableStore(LocalStore):
         """Write an object."""
         self._check_writable()
         write_durably(self.root / key, value.as_buffer_like())
+
+
+class DeferredStore(LocalStore):
+    """A Zarr store in a folder whose objects get their names together, by `publish`.
+
+    An object that is replaced before it is on the disk may be lost by a power cut, with what was
+    there before. To flush each one by itself takes milliseconds.
+    """
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self._drafts: dict[Path, Path] = {}
+
+    async def set(self, key: str, value: Buffer) -> None:
+        """Write an object beside its name."""
+        self._check_writable()
+        file = self.root / key
+        file.parent.mkdir(parents=True, exist_ok=True)
+        draft = _draft_of(file)
+        draft.write_bytes(value.as_buffer_like())
+        replaced = self._drafts.pop(file, None)
+        self._drafts[file] = draft
+        if replaced is not None:
+            replaced.unlink()
+
+    def publish(self) -> None:
+        """Give all objects their names; their contents must be on the disk, see `barrier`."""
+        for file, draft in self._drafts.items():
+            draft.replace(file)
+        for folder in {file.parent for file in self._drafts}:
+            sync_folder(folder)
+        self._drafts.clear()
+
+    def drafts(self) -> list[Path]:
+        """List the files of the objects that have no names yet."""
+        return list(self._drafts.values())
 
 
 def machine() -> str:

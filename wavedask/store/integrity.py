@@ -20,11 +20,14 @@ from wavedask.store.checked import CRC_BYTES, chunks_of, combined, most_bytes, p
 from wavedask.store.faults import os_errors
 from wavedask.store.layout import COVERED, INPUTS, attributes_of, checked_store, read_arrays
 from wavedask.store.metadata import ArrayLayout
+from wavedask.store.numbers import digests_of
 from wavedask.store.places import Place, place_of
 from wavedask.store.provenance import changes
 
 CHUNKS_PER_TASK: Final = 256
 """Chunks that one task checks."""
+NUMBERS_AT_ONCE: Final = 1024
+"""Frames whose numbers are read at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +197,9 @@ def _search(place: Place, progress: bool | None) -> tuple[dict[str, list[int]], 
         digests, covered = _digests(store)
         found = {name: layouts[name] for name in covered if name in layouts}
         rest = {name: layouts[name] for name in layouts.keys() - found.keys()}
+        numbers = [name for name in sorted(rest) if name in arrays.data_vars]
+        if digests is not None and numbers:
+            digests = _of_chunks(store, numbers, digests, complete)
         tasks = _tasks(place, complete, digests, found)
         for name, layout in rest.items():
             tasks += _tasks(place, complete, None, {name: layout})
@@ -205,8 +211,11 @@ def _search(place: Place, progress: bool | None) -> tuple[dict[str, list[int]], 
                 lost.setdefault(name, set()).update(frames)
             damaged.extend(answer.damaged)
 
+        if digests is not None and not found:
+            # Of numbers alone, nothing may be left.
+            lost[DIGEST.name] = set(np.flatnonzero(digests * complete).tolist())
         run_each(tasks, label=f"checking {place.name}", on_done=collect, show=progress)
-    return {name: sorted(lost[name]) for name in [*layouts, DIGEST.name] if name in lost}, damaged
+    return {name: sorted(lost[name]) for name in [*layouts, DIGEST.name] if lost.get(name)}, damaged
 
 
 def _digests(store: Any) -> tuple[NDArray[np.uint32] | None, list[str]]:
@@ -216,6 +225,36 @@ def _digests(store: Any) -> tuple[NDArray[np.uint32] | None, list[str]]:
     array = zarr.open_array(store, path=DIGEST.name, mode="r")
     covered: Any = array.attrs.get(COVERED, [])
     return np.asarray(array[:]), [str(name) for name in covered]
+
+
+def _of_chunks(
+    store: Any, numbers: Sequence[str], digests: NDArray[np.uint32], complete: NDArray[np.bool_]
+) -> NDArray[np.uint32]:
+    """Take the numbers of the frames out of the digests, so that those of the chunks are left.
+
+    Zero, for unknown, where numbers cannot be read.
+    """
+    found = digests.copy()
+    arrays = {name: zarr.open_array(store, path=name, mode="r") for name in numbers}
+    axes = {name: store.layouts[name].dims.index(FRAME) for name in numbers}
+    for begin in range(0, found.size, NUMBERS_AT_ONCE):
+        part = slice(begin, min(begin + NUMBERS_AT_ONCE, found.size))
+        if not complete[part].any():
+            continue
+        try:
+            values = {
+                name: np.moveaxis(
+                    np.asarray(array.oindex[(slice(None),) * axes[name] + (part,)]), axes[name], 0
+                )
+                for name, array in arrays.items()
+            }
+        except StoreError:
+            # Their own check tells what is wrong with them.
+            found[part] = 0
+            continue
+        known = found[part] != 0
+        found[part] = np.where(known, found[part] ^ digests_of(values, part.stop - begin), 0)
+    return found
 
 
 def _tasks(
@@ -271,8 +310,11 @@ def _check(
                     damaged += bad
                     lost.setdefault(name, []).extend(_complete_in(complete, frames))
         # Zero stands for unknown, as of chunks that were written in parts.
-        if whole and digests is not None and digests[start] not in (0, combined(checksums)):
-            lost.setdefault(DIGEST.name, []).extend(_complete_in(complete, group))
+        if whole and digests is not None:
+            wrong = (digests[group] != 0) & (digests[group] != combined(checksums))
+            frames = start + np.flatnonzero(wrong & complete[group])
+            if frames.size:
+                lost.setdefault(DIGEST.name, []).extend(frames.tolist())
     return _Answer(lost, damaged)
 
 

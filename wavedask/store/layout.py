@@ -33,7 +33,8 @@ from wavedask.store.provenance import as_json
 
 FORMAT: Final = "wavedask_store"
 """Attribute that identifies a result store; its value is the version of the format."""
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
+"""Since 2 the numbers of each frame are in chunks of many frames, and in the digests by value."""
 DRAFT: Final = "wavedask_draft"
 """Attribute of a group in an object store whose creation has not finished."""
 STILL: Final = "stands_still"
@@ -44,7 +45,15 @@ In a store that can grow it has a value for every frame: the next scan may have 
 BLANK_NAME: Final = "coordinate_with_blank"
 """Attribute of a coordinate whose name holds a blank; blanks separate the names in the list."""
 COVERED: Final = "covered"
-"""Attribute of the digests of the frames: the arrays whose chunks they cover."""
+"""Attribute of the digests of the frames: the arrays whose chunks they cover.
+
+The others that are written frame by frame are numbers, whose values the digests cover.
+"""
+NUMBERS_BYTES: Final = 2**10
+"""Bytes of a frame up to which a variable without image axes is kept in chunks of many frames."""
+NUMBERS_CHUNK: Final = 2**13
+"""Bytes of such a chunk. It is written again each time that a frame in it is finished, and if it is
+damaged, all of its frames are computed again."""
 SETTINGS: Final = "settings"
 INPUTS: Final = "inputs"
 SHARED: Final = "shared"
@@ -263,8 +272,9 @@ def create(
                     write_empty_chunks=True,
                 )
             group = draft.group()
+            chunks_of = {name: chunks_of_numbers(variable) for name, variable in lazy.items()}
             for name, variable in lazy.items():
-                allocate(group, name, variable)
+                allocate(group, name, variable, chunks=chunks_of[name])
             # Without lazy variables all frames are complete. The ledger is one chunk, so that one
             # atomic rename replaces all of it.
             chunk = max(frames, SMALL_CHUNK)
@@ -272,7 +282,8 @@ def create(
                 (COMPLETE, np.full(frames, not lazy)),
                 (DIGEST, np.zeros(frames, np.uint32)),
             ):
-                covered = {COVERED: list(lazy)} if quantity is DIGEST else {}
+                of_tasks = [name for name in lazy if chunks_of[name] is None]
+                covered = {COVERED: of_tasks} if quantity is DIGEST else {}
                 ledger = xr.Variable((FRAME,), values, {**quantity.attrs, **covered})
                 allocate(group, quantity.name, ledger, chunks=(chunk,))
                 open_array(group, quantity.name)[:] = values
@@ -308,6 +319,19 @@ def encodings(eager: xr.Dataset) -> dict[Any, dict[str, Any]]:
         if variable.dtype.kind == "m":
             chosen.setdefault(name, {}).update(units="nanoseconds", dtype="int64")
     return chosen
+
+
+def chunks_of_numbers(variable: xr.Variable) -> tuple[int, ...] | None:
+    """Choose the chunks of numbers of each frame; None for maps, whose chunks are their blocks."""
+    if variable.ndim > 2:
+        return None
+    axis = variable.dims.index(FRAME)
+    each = variable.dtype.itemsize * variable.size // max(1, variable.sizes[FRAME])
+    if not 0 < each <= NUMBERS_BYTES:
+        return None
+    chunks = list(variable.shape)
+    chunks[axis] = NUMBERS_CHUNK // each
+    return tuple(chunks)
 
 
 def allocate(

@@ -42,6 +42,7 @@ from wavedask.store.layout import (
 )
 from wavedask.store.ledger import Ledger
 from wavedask.store.lock import Right, writing
+from wavedask.store.numbers import Numbers, numbers_of
 from wavedask.store.places import Place, place_of
 from wavedask.store.provenance import as_json, fingerprints, versions
 from wavedask.store.storable import lazy_variables, storable
@@ -218,12 +219,14 @@ def write_store(
         group = place.group()
         arrays = {name: open_array(group, name) for name in lazy}
         axes = {name: variable.dims.index(FRAME) for name, variable in lazy.items()}
-        ledger = Ledger(right, files_of(place, arrays, axes))
+        numbers = Numbers(place, numbers_of(place, axes), durable=durable)
+        maps = {name: array for name, array in arrays.items() if name not in numbers}
+        ledger = Ledger(right, files_of(place, maps, axes), numbers)
         missing = int((~ledger.complete[found.positions]).sum())
         # If nothing is lazy, the frames were written when they were added.
         written = missing if lazy else found.gained
         if missing:
-            write_missing(right, lazy, arrays, ledger, found.positions, progress)
+            write_missing(right, lazy, maps, numbers, ledger, found.positions, progress)
     frames = ledger.complete.size
     # Frames that an earlier scan left incomplete are not part of this run.
     _tell_of_others(place, ledger)

@@ -26,6 +26,7 @@ from wavedask.store.durable import machine, sync_files
 from wavedask.store.faults import os_errors
 from wavedask.store.ledger import Ledger
 from wavedask.store.lock import Right
+from wavedask.store.numbers import Numbers
 from wavedask.store.places import METADATA
 
 BATCH_FRAMES: Final = 2**12
@@ -35,6 +36,8 @@ What all frames share, such as an averaged flat field, is computed once per batc
 """
 MOST_FAILED: Final = 8
 """Frames that fail before a run stops: then it is not a matter of single frames."""
+Answer = tuple[int, dict[str, NDArray[Any]]]
+"""Answer of a task that writes: a digest of its chunks, and the numbers of its frames."""
 Parts = list[tuple[NDArray[np.intp], NDArray[np.intp]]]
 """Blocks of frames: their numbers in the store, and in the dataset."""
 
@@ -45,6 +48,7 @@ def write_missing(
     right: Right,
     lazy: Mapping[str, xr.Variable],
     arrays: Mapping[str, zarr.Array[Any]],
+    numbers: Numbers,
     ledger: Ledger,
     positions: NDArray[np.intp],
     progress: bool | None,
@@ -58,7 +62,9 @@ def write_missing(
     lazy : mapping of str to xarray.Variable
         Variables to compute, each with the dimension ``frame``.
     arrays : mapping of str to zarr.Array
-        Where to write them.
+        Where tasks write them.
+    numbers : Numbers
+        The variables that are not in `arrays`: tasks return them.
     ledger : Ledger
         The ledger; frames are marked when they have been written.
     positions : ndarray of int
@@ -71,12 +77,14 @@ def write_missing(
     wanted = wanted[np.argsort(positions[wanted], kind="stable")]
     rows = positions[wanted]
     # One task writes all frames that share a chunk of any array.
-    together = np.lcm.reduce([unit_of(a)[_frame_axis(lazy[n])] for n, a in arrays.items()])
-    starts = np.flatnonzero(np.diff(rows // together, prepend=-1))
+    together = int(np.lcm.reduce([unit_of(a)[_frame_axis(lazy[n])] for n, a in arrays.items()]))
+    # Where there are only numbers, a task may compute any frames.
+    blocks = together if arrays else max(max(v.chunksizes[FRAME]) for v in lazy.values())
+    starts = np.flatnonzero(np.diff(rows // blocks, prepend=-1))
     if not place.remote:
         with os_errors(f"what a killed run has left in {place} cannot be removed"):
             remove_unfinished(place, ledger.array, 0, rows)
-            for name, array in arrays.items():
+            for name, array in {**arrays, **numbers.arrays}.items():
                 remove_unfinished(place, array, _frame_axis(lazy[name]), rows)
     batches = _batches(starts, rows.size)
     failed: list[Exception] = []
@@ -95,7 +103,7 @@ def write_missing(
                 if tasks is None:
                     picked = _picked(lazy, np.concatenate([part for _, part in some]))
                     tasks = _write_tasks(right, picked, arrays, rows)
-                _write_batch(*tasks, ledger, rows, int(together), label, progress)
+                _write_batch(*tasks, numbers, ledger, rows, together, label, progress)
 
             _write_around(write, pairs, ledger, failed)
         if failed:
@@ -152,6 +160,7 @@ def _batches(starts: NDArray[np.intp], frames: int) -> list[Iterator[slice]]:
 def _write_batch(
     tasks: Sequence[Delayed],
     block_of: Sequence[int],
+    numbers: Numbers,
     ledger: Ledger,
     blocks: Sequence[NDArray[np.intp]],
     together: int,
@@ -162,9 +171,11 @@ def _write_batch(
     outstanding = np.bincount(block_of)
     digests = np.zeros(len(blocks), np.uint32)
 
-    def landed(index: int, digest: NDArray[np.uint32]) -> None:
+    def landed(index: int, answer: Answer) -> None:
         block = block_of[index]
-        digests[block] ^= digest.flat[0]
+        digest, values = answer
+        digests[block] ^= digest
+        numbers.take(blocks[block], values)
         outstanding[block] -= 1
         if outstanding[block] == 0:
             ledger.mark(blocks[block], int(digests[block]), together)
@@ -198,20 +209,23 @@ def _write_tasks(
     keys: list[list[Any]] = [[] for _ in frames]
     for number, names in enumerate(_alike(lazy, arrays)):
         axis = _frame_axis(lazy[names[0]])
-        chunks: list[Any] = list(unit_of(arrays[names[0]]))
+        targets = {name: arrays[name] for name in names if name in arrays}
+        chunks: list[Any] = list(_block_of(lazy[names[0]], targets.get(names[0])))
         chunks[axis] = tuple(block.size for block in frames)
         blocks = [lazy[name].data.rechunk(tuple(chunks)) for name in names]
         acknowledged = da.map_blocks(
             _write_blocks,
             *blocks,
             _rows(frames, axis=axis, ndim=len(chunks), name=f"rows-{number}-{run}"),
-            targets=[arrays[name] for name in names],
+            names=names,
+            targets=targets,
             right=right,
             axis=axis,
             name=f"write-{number}-{run}",
-            dtype=np.uint32,
+            # The answers are no arrays, and only their keys are used.
+            dtype=object,
             chunks=tuple((1,) * count for count in blocks[0].numblocks),
-            meta=np.empty((0,) * blocks[0].ndim, dtype=np.uint32),
+            meta=np.empty((0,) * blocks[0].ndim, dtype=object),
         )
         written.append(acknowledged)
         for position in range(len(frames)):
@@ -245,8 +259,9 @@ class SingleBlocks:
         self._right = right
         self._groups = [
             (
+                group,
                 [names.index(name) for name in group],
-                [arrays[name] for name in group],
+                {name: arrays[name] for name in group if name in arrays},
                 _frame_axis(lazy[group[0]]),
             )
             for group in _alike(lazy, arrays)
@@ -273,7 +288,7 @@ class SingleBlocks:
             for dim, count, unit, length in zip(
                 variable.dims,
                 variable.data.numblocks,
-                unit_of(arrays[name]),
+                _block_of(variable, arrays.get(name)),
                 variable.shape,
                 strict=True,
             )
@@ -312,11 +327,11 @@ class SingleBlocks:
 
     def write(
         self, numbers: Sequence[int], rows: NDArray[np.intp], shared: Sequence[Any]
-    ) -> NDArray[Any]:
-        """Compute and write frames that share their chunks; return a digest of them."""
+    ) -> Answer:
+        """Compute and write frames that share their chunks; return a digest, and their numbers."""
         blocks = self._graph.compute(numbers, dict(zip(self._shared, shared, strict=True)))
-        digest = np.zeros(1, np.uint32)
-        for positions, targets, axis in self._groups:
+        digest, found = 0, {}
+        for names, positions, targets, axis in self._groups:
             values = [
                 np.concatenate([block[position] for block in blocks], axis=axis)
                 if len(blocks) > 1
@@ -324,16 +339,23 @@ class SingleBlocks:
                 for position in positions
             ]
             first = (0,) * values[0].ndim
-            written = _write_blocks(
-                *values, rows, targets=targets, right=self._right, axis=axis, block_id=first
+            part, of_frames = _write_blocks(
+                *values,
+                rows,
+                names=names,
+                targets=targets,
+                right=self._right,
+                axis=axis,
+                block_id=first,
             )
-            digest ^= written.ravel()
-        return digest
+            digest ^= part
+            found.update(of_frames)
+        return digest, found
 
 
 def _write_frames(
     numbers: Sequence[int], rows: NDArray[np.intp], frames: SingleBlocks, *shared: Any
-) -> NDArray[Any]:
+) -> Answer:
     return frames.write(numbers, rows, shared)
 
 
@@ -357,23 +379,33 @@ def _alike(
     """Group the variables with the same grid: one task writes a block of all of them."""
     groups: dict[Any, list[str]] = {}
     for name, variable in lazy.items():
-        grid = (variable.dims, variable.shape, unit_of(arrays[name]))
-        groups.setdefault(grid, []).append(name)
+        unit = unit_of(arrays[name]) if name in arrays else None
+        groups.setdefault((variable.dims, variable.shape, unit), []).append(name)
     return list(groups.values())
+
+
+def _block_of(variable: xr.Variable, target: zarr.Array[Any] | None) -> tuple[int, ...]:
+    """Shape of what a task writes at once; numbers have no array to which a task writes."""
+    return variable.shape if target is None else unit_of(target)
 
 
 def _write_blocks(
     *blocks: NDArray[Any],
-    targets: list[zarr.Array[Any]],
+    names: Sequence[str],
+    targets: Mapping[str, zarr.Array[Any]],
     right: Right,
     axis: int,
     block_id: tuple[int, ...],
-) -> NDArray[np.uint32]:
+) -> Answer:
     """Write blocks to the store, in the process that computed them; return a digest of them.
 
     The last block holds the frame numbers in the store. No other task writes to the same chunks.
+    Numbers of frames, which have no targets, are returned instead: those of many frames share a
+    chunk.
     """
     *values, rows = blocks
+    if not targets:
+        return 0, dict(zip(names, values, strict=True))
     frames = rows.ravel()
     place = right.place
     # Without this check, a worker that does not see the store would create a new folder.
@@ -386,7 +418,7 @@ def _write_blocks(
     with os_errors(f"the lock of {place} cannot be read"):
         right.check()
     digest = 0
-    for block, target in zip(values, targets, strict=True):
+    for block, target in zip(values, targets.values(), strict=True):
         where: list[Any] = [
             slice(index * size, min(length, (index + 1) * size))
             for index, size, length in zip(block_id, unit_of(target), target.shape, strict=True)
@@ -412,4 +444,4 @@ def _write_blocks(
             if right.durable and not place.remote and machine() != right.machine:
                 # The barrier of the driver does not reach the memory of this machine.
                 sync_files(place.path / key for key in keys)
-    return np.full((1,) * len(block_id), digest, dtype=np.uint32)
+    return digest, {}
