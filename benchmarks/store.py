@@ -14,8 +14,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
+from unittest.mock import patch
 
 import dask.array as da
 import numpy as np
@@ -30,9 +32,11 @@ from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 import wavedask as wd
 from wavedask.compute import connect
 from wavedask.simulate import displaced_pair
-from wavedask.store import COMPRESSOR, FORMAT, FORMAT_VERSION, create, place_of
+from wavedask.store import COMPRESSOR, FORMAT, FORMAT_VERSION, create, layout, place_of
 
-PARTS: Final = ("layout", "overhead", "query", "memory")
+PARTS: Final = ("layout", "overhead", "numbers", "query", "memory")
+NUMBERS: Final = 40
+"""Numbers of each frame, as a run with a lens and modes has."""
 MIB: Final = 2**20
 
 
@@ -205,6 +209,43 @@ def overhead(arguments: argparse.Namespace, folder: Path) -> list[Row]:
     ]
 
 
+def numbers(arguments: argparse.Namespace, folder: Path) -> list[Row]:
+    """Write the numbers of each frame beside a small map: in chunks of many frames, or of one."""
+    frames, side = 10 * arguments.run, 64
+    position = da.arange(frames, chunks=1)
+    maps = da.zeros((frames, side, side), chunks=(1, side, side), dtype="f4")
+    alone = xr.Dataset({"slope_y": (("frame", "y", "x"), maps)})
+    data = alone.assign({f"number{k}": ("frame", position * float(k)) for k in range(NUMBERS)})
+    rows = []
+    for label, result, shared in (
+        ("no numbers", alone, True),
+        (f"{NUMBERS} numbers in chunks of many frames (the store)", data, True),
+        (f"{NUMBERS} numbers in chunks of one frame", data, False),
+    ):
+        path = folder / label.replace(" ", "_")
+        with patch.object(
+            layout, "chunks_of_numbers", layout.chunks_of_numbers if shared else _none
+        ):
+            write = partial(wd.write_store, path, result, settings={}, progress=False)
+            seconds = seconds_of(write, 1)
+        files = sum(file.is_file() for file in path.rglob("c/**/*")) / frames
+        rows.append(
+            Row(
+                f"{frames} small maps, {label}: write / ms per frame",
+                files=files,
+                value=1e3 * seconds / frames,
+            )
+        )
+        if result is data:
+            read = seconds_of(wd.open_store(path).number1.load, 1)
+            rows.append(Row("the same: read one number of all frames / s", value=read))
+    return rows
+
+
+def _none(variable: xr.Variable) -> None:
+    """Choose no chunks for numbers: then each frame has its own."""
+
+
 def query(arguments: argparse.Namespace, folder: Path) -> list[Row]:
     """Open a store of very many frames, and find some of them by their motors."""
     frames, side = arguments.stored, 2048
@@ -276,7 +317,7 @@ def main(argv: Sequence[str] | None = None) -> list[Row]:
         if arguments.parts == ["peak"]:
             print(peak(arguments.size, arguments.run, Path(folder)))
             return rows
-        for name, part in zip(PARTS, (layouts, overhead, query, memory), strict=True):
+        for name, part in zip(PARTS, (layouts, overhead, numbers, query, memory), strict=True):
             if name in arguments.parts:
                 rows += part(arguments, Path(folder))
     show(

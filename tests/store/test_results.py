@@ -25,6 +25,7 @@ from support.limits import largest_file
 
 from wavedask.compute.connection import connect
 from wavedask.errors import CorruptFileError, FileError, InputError, StoreError, StoreExistsError
+from wavedask.store.layout import FORMAT_VERSION
 from wavedask.store.results import StoreReport, open_store, write_store
 
 SETTINGS = {"track": {"window": 21, "search": 16}, "energy": 17.0}
@@ -106,7 +107,7 @@ def test_provenance_is_stored(tmp_path: Path) -> None:
     source.write_bytes(b"12345")
     write_store(tmp_path / "r.zarr", scan(), settings=SETTINGS, inputs=[source])
     attributes = json.loads((tmp_path / "r.zarr" / "zarr.json").read_text())["attributes"]
-    assert attributes["wavedask_store"] == 1
+    assert attributes["wavedask_store"] == FORMAT_VERSION
     assert attributes["settings"] == SETTINGS
     assert attributes["title"] == "a scan"
     assert attributes["inputs"] == [
@@ -404,9 +405,9 @@ def test_no_store_there(tmp_path: Path) -> None:
 
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:
     write_store(tmp_path / "r.zarr", scan(), settings={})
-    zarr.open_group(tmp_path / "r.zarr").attrs["wavedask_store"] = 2
+    zarr.open_group(tmp_path / "r.zarr").attrs["wavedask_store"] = FORMAT_VERSION + 1
     for use in (open_store, lambda path: write_store(path, scan(never), settings={})):
-        with pytest.raises(StoreError, match="format 2") as caught:
+        with pytest.raises(StoreError, match=f"format {FORMAT_VERSION + 1}") as caught:
             use(tmp_path / "r.zarr")
         assert "Update wavedask" in caught.value.remedy
 

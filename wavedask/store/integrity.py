@@ -312,9 +312,9 @@ def _check(
         # Zero stands for unknown, as of chunks that were written in parts.
         if whole and digests is not None:
             wrong = (digests[group] != 0) & (digests[group] != combined(checksums))
-            frames = start + np.flatnonzero(wrong & complete[group])
-            if frames.size:
-                lost.setdefault(DIGEST.name, []).extend(frames.tolist())
+            found_wrong = (start + np.flatnonzero(wrong & complete[group])).tolist()
+            if found_wrong:
+                lost.setdefault(DIGEST.name, []).extend(found_wrong)
     return _Answer(lost, damaged)
 
 

@@ -120,7 +120,7 @@ class Numbers:
         """Return the values of a chunk, with the frames as the first axis."""
         found = self._blocks.get((name, block))
         if found is None:
-            array, size = self._arrays[name], self._size(name)
+            size = self._size(name)
             part = slice(block * size, (block + 1) * size)
             if self._before[part].any():
                 found = np.moveaxis(self._stored(name, part), self._axes[name], 0)

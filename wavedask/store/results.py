@@ -1,7 +1,8 @@
 """The result store: create, write frame by frame, resume after a crash, grow, open.
 
-A store is one Zarr v3 group with one dataset along ``frame``. Each dask block is one Zarr chunk,
-and one task writes it. The boolean variable ``complete`` is the ledger. Only the process that
+A store is one Zarr v3 group with one dataset along ``frame``. Each dask block of a map is one Zarr
+chunk, and one task writes it. The numbers of frames are in chunks of many frames, which the process
+that drives the run writes. The boolean variable ``complete`` is the ledger. Only the process that
 drives the run writes it, after all chunks of a frame have been written.
 """
 
@@ -246,8 +247,8 @@ def open_store(path: str | Path, *, storage_options: Mapping[str, Any] | None = 
     Returns
     -------
     xarray.Dataset
-        The result. Variables are lazy, in the blocks in which they were written; coordinates are in
-        memory. The coordinate ``complete`` is true for frames that have been written; the others
+        The result. Maps are lazy, in the blocks in which they were written; numbers of frames are
+        lazy, in blocks of many frames; coordinates are in memory. The coordinate ``complete`` is true for frames that have been written; the others
         hold NaN (or zero, for integers). The attributes hold ``settings``, ``inputs``, ``created``
         and ``versions``.
 

@@ -1,6 +1,7 @@
 """Write each block of a lazy dataset in a task, and mark each finished frame in the ledger."""
 
 import logging
+import math
 import platform
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -77,7 +78,7 @@ def write_missing(
     wanted = wanted[np.argsort(positions[wanted], kind="stable")]
     rows = positions[wanted]
     # One task writes all frames that share a chunk of any array.
-    together = int(np.lcm.reduce([unit_of(a)[_frame_axis(lazy[n])] for n, a in arrays.items()]))
+    together = math.lcm(*(unit_of(a)[_frame_axis(lazy[n])] for n, a in arrays.items()))
     # Where there are only numbers, a task may compute any frames.
     blocks = together if arrays else max(max(v.chunksizes[FRAME]) for v in lazy.values())
     starts = np.flatnonzero(np.diff(rows // blocks, prepend=-1))
@@ -170,14 +171,17 @@ def _write_batch(
     """Compute and write some blocks of frames."""
     outstanding = np.bincount(block_of)
     digests = np.zeros(len(blocks), np.uint32)
+    of_frames: dict[int, dict[str, NDArray[Any]]] = {}
 
     def landed(index: int, answer: Answer) -> None:
         block = block_of[index]
         digest, values = answer
         digests[block] ^= digest
-        numbers.take(blocks[block], values)
+        of_frames.setdefault(block, {}).update(values)
         outstanding[block] -= 1
         if outstanding[block] == 0:
+            # Not before: of a frame that fails, nothing is kept.
+            numbers.take(blocks[block], of_frames.pop(block))
             ledger.mark(blocks[block], int(digests[block]), together)
 
     run_each(tasks, label=label, on_done=landed, show=progress)
