@@ -204,12 +204,39 @@ def test_numbers_get_their_names_when_they_are_on_the_disk(
             order.append("flushed")
         barrier(folder, listed)
 
-    def published(self: Numbers) -> None:
+    def published(self: Numbers, complete: np.ndarray) -> None:
         order.append("named" if self.drafts() else "")
-        publish(self)
+        publish(self, complete)
 
     monkeypatch.setattr(ledger_module, "barrier", flushed)
     monkeypatch.setattr(Numbers, "publish", published)
     write(path, numbered(6))
     assert [step for step in order if step] in (n * ["flushed", "named"] for n in range(1, 7))
     assert_holds(path, 6)
+
+
+def test_a_disk_that_fails_once_loses_no_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first flush fails when some of the numbers have been written; the last one does not."""
+    path = tmp_path / "r.zarr"
+    write(path, numbered(3))
+    whole, failed = Numbers.write, []
+
+    def write_some(self: Numbers, frames: np.ndarray) -> None:
+        whole(self, frames)
+        if not failed:
+            failed.append(frames)
+            raise OSError("no space left")
+
+    monkeypatch.setattr(Numbers, "write", write_some)
+    monkeypatch.setattr(ledger_module, "FLUSH_SECONDS", 0.0)
+    with pytest.raises(StoreError, match="no space left"):
+        write(path, numbered(40))
+    stored = wd.open_store(path)
+    done = np.flatnonzero(stored.complete)
+    assert done.size >= 3
+    np.testing.assert_array_equal(stored.radius[done], numbered(40).radius[done])
+    assert lost_frames(path) == {}
+    write(path, numbered(40))
+    assert_holds(path, 40)

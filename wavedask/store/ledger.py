@@ -118,11 +118,26 @@ class Ledger:
             marks, digests = self.complete.copy(), self._digests.copy()
             written, self._written = self._written, []
             self._changed = False
+        try:
+            self._write(marks, digests, written)
+        except BaseException:
+            # Of these frames, something may not be there: they are written again, or not marked.
+            with self._lock:
+                self._written = written + self._written
+                self._changed = True
+            raise
+
+    def _write(
+        self,
+        marks: NDArray[np.bool_],
+        digests: NDArray[np.uint32],
+        written: list[NDArray[np.intp]],
+    ) -> None:
         with os_errors(f"the ledger of store {self._right.place} cannot be written"):
             self._right.check()
             place = self._right.place
             if self._numbers:
-                self._numbers.write(np.concatenate(written), marks)
+                self._numbers.write(np.concatenate(written))
             if self._right.durable and not place.remote:
                 # Before the marks: of a frame that is complete, a power cut must lose nothing.
                 barrier(
@@ -132,7 +147,7 @@ class Ledger:
                         *(file for frames in written for file in self._files_of(frames)),
                     ],
                 )
-            self._numbers.publish()
+            self._numbers.publish(marks)
             if self._digest_array is not None:
                 self._digest_array[:] = digests
             # Zarr writes the chunk under another name and renames it: a reader never sees a part.

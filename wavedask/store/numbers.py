@@ -83,35 +83,41 @@ class Numbers:
             values[name] = np.stack([self._block(name, f // size)[f % size] for f in frames])
         return digests_of(values, frames.size)
 
-    def write(self, frames: NDArray[np.intp], complete: NDArray[np.bool_]) -> None:
+    def write(self, frames: NDArray[np.intp]) -> None:
         """Write the chunks that hold some frames; in a folder they get their names later.
 
         Parameters
         ----------
         frames : ndarray of int
-            Frames that have changed.
-        complete : ndarray of bool
-            Which frames of the store need no more values.
+            Frames whose values are known.
         """
         for name, array in self._arrays.items():
             size, axis = self._size(name), self._axes[name]
             for block in np.unique(frames // size).tolist():
-                part = slice(block * size, min((block + 1) * size, complete.size))
+                part = slice(block * size, min((block + 1) * size, array.shape[axis]))
                 where: list[Any] = [slice(None)] * array.ndim
                 where[axis] = part
                 values = self._block(name, block)[: part.stop - part.start]
                 array[tuple(where)] = np.moveaxis(values, 0, axis)
-                if complete[part].all():
-                    del self._blocks[name, block]
 
     def drafts(self) -> list[Path]:
         """List the files that have no names yet."""
         return [] if self._deferred is None else self._deferred.drafts()
 
-    def publish(self) -> None:
-        """Give what was written its names."""
+    def publish(self, complete: NDArray[np.bool_]) -> None:
+        """Give what was written its names, and keep only what may change.
+
+        Parameters
+        ----------
+        complete : ndarray of bool
+            Which frames of the store need no more values.
+        """
         if self._deferred is not None:
             self._deferred.publish()
+        for name, block in list(self._blocks):
+            size = self._size(name)
+            if complete[block * size : (block + 1) * size].all():
+                del self._blocks[name, block]
 
     def _size(self, name: str) -> int:
         return unit_of(self._arrays[name])[self._axes[name]]

@@ -248,9 +248,9 @@ def open_store(path: str | Path, *, storage_options: Mapping[str, Any] | None = 
     -------
     xarray.Dataset
         The result. Maps are lazy, in the blocks in which they were written; numbers of frames are
-        lazy, in blocks of many frames; coordinates are in memory. The coordinate ``complete`` is true for frames that have been written; the others
-        hold NaN (or zero, for integers). The attributes hold ``settings``, ``inputs``, ``created``
-        and ``versions``.
+        lazy, in blocks of many frames; coordinates are in memory. The coordinate ``complete`` is
+        true for frames that have been written; the others hold NaN (or zero, for integers). The
+        attributes hold ``settings``, ``inputs``, ``created`` and ``versions``.
 
     Raises
     ------
