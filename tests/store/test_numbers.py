@@ -221,7 +221,8 @@ def test_a_disk_that_fails_once_loses_no_number(
     """The first flush fails when some of the numbers have been written; the last one does not."""
     path = tmp_path / "r.zarr"
     write(path, numbered(3))
-    whole, failed = Numbers.write, []
+    whole = Numbers.write
+    failed: list[np.ndarray] = []
 
     def write_some(self: Numbers, frames: np.ndarray) -> None:
         whole(self, frames)
