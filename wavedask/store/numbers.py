@@ -40,7 +40,11 @@ class Numbers:
         self._axes = dict(axes)
         store = None if place.remote or not durable else DeferredStore(place.path)
         self._deferred = store
-        group = place.group() if store is None else zarr.open_group(store, mode="r+")
+        group = (
+            place.group()
+            if store is None
+            else zarr.open_group(store, mode="r+", use_consolidated=False)
+        )
         self._arrays = {name: open_array(group, name) for name in axes}
         self._known: dict[str, zarr.Array[Any]] = {}
         self._blocks: dict[tuple[str, int], NDArray[Any]] = {}

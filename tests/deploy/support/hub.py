@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 CONFIG = ROOT / "deploy" / "jupyterhub" / "jupyterhub_config.py"
 READY_SECONDS = 90
-CELL_SECONDS = 120
+CELL_SECONDS = 300
 CLOSE_SECONDS = 20
 
 
