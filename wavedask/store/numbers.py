@@ -32,7 +32,7 @@ class Numbers:
     axes : mapping of str to int
         The variables, with their axis of the frames.
     durable : bool, default True
-        Whether `publish` can rely on a flush of the disk since `write`.
+        Whether chunks in a folder get their names by `publish`, after a flush of the disk.
     """
 
     def __init__(self, place: Place, axes: Mapping[str, int], *, durable: bool = True) -> None:
