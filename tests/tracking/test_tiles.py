@@ -14,7 +14,7 @@ import wavedask as wd
 from wavedask.kernels.dense import Dense
 from wavedask.kernels.fields import Fields
 from wavedask.kernels.tile import Tile
-from wavedask.tracking import crossspot, moving
+from wavedask.tracking import crossspot, matching, moving
 
 USUAL_TILE = crossspot.LEAST_TILE
 ROWS, COLUMNS = 5120, 2048
@@ -109,7 +109,7 @@ def test_images_are_copied_for_their_halo_only(
     rigid: Any, tracked_pixels: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both images once with their halo, the reference as far as a shift may reach, too."""
-    monkeypatch.setattr(crossspot.Matching, "shift", lambda *_: (3, -4))
+    monkeypatch.setattr(matching.Matching, "shift", lambda *_: (3, -4))
     sample, reference = pair_of(1024)
     made = copied_by(lambda: (sample.max() + reference.max()).compute())
     fields = wd.cross_spot(sample, reference, rigid=rigid, **OPTIONS)

@@ -2,8 +2,9 @@
 
 from wavedask.kernels.dense import DetectorNoise
 from wavedask.tracking.averages import combine
-from wavedask.tracking.crossspot import ENGINES, Engine, Rigid, checked_settings, cross_spot
+from wavedask.tracking.crossspot import cross_spot
 from wavedask.tracking.labelled import track
+from wavedask.tracking.matching import ENGINES, Engine, Rigid, checked_settings
 from wavedask.tracking.missing import MissingReport, why_missing
 from wavedask.tracking.registration import (
     Registration,

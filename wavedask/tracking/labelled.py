@@ -37,7 +37,8 @@ from wavedask.frames import (
 )
 from wavedask.kernels.dense import DetectorNoise
 from wavedask.kernels.fields import Fields
-from wavedask.tracking.crossspot import DEFAULT_ORDER, Engine, Noise, Rigid, Splines, cross_spot
+from wavedask.tracking.crossspot import cross_spot
+from wavedask.tracking.matching import DEFAULT_ORDER, Engine, Noise, Rigid, Splines
 from wavedask.tracking.missing import is_lazy, reason_attrs, why_missing
 from wavedask.tracking.registration import Registration
 from wavedask.tracking.resampling import registered
