@@ -2,8 +2,9 @@
 
 import hashlib
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import zarr
@@ -15,6 +16,8 @@ from wavedask.store.durable import DeferredStore
 from wavedask.store.layout import COVERED, checked_store
 from wavedask.store.places import Place
 
+REQUESTS: Final = 8
+"""Chunks that are sent to an object store at one time."""
 Values = Mapping[str, NDArray[Any]]
 """Values of some frames, by variable."""
 
@@ -95,14 +98,27 @@ class Numbers:
         frames : ndarray of int
             Frames whose values are known.
         """
-        for name, array in self._arrays.items():
-            size, axis = self._size(name), self._axes[name]
-            for block in np.unique(frames // size).tolist():
-                part = slice(block * size, min((block + 1) * size, array.shape[axis]))
-                where: list[Any] = [slice(None)] * array.ndim
-                where[axis] = part
-                values = self._block(name, block)[: part.stop - part.start]
-                array[tuple(where)] = np.moveaxis(values, 0, axis)
+        chunks = [
+            (name, block)
+            for name in self._arrays
+            for block in np.unique(frames // self._size(name)).tolist()
+        ]
+        if not self._place.remote:
+            for name, block in chunks:
+                self._write(name, block)
+            return
+        # A request takes tens of milliseconds, for most of which it waits.
+        with ThreadPoolExecutor(REQUESTS) as pool:
+            for written in [pool.submit(self._write, *chunk) for chunk in chunks]:
+                written.result()
+
+    def _write(self, name: str, block: int) -> None:
+        array, size, axis = self._arrays[name], self._size(name), self._axes[name]
+        part = slice(block * size, min((block + 1) * size, array.shape[axis]))
+        where: list[Any] = [slice(None)] * array.ndim
+        where[axis] = part
+        values = self._block(name, block)[: part.stop - part.start]
+        array[tuple(where)] = np.moveaxis(values, 0, axis)
 
     def drafts(self) -> list[Path]:
         """List the files that have no names yet."""
