@@ -48,6 +48,8 @@ THREADS: Final = 4
 LOOK: Final = 500
 """Tasks after which the tasks of the scheduler are counted."""
 READY_SECONDS: Final = 60.0
+INTERNED: Final = 400_000
+"""Texts that make the table of interned texts so large that a run does not fill it."""
 EDF_HEADER: Final = 512
 """Bytes of the header of an EDF file."""
 
@@ -170,6 +172,7 @@ def traced_memory(path: Path) -> float:
         tracemalloc.reset_peak()
         return write_store(*arguments, **options)
 
+    _widen_interned()
     tracemalloc.start()
     try:
         with tasks_not_run(), patch.object(pipeline, "write_store", written):
@@ -177,6 +180,16 @@ def traced_memory(path: Path) -> float:
         return float(tracemalloc.get_traced_memory()[1])
     finally:
         tracemalloc.stop()
+
+
+def _widen_interned() -> None:
+    """Make room in Python's table of interned texts, which `pathlib` fills with names of files.
+
+    When the table is full it is copied to one of several megabytes, at any number of frames. The
+    old one is not known to `tracemalloc`: the whole table would count as that of the last frame.
+    """
+    known = [sys.intern(f"{number} is no name of a file") for number in range(INTERNED)]
+    known.clear()
 
 
 @contextmanager
