@@ -56,8 +56,15 @@ def main(argv: Sequence[str] | None = None) -> dict[str, list[Row]]:
         "--counts",
         type=int,
         nargs="+",
-        default=[10, 100, 1000, 10_000, 100_000],
+        default=[10, 1000, 10_000, 100_000],
         help="numbers of frames of the graphs",
+    )
+    parser.add_argument(
+        "--files",
+        type=int,
+        nargs="+",
+        default=[4000, 16_000],
+        help="numbers of files of EDF, a frame in each",
     )
     parser.add_argument("--scheduled", type=int, default=4000, help="small frames of a run")
     parser.add_argument(

@@ -1,7 +1,7 @@
 """Cost of frames on client and scheduler, without their pixels.
 
-The program runs itself as ``python scale_graph.py FRAMES FOLDER``: the peak of the memory belongs
-to one number of frames.
+The program runs itself as ``python scale_graph.py FRAMES FOLDER FORMAT``: the peak of the memory
+belongs to one number of frames.
 """
 
 import argparse
@@ -27,7 +27,6 @@ from dask._task_spec import DataNode, Task, TaskRef
 from dask.delayed import Delayed
 from distributed import default_client
 from distributed.protocol.pickle import dumps
-from fabio.edfimage import EdfImage
 from numpy.typing import NDArray
 from scale_rows import Row, peak_memory, processor_seconds, resident_memory
 
@@ -49,6 +48,10 @@ THREADS: Final = 4
 LOOK: Final = 500
 """Tasks after which the tasks of the scheduler are counted."""
 READY_SECONDS: Final = 60.0
+INTERNED: Final = 400_000
+"""Texts that make the table of interned texts so large that a run does not fill it."""
+EDF_HEADER: Final = 512
+"""Bytes of the header of an EDF file."""
 
 
 def experiment_without_pixels(folder: Path, frames: int) -> Path:
@@ -67,6 +70,36 @@ def experiment_without_pixels(folder: Path, frames: int) -> Path:
     path = folder / "experiment.yaml"
     path.write_text(yaml.safe_dump(content))
     return path
+
+
+def edf_without_pixels(folder: Path, frames: int) -> Path:
+    """Write the same experiment with an EDF file for each frame: headers with holes behind them."""
+    samples = folder / "samples"
+    samples.mkdir()
+    pixels = 2 * SIDE**2
+    for frame in range(frames):
+        items = {
+            "HeaderID": "EH:000001:000000:000000",
+            "ByteOrder": "LowByteFirst",
+            "DataType": "UnsignedShort",
+            "Dim_1": SIDE,
+            "Dim_2": SIDE,
+            "Size": pixels,
+            "motor_mne": "lens_x lens_y energy",
+            "motor_pos": f"{0.1 * frame:.1f} 2.0 17.0",
+            "time_of_day": f"{1.7e9 + frame:.1f}",
+        }
+        text = "{\n" + "".join(f"{name} = {item} ;\n" for name, item in items.items())
+        with (samples / f"sample_{frame:06d}.edf").open("wb") as file:
+            file.write(text.ljust(EDF_HEADER - 2).encode() + b"}\n")
+            file.truncate(EDF_HEADER + pixels)
+    path = experiment_without_pixels(folder, 1)
+    content = yaml.safe_load(path.read_text())
+    path.write_text(yaml.safe_dump({**content, "sample": str(samples)}))
+    return path
+
+
+WRITERS: Final = {"hdf5": experiment_without_pixels, "edf": edf_without_pixels}
 
 
 class NotRunError(Exception):
@@ -110,9 +143,9 @@ def tasks_not_run(costs: dict[str, float] | None = None) -> Iterator[None]:
         yield
 
 
-def client_costs(frames: int, folder: Path) -> dict[str, float]:
+def client_costs(frames: int, folder: Path, form: str) -> dict[str, float]:
     """Cost of a run on the client: everything but the tasks, which are not run."""
-    path = experiment_without_pixels(folder, frames)
+    path = WRITERS[form](folder, frames)
     costs: dict[str, float] = {}
     # The first of two runs loads code, and compiles the kernels if that has not been done.
     for _ in range(2):
@@ -139,6 +172,7 @@ def traced_memory(path: Path) -> float:
         tracemalloc.reset_peak()
         return write_store(*arguments, **options)
 
+    _widen_interned()
     tracemalloc.start()
     try:
         with tasks_not_run(), patch.object(pipeline, "write_store", written):
@@ -146,6 +180,16 @@ def traced_memory(path: Path) -> float:
         return float(tracemalloc.get_traced_memory()[1])
     finally:
         tracemalloc.stop()
+
+
+def _widen_interned() -> None:
+    """Make room in Python's table of interned texts, which `pathlib` fills with names of files.
+
+    When the table is full it is copied to one of several megabytes, at any number of frames. The
+    old one is not known to `tracemalloc`: the whole table would count as that of the last frame.
+    """
+    known = [sys.intern(f"{number} is no name of a file") for number in range(INTERNED)]
+    known.clear()
 
 
 @contextmanager
@@ -265,72 +309,60 @@ def run_frames(frames: int) -> int:
     return most
 
 
-def edf_row(folder: Path, files: int) -> Row:
-    """Measure what the client holds for each file of a folder, from its header."""
-    held = []
-    # The first folder loads code: it does not count.
-    for number, count in enumerate((2, 2, 2 + files)):
-        own = folder / f"edf{number}"
-        own.mkdir()
-        for frame in range(count):
-            header = {
-                "motor_mne": "lens_x lens_y energy",
-                "motor_pos": f"{0.1 * frame} 2.0 17.0",
-                "time_of_day": f"{1.7e9 + frame}",
-            }
-            image = EdfImage(data=np.zeros((8, 8), np.uint16), header=header)
-            image.write(str(own / f"sample_{frame:06d}.edf"))
-        tracemalloc.start()
-        scan = wd.open_scan(own)
-        held.append(tracemalloc.get_traced_memory()[0])
-        tracemalloc.stop()
-        assert scan.sizes["frame"] == count
-    kept = (held[2] - held[1]) / files
-    return Row(f"of a folder of EDF files, each file more, of {files:,}", kept / 1e3, "kB")
-
-
-def section(arguments: argparse.Namespace, folder: Path) -> list[Row]:
-    """Measure the client against the number of frames, then the scheduler."""
+def costs_of(counts: Sequence[int], folder: Path, form: str) -> list[dict[str, float]]:
+    """Measure the client for some numbers of frames, each in a process of its own."""
     costs = []
-    least, *more = arguments.counts
-    for count in arguments.counts:
-        own = folder / f"graph{count}"
+    for count in counts:
+        own = folder / f"{form}{count}"
         own.mkdir()
         done = subprocess.run(
-            [sys.executable, __file__, str(count), str(own)],
+            [sys.executable, __file__, str(count), str(own), form],
             capture_output=True,
             text=True,
             check=True,
         )
         costs.append(json.loads(done.stdout))
-    first, *others = costs
-    rows = [
-        Row(f"client, {least:,} frames, all together", first["seconds"], "s"),
-        Row("its memory", first["memory"] / 1e6, "MB"),
-    ]
-    for count, cost in zip(more, others, strict=True):
+        shutil.rmtree(own)
+    return costs
+
+
+def rows_of_more(
+    counts: Sequence[int], costs: Sequence[dict[str, float]], kind: str = ""
+) -> list[Row]:
+    """Compare runs with the smallest one: time and memory of each frame more."""
+    rows = []
+    for count, cost in zip(counts[1:], costs[1:], strict=True):
         seconds, memory = (
-            (cost[what] - first[what]) / (count - least) for what in ("seconds", "memory")
+            (cost[what] - costs[0][what]) / (count - counts[0]) for what in ("seconds", "memory")
         )
         rows += [
-            Row(f"each frame more, of {count:,}", 1e3 * seconds, "ms", below=1),
-            Row(f"its memory, of {count:,}", memory / 1e3, "kB", below=2),
+            Row(f"each frame more, of {count:,}{kind}", 1e3 * seconds, "ms", below=1),
+            Row(f"its memory, of {count:,}{kind}", memory / 1e3, "kB", below=2),
         ]
-    count = arguments.counts[-1]
-    rows += [
-        Row(f"peak memory of the process, {count:,} frames", costs[-1]["resident"], "MB"),
-        Row("sent to the scheduler", costs[-1]["sent"] / count, "B / frame"),
-        Row("tasks of the scheduler", costs[-1]["tasks"] / count, "/ frame"),
+    return rows
+
+
+def section(arguments: argparse.Namespace, folder: Path) -> list[Row]:
+    """Measure the client against the number of frames, then the scheduler."""
+    counts = arguments.counts
+    costs = costs_of(counts, folder, "hdf5")
+    rows = [
+        Row(f"client, {counts[0]:,} frames, all together", costs[0]["seconds"], "s"),
+        Row("its memory", costs[0]["memory"] / 1e6, "MB"),
+        *rows_of_more(counts, costs),
+        Row(f"peak memory of the process, {counts[-1]:,} frames", costs[-1]["resident"], "MB"),
+        Row("sent to the scheduler", costs[-1]["sent"] / counts[-1], "B / frame"),
+        Row("tasks of the scheduler", costs[-1]["tasks"] / counts[-1], "/ frame"),
+        *rows_of_more(arguments.files, costs_of(arguments.files, folder, "edf"), " EDF files"),
     ]
-    for name in ("files", "running", "held"):
+    for name in ("running", "held"):
         (folder / name).mkdir()
     return [
         *rows,
-        edf_row(folder / "files", arguments.scheduled),
         *running_section(arguments, folder / "running"),
         *scheduler_rows(arguments.tasks, folder / "held"),
     ]
 
 
 if __name__ == "__main__":
-    print(json.dumps(client_costs(int(sys.argv[1]), Path(sys.argv[2]))))
+    print(json.dumps(client_costs(int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])))

@@ -24,7 +24,19 @@ print("rows", json.dumps(rows))
 
 def test_scale_is_measured_from_all_sides(tmp_path: Path) -> None:
     small = ["--size", "128", "--frames", "4", "--repeat", "1", "--counts", "10", "200"]
-    small += ["--scheduled", "100", "--tasks", "50", "200", "--many", "20", "60"]
+    small += [
+        "--files",
+        "10",
+        "40",
+        "--scheduled",
+        "100",
+        "--tasks",
+        "50",
+        "200",
+        "--many",
+        "20",
+        "60",
+    ]
     small += ["--large", "512", "--tile", "256", "--pulses", "20", "--nodes", "1", "4"]
     small += ["--only", "cores", "graph", "memory", "large", "train", "model"]
     small += ["--folder", str(tmp_path), "--write", str(tmp_path)]

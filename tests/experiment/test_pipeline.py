@@ -19,7 +19,7 @@ import wavedask as wd
 from wavedask.compute.connection import connect
 from wavedask.compute.memory import needs
 from wavedask.conventions import QUANTITIES
-from wavedask.errors import FileError, InputError, StoreError, StoreExistsError
+from wavedask.errors import ClusterError, FileError, InputError, StoreError, StoreExistsError
 from wavedask.experiment import pipeline
 from wavedask.experiment.model import Experiment
 from wavedask.experiment.pipeline import KERNELS, WORK_ARRAYS, RunReport, plan, run
@@ -269,8 +269,13 @@ def test_what_else_stands_there_is_left_alone(kind: str, raw: Path, tmp_path: Pa
 def test_processes_give_what_threads_give(
     finished: tuple[Experiment, RunReport], raw: Path, tmp_path: Path
 ) -> None:
+    experiment = load(copied(raw, tmp_path))
     with connect(None, workers=2):
-        report = run(load(copied(raw, tmp_path)))
+        report = run(experiment)
+        # No worker shares the memory of this process.
+        elsewhere = experiment.model_copy(update={"output": "memory://elsewhere/results.zarr"})
+        with pytest.raises(ClusterError, match="workers do not reach memory://elsewhere/"):
+            run(elsewhere)
     assert report.store.written == FRAMES
     expected = wd.open_store(finished[1].store.path)
     assert_equal(wd.open_store(report.store.path), expected)

@@ -285,5 +285,5 @@ def test_a_pickled_scan_is_small_and_reads_its_headers_again(
 def test_a_header_is_kept_as_it_was(values: dict[str, float], texts: dict[str, str]) -> None:
     frame = RawFrame(Path("a.edf"), 0, 512, (4, 5), np.dtype("<u2"))
     records = [FrameRecord(frame, values, {}, texts), FrameRecord(frame, {}, values, {})]
-    known = Headers([(("a.edf", 1, 2), records)]).records(("a.edf", 1, 2))
+    known = Headers([(("a.edf", 1, 2), records)]).records()["a.edf", 1, 2]
     assert repr(known) == repr(records)

@@ -28,8 +28,8 @@ class MemoryStack(Stack):
         self.reads: list[list[int]] = []
 
     @property
-    def origins(self) -> list[tuple[Path, int]]:
-        return [(Path(self.name), index) for index in range(self.shape[0])]
+    def origins(self) -> list[tuple[str, int]]:
+        return [(self.name, index) for index in range(self.shape[0])]
 
     def read(self, frames: NDArray[np.intp], rows: slice, cols: slice) -> Pixels:
         self.reads.append(frames.tolist())
@@ -86,7 +86,7 @@ def test_frames_of_one_block_need_no_list_of_blocks() -> None:
 
 def test_origins_are_those_of_the_files() -> None:
     origins = JoinedStack(numbered([1, 2])).origins
-    assert origins == [(Path("0.h5"), 0), (Path("1.h5"), 0), (Path("1.h5"), 1)]
+    assert origins == [("0.h5", 0), ("1.h5", 0), ("1.h5", 1)]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """open_scan(): labels, laziness, and what is refused."""
 
+import gc
 import pickle
 import tracemalloc
 from collections.abc import Callable
@@ -337,3 +338,29 @@ def test_real_scans(data_dir: Callable[[str], Path]) -> None:
         open_scan(root / "edf_silx_training")
     with pytest.raises(CorruptFileError, match=r"strain_0001\.edf\.gz is damaged"):
         open_scan(root / "edf_id06")
+
+
+@pytest.mark.parametrize("suffix", ["edf", "tif"])
+def test_a_file_more_takes_few_bytes(suffix: str, tmp_path: Path) -> None:
+    held = []
+    # The first folder loads code: it does not count.
+    for turn, count in enumerate((2, 2, 402)):
+        folder = tmp_path / str(turn)
+        folder.mkdir()
+        for number in range(count):
+            path, pixels = folder / f"sample_{number:06d}.{suffix}", np.zeros((4, 5), "uint16")
+            if suffix == "tif":
+                tifffile.imwrite(path, pixels)
+                continue
+            header = {"motor_mne": "lens_x energy", "motor_pos": f"{0.1 * number} 17.0"}
+            EdfImage(data=pixels, header=header).write(str(path))
+        tracemalloc.start()
+        try:
+            scan = open_scan(folder)
+            gc.collect()
+            held.append(tracemalloc.get_traced_memory()[0])
+        finally:
+            tracemalloc.stop()
+        assert scan.sizes["frame"] == count
+    # Path, size and time of each are kept, and the graph of dask has some bytes for each frame.
+    assert (held[2] - held[1]) / 400 < 400

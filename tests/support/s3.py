@@ -47,8 +47,12 @@ def server(folder: Path) -> Iterator[str]:
     config.write_text(json.dumps({"identities": [identity]}))
     (folder / "data").mkdir()
     log = folder / "weed.log"
+    # A pytest that is killed takes the server with it.
+    tied = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
     for _ in range(ATTEMPTS):
-        command, endpoint = _command(weed, folder / "data", config)
+        ports = _free_ports(8)
+        endpoint = f"http://127.0.0.1:{ports[3]}"
+        command = [*tied, *_command(weed, folder / "data", config, ports)]
         with (
             log.open("w") as output,
             subprocess.Popen(command, stdout=output, stderr=output) as process,
@@ -59,12 +63,14 @@ def server(folder: Path) -> Iterator[str]:
                     return
             finally:
                 process.kill()
+                process.wait()
+                _remove_sockets(ports)
     pytest.fail(f"the S3 server did not start:\n{log.read_text()[-2000:]}")
 
 
-def _command(weed: str, data: Path, config: Path) -> tuple[list[str], str]:
-    """Command line of a server at free ports, and its endpoint."""
-    master, volume, filer, s3, *grpc = _free_ports(8)
+def _command(weed: str, data: Path, config: Path, ports: list[int]) -> list[str]:
+    """Command line of a server at these ports."""
+    master, volume, filer, s3, *grpc = ports
     command = [weed, "server", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
     command += [f"-master.port={master}", f"-volume.port={volume}", "-filer=true"]
     command += [f"-filer.port={filer}", "-s3", f"-s3.port={s3}", f"-s3.config={config}"]
@@ -74,7 +80,14 @@ def _command(weed: str, data: Path, config: Path) -> tuple[list[str], str]:
     command += ["-s3.port.iceberg=0", "-s3.port.lance=0"]
     command += ["-master.volumeSizeLimitMB=64", "-volume.max=20"]
     command += ["-master.volumePreallocate=false", "-master.telemetry=false"]
-    return command, f"http://127.0.0.1:{s3}"
+    return command
+
+
+def _remove_sockets(ports: list[int]) -> None:
+    """Remove the sockets that the server makes in a folder of its own choice, and leaves behind."""
+    for socket_file in Path("/tmp").glob("seaweedfs-*.sock"):
+        if socket_file.stem.rpartition("-")[2] in map(str, ports):
+            socket_file.unlink(missing_ok=True)
 
 
 def _free_ports(count: int) -> list[int]:

@@ -228,10 +228,10 @@ def track(
     """
     from wavedask import correct, input_files, open_scan, write_store
     from wavedask import track as track_frames
-    from wavedask.compute import check_paths
+    from wavedask.compute import check_paths, check_url
     from wavedask.experiment import StatedNoise, Track
     from wavedask.frames import sources_of
-    from wavedask.store import URL, open_store
+    from wavedask.store import URL, open_store, place_of
     from wavedask.tracking import first_residual, why_missing
 
     given = {"sample": sample, "reference": reference, "dark": dark, "flat": flat}
@@ -264,6 +264,8 @@ def track(
         if client is not None:
             outputs = [] if URL.match(output) else [Path(output)]
             check_paths(client, inputs=inputs, outputs=outputs)
+            if not outputs:
+                check_url(client, output, opener=place_of)
         report = write_store(
             output,
             tracked,

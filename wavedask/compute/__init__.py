@@ -16,7 +16,13 @@ from wavedask.compute.memory import (
 )
 from wavedask.compute.progress import current_client, run_each
 from wavedask.compute.shown import show_progress
-from wavedask.compute.visible import check_memory_of_workers, check_paths, invisible, needed
+from wavedask.compute.visible import (
+    check_memory_of_workers,
+    check_paths,
+    check_url,
+    invisible,
+    needed,
+)
 
 if TYPE_CHECKING:
     from wavedask.compute.cluster import cores, local_client
@@ -39,6 +45,7 @@ __all__ = [
     "check_paths",
     "check_report",
     "check_software",
+    "check_url",
     "compute_blocks",
     "connect",
     "cores",

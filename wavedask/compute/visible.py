@@ -2,16 +2,18 @@
 
 import os
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from dask.utils import format_bytes
 
 from wavedask.compute.environment import SHOWN
 from wavedask.compute.lost import asking
 from wavedask.compute.memory import LIBRARIES
-from wavedask.errors import ClusterError
+from wavedask.errors import ClusterError, WavedaskError
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -23,7 +25,30 @@ DOING: Final = "its workers were checked"
 ASKED: Final = 64
 """Workers that are asked, at most; they are spread over all machines."""
 MARK: Final = ".wavedask-visible-"
-"""Beginning of the name of the file that the workers look for in the folder of the output."""
+"""Beginning of the name of what the workers look for beside the output."""
+HASTY: Final = {"max_retries": 1, "retry_timeout": timedelta(seconds=10)}
+"""How often a request to an object store is repeated; a run does so for a minute."""
+
+
+class Remote(Protocol):
+    """A URL with what is needed to access it, such as `wavedask.store.Place`."""
+
+    @property
+    def conditional(self) -> bool:
+        """Whether ``retry_config`` is among its options."""
+
+    @property
+    def parent(self) -> "Remote":
+        """The URL that contains it."""
+
+    def read(self, key: str) -> bytes | None:
+        """Read an object below it; None if it is not there."""
+
+    def write(self, key: str, content: bytes) -> None:
+        """Write an object below it."""
+
+    def delete(self, key: str) -> None:
+        """Remove an object below it."""
 
 
 def check_memory_of_workers(client: "Client", per_task: int) -> None:
@@ -121,11 +146,72 @@ def check_paths(
     """
     problems = invisible(client, inputs=inputs, outputs=outputs)
     if problems:
-        more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
         raise ClusterError(
-            "workers do not see the data: " + "; ".join(problems[:SHOWN]) + more,
+            "workers do not see the data: " + _first(problems),
             "Use a folder that all nodes mount under the same path, and in a container image mount "
             "it there, too ('wavedask cluster check NAME --path FOLDER' tries it).",
+        )
+
+
+def check_url(
+    client: "Client",
+    url: str,
+    *,
+    opener: Callable[[str, Mapping[str, Any]], Remote],
+    options: Mapping[str, Any] | None = None,
+) -> None:
+    """Check that the workers can read and write beside a URL, as this process can.
+
+    This process writes a small object, which the workers must read; each of them writes and removes
+    one. All are removed. If this process cannot write there, nothing is checked: the store says it.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        The cluster.
+    url : str
+        Where tasks write, such as ``s3://bucket/results.zarr``; it may not exist yet.
+    opener : callable
+        What opens a URL with options, such as `wavedask.store.place_of`.
+    options : mapping, optional
+        Options of the URL, such as credentials.
+
+    Raises
+    ------
+    ClusterError
+        A worker cannot read or write there, or sees other objects.
+
+    Examples
+    --------
+    >>> from wavedask.compute import local_client
+    >>> from wavedask.store import place_of
+    >>> with local_client(1) as client:
+    ...     check_url(client, "file:///tmp/results.zarr", opener=place_of)
+    """
+    given = dict(options or {})
+    if opener(url, given).conditional:
+        given = {"retry_config": HASTY, **given}
+    place = opener(url, given).parent
+    name = f"{MARK}{uuid.uuid4().hex}"
+    asked = _one_of_each_machine(client)
+    try:
+        place.write(name, name.encode())
+    except WavedaskError:
+        raise
+    except Exception:
+        return
+    try:
+        answers = _answers(client, asked, _reach, place, name) if asked else {}
+    finally:
+        with suppress(Exception):
+            place.delete(name)
+    problems = _listed(answers)
+    if problems:
+        raise ClusterError(
+            f"workers do not reach {url}: " + _first(problems),
+            "This process does. Give the workers the network and the credentials for it: "
+            "environment variables of this process (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, ...) are "
+            "not sent to them, set them where the workers start.",
         )
 
 
@@ -161,10 +247,15 @@ def invisible(
             mark = folder / f"{MARK}{uuid.uuid4().hex}"
             mark.write_text(mark.name)
             marks[str(mark)] = mark.name
-        answers = _answers(client, asked, expected, marks)
+        answers = _answers(client, asked, _look, expected, marks)
     finally:
         for name in marks:
             Path(name).unlink(missing_ok=True)
+    return _listed(answers)
+
+
+def _listed(answers: Mapping[str, Any]) -> list[str]:
+    """Make a line of each problem of each worker."""
     return [
         f"{worker}: {problem}"
         for worker, found in answers.items()
@@ -172,19 +263,21 @@ def invisible(
     ]
 
 
+def _first(problems: list[str]) -> str:
+    """Show a few problems, and count the others."""
+    more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+    return "; ".join(problems[:SHOWN]) + more
+
+
 def _answers(
-    client: "Client",
-    workers: list[str],
-    expected: Mapping[str, int | None],
-    marks: Mapping[str, str],
+    client: "Client", workers: list[str], look: Callable[..., list[str]], *what: Any
 ) -> Mapping[str, Any]:
     """Ask workers to look; an exception where there is no answer."""
     with asking(client, DOING):
         try:
             found: Mapping[str, Any] = client.run(
-                _look,
-                expected,
-                marks,
+                look,
+                *what,
                 workers=workers,
                 on_error="return",
                 callback_timeout=ANSWER_SECONDS,
@@ -192,7 +285,8 @@ def _answers(
         except TimeoutError as error:
             raise ClusterError(
                 f"a worker has not looked at the files within {ANSWER_SECONDS:g} s",
-                "Look for a file system that hangs on a node, or for a suspended worker.",
+                "Look for a file system or a network that hangs on a node, or for a suspended "
+                "worker.",
             ) from error
     return found
 
@@ -224,6 +318,28 @@ def _look(expected: Mapping[str, int | None], marks: Mapping[str, str]) -> list[
         elif not os.access(mark.parent, os.W_OK | os.X_OK):
             problems.append(f"{mark.parent} cannot be written")
     return problems
+
+
+def _reach(place: Remote, name: str) -> list[str]:
+    """On a worker, read what the driver has written, and write beside it."""
+    try:
+        content = place.read(name)
+    except Exception as error:
+        return [f"{place} cannot be read: {_said(error)}"]
+    if content != name.encode():
+        return [f"{place} is another place than that of this machine"]
+    own = f"{name}-{uuid.uuid4().hex}"
+    try:
+        place.write(own, b"")
+        place.delete(own)
+    except Exception as error:
+        return [f"{place} cannot be written: {_said(error)}"]
+    return []
+
+
+def _said(error: Exception) -> str:
+    """Return the message of an object store without its debugging output."""
+    return str(error).strip().split("\n", maxsplit=1)[0][:300]
 
 
 def _size(path: Path) -> int | None:

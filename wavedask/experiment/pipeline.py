@@ -14,6 +14,7 @@ from wavedask.compute import (
     LIBRARIES,
     check_memory_of_workers,
     check_paths,
+    check_url,
     current_client,
     task_needs,
 )
@@ -31,7 +32,7 @@ from wavedask.report import (
     write_picture,
     write_report,
 )
-from wavedask.store import StoreReport, open_store, write_store
+from wavedask.store import StoreReport, open_store, place_of, write_store
 from wavedask.tables import Rows, Tabular
 from wavedask.tracking import MissingReport, ResidualReport, first_residual, why_missing
 
@@ -337,6 +338,8 @@ def _check_workers(ready: Stages, output: Path | str) -> None:
         check_memory_of_workers(client, bytes_at_work(ready))
         outputs = [output] if isinstance(output, Path) else []
         check_paths(client, inputs=ready.inputs, outputs=outputs)
+        if not isinstance(output, Path):
+            check_url(client, output, opener=place_of)
 
 
 def _count_blind(ready: Stages, output: Path | str) -> int:

@@ -74,9 +74,10 @@ class TrainStack(Stack):
         super().__init__((len(self._numbers), *self._stored.shape[1:]), self._stored.dtype)
 
     @property
-    def origins(self) -> list[tuple[Path, int]]:
-        """File, and number among its frames of the camera, of each frame."""
-        return [(self._path, number) for number in (self._numbers // self._planes).tolist()]
+    def origins(self) -> list[tuple[str, int]]:
+        """Path of the file, and number among its frames of the camera, of each frame."""
+        path = str(self._path)
+        return [(path, number) for number in (self._numbers // self._planes).tolist()]
 
     @property
     def datasets(self) -> list[str] | None:

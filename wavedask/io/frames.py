@@ -22,6 +22,7 @@ from wavedask.errors import (
     InputError,
     WavedaskError,
 )
+from wavedask.io.packed import Rows, texts_of
 
 Pixels: TypeAlias = npt.NDArray[Any]
 
@@ -105,7 +106,10 @@ def check_expansion(path: Path, what: str, *, size: int, stored: int) -> None:
 
 
 class Frame(Protocol):
-    """One frame on disk: small, immutable and picklable, it knows how to read itself."""
+    """One frame on disk: it knows how to read itself.
+
+    A frozen dataclass, whose fields can be hashed: a scan of many files keeps it field by field.
+    """
 
     @property
     def path(self) -> Path:
@@ -242,8 +246,8 @@ class Stack(ABC):
 
     @property
     @abstractmethod
-    def origins(self) -> list[tuple[Path, int]]:
-        """File, and number within it, of each frame."""
+    def origins(self) -> list[tuple[str, int]]:
+        """Path of the file, and number within it, of each frame."""
 
     @property
     def datasets(self) -> list[str] | None:
@@ -296,20 +300,27 @@ class FrameStack(Stack):
     """
 
     def __init__(self, frames: Sequence[Frame]) -> None:
-        first = frames[0]
-        super().__init__((len(frames), *first.shape), first.dtype)
-        self._frames = tuple(frames)
-        for frame in self._frames:
-            if frame.shape != first.shape or frame.dtype.newbyteorder("=") != self.dtype:
+        rows = frames if isinstance(frames, Rows) else Rows(frames)
+        first = rows[0]
+        super().__init__((len(rows), *first.shape), first.dtype)
+        self._frames = rows
+        alike = {(first.shape, first.dtype)}
+        for number, kind in enumerate(zip(rows.column("shape"), rows.column("dtype"), strict=True)):
+            if kind in alike:
+                continue
+            shape, dtype = kind
+            if shape != first.shape or dtype.newbyteorder("=") != self.dtype:
                 raise FrameMismatchError(
-                    f"frames differ: {_described(first)}, but {_described(frame)}",
+                    f"frames differ: {_described(first)}, but {_described(rows[number])}",
                     "Open frames of one camera and one binning as a scan of their own.",
                 )
+            alike.add(kind)
 
     @property
-    def origins(self) -> list[tuple[Path, int]]:
-        """File, and number within it, of each frame."""
-        return [(frame.path, frame.index) for frame in self._frames]
+    def origins(self) -> list[tuple[str, int]]:
+        """Path of the file, and number within it, of each frame."""
+        paths = texts_of(self._frames.column("path"))
+        return list(zip(paths, self._frames.column("index"), strict=True))
 
     def read(self, frames: npt.NDArray[np.intp], rows: slice, cols: slice) -> Pixels:
         """Read a contiguous region of some frames, in native byte order."""
@@ -367,7 +378,7 @@ def lazy(stack: Stack, *, stamp: Any, chunks: Any) -> da.Array:
             f"chunks names {sorted(unknown)}", f"The dimensions of a scan are {list(wanted)}."
         )
     sizes = tuple((wanted | dict(chunks or {})).values())
-    token = tokenize(stamp, [(str(path), index) for path, index in stack.origins], sizes)
+    token = tokenize(stamp, stack.origins, sizes)
     try:
         # dask passes a slice on to the source only where this may also get lists of indices.
         frames: da.Array = da.from_array(

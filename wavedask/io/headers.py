@@ -1,14 +1,13 @@
 """A compact cache of headers, so that an unchanged file is not read twice."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any, Self, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
-
 from wavedask.io.frames import Frame, FrameRecord, reading
+from wavedask.io.packed import Rows, packed, texts_of
 
 Stamp: TypeAlias = tuple[str, int, int]
 """Path, size and time of change of a file: another stamp means another content."""
@@ -27,76 +26,80 @@ def stamp_of(path: Path) -> Stamp:
     return str(path), status.st_size, status.st_mtime_ns
 
 
-Names: TypeAlias = tuple[str, ...]
+Table: TypeAlias = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class _Packed:
-    """One `FrameRecord`; what does not change is one object for all frames that have it."""
+class _Tables:
+    """One table for each frame, with values by name, held name by name."""
 
-    frame: Frame
-    names: tuple[Names, Names, Names]
-    """Of motors, counters and the rest of the header."""
-    numbers: NDArray[np.float64]
-    """Of the motors, then of the counters."""
-    texts: tuple[str, ...]
-    unread: Mapping[tuple[str, str], str] | None
+    def __init__(self, tables: Sequence[Table], absent: Any) -> None:
+        self._names = packed([tuple(table) for table in tables])
+        every = dict.fromkeys(name for names in dict.fromkeys(self._names) for name in names)
+        self._columns = {
+            name: packed([table.get(name, absent) for table in tables]) for name in every
+        }
 
-    def unpacked(self) -> FrameRecord:
-        motors, counters, rest = self.names
-        numbers = self.numbers.tolist()
-        return FrameRecord(
-            self.frame,
-            dict(zip(motors, numbers[: len(motors)], strict=True)),
-            dict(zip(counters, numbers[len(motors) :], strict=True)),
-            dict(zip(rest, self.texts, strict=True)),
-            self.unread or {},
-        )
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        every = tuple(self._columns)
+        rows = zip(*self._columns.values(), strict=True) if every else repeat(())
+        for names, values in zip(self._names, rows, strict=False):
+            row = dict(zip(every, values, strict=True))
+            yield row if names == every else {name: row[name] for name in names}
 
 
 class Headers:
     """Headers of files by their stamps; immutable.
 
-    A frame of 140 motors takes a kilobyte and a half, a tenth of what its records do. It is neither
-    copied nor pickled with the dataset that it belongs to: a copy shares it, and a pickle is
-    without it.
+    What is the same in all frames takes no memory for each of them, and a motor that moves takes
+    8 bytes. It is neither copied nor pickled with the dataset that it belongs to: a copy shares it,
+    and a pickle is without it.
 
     Parameters
     ----------
     read : iterable of (Stamp, sequence of FrameRecord)
-        What was read of each file, which was looked at before.
+        What was read of each file, which was looked at before; at least one frame of each, with
+        the path of the stamp.
+
+    Attributes
+    ----------
+    frames : Rows of Frame
+        Where the pixels of all frames are, in the order of `read`.
 
     Examples
     --------
-    >>> frame = FrameRecord("a frame", {"lens_x": 0.5}, {}, {"title": "lens"})
-    >>> headers = Headers([(("a.edf", 512, 7), [frame])])
-    >>> headers.records(("a.edf", 512, 7))[0].motors, headers.records(("a.edf", 513, 8))
-    ({'lens_x': 0.5}, None)
+    >>> from wavedask.io.frames import RawFrame
+    >>> frame = RawFrame(Path("a.edf"), 0, 512, (4, 5), "<u2")
+    >>> record = FrameRecord(frame, {"lens_x": 0.5}, {}, {"title": "lens"})
+    >>> headers = Headers([(("a.edf", 512, 7), [record])])
+    >>> headers.records()["a.edf", 512, 7][0].motors
+    {'lens_x': 0.5}
     """
 
-    def __init__(self, read: Iterable[tuple[Stamp, list[FrameRecord]]] = ()) -> None:
-        kept: dict[Any, Any] = {}
+    def __init__(self, read: Iterable[tuple[Stamp, Sequence[FrameRecord]]] = ()) -> None:
+        files = list(read)
+        records = [record for _, of_file in files for record in of_file]
+        self.frames: Rows[Frame] = Rows([record.frame for record in records])
+        self._counts = packed([len(of_file) for _, of_file in files])
+        self._sizes = packed([size for (_, size, _), _ in files])
+        self._times = packed([time for (_, _, time), _ in files])
+        self._motors = _Tables([record.motors for record in records], math.nan)
+        self._counters = _Tables([record.counters for record in records], math.nan)
+        self._header = _Tables([record.header for record in records], "")
+        self._unread = packed([tuple(record.unread.items()) for record in records])
 
-        def same(value: Any) -> Any:
-            return kept.setdefault(value, value)
-
-        def packed(record: FrameRecord) -> _Packed:
-            tables = (record.motors, record.counters, record.header)
-            numbers = [*record.motors.values(), *record.counters.values()]
-            return _Packed(
-                record.frame,
-                same(tuple(map(tuple, tables))),
-                np.array(numbers, np.float64),
-                same(tuple(map(same, record.header.values()))),
-                record.unread or None,
-            )
-
-        self._files = {stamp: [packed(record) for record in records] for stamp, records in read}
-
-    def records(self, stamp: Stamp) -> list[FrameRecord] | None:
-        """Return the records of a file that is what it was; None of any other."""
-        known = self._files.get(stamp)
-        return None if known is None else [record.unpacked() for record in known]
+    def records(self) -> dict[Stamp, list[FrameRecord]]:
+        """Return the records of each file that was what its stamp says."""
+        columns = (self.frames, self._motors, self._counters, self._header, self._unread)
+        records = (
+            FrameRecord(frame, motors, counters, header, dict(unread))
+            for frame, motors, counters, header, unread in zip(*columns, strict=True)
+        )
+        paths = iter(texts_of(self.frames.column("path")))
+        found = {}
+        for count, size, time in zip(self._counts, self._sizes, self._times, strict=True):
+            path, *_ = islice(paths, count)
+            found[path, size, time] = list(islice(records, count))
+        return found
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self

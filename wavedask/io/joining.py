@@ -45,8 +45,8 @@ class JoinedStack(Stack):
         self.frames_per_block = 1 if set(blocks) == {1} else blocks
 
     @property
-    def origins(self) -> list[tuple[Path, int]]:
-        """File, and number within it, of each frame."""
+    def origins(self) -> list[tuple[str, int]]:
+        """Path of the file, and number within it, of each frame."""
         return [origin for stack in self._stacks for origin in stack.origins]
 
     @property

@@ -144,7 +144,7 @@ def open_source(
         read = _read_headers(files, format_, progress, known or Headers())
         stamps, headers = [stamp for stamp, _ in read], Headers(read)
         records = [record for _, of_file in read for record in of_file]
-        stack = FrameStack([record.frame for record in records])
+        stack = FrameStack(headers.frames)
         given = _given(motors, stack)
         columns, constants = gather(records, replaced={column.name for column in given})
         columns += given
@@ -207,12 +207,13 @@ def _read_headers(
 ) -> list[tuple[Stamp, list[FrameRecord]]]:
     """Read the headers of files, but of those that are known as they are."""
     reader = READERS[format_]
+    records_of = known.records()
 
     def read(path: Path) -> tuple[Stamp, list[FrameRecord]]:
         # Before it is read: a file that changes meanwhile is read again the next time.
         stamp = stamp_of(path)
         _check_not_empty(path, stamp)
-        records = known.records(stamp)
+        records = records_of.get(stamp)
         return stamp, reader(path) if records is None else records
 
     found: list[tuple[Stamp, list[FrameRecord]]] = []
@@ -289,8 +290,8 @@ def _check_not_empty(path: Path, stamp: Stamp) -> None:
 
 
 def _own_coordinates(stack: Stack) -> dict[str, xr.Variable]:
-    paths = np.array([str(path) for path, _ in stack.origins], dtype=np.dtypes.StringDType())
-    indices = np.array([index for _, index in stack.origins])
+    names, numbers = zip(*stack.origins, strict=True)
+    paths, indices = np.array(names, dtype=np.dtypes.StringDType()), np.array(numbers)
     datasets = {}
     if stack.datasets is not None:
         datasets[SOURCE_DATASET] = xr.Variable(

@@ -48,7 +48,7 @@ def test_the_only_scan_with_images_is_found(path: Path) -> None:
     np.testing.assert_array_equal(found.stack[:], IMAGES)
     np.testing.assert_array_equal(found.stack[2, 3:6, 8], IMAGES[2, 3:6, 8])
     np.testing.assert_array_equal(found.stack[::-2], IMAGES[::-2])
-    assert found.stack.origins[3] == (path, 3)
+    assert found.stack.origins[3] == (str(path), 3)
     assert found.constants == {"title": "ascan lens 0 3 3 0.1", "shutter": "OPEN"}
 
 

@@ -176,9 +176,10 @@ class Hdf5Stack(Stack):
         self.frames_per_block = _frames_per_block(next(iter(datasets.values())), self._parts[0])
 
     @property
-    def origins(self) -> list[tuple[Path, int]]:
-        """File, and number within it, of each frame."""
-        return [(self._path, index) for index in range(self.shape[0])]
+    def origins(self) -> list[tuple[str, int]]:
+        """Path of the file, and number within it, of each frame."""
+        path = str(self._path)
+        return [(path, index) for index in range(self.shape[0])]
 
     @property
     def datasets(self) -> list[str] | None:
