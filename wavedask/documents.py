@@ -136,18 +136,23 @@ def mistakes_of(error: ValidationError, root: type[BaseModel]) -> list[str]:
     for mistake in error.errors(include_url=False):
         keys, section, description = _place(mistake["loc"], root)
         where = ".".join(keys)
+        # Which value of a list; a value that is missing there is told by the list that it lacks in.
+        place = "".join(
+            f"[{part}]" for part in mistake["loc"][len(keys) :] if isinstance(part, int)
+        )
+        item = "" if mistake["type"] == "missing" else place
         if mistake["type"] == "extra_forbidden":
             known = list(section.model_fields) if section else []
             nearest = difflib.get_close_matches(keys[-1], known, n=1, cutoff=0.5)
             hint = f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(known)}"
             line = f"{where}: unknown key; {hint}"
-        elif mistake["type"] == "missing":
+        elif mistake["type"] == "missing" and not place:
             line = f"{where}: missing; give {description}"
         elif mistake["type"] == "value_error" and section is not None:
             message = mistake["msg"].removeprefix("Value error, ")
             line = f"{where}: {message}" if where else message
         elif description:
-            line = f"{where} is {shown(mistake['input'])}: give {description}"
+            line = f"{where}{item} is {shown(mistake['input'])}: give {description}"
         else:
             line = f"{where}: {mistake['msg']}"
         # If a value fits none of several types, pydantic reports one error per type.

@@ -84,7 +84,7 @@ def test_gaps_are_named_and_must_be_filled(raw: Path, tmp_path: Path) -> None:
     rows = succeeded("init", folder)
     assert rows["dark"] == "not found"
     assert rows["to fill in"] == "wavefront.distance, wavefront.pixel_size"
-    with pytest.raises(InputError, match="distance is not given, and the tracking does not state"):
+    with pytest.raises(InputError, match="wavefront: distance and pixel_size are not given"):
         stages_of(load_experiment(folder / "experiment.yaml"))
 
 
