@@ -140,6 +140,8 @@ def test_a_page_of_ours_is_replaced_and_nothing_else(
     assert "<h1>&lt;second &amp; last&gt;</h1>" in text
     assert f"Frame {FRAMES - 1} of {FRAMES}" in text
     assert "first" not in Page(text).rows[0]
+    with pytest.raises(FileError, match=r"r\.pdf does not end with \.html or \.htm\. A report is"):
+        wd.write_report(store, page.with_suffix(".pdf"))
     page.write_text("notes")
     with pytest.raises(FileError, match="is no report"):
         wd.write_report(store, page)
@@ -221,6 +223,13 @@ def test_two_results_are_compared(finished: tuple[Path, RunReport], tmp_path: Pa
     for words in ("rms of the difference", "difference over its error", str(picture)):
         assert words in done.output
     assert imread(picture).size
+    drawn = picture.read_bytes()
+    for name, words in (("difference.png", "exists"), ("difference.xyz", "must end with .png")):
+        options = ["compare", store, store, "--picture", str(tmp_path / name)]
+        refused = CliRunner().invoke(main, options)
+        assert refused.exit_code == 2
+        assert words in refused.output
+    assert picture.read_bytes() == drawn
     wrong = CliRunner().invoke(main, ["compare", store, store, "--frame", "9"])
     assert wrong.exit_code == 2
     assert "frames 0 to 2, not 9" in wrong.output

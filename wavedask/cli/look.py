@@ -1,7 +1,7 @@
 """Commands that read files and results: info, init, history, export, report, compare."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -10,6 +10,9 @@ from wavedask.errors import FileError
 
 if TYPE_CHECKING:
     from wavedask.io import Motors
+
+PICTURES: Final = (".png", ".svg", ".pdf")
+"""How the name of a picture ends."""
 
 
 @click.command()
@@ -256,7 +259,7 @@ def report(store: str, output: Path | None, frame: int, title: str | None) -> No
 @click.option(
     "--picture",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Draw the difference: .png, .svg or .pdf.",
+    help=f"Draw the difference: a new file, {', '.join(PICTURES)}.",
 )
 def compare(
     first: str,
@@ -275,6 +278,10 @@ def compare(
     from wavedask.plot import plot_maps
     from wavedask.store import open_store
 
+    if picture is not None and picture.suffix.lower() not in PICTURES:
+        raise click.UsageError(f"--picture {picture} must end with {', '.join(PICTURES)}")
+    if picture is not None and picture.exists():
+        raise FileError(f"{picture} exists", "It was left as it is: give another --picture.")
     stores, frames = (first, second), (frame, frame if other_frame is None else other_frame)
     wavefronts = []
     for store, number in zip(stores, frames, strict=True):

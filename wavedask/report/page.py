@@ -31,7 +31,7 @@ from wavedask.report.contents import (
     settings_rows,
     setup_rows,
 )
-from wavedask.report.files import check_replaceable, png, replace
+from wavedask.report.files import check_page, check_replaceable, png, replace
 from wavedask.report.pictures import Shown, embedded, frame_pictures, thinned
 from wavedask.report.summary import (
     chosen_frames,
@@ -70,7 +70,8 @@ def write_report(
         A result store, or a result of `track` or `wavefront`. The maps of one frame, and small maps
         of up to 24 frames, are computed; numbers of all frames are read where the store has them.
     output : path
-        The HTML file. A page of an earlier report is replaced; any other file is not.
+        The HTML file, ``.html`` or ``.htm``. A page of an earlier report is replaced; any other
+        file is not.
     frame : int, default 0
         Frame that is shown large; negative numbers count from the end.
     image : xarray.DataArray, dims ([frame], y, x), optional
@@ -90,7 +91,7 @@ def write_report(
     InputError
         A result without complete frames or without the given one.
     FileError
-        The file exists and is no report, or it cannot be written.
+        The file has another ending, exists and is no report, or cannot be written.
     StoreError
         The path is no result store.
 
@@ -104,6 +105,7 @@ def write_report(
     True
     """
     file = expanded(output)
+    check_page(file)
     check_replaceable(file)
     named = title or (str(result) if isinstance(result, str | Path) else "wavedask result")
     opened = open_store(result) if isinstance(result, str | Path) else result
