@@ -118,6 +118,20 @@ def test_a_tomography_file_tells_its_roles_by_a_key(tmp_path: Path) -> None:
     assert result.sizes["frame"] == 3
 
 
+def test_frames_at_an_unknown_place_are_told(tmp_path: Path) -> None:
+    for name in ("blob.h5", "more.h5"):
+        with h5py.File(tmp_path / name, "w") as file:
+            file["run/frames"] = np.zeros((3, 24, 24), np.uint16)
+    with pytest.raises(
+        FileError, match=r"it has blob.h5 and 1 more HDF5 files\. 'wavedask info .*"
+    ):
+        draft_experiment(tmp_path)
+    (tmp_path / "blob.h5").unlink()
+    (tmp_path / "more.h5").unlink()
+    with pytest.raises(FileError, match=r"holds no frames\. Give the folder"):
+        draft_experiment(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("names", "found"),
     [

@@ -160,6 +160,9 @@ def test_a_number_that_was_given_is_told_once() -> None:
     rows = dict(summary_rows(numbers))
     assert rows["mirror, source distance p"] == "infinite in all frames"
     assert rows["mirror, grazing angle"] == "3 mrad in all frames"
+    numbers["ellipse_theta"][1] = np.nan
+    told = dict(summary_rows(numbers))["mirror, grazing angle"]
+    assert told == "3 mrad; none in 1 of 5 frames"
     assert rows["focal length"].startswith("median 21.5 m, first infinite, last –, worst infinite")
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from wavedask.cli.common import FAILED, print_rows
-from wavedask.errors import FileError
+from wavedask.errors import FileError, StoreError
 
 if TYPE_CHECKING:
     from wavedask.io import Motors
@@ -222,9 +222,9 @@ def export(
     type=click.Path(dir_okay=False, path_type=Path),
     help="HTML file to write; by default the name of the store with .html, beside it.",
 )
-@click.option("--frame", type=int, default=0, show_default=True, help="Frame to show large.")
+@click.option("--frame", type=int, help="Frame to show large; by default the first complete one.")
 @click.option("--title", help="Title of the page; by default the path of the store.")
-def report(store: str, output: Path | None, frame: int, title: str | None) -> None:
+def report(store: str, output: Path | None, frame: int | None, title: str | None) -> None:
     """Write a page about the result STORE, for the logbook: pictures, numbers, errors, provenance.
 
     The page is one HTML file without links to other files or servers; print it to PDF from a
@@ -273,7 +273,7 @@ def compare(
 
     Piston and tilt do not count. A difference over its error of about 1 is explained by noise.
     """
-    from wavedask.conventions import FRAME
+    from wavedask.conventions import COMPLETE, FRAME
     from wavedask.optics import compare as compare_wavefronts
     from wavedask.plot import plot_maps
     from wavedask.store import open_store
@@ -289,7 +289,14 @@ def compare(
         count = opened.sizes[FRAME]
         if not -count <= number < count:
             raise click.UsageError(f"{store} has the frames 0 to {count - 1}, not {number}")
-        wavefronts.append(opened.isel({FRAME: number}))
+        single = opened.isel({FRAME: number})
+        if COMPLETE.name in single and not single[COMPLETE.name]:
+            raise StoreError(
+                f"frame {number} of {store} is not complete",
+                "Give another --frame or --other-frame; or run the experiment again, which "
+                "computes what is missing.",
+            )
+        wavefronts.append(single)
     found = compare_wavefronts(*wavefronts, register=register)
     rows = found.rows
     if picture is not None:

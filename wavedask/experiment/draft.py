@@ -1,6 +1,7 @@
 """A commented experiment file from the files of a folder."""
 
 import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -10,7 +11,7 @@ import yaml
 
 from wavedask.conventions import FRAME, MOTOR, PHOTON_ENERGY, ROLE, UNITS, UNKNOWN_UNIT, X, Y
 from wavedask.errors import FileError, WavedaskError
-from wavedask.experiment.guess import Group, calibration_in, groups_in
+from wavedask.experiment.guess import Group, calibration_in, groups_in, hdf5_without_camera
 from wavedask.io import open_scan
 from wavedask.tables import Rows
 
@@ -105,6 +106,14 @@ def draft_experiment(
     if not place.is_dir():
         raise FileError(f"{place} is not a folder", "Give the folder that holds the raw frames.")
     groups = groups_in(place)
+    unknown = hdf5_without_camera(place) if not groups else []
+    if unknown:
+        raise FileError(
+            f"{place} holds no frames at a place that is known; it has {unknown[0]}"
+            + (f" and {len(unknown) - 1} more HDF5 files" if unknown[1:] else ""),
+            f"'wavedask info {shlex.quote(str(place / unknown[0]))}' lists what could be frames. "
+            "Write the experiment file yourself: sample: {files: ..., image: /path/of/frames}.",
+        )
     if not groups:
         raise FileError(f"{place} holds no frames", "Give the folder that holds the raw frames.")
     start = place if beside is None else Path(beside)

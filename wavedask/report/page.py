@@ -54,7 +54,7 @@ def write_report(
     result: xr.Dataset | str | Path,
     output: str | Path,
     *,
-    frame: int = 0,
+    frame: int | None = None,
     image: xr.DataArray | None = None,
     remark: str = "",
     title: str | None = None,
@@ -72,8 +72,9 @@ def write_report(
     output : path
         The HTML file, ``.html`` or ``.htm``. A page of an earlier report is replaced; any other
         file is not.
-    frame : int, default 0
-        Frame that is shown large; negative numbers count from the end.
+    frame : int, optional
+        Frame that is shown large; negative numbers count from the end. By default the first
+        complete one.
     image : xarray.DataArray, dims ([frame], y, x), optional
         Corrected images, to show that of the frame; or its image alone.
     remark : str, optional
@@ -114,7 +115,20 @@ def write_report(
     return file
 
 
-def write_picture(result: xr.Dataset | str | Path, output: str | Path, *, frame: int = 0) -> Path:
+def first_complete(result: xr.Dataset) -> int:
+    """Return the number of the first complete frame of a result; 0 if there is none.
+
+    Examples
+    --------
+    >>> first_complete(xr.Dataset({"complete": ("frame", [False, True])}))
+    1
+    """
+    return int(np.argmax(result[COMPLETE.name].values)) if COMPLETE.name in result else 0
+
+
+def write_picture(
+    result: xr.Dataset | str | Path, output: str | Path, *, frame: int | None = None
+) -> Path:
     """Write the picture that suits a result as a PNG file, for a logbook without HTML.
 
     Parameters
@@ -123,8 +137,8 @@ def write_picture(result: xr.Dataset | str | Path, output: str | Path, *, frame:
         A result, as of `write_report`.
     output : path
         The PNG file. A picture of an earlier call is replaced; any other file is not.
-    frame : int, default 0
-        Frame that is drawn.
+    frame : int, optional
+        Frame that is drawn; by default the first complete one.
 
     Returns
     -------
@@ -149,12 +163,13 @@ def write_picture(result: xr.Dataset | str | Path, output: str | Path, *, frame:
     file = expanded(output)
     check_replaceable(file)
     opened = open_store(result) if isinstance(result, str | Path) else result
-    replace(file, png(plot_dataset(opened, frame=frame)))
+    number = first_complete(opened) if frame is None else frame
+    replace(file, png(plot_dataset(opened, frame=number)))
     return file
 
 
 def _page(
-    result: xr.Dataset, title: str, frame: int, image: xr.DataArray | None, remark: str
+    result: xr.Dataset, title: str, frame: int | None, image: xr.DataArray | None, remark: str
 ) -> str:
     stack = result if FRAME in result.dims else result.expand_dims(FRAME)
     total = stack.sizes[FRAME]
@@ -163,6 +178,8 @@ def _page(
         known = np.flatnonzero(stack[COMPLETE.name].values)
     if not known.size:
         raise InputError("the result has no complete frame", "Run the experiment first.")
+    if frame is None:
+        frame = int(known[0])
     if not -total <= frame < total or frame % total not in known:
         raise InputError(
             f"frame is {frame}",

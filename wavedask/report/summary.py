@@ -312,9 +312,12 @@ def _sentence(numbers: xr.Dataset, line: Headline, wavelength: float | None) -> 
         return value_text(float(values[number]), line.unit, error=error, wavelength=wavelength)
 
     measured = errors is not None and bool((errors > 0).any())
-    if values.size > 1 and (values == values[0]).all() and not measured:
+    known = np.flatnonzero(~np.isnan(values))
+    lost = values.size - known.size
+    missing = f"; none in {lost} of {values.size} frames" if lost else ""
+    if values.size > 1 and (values[known] == values[known[0]]).all() and not measured:
         # A number that was given, such as the distance of the source.
-        return f"{written(0)} in all frames"
+        return f"{written(known[0])} in all frames" if not lost else written(known[0]) + missing
     if values.size <= FEW:
         return ", ".join(map(written, range(values.size)))
     worst = line.worst(values)
@@ -324,11 +327,9 @@ def _sentence(numbers: xr.Dataset, line: Headline, wavelength: float | None) -> 
     median = value_text(
         float(np.nanmedian(values)), line.unit, digits=typical, wavelength=wavelength
     )
-    lost = int(np.isnan(values).sum())
     return (
         f"median {median}, first {written(0)}, last {written(values.size - 1)}, "
-        f"worst {written(worst)} (frame {_number(numbers, worst)})"
-        + (f"; none in {lost} of {values.size} frames" if lost else "")
+        f"worst {written(worst)} (frame {_number(numbers, worst)})" + missing
     )
 
 
