@@ -16,6 +16,10 @@ LARGEST_FILE: Final = 2**20
 """Bytes of such a file, and values in it, at most."""
 
 
+NOTHING: Final = "tag:yaml.org,2002:null"
+"""What YAML calls a value that is null or left out."""
+
+
 class _Loader(yaml.SafeLoader):
     """YAML in which a repeated key is an error; YAML itself takes the last one."""
 
@@ -105,6 +109,34 @@ def read_yaml(file: Path, what: str, kind: type[WavedaskError]) -> Any:
         ) from error
     except yaml.YAMLError as error:
         raise kind(f"{what} {file} is not valid YAML: {error}", "Save it as plain text.") from error
+
+
+def empty_keys(file: Path) -> list[str]:
+    r"""List the keys of a YAML file that have nothing behind them, not even ``null``.
+
+    Parameters
+    ----------
+    file : Path
+        A file that `read_yaml` has read: keys and values.
+
+    Returns
+    -------
+    list of str
+        Keys of the file itself, not those of its sections.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder, "settings.yaml")
+    ...     _ = file.write_text("modes:\nlens: null\nfocus: {}")
+    ...     empty_keys(file)
+    ['modes']
+    """
+    text = read_regular(file, largest=LARGEST_FILE).decode()
+    whole = yaml.compose(text, Loader=_Loader)
+    pairs = whole.value if isinstance(whole, yaml.MappingNode) else []
+    return [key.value for key, value in pairs if value.value == "" and value.tag == NOTHING]
 
 
 def mistakes_of(error: ValidationError, root: type[BaseModel]) -> list[str]:

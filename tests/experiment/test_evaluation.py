@@ -232,6 +232,7 @@ def test_mistakes_in_the_file(sections: dict[str, Any], words: str, raw: Path) -
             {"mirror": {**MIRROR, "distance": 0.5}},
             r"mirror: distance is 0.5 m as given and 1 m in .*\. Correct the one that is wrong\.$",
         ),
+        ({"lens": {"delta": 1.0}}, r"lens: delta is 1\. It must lie between 1e-12 and 0\.1\.$"),
         (
             {"mirror": {**MIRROR, "center": 64}},
             "mirror: center is 64 m, and the map goes from 0 to 8.255e-05 m along x",

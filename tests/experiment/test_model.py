@@ -222,6 +222,18 @@ def test_no_yaml(tmp_path: Path) -> None:
     assert "special characters" in refused_text(tmp_path, "a: \x00")
 
 
+def test_an_empty_section_is_not_taken_for_none(tmp_path: Path) -> None:
+    text = yaml.safe_dump(content(), sort_keys=False)
+    message = refused_text(tmp_path, text + "modes:\n  # order: 6\nfocus:\n")
+    assert "has nothing behind modes, focus. Write 'modes: {}' for the defaults, or null" in message
+    (tmp_path / "experiment.yaml").write_text(
+        text + "modes: null\nlens: ~\nfocus: {}\nflat_dark:\n"
+    )
+    experiment = load_experiment(tmp_path / "experiment.yaml")
+    assert (experiment.modes, experiment.lens, experiment.flat_dark) == (None, None, None)
+    assert experiment.focus is not None
+
+
 def test_a_key_that_stands_twice(tmp_path: Path) -> None:
     """YAML leaves it open, and PyYAML takes the last: a guess."""
     text = yaml.safe_dump(content(), sort_keys=False)

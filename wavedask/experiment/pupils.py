@@ -103,9 +103,9 @@ def pupil_mask(
     part = inside.sum() * _step(y) * _step(x) / area if area else 1.0
     if part < HALF:
         logger.warning(
-            "%s: only %.1g %% of the %s lie in the map, which goes %s along y and %s along x. "
-            "Modes of the rest are extrapolated: give the part of the optic that is seen, in m.",
-            *(key, 100 * part, told, _ends(y), _ends(x)),
+            "%s: only %s %% of the %s lie in the map, which goes %s along y and %s along x. Is it "
+            "in m? Modes over what is not seen are extrapolated.",
+            *(key, f"{100 * part:.2g}", told, _ends(y), _ends(x)),
         )
     return xr.DataArray(inside, {dim: result[dim] for dim in (Y, X)}, (Y, X))
 
