@@ -193,6 +193,9 @@ def test_the_first_complete_frame_is_shown_and_compared(
     assert done.exit_code == 0, done.output
     assert f"Frame 1 of {FRAMES}" in page.read_text(encoding="utf-8")
     assert write_picture(part, tmp_path / "picture.png").stat().st_size
+    mixed = CliRunner().invoke(main, ["info", str(finished[0] / "raw"), part])
+    assert mixed.exit_code == 2
+    assert "part.zarr is a result store: give it alone" in mixed.output.replace("\n", " ")
     refused = CliRunner().invoke(main, ["compare", whole, part])
     assert refused.exit_code == 2
     assert f"frame 0 of {part} is not complete" in refused.output.replace("\n", " ")

@@ -82,6 +82,9 @@ def info(
         (scan,) = cameras
     from wavedask.io import open_scan
 
+    stores = [path for path in paths if URL.match(path) or is_store(path)]
+    if stores:
+        raise click.UsageError(f"{stores[0]} is a result store: give it alone")
     source = paths[0] if len(paths) == 1 else list(paths)
     opened = open_scan(source, scan=scan, image=image, motors=given)
     title = paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
