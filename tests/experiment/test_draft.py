@@ -1,7 +1,9 @@
 """`wavedask init` drafts an experiment file that runs once its gaps are filled."""
 
+import math
 import re
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -116,6 +118,23 @@ def test_a_tomography_file_tells_its_roles_by_a_key(tmp_path: Path) -> None:
     assert rows["flat"] == "frames with image_key 1"
     result = stages_of(load_experiment(tmp_path / "experiment.yaml")).result
     assert result.sizes["frame"] == 3
+
+
+@pytest.mark.parametrize(
+    ("setup", "words"),
+    [
+        ({"distance": -1.0}, "wavefront: distance is -1 m"),
+        ({"distance": math.nan}, "wavefront: distance is nan"),
+        ({"pixel_size": 0.65}, "wavefront: pixel_size is 0.65 m.*another unit"),
+        ({"energy": 17000.0}, "wavefront: energy is 17000 keV.*another unit"),
+    ],
+)
+def test_a_set_up_that_cannot_be_is_not_drafted(
+    setup: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    tifffile.imwrite(tmp_path / "sample_1.tif", np.zeros((24, 24), "u2"))
+    with pytest.raises(InputError, match=words):
+        draft_experiment(tmp_path, **setup)
 
 
 def test_frames_at_an_unknown_place_are_told(tmp_path: Path) -> None:
