@@ -305,6 +305,15 @@ def _small_lens(frames: int = 2, side: int = 192) -> xr.Dataset:
     )
 
 
+def test_a_material_without_an_energy_is_told_in_the_words_of_the_file(raw: Path) -> None:
+    result = _small_lens(1)
+    del result.attrs["energy_keV"]
+    with pytest.raises(
+        InputError, match=r"lens: .*'Be' needs .* Give wavefront\.energy in keV, or"
+    ):
+        evaluated(result, load(raw, lens={"material": "Be"}), None)
+
+
 def test_the_pupil_is_found_in_each_frame(raw: Path, caplog: pytest.LogCaptureFixture) -> None:
     result = _small_lens(3)
     result["slope_y"][2], result["slope_x"][2], result["wavefront"][2] = np.nan, np.nan, np.nan

@@ -140,6 +140,11 @@ def _lens(
 ) -> xr.Dataset:
     """Fit a lens to each wavefront: its numbers, and the map of its residual."""
     given = dict(lens)
+    if lens.material is not None and agreed_energy(None, None, {"the wavefront": result}) is None:
+        raise InputError(
+            f"the refractive index of {lens.material!r} needs the photon energy",
+            "Give wavefront.energy in keV, or lens.delta.",
+        )
     if isinstance(lens.aperture, tuple):
         pupil_mask(Pupil(circle=lens.aperture), result, key=APERTURE.name)
     if pupil is not None:
