@@ -320,5 +320,5 @@ def test_no_combination_of_lengths_differs_in_silence(
         expected = 0.25 * sizes.pop() / lengths.pop()  # type: ignore[operator] # None is left out
         assert slope() == pytest.approx(expected, rel=1e-6)
     else:
-        with pytest.raises(InputError, match=r"(pixel_size|distance) is (not given|\d)"):
+        with pytest.raises(InputError, match=r"(pixel_size|distance) (is|are) (not given|\d)"):
             slope()

@@ -16,6 +16,10 @@ LARGEST_FILE: Final = 2**20
 """Bytes of such a file, and values in it, at most."""
 
 
+NOTHING: Final = "tag:yaml.org,2002:null"
+"""What YAML calls a value that is null or left out."""
+
+
 class _Loader(yaml.SafeLoader):
     """YAML in which a repeated key is an error; YAML itself takes the last one."""
 
@@ -107,6 +111,34 @@ def read_yaml(file: Path, what: str, kind: type[WavedaskError]) -> Any:
         raise kind(f"{what} {file} is not valid YAML: {error}", "Save it as plain text.") from error
 
 
+def empty_keys(file: Path) -> list[str]:
+    r"""List the keys of a YAML file that have nothing behind them, not even ``null``.
+
+    Parameters
+    ----------
+    file : Path
+        A file that `read_yaml` has read: keys and values.
+
+    Returns
+    -------
+    list of str
+        Keys of the file itself, not those of its sections.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder, "settings.yaml")
+    ...     _ = file.write_text("modes:\nlens: null\nfocus: {}")
+    ...     empty_keys(file)
+    ['modes']
+    """
+    text = read_regular(file, largest=LARGEST_FILE).decode()
+    whole = yaml.compose(text, Loader=_Loader)
+    pairs = whole.value if isinstance(whole, yaml.MappingNode) else []
+    return [key.value for key, value in pairs if value.value == "" and value.tag == NOTHING]
+
+
 def mistakes_of(error: ValidationError, root: type[BaseModel]) -> list[str]:
     """List the mistakes that pydantic found: where each is, what is wrong, what would be right.
 
@@ -136,18 +168,23 @@ def mistakes_of(error: ValidationError, root: type[BaseModel]) -> list[str]:
     for mistake in error.errors(include_url=False):
         keys, section, description = _place(mistake["loc"], root)
         where = ".".join(keys)
+        # Which value of a list; a value that is missing there is told by the list that it lacks in.
+        place = "".join(
+            f"[{part}]" for part in mistake["loc"][len(keys) :] if isinstance(part, int)
+        )
+        item = "" if mistake["type"] == "missing" else place
         if mistake["type"] == "extra_forbidden":
             known = list(section.model_fields) if section else []
             nearest = difflib.get_close_matches(keys[-1], known, n=1, cutoff=0.5)
             hint = f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(known)}"
             line = f"{where}: unknown key; {hint}"
-        elif mistake["type"] == "missing":
+        elif mistake["type"] == "missing" and not place:
             line = f"{where}: missing; give {description}"
         elif mistake["type"] == "value_error" and section is not None:
             message = mistake["msg"].removeprefix("Value error, ")
             line = f"{where}: {message}" if where else message
         elif description:
-            line = f"{where} is {shown(mistake['input'])}: give {description}"
+            line = f"{where}{item} is {shown(mistake['input'])}: give {description}"
         else:
             line = f"{where}: {mistake['msg']}"
         # If a value fits none of several types, pydantic reports one error per type.

@@ -87,7 +87,7 @@ class Fact:
 _LENGTHS: Final = ((1e-4, 100.0), (1e-4, 1e4), 1e-4)
 _NEAR: Final = ((-100.0, 100.0), (-1e4, 1e4), 1e-4)
 # Absolute mode enlarges the difference of two pixel sizes a hundred times.
-_PIXELS: Final = ((1e-8, 1e-3), (1e-10, 1e-1), 1e-5)
+_PIXELS: Final = ((1e-8, 5e-4), (1e-10, 1e-1), 1e-5)
 _ANY: Final = ((0.0, np.inf), (0.0, np.inf), 1e-3)
 
 FACTS: Final[Mapping[str, Fact]] = {

@@ -199,6 +199,8 @@ def in_range(name: str, value: Any, *, low: float, high: float, unit: str) -> fl
     number = number_of(name, value, unit=unit)
     # NaN is not between anything.
     if not low < number < high:
+        if unit == DIMENSIONLESS:
+            raise InputError(f"{name} is {number:g}", f"It must lie between {low:g} and {high:g}.")
         raise InputError(
             f"{name} is {number:g} {unit}",
             f"It must lie between {low:g} and {high:g} {unit}: is it given in another unit?",

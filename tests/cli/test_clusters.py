@@ -51,6 +51,7 @@ def test_list_names_every_profile_and_its_file(site: Path) -> None:
     for words in ("slurm: one SLURM job", f"local: two processes ({site}/ours.yaml)"):
         assert words in result.stdout
     assert "cannot be used" in result.stdout
+    assert "Give one of local, threads" in result.stdout
 
 
 def test_show_prints_a_profile_that_can_be_copied(site: Path) -> None:

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
 import dask
@@ -141,6 +142,21 @@ def test_a_scheduler_with_tls_needs_a_certificate() -> None:
         with pytest.raises(InputError, match="needs a certificate") as caught, connect(address):
             pytest.fail("connected")
     assert "distributed.comm.tls.client.cert" in caught.value.remedy
+
+
+def test_a_certificate_that_is_not_whole_is_refused(
+    tmp_path: Path,
+) -> None:
+    here, lost = tmp_path / "here.pem", tmp_path / "lost.pem"
+    here.write_text("")
+    for files, words in (
+        ({"ca_file": here}, "profile tls://127.0.0.1:1 has ca_file, and no certificate"),
+        ({"certificate": here, "key": here}, "has certificate and key, and no ca_file"),
+        ({"ca_file": here, "certificate": here, "key": lost}, f"key of profile .* is {lost}"),
+    ):
+        options: Any = {name: str(file) for name, file in files.items()}
+        with pytest.raises(InputError, match=words), connect("tls://127.0.0.1:1", **options):
+            pytest.fail("connected")
 
 
 def test_a_scheduler_with_tls_is_joined_with_a_certificate(tmp_path: Path) -> None:

@@ -66,6 +66,8 @@ def test_arguments_change_a_profile() -> None:
     ("name", "settings", "words"),
     [
         ("slrum", {}, ["no cluster profile 'slrum'", "Did you mean 'slurm'?", "wavedask cluster"]),
+        ("host:8786", {}, ["no cluster profile", "Did you mean 'tcp://host:8786'?"]),
+        ("threads", {"wait": "soon"}, ["threads.yaml with wait as given has a mistake", "wait is"]),
         ("http://host:8787", {}, ["no cluster profile", "tcp://host:8786"]),
         ("slurm", {"partitoin": "a"}, ["slurm.partitoin: unknown key; did you mean 'partition'?"]),
         ("slurm", {"memroy": "1 GiB"}, ["memroy: unknown key; did you mean 'memory'?"]),

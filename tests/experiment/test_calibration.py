@@ -74,3 +74,15 @@ def test_what_is_wrong_is_said_in_one_message(files: tuple[Path, MeshScan], tmp_
     assert "--unit mm" in result.stderr
     assert "Traceback" not in result.stderr
     assert not (tmp_path / "cal.zarr").exists()
+
+
+@pytest.mark.parametrize("unit", ["um", "km"])
+def test_a_wrong_unit_of_the_motors_is_told(
+    unit: str, files: tuple[Path, MeshScan], tmp_path: Path
+) -> None:
+    folder, _ = files
+    done = CliRunner().invoke(main, command(folder, tmp_path / "cal.zarr", "--unit", unit))
+    assert done.exit_code == 2
+    told = " ".join(done.stderr.split())
+    assert f"m, with the motor 'dety' in '{unit}'; pixels have 1e-08 to 0.0005 m" in told
+    assert not (tmp_path / "cal.zarr").exists()

@@ -1,7 +1,9 @@
 """`wavedask init` drafts an experiment file that runs once its gaps are filled."""
 
+import math
 import re
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -84,7 +86,7 @@ def test_gaps_are_named_and_must_be_filled(raw: Path, tmp_path: Path) -> None:
     rows = succeeded("init", folder)
     assert rows["dark"] == "not found"
     assert rows["to fill in"] == "wavefront.distance, wavefront.pixel_size"
-    with pytest.raises(InputError, match="distance is not given, and the tracking does not state"):
+    with pytest.raises(InputError, match="wavefront: distance and pixel_size are not given"):
         stages_of(load_experiment(folder / "experiment.yaml"))
 
 
@@ -116,6 +118,37 @@ def test_a_tomography_file_tells_its_roles_by_a_key(tmp_path: Path) -> None:
     assert rows["flat"] == "frames with image_key 1"
     result = stages_of(load_experiment(tmp_path / "experiment.yaml")).result
     assert result.sizes["frame"] == 3
+
+
+@pytest.mark.parametrize(
+    ("setup", "words"),
+    [
+        ({"distance": -1.0}, "wavefront: distance is -1 m"),
+        ({"distance": math.nan}, "wavefront: distance is nan"),
+        ({"pixel_size": 0.65}, "wavefront: pixel_size is 0.65 m.*another unit"),
+        ({"energy": 17000.0}, "wavefront: energy is 17000 keV.*another unit"),
+    ],
+)
+def test_a_set_up_that_cannot_be_is_not_drafted(
+    setup: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    tifffile.imwrite(tmp_path / "sample_1.tif", np.zeros((24, 24), "u2"))
+    with pytest.raises(InputError, match=words):
+        draft_experiment(tmp_path, **setup)
+
+
+def test_frames_at_an_unknown_place_are_told(tmp_path: Path) -> None:
+    for name in ("blob.h5", "more.h5"):
+        with h5py.File(tmp_path / name, "w") as file:
+            file["run/frames"] = np.zeros((3, 24, 24), np.uint16)
+    with pytest.raises(
+        FileError, match=r"it has blob.h5 and 1 more HDF5 files\. 'wavedask info .*"
+    ):
+        draft_experiment(tmp_path)
+    (tmp_path / "blob.h5").unlink()
+    (tmp_path / "more.h5").unlink()
+    with pytest.raises(FileError, match=r"holds no frames\. Give the folder"):
+        draft_experiment(tmp_path)
 
 
 @pytest.mark.parametrize(

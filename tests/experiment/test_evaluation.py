@@ -198,7 +198,7 @@ def test_shapes_of_a_pupil(shape: dict[str, Any], area: float, raw: Path) -> Non
         ({"mirror": {"axis": "x"}}, "mirror.theta: missing; give the grazing angle in rad"),
         ({"mirror": {**MIRROR, "theta": 3.0}}, "mirror.theta is 3.0: give the grazing angle"),
         ({"mirror": {**MIRROR, "q": 0.4}}, "q and free are numbers of an ellipse"),
-        ({"mirror": {**MIRROR, "free": ["r"]}}, "mirror.free is 'r': give the numbers"),
+        ({"mirror": {**MIRROR, "free": ["r"]}}, r"mirror.free\[0\] is 'r': give the numbers"),
         ({"focus": {"intensity": "flat"}}, "focus.intensity is 'flat': give measured"),
     ],
 )
@@ -228,8 +228,22 @@ def test_mistakes_in_the_file(sections: dict[str, Any], words: str, raw: Path) -
             "mirror: source_distance is not known. Give mirror.p, or wavefront.source_distance",
         ),
         (
+            # Only the wavefront has the key `sure`.
             {"mirror": {**MIRROR, "distance": 0.5}},
-            "mirror: .*distance",
+            r"mirror: distance is 0.5 m as given and 1 m in .*\. Correct the one that is wrong\.$",
+        ),
+        ({"lens": {"delta": 1.0}}, r"lens: delta is 1\. It must lie between 1e-12 and 0\.1\.$"),
+        (
+            {"mirror": {**MIRROR, "center": 64}},
+            "mirror: center is 64 m, and the map goes from 0 to 8.255e-05 m along x",
+        ),
+        (
+            {"lens": {"aperture": [0.04, 0.04, 0.02]}},
+            r"lens: aperture: the circle \[0.04, 0.04, 0.02\] holds no pixel, and the map goes",
+        ),
+        (
+            {"pupil": {"polygon": [[0.1, 0.1], [0.2, 0.2], [0.4, 0.4]]}, "modes": {}},
+            r"pupil: the polygon .* has no area. Its corners are in one line",
         ),
         (
             {"focus": {}, "sample": {"files": "raw/sample_0000.edf"}, "energy": None},
@@ -246,6 +260,20 @@ def test_settings_that_do_not_fit_the_data(
         sections = {name: part for name, part in sections.items() if name != "energy"}
     with pytest.raises(InputError, match=words):
         stages_of(load(raw, **sections))
+
+
+def test_a_pupil_that_leaves_the_map_is_told(raw: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for shape, warned in (
+        ({"circle": [MIDDLE, MIDDLE, 3e-3]}, True),
+        ({"rectangle": [MIDDLE, 0.0, 4e-5, 4e-3]}, True),
+        ({"polygon": [[0.0, 0.0], [0.0, 1.0], [1.0, 0.0]]}, True),
+        ({"circle": [MIDDLE, MIDDLE, 1.1 * MIDDLE]}, False),
+        ({"circle": [MIDDLE, MIDDLE, 1e-6]}, False),
+    ):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, logger="wavedask"):
+            stages_of(load(raw, pupil=shape, modes={"order": 2} if warned else None, focus={}))
+        assert ("lie in the map, which goes from 0 to 8.255e-05 m" in caplog.text) == warned, shape
 
 
 def _small_lens(frames: int = 2, side: int = 192) -> xr.Dataset:
@@ -275,6 +303,15 @@ def _small_lens(frames: int = 2, side: int = 192) -> xr.Dataset:
         {"y": line, "x": line},
         {"distance": 1.0, "energy_keV": 17.0, "mode": "differential"},
     )
+
+
+def test_a_material_without_an_energy_is_told_in_the_words_of_the_file(raw: Path) -> None:
+    result = _small_lens(1)
+    del result.attrs["energy_keV"]
+    with pytest.raises(
+        InputError, match=r"lens: .*'Be' needs .* Give wavefront\.energy in keV, or"
+    ):
+        evaluated(result, load(raw, lens={"material": "Be"}), None)
 
 
 def test_the_pupil_is_found_in_each_frame(raw: Path, caplog: pytest.LogCaptureFixture) -> None:

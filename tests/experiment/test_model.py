@@ -170,6 +170,15 @@ def test_all_mistakes_at_once_and_each_once(tmp_path: Path) -> None:
         ({"track": {"engine": "dens"}}, "track.engine is 'dens': give one of: dense, opencv"),
         ({"correct": {"average": "mode"}}, "correct.average is 'mode': give one of: mean, median"),
         ({"correct": {"hot_pixels": -1}}, "correct.hot_pixels is -1: give a positive fraction"),
+        ({"wavefront": {"roi": [0, 100]}}, "wavefront.roi[0] is 0: give pixels [[first_y, end_y]"),
+        ({"wavefront": {"pupil": [9, 9]}}, "wavefront.pupil is [9, 9]: give a circle [centre_y,"),
+        (
+            {"pupil": {"circle": [1e-5, 1e-5, 0]}, "modes": {}},
+            "pupil.circle[2] is 0: give a circle [centre_y, centre_x, radius] in m",
+        ),
+        ({"pupil": {"circle": [1, 2]}, "modes": {}}, "pupil.circle is [1, 2]: give a circle"),
+        ({"lens": {"aperture": [0, 0, -1]}}, "lens.aperture is [0, 0, -1]: give auto, a circle"),
+        ({"lens": {"geometric_aperture": 0.4}}, "lens.geometric_aperture is 0.4: give the width"),
         ({"wavefront": {"distance": "1 m"}}, "wavefront.distance is '1 m': give the distance"),
         ({"wavefront": {"distance": float("nan")}}, "wavefront.distance is nan"),
         ({"wavefront": {"method": "zonal"}}, "wavefront.method is 'zonal': give one of: "),
@@ -211,6 +220,18 @@ def test_no_yaml(tmp_path: Path) -> None:
     assert "holds nothing, not keys" in refused_text(tmp_path, "")
     assert "holds ['a'], not keys" in refused_text(tmp_path, "- a")
     assert "special characters" in refused_text(tmp_path, "a: \x00")
+
+
+def test_an_empty_section_is_not_taken_for_none(tmp_path: Path) -> None:
+    text = yaml.safe_dump(content(), sort_keys=False)
+    message = refused_text(tmp_path, text + "modes:\n  # order: 6\nfocus:\n")
+    assert "has nothing behind modes, focus. Write 'modes: {}' for the defaults, or null" in message
+    (tmp_path / "experiment.yaml").write_text(
+        text + "modes: null\nlens: ~\nfocus: {}\nflat_dark:\n"
+    )
+    experiment = load_experiment(tmp_path / "experiment.yaml")
+    assert (experiment.modes, experiment.lens, experiment.flat_dark) == (None, None, None)
+    assert experiment.focus is not None
 
 
 def test_a_key_that_stands_twice(tmp_path: Path) -> None:

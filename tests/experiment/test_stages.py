@@ -198,8 +198,11 @@ def test_a_region_is_cut_out_with_its_place(one_detector: BeamlineCampaign) -> N
     assert np.array_equal(
         part.displacement_x.compute(), whole.displacement_x[:, 40:120, 50:140].compute(), True
     )
-    with pytest.raises(InputError, match=r"wavefront\.roi"):
-        staged(folder, differential(wavefront={**setup, "roi": [[400, 420], [50, 140]]}))
+    for roi in ([[400, 420], [50, 140]], [[0, 1000], [50, 140]], [[-9, 40], [50, 140]]):
+        with pytest.raises(
+            InputError, match=r"wavefront\.roi is .*, and the frames have the pixels"
+        ):
+            staged(folder, differential(wavefront={**setup, "roi": roi}))
 
 
 def test_a_calibration_is_applied_and_remembered(tmp_path: Path) -> None:
@@ -337,6 +340,8 @@ def test_the_set_up_comes_from_the_files_where_they_state_it(tmp_path: Path) -> 
     assert "phase" in staged(tmp_path, whole).result
     other = {"distance": 1.0, "pixel_size": 0.65e-6, "energy": 12.0}
     with pytest.raises(InputError, match="energy is 12 keV as given and 17 keV in coordinate"):
+        staged(tmp_path, {**whole, "wavefront": other})
+    with pytest.raises(InputError, match=r"wavefront: .*, set wavefront.sure to \[energy\]\.$"):
         staged(tmp_path, {**whole, "wavefront": other})
     confirmed = staged(tmp_path, {**whole, "wavefront": {**other, "sure": ["energy"]}}).result
     assert confirmed.attrs["energy_keV"] == 12.0

@@ -3,6 +3,7 @@
 import base64
 import html
 import re
+import shutil
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,6 +12,7 @@ import dask
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
 from click.testing import CliRunner
 from matplotlib.image import imread, imsave
 from support.experiments import FRAMES, copied, load
@@ -140,6 +142,8 @@ def test_a_page_of_ours_is_replaced_and_nothing_else(
     assert "<h1>&lt;second &amp; last&gt;</h1>" in text
     assert f"Frame {FRAMES - 1} of {FRAMES}" in text
     assert "first" not in Page(text).rows[0]
+    with pytest.raises(FileError, match=r"r\.pdf does not end with \.html or \.htm\. A report is"):
+        wd.write_report(store, page.with_suffix(".pdf"))
     page.write_text("notes")
     with pytest.raises(FileError, match="is no report"):
         wd.write_report(store, page)
@@ -176,6 +180,26 @@ def test_a_file_in_the_way_is_told_before_the_run(
 def test_a_frame_that_there_is_not(finished: tuple[Path, RunReport], frame: int) -> None:
     with pytest.raises(InputError, match=f"frame is {frame}.*3 complete frames of 3"):
         wd.write_report(finished[0] / "results.zarr", finished[0] / "other.html", frame=frame)
+
+
+def test_the_first_complete_frame_is_shown_and_compared(
+    finished: tuple[Path, RunReport], tmp_path: Path
+) -> None:
+    whole, part = str(finished[0] / "results.zarr"), str(tmp_path / "part.zarr")
+    shutil.copytree(whole, part)
+    zarr.open_array(f"{part}/complete", mode="r+")[0] = False
+    page = tmp_path / "page.html"
+    done = CliRunner().invoke(main, ["report", part, "-o", str(page)])
+    assert done.exit_code == 0, done.output
+    assert f"Frame 1 of {FRAMES}" in page.read_text(encoding="utf-8")
+    assert write_picture(part, tmp_path / "picture.png").stat().st_size
+    mixed = CliRunner().invoke(main, ["info", str(finished[0] / "raw"), part])
+    assert mixed.exit_code == 2
+    assert "part.zarr is a result store: give it alone" in mixed.output.replace("\n", " ")
+    refused = CliRunner().invoke(main, ["compare", whole, part])
+    assert refused.exit_code == 2
+    assert f"frame 0 of {part} is not complete" in refused.output.replace("\n", " ")
+    assert CliRunner().invoke(main, ["compare", whole, part, "--frame", "1"]).exit_code == 0
 
 
 def test_a_result_without_a_complete_frame(tmp_path: Path) -> None:
@@ -221,6 +245,13 @@ def test_two_results_are_compared(finished: tuple[Path, RunReport], tmp_path: Pa
     for words in ("rms of the difference", "difference over its error", str(picture)):
         assert words in done.output
     assert imread(picture).size
+    drawn = picture.read_bytes()
+    for name, words in (("difference.png", "exists"), ("difference.xyz", "must end with .png")):
+        options = ["compare", store, store, "--picture", str(tmp_path / name)]
+        refused = CliRunner().invoke(main, options)
+        assert refused.exit_code == 2
+        assert words in refused.output
+    assert picture.read_bytes() == drawn
     wrong = CliRunner().invoke(main, ["compare", store, store, "--frame", "9"])
     assert wrong.exit_code == 2
     assert "frames 0 to 2, not 9" in wrong.output

@@ -123,6 +123,49 @@ def test_the_strongest_aberrations_are_told_with_their_errors_and_in_waves() -> 
     assert rows["mode, coma y"].endswith("none in 1 of 5 frames")
 
 
+def test_a_fit_that_cannot_be_a_lens_is_told() -> None:
+    flags = {
+        "flag_values": [0, 1, 2, 3, 4],
+        "flag_meanings": "plausible defocusing poor_fit too_wide not_fitted",
+    }
+    numbers = xr.Dataset({"verdict": ("frame", np.array([0, 1, 0, 1, 4], np.uint8), flags)})
+    (name, told), *others = summary_rows(numbers)
+    assert name == "doubt about the lens"
+    assert not others
+    assert told == (
+        "it spreads the beam (are sample and reference interchanged?) in 2 of 5 frames, first 1; "
+        "there is no fit in 1 of 5 frames, first 4"
+    )
+    assert summary_rows(numbers.isel(frame=[0, 2])) == []
+    (_, told), *_ = summary_rows(numbers.isel(frame=[1, 3]))
+    assert told.endswith("in all frames")
+
+
+def test_every_verdict_is_told() -> None:
+    from wavedask.optics.lens_map import Verdict
+    from wavedask.report.summary import DOUBTS
+
+    assert {name.lower() for name in Verdict.__members__} - {"plausible"} == set(DOUBTS)
+
+
+def test_a_number_that_was_given_is_told_once() -> None:
+    numbers = xr.Dataset(
+        {
+            "ellipse_p": ("frame", np.full(5, np.inf)),
+            "ellipse_theta": ("frame", np.full(5, 3e-3)),
+            "ellipse_theta_uncertainty": ("frame", np.zeros(5)),
+            "focal_length": ("frame", [np.inf, 20.0, 21.0, 22.0, np.nan]),
+        }
+    )
+    rows = dict(summary_rows(numbers))
+    assert rows["mirror, source distance p"] == "infinite in all frames"
+    assert rows["mirror, grazing angle"] == "3 mrad in all frames"
+    numbers["ellipse_theta"][1] = np.nan
+    told = dict(summary_rows(numbers))["mirror, grazing angle"]
+    assert told == "3 mrad; none in 1 of 5 frames"
+    assert rows["focal length"].startswith("median 21.5 m, first infinite, last –, worst infinite")
+
+
 def test_a_number_that_no_frame_has_is_told() -> None:
     numbers = xr.Dataset({"strehl": ("frame", [np.nan, np.nan])})
     assert summary_rows(numbers) == [("Strehl ratio", "– (in no frame)")]

@@ -260,7 +260,10 @@ def test_a_frame_without_matches_is_nan_and_logged(caplog: pytest.LogCaptureFixt
         ({"roi": slice(3)}, "roi is slice.*two slices"),
         ({"roi": (slice(300, 400), slice(None))}, "roi leaves 0 pixels along y: it is 300 to 400"),
         ({"pupil": (1.0, 2.0)}, "pupil is .*centre along y"),
-        ({"pupil": (1e4, 1e4, 3.0)}, "pupil holds no pixel"),
+        (
+            {"pupil": (1e4, 1e4, 3.0)},
+            r"pupil \(10000.0, 10000.0, 3.0\) px holds no pixel.*rows 0 to 255 and the columns",
+        ),
         ({"pupil": xr.DataArray(np.ones((3, 3), bool), dims=("y", "x"))}, r"pupil has \(3, 3\)"),
         ({"pupil": xr.DataArray(np.ones((256, 256)), dims=("y", "x"))}, "mask of bool"),
     ],

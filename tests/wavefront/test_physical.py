@@ -307,6 +307,7 @@ def test_errors_of_displacements_become_errors_of_slopes() -> None:
     [
         ({"distance": (0.5, 1.0)}, "distance is .* with mode 'differential'.*mode='absolute'"),
         ({"distortion_error": 0.1}, "distortion_error is 0.1 with mode 'differential'"),
+        ({"distance_error": 1.5}, "distance_error is 1.5 m, and distance is "),
         ({"distance_error": (1e-3, 1e-3)}, "distance_error is .1e-03|distance_error is .0.001"),
         ({"source_distance": 0.0}, "source_distance is 0 m"),
         ({"membrane_distance": -1.0}, "membrane_distance is -1 m"),

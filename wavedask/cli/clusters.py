@@ -30,9 +30,10 @@ def list_profiles() -> None:
         try:
             found = load_profile(name)
         except InputError as error:
-            rows.append((name, f"cannot be used: {error.problem}"))
+            rows.append((name, f"cannot be used: {error}"))
             continue
-        rows.append((name, f"{found.profile.kind}: {found.profile.description} ({found.file})"))
+        told = f"{found.profile.kind}: {found.profile.description}".removesuffix(": ")
+        rows.append((name, f"{told} ({found.file})"))
     print_rows("cluster profiles", rows)
 
 

@@ -1,15 +1,18 @@
 """Commands that read files and results: info, init, history, export, report, compare."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from wavedask.cli.common import FAILED, print_rows
-from wavedask.errors import FileError
+from wavedask.errors import FileError, StoreError
 
 if TYPE_CHECKING:
     from wavedask.io import Motors
+
+PICTURES: Final = (".png", ".svg", ".pdf")
+"""How the name of a picture ends."""
 
 
 @click.command()
@@ -79,6 +82,9 @@ def info(
         (scan,) = cameras
     from wavedask.io import open_scan
 
+    stores = [path for path in paths if URL.match(path) or is_store(path)]
+    if stores:
+        raise click.UsageError(f"{stores[0]} is a result store: give it alone")
     source = paths[0] if len(paths) == 1 else list(paths)
     opened = open_scan(source, scan=scan, image=image, motors=given)
     title = paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
@@ -219,9 +225,9 @@ def export(
     type=click.Path(dir_okay=False, path_type=Path),
     help="HTML file to write; by default the name of the store with .html, beside it.",
 )
-@click.option("--frame", type=int, default=0, show_default=True, help="Frame to show large.")
+@click.option("--frame", type=int, help="Frame to show large; by default the first complete one.")
 @click.option("--title", help="Title of the page; by default the path of the store.")
-def report(store: str, output: Path | None, frame: int, title: str | None) -> None:
+def report(store: str, output: Path | None, frame: int | None, title: str | None) -> None:
     """Write a page about the result STORE, for the logbook: pictures, numbers, errors, provenance.
 
     The page is one HTML file without links to other files or servers; print it to PDF from a
@@ -256,7 +262,7 @@ def report(store: str, output: Path | None, frame: int, title: str | None) -> No
 @click.option(
     "--picture",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Draw the difference: .png, .svg or .pdf.",
+    help=f"Draw the difference: a new file, {', '.join(PICTURES)}.",
 )
 def compare(
     first: str,
@@ -270,11 +276,15 @@ def compare(
 
     Piston and tilt do not count. A difference over its error of about 1 is explained by noise.
     """
-    from wavedask.conventions import FRAME
+    from wavedask.conventions import COMPLETE, FRAME
     from wavedask.optics import compare as compare_wavefronts
     from wavedask.plot import plot_maps
     from wavedask.store import open_store
 
+    if picture is not None and picture.suffix.lower() not in PICTURES:
+        raise click.UsageError(f"--picture {picture} must end with {', '.join(PICTURES)}")
+    if picture is not None and picture.exists():
+        raise FileError(f"{picture} exists", "It was left as it is: give another --picture.")
     stores, frames = (first, second), (frame, frame if other_frame is None else other_frame)
     wavefronts = []
     for store, number in zip(stores, frames, strict=True):
@@ -282,7 +292,14 @@ def compare(
         count = opened.sizes[FRAME]
         if not -count <= number < count:
             raise click.UsageError(f"{store} has the frames 0 to {count - 1}, not {number}")
-        wavefronts.append(opened.isel({FRAME: number}))
+        single = opened.isel({FRAME: number})
+        if COMPLETE.name in single and not single[COMPLETE.name]:
+            raise StoreError(
+                f"frame {number} of {store} is not complete",
+                "Give another --frame or --other-frame; or run the experiment again, which "
+                "computes what is missing.",
+            )
+        wavefronts.append(single)
     found = compare_wavefronts(*wavefronts, register=register)
     rows = found.rows
     if picture is not None:

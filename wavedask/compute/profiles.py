@@ -8,6 +8,7 @@ name in an earlier folder, and both replace ours.
 """
 
 import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,9 @@ SHIPPED: Final = Path(__file__).parent / "shipped"
 """Folder of the profiles of this package."""
 SITE_FOLDER: Final = "wavedask"
 """Folder of profiles below each folder of Dask's configuration."""
+
+ADDRESS: Final = re.compile(r"[^/\s]+:\d+")
+"""A host and a port, without the scheme of an address."""
 
 DEFAULT: Final = "local"
 """Profile that is used where none is named."""
@@ -103,6 +107,8 @@ def load_profile(name: str | None = None, /, **settings: Any) -> Named:
     files = profile_files()
     if name not in files:
         near = difflib.get_close_matches(name, files, n=3, cutoff=0.5)
+        if ADDRESS.fullmatch(name):
+            near = [f"{SCHEMES[0]}{name}"]
         hint = f"Did you mean {' or '.join(map(repr, near))}? " if near else ""
         raise InputError(
             f"there is no cluster profile {name!r}",
@@ -129,6 +135,9 @@ def _checked(content: dict[str, Any], settings: Mapping[str, Any], what: str) ->
         return model.model_validate(_merged(content, _sorted_in(model, settings)))
     except ValidationError as error:
         mistakes = mistakes_of(error, model)
+        changed = [key for key, value in settings.items() if value is not None]
+        # The mistake may be in an option of a command, and not in the file.
+        what += f" with {', '.join(changed)} as given" if changed else ""
         count = "a mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
         raise InputError(
             f"{what} has {count}", "\n  ".join(["Correct this:", *mistakes])

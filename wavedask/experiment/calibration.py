@@ -25,8 +25,10 @@ from wavedask.errors import MotorError
 from wavedask.frames import sources_of
 from wavedask.io import input_files, open_scan
 from wavedask.plot import plot_calibration
+from wavedask.statements import FACTS
 from wavedask.store import StoreReport, write_store
 from wavedask.tables import Rows, Tabular
+from wavedask.units import PIXEL_SIZE
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -100,7 +102,8 @@ def calibrate(
     Raises
     ------
     WavedaskError
-        As in `open_scan`, `correct`, `detector_distortion` and `write_store`.
+        As in `open_scan`, `correct`, `detector_distortion` and `write_store`; or a pixel size that
+        no detector has, because the unit of the motors is wrong.
     """
     started = time.perf_counter()
     given = {"scan": scan, "dark": dark, "flat": flat}
@@ -124,6 +127,7 @@ def calibrate(
         "spacing": spacing,
     }
     calibration = detector_distortion(frames, **asked)
+    _check_pixels(calibration, raw, asked)
     store = write_store(
         output,
         calibration,
@@ -134,6 +138,21 @@ def calibrate(
     picture = Path(store.path).with_suffix(".png")
     plot_calibration(calibration).savefig(picture)
     return CalibrationReport(calibration, store, picture, time.perf_counter() - started)
+
+
+def _check_pixels(calibration: xr.Dataset, raw: xr.Dataset, asked: Mapping[str, Any]) -> None:
+    """Refuse pixels that no detector has: the unit of the motors is then wrong."""
+    for axis, (quantity, motor) in enumerate(
+        ((PIXEL_SIZE_Y, asked["motor_y"]), (PIXEL_SIZE_X, asked["motor_x"]))
+    ):
+        low, high = FACTS[f"{PIXEL_SIZE}_{axis}"].usual
+        size = float(calibration[quantity.name])
+        if not low <= size <= high:
+            raise MotorError(
+                f"the {quantity.long_name} would be {size:.3g} m, with the motor {motor!r} in "
+                f"{raw[motor].attrs.get(UNITS)!r}; pixels have {low:g} to {high:g} m",
+                "Give the unit of both motors: --unit mm, or unit='mm' in Python.",
+            )
 
 
 def describe_calibration(calibration: xr.Dataset) -> Rows:

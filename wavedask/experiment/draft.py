@@ -1,6 +1,7 @@
 """A commented experiment file from the files of a folder."""
 
 import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -8,11 +9,24 @@ from typing import Any, Final
 import xarray as xr
 import yaml
 
-from wavedask.conventions import FRAME, MOTOR, PHOTON_ENERGY, ROLE, UNITS, UNKNOWN_UNIT, X, Y
+from wavedask.conventions import (
+    FRAME,
+    MOTOR,
+    PHOTON_ENERGY,
+    ROLE,
+    UNITS,
+    UNKNOWN_UNIT,
+    WAVEFRONT,
+    X,
+    Y,
+)
 from wavedask.errors import FileError, WavedaskError
-from wavedask.experiment.guess import Group, calibration_in, groups_in
+from wavedask.experiment.guess import Group, calibration_in, groups_in, hdf5_without_camera
+from wavedask.experiment.naming import naming
+from wavedask.facts import agreed_energy, agreed_number, agreed_pixels
 from wavedask.io import open_scan
 from wavedask.tables import Rows
+from wavedask.units import DISTANCE
 
 SCHEMA: Final = Path(__file__).with_name("schema.json")
 """JSON schema of the experiment file, for editors."""
@@ -90,6 +104,8 @@ def draft_experiment(
     ------
     FileError
         No such folder, or a folder without frames.
+    InputError
+        A distance, a pixel size or an energy that cannot be.
 
     Examples
     --------
@@ -105,6 +121,14 @@ def draft_experiment(
     if not place.is_dir():
         raise FileError(f"{place} is not a folder", "Give the folder that holds the raw frames.")
     groups = groups_in(place)
+    unknown = hdf5_without_camera(place) if not groups else []
+    if unknown:
+        raise FileError(
+            f"{place} holds no frames at a place that is known; it has {unknown[0]}"
+            + (f" and {len(unknown) - 1} more HDF5 files" if unknown[1:] else ""),
+            f"'wavedask info {shlex.quote(str(place / unknown[0]))}' lists what could be frames. "
+            "Write the experiment file yourself: sample: {files: ..., image: /path/of/frames}.",
+        )
     if not groups:
         raise FileError(f"{place} holds no frames", "Give the folder that holds the raw frames.")
     start = place if beside is None else Path(beside)
@@ -129,6 +153,11 @@ def draft_experiment(
         parts.append(f"# Calibration of the detector.\ndistortion: {_scalar(path)}\n")
         rows.append(("distortion", calibration))
     setup = {"distance": distance, "pixel_size": pixel_size, "energy": energy}
+    with naming(WAVEFRONT.name):
+        # What is only unusual is told by the run, whose file can confirm it.
+        agreed_number(DISTANCE, distance, sure=(*setup,))
+        agreed_pixels(pixel_size, sure=(*setup,))
+        agreed_energy(energy, None, sure=(*setup,))
     if energy is None:
         setup["energy"] = _energy(scan)
     parts.append(_settings(setup))

@@ -2,8 +2,7 @@
 
 import difflib
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final
 
@@ -48,9 +47,11 @@ from wavedask.conventions import (
     Y,
     labelled,
 )
-from wavedask.errors import InputError, WavedaskError
+from wavedask.errors import InputError
 from wavedask.experiment.model import Experiment
+from wavedask.experiment.naming import naming
 from wavedask.experiment.optic_sections import Focus, Lens, Mirror, Modes, Pupil
+from wavedask.experiment.pupils import pupil_mask
 from wavedask.facts import agreed_energy, agreed_number
 from wavedask.optics import find_focus, fit_lens, legendre, mirror, remove, zernike
 from wavedask.units import (
@@ -75,6 +76,8 @@ FOUND: Final = (
     *(APERTURE_WIDTH_Y, APERTURE_WIDTH_X),
 )
 """What tells where an optic was found."""
+FARTHEST: Final = 10
+"""Lengths of the map that the middle of a mirror may lie outside of it."""
 TILTS: Final = ("tilt x", "tilt y")
 FOCUSED: Final = ("defocus", "curvature y", "curvature x")
 """Modes that are removed by default, as far as they are fitted, with the tilts."""
@@ -107,38 +110,29 @@ def evaluated(result: xr.Dataset, experiment: Experiment, pupil: xr.DataArray | 
     inside = pupil
     section = experiment.pupil
     if experiment.lens is not None:
-        with _naming("lens"):
+        with naming("lens"):
             found = _lens(result, experiment.lens, section, pupil)
         result = result.assign(found.data_vars).assign_coords(found.coords)
         result = result.assign_attrs(found.attrs)
     elif section is not None and section.auto:
-        with _naming("pupil"):
+        with naming("pupil"):
             found = fit_lens(result)[[quantity.name for quantity in FOUND]]
         found[APERTURE.name].attrs.update(APERTURE.attrs)
         result = result.assign(found.data_vars)
     if section is not None and section.auto:
         inside = result[APERTURE.name]
     if experiment.modes is not None:
-        with _naming("modes"):
+        with naming("modes"):
             found = _modes(result, experiment.modes, section, inside)
         result = result.assign(found.data_vars).assign_coords(found.coords)
         result = result.assign_attrs(found.attrs)
     if experiment.mirror is not None:
-        with _naming("mirror"):
+        with naming("mirror"):
             result = result.assign(_mirror(result, experiment.mirror, inside).data_vars)
     if experiment.focus is not None:
-        with _naming("focus"):
+        with naming("focus"):
             result = result.assign(_focus(result, experiment.focus, inside).data_vars)
     return result
-
-
-@contextmanager
-def _naming(section: str) -> Iterator[None]:
-    """Let an error say which section of the experiment file it is about."""
-    try:
-        yield
-    except WavedaskError as error:
-        raise type(error)(f"{section}: {error.problem}", error.remedy) from error
 
 
 def _lens(
@@ -146,6 +140,13 @@ def _lens(
 ) -> xr.Dataset:
     """Fit a lens to each wavefront: its numbers, and the map of its residual."""
     given = dict(lens)
+    if lens.material is not None and agreed_energy(None, None, {"the wavefront": result}) is None:
+        raise InputError(
+            f"the refractive index of {lens.material!r} needs the photon energy",
+            "Give wavefront.energy in keV, or lens.delta.",
+        )
+    if isinstance(lens.aperture, tuple):
+        pupil_mask(Pupil(circle=lens.aperture), result, key=APERTURE.name)
     if pupil is not None:
         circle = None if section is None else section.circle
         given.update(aperture=pupil if circle is None else circle)
@@ -251,6 +252,15 @@ def _mirror(result: xr.Dataset, section: Mirror, inside: xr.DataArray | None) ->
     ):
         if agreed_number(name, given, data) is None:
             raise InputError(f"{name} is not known", f"Give mirror.{key}, or wavefront.{name}.")
+    line = result[section.axis].values
+    first, last = float(line.min()), float(line.max())
+    length = FARTHEST * (last - first)
+    if section.center is not None and not first - length < section.center < last + length:
+        raise InputError(
+            f"center is {section.center:g} m, and the map goes from {first:.4g} to {last:.4g} m "
+            f"along {section.axis}",
+            "Give the position on the detector of the ray from the middle of the mirror, in m.",
+        )
     profiles, numbers = _names_of_mirror(section)
     points = result.sizes[section.axis]
     along, single = (MIRROR_POINT,), np.float64

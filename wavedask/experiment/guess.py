@@ -101,6 +101,12 @@ def groups_in(folder: Path) -> list[Group]:
     return guessed
 
 
+def hdf5_without_camera(folder: Path) -> list[str]:
+    """List the HDF5 files of a folder, in which `groups_in` has found no frames."""
+    files = sorted(_files(folder, DEPTH))[:MOST_FILES]
+    return [os.path.relpath(file, folder) for file in files if format_of(file) is Format.HDF5]
+
+
 def calibration_in(folder: Path) -> str | None:
     """Find the result store of a detector calibration; None unless there is exactly one."""
     found = []

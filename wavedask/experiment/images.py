@@ -14,13 +14,14 @@ from wavedask.conventions import (
 from wavedask.errors import WavedaskError
 from wavedask.experiment.reproduce import experiments_of
 from wavedask.experiment.stages import corrected_images
+from wavedask.report import first_complete
 from wavedask.store import open_store
 
 ORIGIN = (SOURCE_FILE, SOURCE_INDEX, SOURCE_DATASET)
 """Coordinates that say which raw frame a frame of a result was made of."""
 
 
-def corrected_frame(store: str | Path, frame: int = 0) -> tuple[xr.DataArray | None, str]:
+def corrected_frame(store: str | Path, frame: int | None = None) -> tuple[xr.DataArray | None, str]:
     """Make the corrected image of a frame again, from the inputs that the store names.
 
     Of a frame that was made of several images, such as a stack, it is the first one.
@@ -29,8 +30,9 @@ def corrected_frame(store: str | Path, frame: int = 0) -> tuple[xr.DataArray | N
     ----------
     store : path or URL
         A result store.
-    frame : int, default 0
-        Number of the frame; negative numbers count from the end.
+    frame : int, optional
+        Number of the frame; negative numbers count from the end. By default the first complete
+        one.
 
     Returns
     -------
@@ -46,6 +48,7 @@ def corrected_frame(store: str | Path, frame: int = 0) -> tuple[xr.DataArray | N
     """
     stored = open_store(store)
     frames = stored.sizes[FRAME]
+    frame = first_complete(stored) if frame is None else frame
     if not -frames <= frame < frames:
         return None, f"the store has the frames 0 to {frames - 1}"
     single = stored.isel({FRAME: frame})

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
-from wavedask.documents import mistakes_of, read_yaml, shown
+from wavedask.documents import empty_keys, mistakes_of, read_yaml, shown
 from wavedask.errors import ExperimentError
 from wavedask.experiment.optic_sections import (
     AUTO,
@@ -316,6 +316,12 @@ def load_experiment(path: str | Path) -> Experiment:
         raise ExperimentError(
             f"experiment file {file} holds {shown(content)}, not keys and values",
             f"Its keys are {', '.join(Experiment.model_fields)}.",
+        )
+    # YAML reads nothing as null, and null means that the section is not wanted.
+    if unclear := [name for name in empty_keys(file) if name in OPTICS]:
+        raise ExperimentError(
+            f"experiment file {file} has nothing behind {', '.join(unclear)}",
+            f"Write '{unclear[0]}: {{}}' for the defaults, or null to leave it out.",
         )
     try:
         experiment = Experiment.model_validate(content)

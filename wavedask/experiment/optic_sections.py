@@ -68,14 +68,16 @@ class Lens(Section):
     """Settings of `wavedask.optics.fit_lens`."""
 
     shape: LensShape = Field(default="paraboloid", description=one_of(LensShape))
-    aperture: Literal["auto"] | tuple[Number, Number, Number] | None = Field(
+    aperture: Literal["auto"] | tuple[Number, Number, Positive] | None = Field(
         default="auto", description="auto, a circle [centre_y, centre_x, radius] in m, or null"
     )
     azimuth: Number | None = Field(
         default=None, description="the direction in which a cylinder is curved, in rad"
     )
     geometric_aperture: Positive | None = Field(
-        default=None, description="the width of the lens in m, to compare with the aperture"
+        default=None,
+        le=0.1,
+        description="the width of the lens in m, up to 0.1, to compare with the aperture",
     )
     material: str | None = Field(
         default=None, description="a chemical formula or name, such as Be or kapton"

@@ -1,6 +1,7 @@
 """The pupil of an experiment as a mask on the pixels of its result."""
 
-from typing import Any
+import logging
+from typing import Any, Final
 
 import numpy as np
 import xarray as xr
@@ -14,9 +15,21 @@ from wavedask.experiment.optic_sections import Pupil
 Mask = NDArray[np.bool_]
 Roi = tuple[tuple[int, int], tuple[int, int]]
 
+HALF: Final = 0.5
+"""Part of a shape that should lie in the map: a mode that is seen less is mostly extrapolated."""
+ROUNDING: Final = 1e-9
+"""Area of a polygon, over the sizes of its terms, that is zero up to rounding."""
+
+logger = logging.getLogger("wavedask")
+
 
 def pupil_mask(
-    pupil: Pupil, result: xr.Dataset, *, image: Mask | None = None, roi: Roi | None = None
+    pupil: Pupil,
+    result: xr.Dataset,
+    *,
+    image: Mask | None = None,
+    roi: Roi | None = None,
+    key: str = "pupil",
 ) -> xr.DataArray | None:
     """Return the pixels of a result that lie in a pupil.
 
@@ -30,6 +43,8 @@ def pupil_mask(
         The content of ``pupil.mask``, on the pixels of whole frames.
     roi : ((int, int), (int, int)), optional
         Region of the frame that the maps show: first and end of the rows, and of the columns.
+    key : str, default "pupil"
+        Key of the experiment file that gave it, for messages.
 
     Returns
     -------
@@ -39,7 +54,8 @@ def pupil_mask(
     Raises
     ------
     InputError
-        A pupil without pixels, or a mask of another shape than the frames.
+        A pupil without pixels or a polygon without area, or a mask of another shape than the
+        frames. If less than half of a shape lies in the map, a warning is logged.
 
     Examples
     --------
@@ -56,29 +72,55 @@ def pupil_mask(
     if pupil.circle is not None:
         middle_y, middle_x, radius = pupil.circle
         inside = np.hypot(down - middle_y, across - middle_x) <= radius
+        area = np.pi * radius**2
         told = f"circle {[*pupil.circle]}"
     elif pupil.rectangle is not None:
         middle_y, middle_x, high, wide = pupil.rectangle
         inside = (np.abs(down - middle_y) <= high) & (np.abs(across - middle_x) <= wide)
         told = f"rectangle {[*pupil.rectangle]}"
+        area = 4 * high * wide
     elif pupil.polygon is not None:
         inside = _in_polygon(pupil.polygon, y, x)
         told = f"polygon {[[*point] for point in pupil.polygon]}"
+        area = _polygon_area(pupil.polygon)
+        if not area:
+            raise InputError(f"{key}: the {told} has no area", "Its corners are in one line.")
     else:
         inside = _cut(image, roi, (y.size, x.size))
         told = f"mask {pupil.mask}"
+        area = 0.0
     if not inside.any() and pupil.mask is not None:
         raise InputError(
-            f"pupil: the {told} holds no pixel",
+            f"{key}: the {told} holds no pixel",
             "Pixels of the pupil are those that are not zero in the image.",
         )
     if not inside.any():
         raise InputError(
-            f"pupil: the {told} holds no pixel, and the map goes {_ends(y)} along y and {_ends(x)} "
+            f"{key}: the {told} holds no pixel, and the map goes {_ends(y)} along y and {_ends(x)} "
             "along x",
             "Give it in m, in the coordinates of the wavefront.",
         )
+    part = inside.sum() * _step(y) * _step(x) / area if area else 1.0
+    if part < HALF:
+        logger.warning(
+            "%s: only %s %% of the %s lie in the map, which goes %s along y and %s along x. Is it "
+            "in m? Modes over what is not seen are extrapolated.",
+            *(key, f"{100 * part:.2g}", told, _ends(y), _ends(x)),
+        )
     return xr.DataArray(inside, {dim: result[dim] for dim in (Y, X)}, (Y, X))
+
+
+def _polygon_area(corners: list[tuple[float, float]]) -> float:
+    """Area of a polygon, by the cross products of neighbouring corners; zero up to rounding."""
+    y, x = np.asarray(corners).T
+    parts = y * np.roll(x, -1) - x * np.roll(y, -1)
+    area = abs(parts.sum()) / 2
+    return float(area) if area > ROUNDING * np.abs(parts).sum() else 0.0
+
+
+def _step(line: Any) -> float:
+    """Distance between the pixels of an axis."""
+    return float((line[-1] - line[0]) / max(line.size - 1, 1))
 
 
 def _in_polygon(corners: list[tuple[float, float]], y: Any, x: Any) -> Mask:

@@ -17,6 +17,7 @@ from wavedask.conventions import (
     POSITION_Y,
     REFERENCE_FILE,
     UNITS,
+    WAVEFRONT,
     X,
     Y,
 )
@@ -25,6 +26,7 @@ from wavedask.errors import FrameMismatchError, InputError
 from wavedask.experiment.evaluation import evaluated
 from wavedask.experiment.exposures import combined
 from wavedask.experiment.model import PARTS, Experiment
+from wavedask.experiment.naming import naming
 from wavedask.experiment.pupils import pupil_mask
 from wavedask.experiment.sections import Detector, Frames
 from wavedask.frames import Sources, select_roles, sources_of, stack_coordinates
@@ -147,7 +149,8 @@ def _physical(tracking: xr.Dataset, experiment: Experiment) -> xr.Dataset:
         # track_scan() has compared the scan with itself.
         return tracking
     tracking = _region(tracking, experiment.wavefront.roi)
-    physical = wavefront(tracking, **experiment.wavefront.options)
+    with naming(WAVEFRONT.name):
+        physical = wavefront(tracking, **experiment.wavefront.options)
     # Give displacements the coordinates in metres too: the store has one pair of axes.
     maps = tracking.assign_coords({dim: physical[dim] for dim in (Y, X)})
     return maps.assign(physical.data_vars).assign_attrs(physical.attrs)
@@ -381,13 +384,16 @@ def _region(
     )
     if roi is None:
         return numbered
-    cut = numbered.sel({dim: slice(a, b - 1) for dim, (a, b) in zip((Y, X), roi, strict=True)})
-    if not cut.sizes[Y] * cut.sizes[X]:
-        raise InputError(
-            f"wavefront.roi is {roi}, the frames are {numbered.sizes[Y]} x {numbered.sizes[X]} px",
-            "Give [[first_y, end_y], [first_x, end_x]] within the frame.",
-        )
-    return cut
+    for dim, (first, end) in zip((Y, X), roi, strict=True):
+        numbers = numbered[dim].values
+        if not numbers[0] <= first < end <= numbers[-1] + 1:
+            raise InputError(
+                f"wavefront.roi is {[[*part] for part in roi]}, and the frames have the pixels "
+                f"{numbers[0]:g} to {numbers[-1]:g} along {dim}",
+                "Give [[first_y, end_y], [first_x, end_x]] within the frame; the end does not "
+                "count.",
+            )
+    return numbered.sel({dim: slice(a, b - 1) for dim, (a, b) in zip((Y, X), roi, strict=True)})
 
 
 def _check_shapes(scans: Mapping[str, xr.Dataset]) -> None:

@@ -15,6 +15,8 @@ PAGE: Final = b'<meta name="generator" content="wavedask report'
 SOFTWARE: Final = "wavedask report"
 PICTURE: Final = f"Software\x00{SOFTWARE}".encode()
 """How a page and a picture of ours are recognised: other files are not replaced."""
+ENDINGS: Final = (".html", ".htm")
+"""How the name of a page ends."""
 BEGIN: Final = 2000
 """Bytes at the begin of a file that hold one of these marks."""
 DPI: Final = 120
@@ -47,6 +49,33 @@ def report_path(store: str | Path, *, folder: str | Path | None = None) -> Path:
     if URL.match(text):
         return Path(folder or "", text.rpartition("/")[2]).with_suffix(".html")
     return Path(text).with_suffix(".html")
+
+
+def check_page(file: Path) -> None:
+    """Refuse a name for a page that says it is something else.
+
+    Parameters
+    ----------
+    file : Path
+        Where a page is to be written.
+
+    Raises
+    ------
+    FileError
+        Its ending is not that of HTML.
+
+    Examples
+    --------
+    >>> check_page(Path("page.pdf"))
+    Traceback (most recent call last):
+        ...
+    wavedask.errors.FileError: page.pdf does not end with .html or .htm. A report is ...
+    """
+    if file.suffix.lower() not in ENDINGS:
+        raise FileError(
+            f"{file} does not end with {' or '.join(ENDINGS)}",
+            "A report is an HTML page: give such a name, and print the page to PDF in a browser.",
+        )
 
 
 def check_replaceable(file: Path) -> None:

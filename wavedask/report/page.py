@@ -31,7 +31,7 @@ from wavedask.report.contents import (
     settings_rows,
     setup_rows,
 )
-from wavedask.report.files import check_replaceable, png, replace
+from wavedask.report.files import check_page, check_replaceable, png, replace
 from wavedask.report.pictures import Shown, embedded, frame_pictures, thinned
 from wavedask.report.summary import (
     chosen_frames,
@@ -54,7 +54,7 @@ def write_report(
     result: xr.Dataset | str | Path,
     output: str | Path,
     *,
-    frame: int = 0,
+    frame: int | None = None,
     image: xr.DataArray | None = None,
     remark: str = "",
     title: str | None = None,
@@ -70,9 +70,11 @@ def write_report(
         A result store, or a result of `track` or `wavefront`. The maps of one frame, and small maps
         of up to 24 frames, are computed; numbers of all frames are read where the store has them.
     output : path
-        The HTML file. A page of an earlier report is replaced; any other file is not.
-    frame : int, default 0
-        Frame that is shown large; negative numbers count from the end.
+        The HTML file, ``.html`` or ``.htm``. A page of an earlier report is replaced; any other
+        file is not.
+    frame : int, optional
+        Frame that is shown large; negative numbers count from the end. By default the first
+        complete one.
     image : xarray.DataArray, dims ([frame], y, x), optional
         Corrected images, to show that of the frame; or its image alone.
     remark : str, optional
@@ -90,7 +92,7 @@ def write_report(
     InputError
         A result without complete frames or without the given one.
     FileError
-        The file exists and is no report, or it cannot be written.
+        The file has another ending, exists and is no report, or cannot be written.
     StoreError
         The path is no result store.
 
@@ -104,6 +106,7 @@ def write_report(
     True
     """
     file = expanded(output)
+    check_page(file)
     check_replaceable(file)
     named = title or (str(result) if isinstance(result, str | Path) else "wavedask result")
     opened = open_store(result) if isinstance(result, str | Path) else result
@@ -112,7 +115,20 @@ def write_report(
     return file
 
 
-def write_picture(result: xr.Dataset | str | Path, output: str | Path, *, frame: int = 0) -> Path:
+def first_complete(result: xr.Dataset) -> int:
+    """Return the number of the first complete frame of a result; 0 if there is none.
+
+    Examples
+    --------
+    >>> first_complete(xr.Dataset({"complete": ("frame", [False, True])}))
+    1
+    """
+    return int(np.argmax(result[COMPLETE.name].values)) if COMPLETE.name in result else 0
+
+
+def write_picture(
+    result: xr.Dataset | str | Path, output: str | Path, *, frame: int | None = None
+) -> Path:
     """Write the picture that suits a result as a PNG file, for a logbook without HTML.
 
     Parameters
@@ -121,8 +137,8 @@ def write_picture(result: xr.Dataset | str | Path, output: str | Path, *, frame:
         A result, as of `write_report`.
     output : path
         The PNG file. A picture of an earlier call is replaced; any other file is not.
-    frame : int, default 0
-        Frame that is drawn.
+    frame : int, optional
+        Frame that is drawn; by default the first complete one.
 
     Returns
     -------
@@ -147,12 +163,13 @@ def write_picture(result: xr.Dataset | str | Path, output: str | Path, *, frame:
     file = expanded(output)
     check_replaceable(file)
     opened = open_store(result) if isinstance(result, str | Path) else result
-    replace(file, png(plot_dataset(opened, frame=frame)))
+    number = first_complete(opened) if frame is None else frame
+    replace(file, png(plot_dataset(opened, frame=number)))
     return file
 
 
 def _page(
-    result: xr.Dataset, title: str, frame: int, image: xr.DataArray | None, remark: str
+    result: xr.Dataset, title: str, frame: int | None, image: xr.DataArray | None, remark: str
 ) -> str:
     stack = result if FRAME in result.dims else result.expand_dims(FRAME)
     total = stack.sizes[FRAME]
@@ -161,6 +178,8 @@ def _page(
         known = np.flatnonzero(stack[COMPLETE.name].values)
     if not known.size:
         raise InputError("the result has no complete frame", "Run the experiment first.")
+    if frame is None:
+        frame = int(known[0])
     if not -total <= frame < total or frame % total not in known:
         raise InputError(
             f"frame is {frame}",

@@ -18,6 +18,8 @@ from wavedask.conventions import (
     ELLIPSE_THETA,
     EXPLAINED_VARIANCE,
     FIGURE_ERROR_RMS,
+    FLAG_MEANINGS,
+    FLAG_VALUES,
     FOCAL_LENGTH,
     FOCUS_DISTANCE_X,
     FOCUS_DISTANCE_Y,
@@ -37,6 +39,7 @@ from wavedask.conventions import (
     SLOPE_ERROR_RMS,
     STREHL,
     UNCERTAINTY,
+    VERDICT,
     WAVEFRONT_PV,
     WAVEFRONT_RMS,
     Quantity,
@@ -57,6 +60,13 @@ FEW: Final = 3
 
 MOST_MODES: Final = 4
 """Modes that the summary names: the strongest ones."""
+DOUBTS: Final = {
+    "defocusing": "it spreads the beam (are sample and reference interchanged?)",
+    "poor_fit": "it explains less than 90 % of the slopes (is the aperture, or the shape, right?)",
+    "too_wide": "the aperture is wider than the lens",
+    "not_fitted": "there is no fit",
+}
+"""What the summary says of a verdict, by its name in the flags of the variable."""
 TILTS: Final = tuple(map(scalar_name, ("tilt x", "tilt y")))
 """Modes that are a matter of the set-up, and no aberration."""
 
@@ -258,15 +268,39 @@ def summary_rows(numbers: xr.Dataset) -> Rows:
     """
     wavelength = numbers.attrs.get(WAVELENGTH)
     return [
-        (line.name, _sentence(numbers, line, wavelength if line.in_waves else None))
-        for line in headlines(numbers)
+        *(
+            (line.name, _sentence(numbers, line, wavelength if line.in_waves else None))
+            for line in headlines(numbers)
+        ),
+        *_doubts(numbers),
     ]
+
+
+def _doubts(numbers: xr.Dataset) -> Rows:
+    """Say which frames have a fit that cannot be a lens; nothing if there is none."""
+    if not _has(numbers, VERDICT.name):
+        return []
+    verdict = numbers[VERDICT.name]
+    names = str(verdict.attrs.get(FLAG_MEANINGS, "")).split()
+    codes = np.atleast_1d(verdict.attrs.get(FLAG_VALUES, [])).tolist()
+    told = []
+    for code, name in zip(codes, names, strict=False):
+        frames = np.flatnonzero(verdict.values == code)
+        if name in DOUBTS and frames.size:
+            first = _number(numbers, int(frames[0]))
+            where = (
+                "in all frames"
+                if frames.size == verdict.size
+                else f"in {frames.size} of {verdict.size} frames, first {first}"
+            )
+            told.append(f"{DOUBTS[name]} {where}")
+    return [("doubt about the lens", "; ".join(told))] if told else []
 
 
 def _sentence(numbers: xr.Dataset, line: Headline, wavelength: float | None) -> str:
     """Write the values of a number: all of few frames, the telling ones of many."""
     values = np.asarray(numbers[line.variable].values, np.float64)
-    if not np.isfinite(values).any():
+    if np.isnan(values).all():
         return "– (in no frame)"
     own = uncertainty_name(line.variable)
     errors = None
@@ -277,6 +311,13 @@ def _sentence(numbers: xr.Dataset, line: Headline, wavelength: float | None) -> 
         error = None if errors is None else float(errors[number])
         return value_text(float(values[number]), line.unit, error=error, wavelength=wavelength)
 
+    measured = errors is not None and bool((errors > 0).any())
+    known = np.flatnonzero(~np.isnan(values))
+    lost = values.size - known.size
+    missing = f"; none in {lost} of {values.size} frames" if lost else ""
+    if values.size > 1 and (values[known] == values[known[0]]).all() and not measured:
+        # A number that was given, such as the distance of the source.
+        return f"{written(known[0])} in all frames" if not lost else written(known[0]) + missing
     if values.size <= FEW:
         return ", ".join(map(written, range(values.size)))
     worst = line.worst(values)
@@ -286,11 +327,9 @@ def _sentence(numbers: xr.Dataset, line: Headline, wavelength: float | None) -> 
     median = value_text(
         float(np.nanmedian(values)), line.unit, digits=typical, wavelength=wavelength
     )
-    lost = int(np.isnan(values).sum())
     return (
         f"median {median}, first {written(0)}, last {written(values.size - 1)}, "
-        f"worst {written(worst)} (frame {_number(numbers, worst)})"
-        + (f"; none in {lost} of {values.size} frames" if lost else "")
+        f"worst {written(worst)} (frame {_number(numbers, worst)})" + missing
     )
 
 
@@ -379,8 +418,12 @@ def value_text(
     '50.200 µm'
     >>> value_text(1e-9, "m", wavelength=1e-10)
     '1 nm (10 waves)'
+    >>> value_text(float("inf"), "m"), value_text(float("nan"), "m")
+    ('infinite', '–')
     """
-    if not np.isfinite(value):
+    if np.isinf(value):
+        return "infinite"
+    if np.isnan(value):
         return "–"
     if unit == DIMENSIONLESS:
         return f"{100 * value:.1f} %"

@@ -281,13 +281,22 @@ def _differential(
     length = agreed_number(DISTANCE, distance, data, sure=sure)
     pixels = agreed_pixels(pixel_size, data, sure=sure)
     if length is None or pixels is None:
+        found = {DISTANCE: length, PIXEL_SIZE: pixels}
+        missing = [name for name, value in found.items() if value is None]
+        verb, it = ("is", "it") if len(missing) == 1 else ("are", "them")
         raise InputError(
-            f"{DISTANCE if length is None else PIXEL_SIZE} is not given, and the tracking does not"
-            " state it",
-            "Give it, in m.",
+            f"{' and '.join(missing)} {verb} not given, and the tracking does not state {it}",
+            f"Give {it}, in m.",
         )
     membrane = agreed_number(MEMBRANE_DISTANCE, membrane, data, sure=sure)
     errors = errors_of(detectors=1, **given)
+    for name, values in ((DISTANCE, length), (PIXEL_SIZE, pixels)):
+        error = given[name]
+        if error is not None and np.max(error) >= np.min(values):
+            raise InputError(
+                f"{name}_error is {error!r} m, and {name} is {values!r} m",
+                "Give the standard error in m; it is smaller than the value.",
+            )
     factor = slope_per_length(length, source_distance=source, membrane_distance=membrane)
     attrs = {DISTANCE: length, PIXEL_SIZE: list(pixels), **errors.attrs}
     if membrane is not None:

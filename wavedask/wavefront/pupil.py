@@ -158,7 +158,15 @@ def _mask(whole: xr.Dataset, region: xr.Dataset, pupil: Any) -> xr.DataArray:
     else:
         mask = _disc(region, pupil)
     if mask.chunks is None and not mask.any():
-        raise InputError("pupil holds no pixel of the region", "Move it, or make it larger.")
+        if isinstance(pupil, xr.DataArray):
+            raise InputError("pupil holds no pixel of the region", "Give a mask with True in it.")
+        rows, columns = (pixel_numbers(region, dim) for dim in (Y, X))
+        raise InputError(
+            f"pupil {tuple(float(value) for value in pupil)} px holds no pixel of the region: it "
+            f"has the rows {rows[0]:g} to {rows[-1]:g} and the columns {columns[0]:g} to "
+            f"{columns[-1]:g}",
+            "Give its centre along y and along x and its radius in pixels, not in m.",
+        )
     return mask
 
 

@@ -1,7 +1,9 @@
 """A scheduler that is already running."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
 import dask
@@ -14,6 +16,14 @@ from wavedask.paths import expanded
 
 CERTIFICATE: Final = "distributed.comm.tls.client.cert"
 """Setting of Dask: the certificate of a client."""
+
+
+ROLES: Final = {
+    "ca_file": "tls_ca_file",
+    "certificate": "tls_client_cert",
+    "key": "tls_client_key",
+}
+"""Keys of a profile that name files, and what Dask calls them."""
 
 
 @contextmanager
@@ -34,24 +44,38 @@ def started(profile: AddressProfile, name: str) -> Iterator[Started]:
     Raises
     ------
     InputError
-        The scheduler needs a certificate, and there is none.
+        The scheduler needs a certificate, and there is none, or one of its files is missing.
     """
     given = profile.address
     security = None
-    if given.certificate is not None:
-        files = {
-            "tls_ca_file": given.ca_file,
-            "tls_client_cert": given.certificate,
-            "tls_client_key": given.key,
-        }
+    files = {key: getattr(given, key) for key in ROLES if getattr(given, key) is not None}
+    if files:
         security = Security(
             require_encryption=True,
-            **{role: str(expanded(file)) for role, file in files.items() if file is not None},
+            **{ROLES[key]: str(file) for key, file in _checked(files, name).items()},
         )
     else:
         check_certificate(given.address)
     # It has the workers that it has: the run itself waits for the first one.
     yield Started(given.address, security, first_worker=profile.wait is not None)
+
+
+def _checked(files: Mapping[str, str], name: str) -> dict[str, Path]:
+    """Check that a certificate is whole and its files can be read; the key may be in its file."""
+    for needed in ("ca_file", "certificate"):
+        if needed not in files:
+            raise InputError(
+                f"profile {name} has {' and '.join(files)}, and no {needed}",
+                f"Give address: {needed}, too.",
+            )
+    paths = {key: expanded(file) for key, file in files.items()}
+    for key, path in paths.items():
+        if not path.is_file() or not os.access(path, os.R_OK):
+            raise InputError(
+                f"{key} of profile {name} is {path}, which is no file that can be read",
+                "Check the path and its permissions.",
+            )
+    return paths
 
 
 def check_certificate(address: str) -> None:
