@@ -190,3 +190,27 @@ def test_a_pipe_behind_a_file_does_not_block(tmp_path: Path, kind: str) -> None:
             pco.create_dataset("image", FRAMES.shape, "u2", external=[("pipe", 0, FRAMES.nbytes)])
     with pytest.raises(FileError, match=r"pipe"):
         open_scan(path)
+
+
+@pytest.mark.parametrize("kind", ["member", "soft link", "external link", "camera"])
+def test_names_that_are_no_utf8(kind: str, tmp_path: Path) -> None:
+    """h5py returns such a name as bytes: old programs wrote Latin-1, and bits change."""
+    path = tmp_path / "a.nxs"
+    with nexus(path) as file:
+        entry = file["entry"]
+        entry["memberQQ"] = np.arange(4.0)
+        entry["soft"] = h5py.SoftLink("/entry/softQQ")
+        entry["external"] = h5py.ExternalLink("other.h5", "/externalQQ")
+        if kind == "camera":
+            entry.move("instrument/pco", "instrument/cameraQQ")
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["a"] = 1
+    name = f"{kind.partition(' ')[0]}Q".encode()
+    content = path.read_bytes()
+    assert name in content
+    path.write_bytes(content.replace(name + b"Q", name + b"\xff"))
+    if kind == "camera":
+        with pytest.raises(FileError, match=r"a member called b'cameraQ\\xff', which is no UTF-8"):
+            open_scan(path)
+    else:
+        assert open_scan(path).sizes["frame"] == 4

@@ -88,7 +88,9 @@ class EigerEntry(NexusEntry):
     @cached_property
     def _blocks(self) -> list[str]:
         """Names of the blocks, in the order of their numbers."""
-        numbers = {name: match for name in self.group[DATA] if (match := BLOCK.fullmatch(name))}
+        # A name that is no UTF-8 comes as bytes.
+        names = [name for name in self.group[DATA] if isinstance(name, str)]
+        numbers = {name: match for name in names if (match := BLOCK.fullmatch(name))}
         return sorted(numbers, key=lambda name: int(numbers[name]["number"]))
 
     @property

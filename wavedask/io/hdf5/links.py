@@ -134,7 +134,8 @@ def _step(group: h5py.Group, name: str, hops: int) -> Any:
         if isinstance(link, h5py.ExternalLink):
             return _behind(link, group, name, hops)
         if isinstance(link, h5py.SoftLink):
-            return follow(group, link.path, hops=hops + 1)
+            # A path that is no UTF-8 comes as bytes, and no object has it: see `members`.
+            return follow(group, link.path, hops=hops + 1) if isinstance(link.path, str) else None
         return group[name]
     except (KeyError, OSError, RuntimeError) as error:
         if "Unable to" in str(error) and isinstance(error, RuntimeError):
@@ -164,10 +165,14 @@ def _behind(link: h5py.ExternalLink, group: h5py.Group, name: str, hops: int) ->
                 f"{place} is kept in {link.filename}, which cannot be opened: {error.problem}",
                 remedy,
             ) from error
-    found = follow(files[path], f"/{link.path.strip('/')}", hops=hops + 1)
+    inside = link.path
+    if isinstance(inside, str):
+        found = follow(files[path], f"/{inside.strip('/')}", hops=hops + 1)
+    else:
+        found = None
     if found is None:
         raise FileError(
-            f"{place} is kept in {link.filename}, which has no {link.path}",
+            f"{place} is kept in {link.filename}, which has no {inside}",
             "Copy that file again from its source: it may have been incomplete.",
         )
     return found
@@ -190,6 +195,14 @@ def members(
     if not isinstance(group, h5py.Group):
         return
     for name in islice(group, most):
+        if isinstance(name, bytes):
+            if obstacles is not None:
+                obstacles[f"{(group.name or '').rstrip('/')}/{name!r}"] = FileError(
+                    f"{group.file.filename}: {group.name} has a member called {name!r}, which is"
+                    " no UTF-8",
+                    "If you need it, give it another name.",
+                )
+            continue
         try:
             item = follow(group, name)
         except FileError as error:
