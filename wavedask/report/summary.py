@@ -36,6 +36,7 @@ from wavedask.conventions import (
     RESIDUAL_RMS,
     SLOPE_ERROR_RMS,
     STREHL,
+    TILT_MODES,
     UNCERTAINTY,
     WAVEFRONT_PV,
     WAVEFRONT_RMS,
@@ -57,8 +58,7 @@ FEW: Final = 3
 
 MOST_MODES: Final = 4
 """Modes that the summary names: the strongest ones."""
-TILTS: Final = tuple(map(scalar_name, ("tilt x", "tilt y")))
-"""Modes that are a matter of the set-up, and no aberration."""
+TILTS: Final = tuple(map(scalar_name, TILT_MODES))
 
 
 class Headline(NamedTuple):
