@@ -15,6 +15,7 @@ from wavedask.conventions import (
     MATCHED,
     MOTOR,
     ROLE,
+    UNCERTAINTY,
     UNITS,
     UNKNOWN_UNIT,
     X,
@@ -204,17 +205,26 @@ def narrow_tables(
 ) -> list[tuple[list[str], list[list[str]]]]:
     """Divide a wide table into tables that fit on a printed page, each with the first column.
 
+    A number and its standard error stay together.
+
     Examples
     --------
     >>> head = [(name, "") for name in ("frame", "a", "b", "c")]
     >>> rows = [[("0", 0.0), ("1", 1.0), ("2", 2.0), ("3", 3.0)]]
     >>> narrow_tables(head, rows, columns=2)
     [(['frame', 'a', 'b'], [['0', '1', '2']]), (['frame', 'c'], [['0', '3']])]
+    >>> head[3] = ("b_uncertainty", "")
+    >>> [names for names, rows in narrow_tables(head, rows, columns=2)]
+    [['frame', 'a'], ['frame', 'b', 'b_uncertainty']]
     """
-    groups = [
-        [0, *range(start, min(start + columns, len(head)))]
-        for start in range(1, len(head), columns)
-    ]
+    groups: list[list[int]] = []
+    start = 1
+    while start < len(head):
+        stop = min(start + columns, len(head))
+        if stop < len(head) and stop > start + 1 and UNCERTAINTY in head[stop][0]:
+            stop -= 1
+        groups.append([0, *range(start, stop)])
+        start = stop
     return [
         ([head[place][0] for place in group], [[row[place][0] for place in group] for row in rows])
         for group in groups
