@@ -362,6 +362,10 @@ MODE_ORDER: Final = Quantity(
     "mode_order", DIMENSIONLESS, "azimuthal frequency, or degree in x, of a mode"
 )
 MODE_NAME: Final = Quantity("mode_name", DIMENSIONLESS, "name of a mode")
+TILT_MODES: Final = ("tilt x", "tilt y")
+"""Names of modes that are a matter of the set-up, and no aberration."""
+FOCUSING_MODES: Final = ("defocus", "curvature y", "curvature x")
+"""Names of modes that are usually far larger than the others."""
 MODE_MIX: Final = Quantity(
     "mode_mix", DIMENSIONLESS, "coefficients of the polynomials in an orthonormal mode"
 )

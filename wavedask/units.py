@@ -284,19 +284,3 @@ def in_metres(array: xr.DataArray, pixels: tuple[float, float]) -> xr.DataArray:
         attrs = {UNITS: METRE, LONG_NAME: f"{words} position on the detector"}
         metres[dim] = (dim, pixel_numbers(array, dim) * pixel, attrs)
     return array.assign_coords(metres)
-
-
-def one_chunk_per_map(array: xr.DataArray) -> xr.DataArray:
-    """Rechunk a lazy array to one map per chunk: integration needs whole maps.
-
-    Examples
-    --------
-    >>> maps = xr.DataArray(np.zeros((2, 4, 4)), dims=("frame", "y", "x")).chunk(2)
-    >>> one_chunk_per_map(maps).chunks
-    ((1, 1), (4,), (4,))
-    """
-    if array.chunks is None:
-        return array
-    sizes = {dim: -1 if dim in (Y, X) else 1 for dim in array.dims}
-    # Of the variable: DataArray.chunk() would make the coordinates lazy, too.
-    return array.copy(deep=False, data=array.variable.chunk(sizes).data)

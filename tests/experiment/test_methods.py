@@ -1,5 +1,6 @@
 """Methods that an experiment may use: a scan of the membrane, a self-reference, averages."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import wavedask as wd
 from wavedask.errors import ExperimentError, StoreExistsError
 from wavedask.experiment.images import corrected_frame
 from wavedask.experiment.model import Experiment, load_experiment
+from wavedask.experiment.pages import write_page
 from wavedask.experiment.pipeline import plan, run
 from wavedask.experiment.stages import Stages, stages_of
 from wavedask.simulate import (
@@ -97,6 +99,11 @@ def same(found: xr.Dataset, expected: xr.Dataset, names: list[str]) -> None:
         np.testing.assert_array_equal(found[name].values, expected[name].values, err_msg=name)
 
 
+def pictures(page: Path) -> list[tuple[str, str]]:
+    """The pictures of a report: data, and what each shows."""
+    return re.findall(r'<img src="([^"]*)" alt="([^"]*)"', page.read_text())
+
+
 def test_a_scan_of_the_membrane_gives_the_wavefront(
     scanned: BeamlineCampaign, tmp_path: Path
 ) -> None:
@@ -125,7 +132,7 @@ def test_a_scan_of_the_membrane_gives_the_wavefront(
     np.testing.assert_array_equal(image, prepared.image[0])
     page = run(experiment(folder, **files, track_scan=scan, report=True, output=asked.output)).page
     assert page is not None
-    assert 'alt="intensity relative' in page.read_text()
+    assert pictures(page)[0][1].startswith("intensity relative")
     assert run(asked).store.written == 0
     fewer = experiment(
         folder,
@@ -193,6 +200,11 @@ def test_exposures_are_combined_by_their_setting(repeated: Path, tmp_path: Path)
     assert str(image.source_file.values).endswith("sample_0001.edf")
     assert "sample_0003.edf" in stored.stack_frames.values[0]
     assert "sample_0001.edf" in stored.stack_frames.values[1]
+    page = run(experiment(repeated, **setup, combine=by, report=True, output=asked.output)).page
+    assert page is not None
+    shown = pictures(page)
+    assert shown[0][1].startswith("intensity relative")
+    assert shown == pictures(write_page(tmp_path / "mean.zarr", tmp_path / "again.html"))
     single = staged(repeated, **setup).result
     inner = {"y": slice(20, -20), "x": slice(20, -20)}
     # Each of them has measured its own noise, in a single cell of so small a frame.

@@ -79,6 +79,25 @@ def test_a_figure_error_comes_back_as_thickness() -> None:
     np.testing.assert_allclose(lens["residual_rms"], delta * rms, rtol=1e-3)
 
 
+def test_maps_and_numbers_are_those_of_the_aperture() -> None:
+    wf = ideal_wavefront()
+    rough = 1e-12 * figure((HEIGHT, WIDTH))
+    wf["wavefront"] = wf["wavefront"] + rough
+    circle = (CENTER[0] * PIXEL, CENTER[1] * PIXEL, 12 * PIXEL)
+    lens = fit_lens(wf.drop_vars(["slope_y", "slope_x"]), delta=2e-6, aperture=circle)
+    inside = np.hypot(wf.y - circle[0], wf.x - circle[1]) <= circle[2]
+    assert 0 < int(lens.aperture[0].sum()) < lens.aperture[0].size
+    for name in ("residual", "figure_error", "thickness"):
+        np.testing.assert_array_equal(np.isfinite(lens[name]), lens.aperture, err_msg=name)
+        assert not (np.isfinite(lens[name][0]) & ~inside).any()
+    for name in ("residual", "figure_error"):
+        here = lens[name]
+        np.testing.assert_allclose(lens[f"{name}_rms"], (here**2).mean(("y", "x")) ** 0.5)
+        np.testing.assert_allclose(
+            lens[f"{name}_range"], here.max(("y", "x")) - here.min(("y", "x"))
+        )
+
+
 def test_a_figure_error_survives_tracking_and_integration() -> None:
     delta, rms = 2e-6, 0.3e-6
     thickness = rms * figure((HEIGHT, WIDTH))

@@ -1,12 +1,13 @@
 """Overlapping fields become one map of the optic."""
 
+import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
 from scipy import ndimage
 
 from wavedask.errors import InputError
-from wavedask.optics import stitch
+from wavedask.optics import stitch, stitching
 from wavedask.optics.surface import without_plane
 
 STEP = 1e-6
@@ -70,6 +71,36 @@ def test_a_mesh_of_fields_is_joined(lazy: bool) -> None:
     assert "wavefront_uncertainty" not in joined
 
 
+def test_a_lazy_map_is_joined_in_parts_and_computes_each_field_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wf = fields(MESH, noise=1e-10)
+    wf["wavefront"][1, 5:9, 30:] = np.nan
+    known = stitch(wf, motor_y="ty", motor_x="tx")
+    assert not known.chunks
+    monkeypatch.setattr(stitching, "TILE", 17)
+    computed: list[int] = []
+
+    def counted(block: np.ndarray, number: np.ndarray) -> np.ndarray:
+        computed.append(int(number.item()))
+        return block
+
+    lazy = wf.chunk({"frame": 1})
+    numbers = da.arange(len(MESH), chunks=1)[:, None, None]
+    pair = da.stack([lazy.wavefront.data, lazy.wavefront_uncertainty.data], axis=3)
+    both = da.map_blocks(counted, pair.rechunk({3: 2}), numbers[..., None], dtype=float, meta=pair)
+    lazy["wavefront"] = lazy.wavefront.copy(data=both[..., 0])
+    lazy["wavefront_uncertainty"] = lazy.wavefront.copy(data=both[..., 1])
+    joined = stitch(lazy, motor_y="ty", motor_x="tx")
+    assert {str(name) for name in joined if joined[name].chunks is None} == set()
+    assert max(joined.wavefront.chunksizes["y"]) == 17
+    assert computed == []
+    found = joined.compute(scheduler="synchronous")
+    assert sorted(computed) == list(range(len(MESH)))
+    for name in known:
+        np.testing.assert_allclose(found[name], known[name], rtol=1e-6, atol=1e-15)
+
+
 def test_pistons_and_tilts_are_those_that_were_added() -> None:
     wf = fields([(0.0, 0.0), (10.0, 0.0), (20.0, 5.0)])
     extra = wf.copy(deep=True)
@@ -113,7 +144,10 @@ def test_gaps_of_one_field_are_filled_by_the_others() -> None:
     joined = stitch(wf, motor_y="ty")
     assert np.isfinite(joined.wavefront.values).all()
     wf["wavefront"][0] = np.nan
-    wf["wavefront"][0, :2] = 0.0
+    wf["wavefront"][0, -2:] = 0.0
+    lazy = stitch(wf.chunk({"frame": 1}), motor_y="ty")
+    with pytest.raises(InputError, match="2 pieces that do not overlap"):
+        lazy.compute()
     with pytest.raises(InputError, match="2 pieces that do not overlap"):
         stitch(fields([(0.0, 0.0), (60.0, 0.0)]), motor_y="ty")
 

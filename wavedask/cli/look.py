@@ -234,18 +234,11 @@ def report(store: str, output: Path | None, frame: int | None, title: str | None
     browser. A page of an earlier report is replaced. The corrected image is made again from the raw
     frames, if they are still where they were.
     """
-    from wavedask.experiment import corrected_frame
-    from wavedask.report import report_path, write_report
+    from wavedask.experiment import write_page
+    from wavedask.report import report_path
 
-    image, reason = corrected_frame(store, frame)
-    page = write_report(
-        store,
-        report_path(store) if output is None else output,
-        frame=frame,
-        image=image,
-        remark=f"The corrected image is not shown: {reason}" if reason else "",
-        title=title,
-    )
+    file = report_path(store) if output is None else output
+    page = write_page(store, file, frame=frame, title=title)
     print_rows(f"report of {store}", [("page", str(page))])
 
 

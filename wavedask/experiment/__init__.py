@@ -2,8 +2,8 @@
 
 from wavedask.experiment.calibration import calibrate, describe_calibration
 from wavedask.experiment.draft import SCHEMA, Draft, draft_experiment
-from wavedask.experiment.images import corrected_frame
 from wavedask.experiment.model import Experiment, load_experiment
+from wavedask.experiment.pages import write_page
 from wavedask.experiment.pipeline import BLIND_PIXELS, RunReport, bytes_at_work, plan, run
 from wavedask.experiment.reproduce import check_inputs, experiments_of, recorded
 from wavedask.experiment.sections import (
@@ -37,7 +37,6 @@ __all__ = [
     "bytes_at_work",
     "calibrate",
     "check_inputs",
-    "corrected_frame",
     "describe_calibration",
     "draft_experiment",
     "experiments_of",
@@ -46,4 +45,5 @@ __all__ = [
     "recorded",
     "run",
     "stages_of",
+    "write_page",
 ]

@@ -25,6 +25,7 @@ from wavedask.conventions import (
     CURVATURE_X,
     CURVATURE_Y,
     FIGURE_ERROR,
+    FOCUSING_MODES,
     FRAME,
     LOCAL_RADIUS,
     MIRROR_POINT,
@@ -39,6 +40,7 @@ from wavedask.conventions import (
     SLOPE_X,
     SLOPE_Y,
     THICKNESS,
+    TILT_MODES,
     TRANSMISSION,
     WAVEFRONT,
     WAVEFRONT_UNCERTAINTY,
@@ -53,13 +55,13 @@ from wavedask.experiment.naming import naming
 from wavedask.experiment.optic_sections import Focus, Lens, Mirror, Modes, Pupil
 from wavedask.experiment.pupils import pupil_mask
 from wavedask.facts import agreed_energy, agreed_number
+from wavedask.maps import Output, map_by_map
 from wavedask.optics import find_focus, fit_lens, legendre, mirror, remove, zernike
 from wavedask.units import (
     DISTANCE,
     ENERGY,
     SOURCE_DISTANCE,
     WAVELENGTH,
-    one_chunk_per_map,
     relabelled,
 )
 
@@ -78,9 +80,6 @@ FOUND: Final = (
 """What tells where an optic was found."""
 FARTHEST: Final = 10
 """Lengths of the map that the middle of a mirror may lie outside of it."""
-TILTS: Final = ("tilt x", "tilt y")
-FOCUSED: Final = ("defocus", "curvature y", "curvature x")
-"""Modes that are removed by default, as far as they are fitted, with the tilts."""
 
 logger = logging.getLogger("wavedask")
 
@@ -208,7 +207,7 @@ def _removed(section: Modes, names: list[str]) -> NDArray[np.bool_]:
     """Tell which modes are removed."""
     chosen = section.remove
     if chosen is None:
-        chosen = tuple(name for name in (*TILTS, *FOCUSED) if name in names)
+        chosen = tuple(name for name in (*TILT_MODES, *FOCUSING_MODES) if name in names)
     for name in chosen:
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
@@ -373,7 +372,7 @@ def by_frame(
     if inside is not None:
         names.append(INSIDE)
         arrays.append(inside)
-    arrays = [one_chunk_per_map(array.transpose(..., Y, X)) for array in arrays]
+    arrays = [array.transpose(..., Y, X) for array in arrays]
     energy = agreed_energy(None, None, {"the wavefront": result})
     if energy is not None:
         names.append(ENERGY)
@@ -382,10 +381,10 @@ def by_frame(
     dims = [[str(dim) for dim in template[name].dims if dim != FRAME] for name in outputs]
     sizes = {str(dim): size for dim, size in template.sizes.items() if dim != FRAME}
     dtypes = [template[name].dtype for name in outputs]
-    found = xr.apply_ufunc(
+    found = map_by_map(
         _one_frame,
         *arrays,
-        kwargs={
+        settings={
             "names": names,
             "axes": {dim: result[dim].to_numpy().astype(np.float64) for dim in (Y, X)},
             "attrs": {k: v for k, v in result.attrs.items() if k not in (ENERGY, WAVELENGTH)},
@@ -396,12 +395,8 @@ def by_frame(
             },
             "section": section,
         },
-        input_core_dims=[[] if name == ENERGY else [Y, X] for name in names],
-        output_core_dims=dims,
-        vectorize=True,
-        dask="parallelized",
-        output_dtypes=dtypes,
-        dask_gufunc_kwargs={"output_sizes": sizes},
+        outputs=[Output(own, dtype) for own, dtype in zip(dims, dtypes, strict=True)],
+        sizes=sizes,
     )
     return xr.Dataset(
         {

@@ -21,7 +21,9 @@ ORIGIN = (SOURCE_FILE, SOURCE_INDEX, SOURCE_DATASET)
 """Coordinates that say which raw frame a frame of a result was made of."""
 
 
-def corrected_frame(store: str | Path, frame: int | None = None) -> tuple[xr.DataArray | None, str]:
+def corrected_frame(
+    store: str | Path, frame: int | None = None, *, images: xr.DataArray | None = None
+) -> tuple[xr.DataArray | None, str]:
     """Make the corrected image of a frame again, from the inputs that the store names.
 
     Of a frame that was made of several images, such as a stack, it is the first one.
@@ -33,6 +35,9 @@ def corrected_frame(store: str | Path, frame: int | None = None) -> tuple[xr.Dat
     frame : int, optional
         Number of the frame; negative numbers count from the end. By default the first complete
         one.
+    images : xarray.DataArray, dims (frame, y, x), optional
+        Corrected images that are open already. The inputs are opened if the image is not one of
+        them.
 
     Returns
     -------
@@ -54,16 +59,24 @@ def corrected_frame(store: str | Path, frame: int | None = None) -> tuple[xr.Dat
     single = stored.isel({FRAME: frame})
     if SOURCE_FILE not in single.coords:
         return None, "the store does not name its raw frames"
+    image = None if images is None else _behind(single, images)
     try:
-        experiments = experiments_of(store, output="another.zarr")
-        images = [corrected_images(experiment, progress=False) for experiment in experiments]
+        experiments = [] if image is not None else experiments_of(store, output="another.zarr")
+        for experiment in experiments:
+            image = _behind(single, corrected_images(experiment, progress=False))
+            if image is not None:
+                break
     except WavedaskError as error:
         return None, str(error)
-    for image in images:
-        same = np.ones(image.sizes[FRAME], np.bool_)
-        for name in ORIGIN:
-            if name in single.coords and name in image.coords:
-                same &= np.broadcast_to(image[name].values == single[name].item(), same.shape)
-        if same.any():
-            return image.isel({FRAME: int(np.argmax(same))}), ""
-    return None, f"the inputs have no frame {single[SOURCE_FILE].item()} any more"
+    if image is None:
+        return None, f"the inputs have no frame {single[SOURCE_FILE].item()} any more"
+    return image, ""
+
+
+def _behind(single: xr.Dataset, images: xr.DataArray) -> xr.DataArray | None:
+    """Select the image that a frame of a result was made of."""
+    same = np.ones(images.sizes[FRAME], np.bool_)
+    for name in ORIGIN:
+        if name in single.coords and name in images.coords:
+            same &= np.broadcast_to(images[name].values == single[name].item(), same.shape)
+    return images.isel({FRAME: int(np.argmax(same))}) if same.any() else None

@@ -21,6 +21,7 @@ from wavedask.compute import (
 from wavedask.conventions import FRAME, MATCHED, REASON, STACK_FRAMES, X, Y
 from wavedask.errors import InputError, StoreError
 from wavedask.experiment.model import Experiment
+from wavedask.experiment.pages import write_page
 from wavedask.experiment.stages import Stages, stages_of
 from wavedask.frames import behind_inputs
 from wavedask.plot import kinds_of
@@ -30,7 +31,6 @@ from wavedask.report import (
     numbers_of_frames,
     summary_rows,
     write_picture,
-    write_report,
 )
 from wavedask.store import StoreReport, open_store, place_of, write_store
 from wavedask.tables import Rows, Tabular
@@ -305,11 +305,7 @@ def run(
     seconds = time.perf_counter() - begin
     page, picture = None, None
     if experiment.report:
-        # A store that grew by other scans has other frames than this run. Of a stack, which is one
-        # frame, the page shows the first image.
-        own = ready.image.sizes.get(FRAME, 1) == stored.sizes[FRAME]
-        own |= STACK_FRAMES in stored.coords and stored.sizes[FRAME] == 1
-        page = write_report(output, experiment.page, image=ready.image if own else None)
+        page = write_page(output, experiment.page, images=ready.image)
         if kinds_of(stored):
             picture = write_picture(stored, experiment.page.with_suffix(".png"))
     return RunReport(report, blind, seconds, missing, summary, page, picture)

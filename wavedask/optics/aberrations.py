@@ -33,6 +33,7 @@ from wavedask.conventions import (
 )
 from wavedask.errors import InputError
 from wavedask.facts import agreed_energy
+from wavedask.maps import Output, map_by_map, one_chunk_per_map
 from wavedask.optics.mode_names import INDICES, LEGENDRE, Index, zernike_orders
 from wavedask.optics.modes import mode_orders
 from wavedask.optics.wavefront_modes import (
@@ -44,7 +45,7 @@ from wavedask.optics.wavefront_modes import (
     check_wavefront,
     fitted_modes,
 )
-from wavedask.units import HC_KEV_M, number_of, one_chunk_per_map, relabelled
+from wavedask.units import HC_KEV_M, number_of, relabelled
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -293,16 +294,13 @@ def remove(wf: xr.Dataset, modes: xr.Dataset) -> xr.Dataset:
         (float(half[0]), float(half[1])),
     )
     y, x = _places(wf)
-    model = xr.apply_ufunc(
+    (model,) = map_by_map(
         _model,
         mixed,
-        kwargs={Y: y, X: x, "modes": known},
-        input_core_dims=[["polynomial"]],
-        output_core_dims=[["map", Y, X]],
-        vectorize=True,
-        dask="parallelized",
-        output_dtypes=[np.float64],
-        dask_gufunc_kwargs={"output_sizes": {"map": 5, Y: y.size, X: x.size}},
+        dims=["polynomial"],
+        settings={Y: y, X: x, "modes": known},
+        outputs=[Output(("map", Y, X))],
+        sizes={"map": 5, Y: y.size, X: x.size},
     )
     quantities = (WAVEFRONT, SLOPE_Y, SLOPE_X, CURVATURE_Y, CURVATURE_X)
     changed = {}

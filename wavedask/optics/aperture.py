@@ -8,6 +8,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from wavedask.errors import InputError
+from wavedask.optics.disc import found_disc
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -35,6 +36,8 @@ RIVAL: Final = 0.5
 """Area of a second region over that of the largest from which the choice is ambiguous."""
 MARGIN: Final = 0.75
 """Width of the rim that is left out, in windows of the tracker: they see both sides of it."""
+FEW_WINDOWS: Final = 16
+"""Windows along the shorter side of a map below which a round optic is looked for by its slopes."""
 BETTER: Final = 0.5
 """Scatter about a fit inside the optic over that about a fit to the whole map, at most."""
 
@@ -84,9 +87,10 @@ def found_aperture(
 
     Notes
     -----
-    Of simulated lenses with a sharp edge, of 0.2 to 0.4 sides radius and windows of 9 and 15 px,
-    nearly all are found in maps of 128 px and more, about half in maps of 96 px, and none in maps
-    of 64 px: these hold too few windows.
+    In maps of less than 16 windows a round optic is also looked for by its slopes alone, if its
+    radius is at least about two windows: of smaller ones all windows see the edge. Of simulated
+    lenses with a sharp edge, of 0.2 to 0.4 sides radius and windows of 9 and 15 px, most are found
+    in maps of 96 px and more, and few in maps of 64 px.
     """
     valid = np.isfinite(slope_y) & np.isfinite(slope_x)
     everything = Aperture(valid, whole=True)
@@ -101,7 +105,11 @@ def found_aperture(
         if region is not None:
             break
     else:
-        return everything
+        region = None
+        if min(valid.shape) < FEW_WINDOWS * window:
+            region = found_disc(cells.slope_y, cells.slope_x, window=window / side)
+        if region is None:
+            return everything
     # Gaps in the optic belong to it.
     region = ndimage.binary_fill_holes(region)
     rows, columns = (

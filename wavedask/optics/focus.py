@@ -55,6 +55,7 @@ from wavedask.conventions import (
 from wavedask.errors import InputError
 from wavedask.facts import Names, agreed_energy, agreed_number
 from wavedask.geometry import Errors, Geometry
+from wavedask.maps import Output, map_by_map, one_chunk_per_map
 from wavedask.optics.beam import Beam, beam_of
 from wavedask.optics.caustic import PLANES, POINTS, Axis, Peak, along, strehl
 from wavedask.optics.focus_errors import SetUp, focus_errors
@@ -67,7 +68,6 @@ from wavedask.units import (
     MODE,
     SOURCE_DISTANCE,
     in_range,
-    one_chunk_per_map,
     relabelled,
 )
 
@@ -103,7 +103,9 @@ ERRORS: Final[tuple[Quantity, ...]] = (
 """Their standard errors, in the order of `focus_errors`."""
 STATED: Final = (SLOPE_UNCERTAINTY_Y, SLOPE_UNCERTAINTY_X, WINDOW)
 NUMBER: Final = "number"
-"""Dimension of the numbers, inside `apply_ufunc`."""
+"""Dimension of the numbers, inside `map_by_map`."""
+CAUSTIC: Final = ((PLANE, POINT), (PLANE,), (POINT,))
+"""Dimensions of a caustic: power, distances and positions."""
 
 logger = logging.getLogger("wavedask")
 
@@ -203,22 +205,17 @@ def find_focus(
     stated = [quantity.name for quantity in STATED]
     if not all(name in wf for name in stated):
         stated = []
-    errors = [one_chunk_per_map(wf[name].transpose(..., Y, X)) for name in stated]
-    outputs = {NUMBER: len(NUMBERS) + len(ERRORS), PLANE: PLANES, POINT: POINTS}
-    dims = [[NUMBER], *([[PLANE, POINT], [PLANE], [POINT]] * 2)]
-    numbers, *caustics = xr.apply_ufunc(
+    errors = [wf[name].transpose(..., Y, X) for name in stated]
+    sizes = {NUMBER: len(NUMBERS) + len(ERRORS), PLANE: PLANES, POINT: POINTS}
+    numbers, *caustics = map_by_map(
         _focus_of_map,
         surface,
         power,
         wavelength,
         *errors,
-        kwargs={**_positions(surface), "setup": _setup(wf, curvature)},
-        input_core_dims=[[Y, X], [Y, X], [], *([[Y, X]] * len(errors))],
-        output_core_dims=dims,
-        vectorize=True,
-        dask="parallelized",
-        output_dtypes=[np.float64] * len(dims),
-        dask_gufunc_kwargs={"output_sizes": outputs},
+        settings={**_positions(surface), "setup": _setup(wf, curvature)},
+        outputs=[Output(dims) for dims in ((NUMBER,), *CAUSTIC, *CAUSTIC)],
+        sizes=sizes,
     )
     found = {
         quantity.name: relabelled(numbers.isel({NUMBER: place}), quantity)

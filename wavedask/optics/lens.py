@@ -137,7 +137,8 @@ def fit_lens(
           sphere, its apex in the plane of the lens). A tilt of the beam, or a shift between sample
           and reference image, moves it,
         * ``azimuth`` in rad, of cylinders: direction of the curvature, or of the axis near x,
-        * ``residual``: wavefront without the fitted lens, tilt and piston,
+        * ``residual``: wavefront without the fitted lens, tilt and piston; NaN outside of the
+          aperture, as all maps of the lens,
         * ``residual_rms``, ``residual_range``: its root mean square and peak to valley over the
           aperture,
         * ``residual_noise``: rms that noise of matching alone would make of it,

@@ -12,6 +12,7 @@ from wavedask import conventions as cv
 from wavedask.conventions import X, Y
 from wavedask.errors import InputError
 from wavedask.kernels.surface import mean_window
+from wavedask.maps import MAP, Output, map_by_map
 from wavedask.optics.aperture import found_aperture
 from wavedask.optics.lens_map import (
     LensFit,
@@ -22,12 +23,11 @@ from wavedask.optics.lens_map import (
     fitted_lens,
 )
 from wavedask.optics.surface import check_values
-from wavedask.units import one_chunk_per_map
 
 FloatArray = npt.NDArray[np.float64]
 
 PARAMETER: Final = "lens"
-"""Dimension of the fitted numbers, inside `apply_ufunc`."""
+"""Dimension of the fitted numbers, inside `map_by_map`."""
 
 logger = logging.getLogger("wavedask")
 
@@ -68,12 +68,11 @@ def fit_maps(
     mask = _given_aperture(surface, aperture)
     if mask is not None:
         arrays.append(mask)
-    core = [[Y, X]] * len(arrays)
-    numbers, *maps = xr.apply_ufunc(
+    numbers, *maps = map_by_map(
         _fit_map,
-        *map(one_chunk_per_map, arrays),
+        *arrays,
         xr.DataArray(math.nan) if power is None else power,
-        kwargs={
+        settings={
             "y": surface[Y].to_numpy().astype(np.float64),
             "x": surface[X].to_numpy().astype(np.float64),
             "wanted": wanted,
@@ -81,13 +80,13 @@ def fit_maps(
             "find": isinstance(aperture, str),
             "alone": surface.ndim == 2,
         },
-        input_core_dims=[*core, []],
-        output_core_dims=[[PARAMETER], [Y, X], [Y, X], [Y, X]],
-        vectorize=True,
-        dask="parallelized",
-        output_dtypes=[np.float64, surface.dtype, np.float64, np.bool_],
-        dask_gufunc_kwargs={"output_sizes": {PARAMETER: len(LensFit._fields)}},
-        keep_attrs="override",
+        outputs=[
+            Output((PARAMETER,)),
+            Output(MAP, surface.dtype),
+            Output(MAP),
+            Output(MAP, np.bool_),
+        ],
+        sizes={PARAMETER: len(LensFit._fields)},
     )
     fields = {
         name: numbers.isel({PARAMETER: number}) for number, name in enumerate(LensFit._fields)

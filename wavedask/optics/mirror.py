@@ -50,6 +50,7 @@ from wavedask.conventions import (
 )
 from wavedask.errors import InputError
 from wavedask.facts import Names, agreed_number
+from wavedask.maps import Output, map_by_map, one_chunk_per_map
 from wavedask.optics.mirror_profile import (
     FREE,
     RADIUS_NAME,
@@ -65,7 +66,6 @@ from wavedask.units import (
     MODE,
     SOURCE_DISTANCE,
     in_range,
-    one_chunk_per_map,
     relabelled,
 )
 
@@ -77,7 +77,7 @@ ROUNDING: Final = 1e-6
 """Part of a step by which a position may lie outside of what a frame saw."""
 PROFILE: Final = "profile"
 NUMBER: Final = "number"
-"""Dimensions of what a map is given, inside `apply_ufunc`."""
+"""Dimensions of what a map is given, inside `map_by_map`."""
 FITTED: Final[dict[str, dict[str, tuple[Quantity, Quantity]]]] = {
     "plane": {},
     "cylinder": {RADIUS_NAME: (MIRROR_RADIUS, MIRROR_RADIUS_UNCERTAINTY)},
@@ -257,20 +257,16 @@ def mirror(
     numbers = _numbers_of(shape)
     sizes = {PROFILE: len(PROFILES), MIRROR_POSITION.name: even.size, NUMBER: len(numbers)}
     sizes[MIRROR_FREQUENCY.name] = even.size // 2
-    profiles, spectrum, row = xr.apply_ufunc(
+    profiles, spectrum, row = map_by_map(
         _mirror_of_map,
         *arrays,
-        kwargs={"even": even, "setup": setup, "strict": values.ndim == 2},
-        input_core_dims=[values.dims[-2:]] * len(arrays),
-        output_core_dims=[
-            [PROFILE, MIRROR_POSITION.name],
-            [MIRROR_FREQUENCY.name],
-            [NUMBER],
+        settings={"even": even, "setup": setup, "strict": values.ndim == 2},
+        outputs=[
+            Output((PROFILE, MIRROR_POSITION.name)),
+            Output((MIRROR_FREQUENCY.name,)),
+            Output((NUMBER,)),
         ],
-        vectorize=True,
-        dask="parallelized",
-        output_dtypes=[np.float64] * 3,
-        dask_gufunc_kwargs={"output_sizes": sizes},
+        sizes=sizes,
     )
     parts = [
         *(relabelled(profiles.isel({PROFILE: n}), one) for n, one in enumerate(PROFILES)),
@@ -401,7 +397,7 @@ def _slopes(wf: xr.Dataset, axis: str) -> list[xr.DataArray]:
         if quantity.name in wf:
             values = surface_of(wf, quantity.name)
             names = [name for name in (error.name, WINDOW.name) if name in wf]
-            maps = [one_chunk_per_map(wf[name].transpose(..., Y, X)) for name in names]
+            maps = [one_chunk_per_map(wf[name]) for name in names]
             if error.name not in names:
                 maps.insert(0, xr.full_like(values, np.nan))
             return [part.transpose(..., other, axis) for part in (values, *maps)]

@@ -20,6 +20,7 @@ from wavedask.conventions import (
     labelled,
 )
 from wavedask.errors import InputError
+from wavedask.maps import Output, map_by_map
 from wavedask.optics.surface import check_values, equal_steps, surface_of, without_plane
 from wavedask.units import relabelled
 
@@ -92,19 +93,15 @@ def psd(wf: xr.Dataset, *, variable: str = WAVEFRONT.name) -> xr.Dataset:
             (FREQUENCY_X, sizes[1], step_x),
         )
     }
-    along_y, along_x = xr.apply_ufunc(
+    along_y, along_x = map_by_map(
         _spectra,
         surface,
-        kwargs={
+        settings={
             **{dim: np.asarray(surface[dim].values, np.float64) for dim in (Y, X)},
             "steps": (step_y, step_x),
         },
-        input_core_dims=[[Y, X]],
-        output_core_dims=[[FREQUENCY_Y.name], [FREQUENCY_X.name]],
-        vectorize=True,
-        dask="parallelized",
-        output_dtypes=[np.float64, np.float64],
-        dask_gufunc_kwargs={"output_sizes": {n: f.size for n, f in frequencies.items()}},
+        outputs=[Output((name,)) for name in frequencies],
+        sizes={name: line.size for name, line in frequencies.items()},
     )
     coords = {
         quantity.name: labelled(frequencies[quantity.name], quantity, dims=(quantity.name,))

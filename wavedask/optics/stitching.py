@@ -1,13 +1,15 @@
 """Join overlapping fields of a scan into one map of the optic."""
 
 from collections.abc import Sequence
-from typing import Any, Final, Literal
+from itertools import product
+from operator import getitem
+from typing import Any, Final, Literal, NamedTuple
 
+import dask.array as da
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
-from scipy import interpolate, ndimage
-from scipy.sparse import csgraph, csr_array
+from dask.delayed import Delayed, delayed
 
 from wavedask.conventions import (
     COVERAGE,
@@ -26,20 +28,30 @@ from wavedask.conventions import (
     labelled,
 )
 from wavedask.errors import InputError
-from wavedask.optics.surface import check_values, equal_steps, surface_of, without_plane
+from wavedask.optics.overlaps import (
+    SAME,
+    TERMS,
+    Part,
+    Places,
+    Region,
+    check_joined,
+    finished_part,
+    joined_part,
+    misfit_of,
+    placed,
+    plane_of,
+    plane_sums,
+    shared_region,
+    solved_levels,
+    sums_of,
+)
+from wavedask.optics.surface import equal_steps, surface_of
 from wavedask.units import conversion
 
 Floats = npt.NDArray[np.float64]
 
-TERMS: Final = 3
-"""Unknowns of a field: piston, and tilt along y and x."""
-SAME: Final = 1e-6
-"""Part of a pixel that is no move."""
-BLOCKS: Final = 64
-"""Blocks into which an overlap is cut to see how its error is correlated."""
-LEAST_BLOCKS: Final = 8
-CUBIC: Final = 3
-"""Degree of the interpolation between pixels."""
+TILE: Final = 1024
+"""Side of the parts of the joined map that are computed at a time, px."""
 LARGEST: Final = 2**28
 """Pixels of a joined map, at most."""
 Moving = Literal["optic", "detector"]
@@ -63,8 +75,11 @@ def stitch(
 
     is smallest, with the joined surface S as the weighted mean of the fields (as of Wyant and
     Schmit, J. Vac. Sci. Technol. A 16, 1998). The weights are inverse variances where the
-    uncertainties are known. This function computes the wavefronts,
-    and holds all of them in memory.
+    uncertainties are known.
+
+    A lazy `wf` gives a lazy result. The pistons and tilts depend on all fields, so that any part of
+    the result computes each field, once, and keeps them all until it is done: twice the memory of
+    their wavefronts. All else is computed in parts of 1024 x 1024 pixels.
 
     Parameters
     ----------
@@ -96,7 +111,7 @@ def stitch(
     ------
     InputError
         No motor, a motor without unit of length, fewer than two fields, or fields that do not
-        overlap in one piece.
+        overlap in one piece. Gaps of a lazy `wf` are only known when the result is computed.
 
     Notes
     -----
@@ -128,18 +143,17 @@ def stitch(
     places = moves / np.array(steps)
     origin = places.min(axis=0)
     places = places - origin
-    shape = tuple(
+    rows, columns = (
         int(_corners(places[:, axis]).max() + _between(places[:, axis]).any()) + surface.sizes[dim]
         for axis, dim in enumerate((Y, X))
     )
+    shape = rows, columns
     if shape[0] * shape[1] > LARGEST:
         raise InputError(
             f"the joined map would have {shape[0]} x {shape[1]} pixels",
             "Check the units of the motors, or interpolate the fields to fewer pixels.",
         )
-    fields = _Fields(wf, surface, places, shape)
-    terms, covariance = fields.levels()
-    joined, error, coverage, misfit = fields.joined(terms, covariance)
+    joined = _joined(wf, surface, places, shape)
     coords = {
         dim: (
             dim,
@@ -148,21 +162,21 @@ def stitch(
         )
         for axis, (dim, start) in enumerate((str(dim), float(surface[dim][0])) for dim in (Y, X))
     }
-    piston, tilt_y, tilt_x = terms.T
     along: dict[str, Any] = {
         str(name): coord for name, coord in wf.coords.items() if coord.dims == (FRAME,)
     }
     parts = [
-        labelled(joined, WAVEFRONT, dims=(Y, X), coords=coords),
-        labelled(coverage, COVERAGE, dims=(Y, X), coords=coords),
-        labelled(piston, STITCHING_PISTON, dims=(FRAME,), coords=along),
-        labelled(tilt_y / steps[0], STITCHING_TILT_Y, dims=(FRAME,), coords=along),
-        labelled(tilt_x / steps[1], STITCHING_TILT_X, dims=(FRAME,), coords=along),
-        labelled(misfit, STITCHING_MISFIT, dims=(FRAME,), coords=along),
+        labelled(joined.surface, WAVEFRONT, dims=(Y, X), coords=coords),
+        labelled(joined.coverage, COVERAGE, dims=(Y, X), coords=coords),
+        labelled(joined.terms[:, 0], STITCHING_PISTON, dims=(FRAME,), coords=along),
+        labelled(joined.terms[:, 1] / steps[0], STITCHING_TILT_Y, dims=(FRAME,), coords=along),
+        labelled(joined.terms[:, 2] / steps[1], STITCHING_TILT_X, dims=(FRAME,), coords=along),
+        labelled(joined.misfit, STITCHING_MISFIT, dims=(FRAME,), coords=along),
     ]
-    if error is not None:
-        parts.append(labelled(error, WAVEFRONT_UNCERTAINTY, dims=(Y, X), coords=coords))
-    return xr.Dataset({str(part.name): part for part in parts}, attrs=wf.attrs)
+    if WAVEFRONT_UNCERTAINTY.name in wf:
+        parts.append(labelled(joined.error, WAVEFRONT_UNCERTAINTY, dims=(Y, X), coords=coords))
+    result = xr.Dataset({str(part.name): part for part in parts}, attrs=wf.attrs)
+    return result if surface.chunks is not None else result.compute(scheduler="threads")
 
 
 def _moves(
@@ -198,130 +212,125 @@ def _moves(
     return moves
 
 
-class _Fields:
-    """The fields on the pixels of the joined map."""
+class _Joined(NamedTuple):
+    """What the fields join to, lazy: maps, and terms (per pixel) and misfits of the fields."""
 
-    def __init__(
-        self, wf: xr.Dataset, surface: xr.DataArray, places: Floats, shape: tuple[int, ...]
-    ) -> None:
-        self._surface = surface
-        self._errors = (
-            surface_of(wf, WAVEFRONT_UNCERTAINTY.name) if WAVEFRONT_UNCERTAINTY.name in wf else None
-        )
-        self._places = places
-        self._shape = shape
-        self.count = surface.sizes[FRAME]
+    surface: da.Array
+    error: da.Array
+    coverage: da.Array
+    terms: da.Array
+    misfit: da.Array
 
-    def field(self, number: int) -> tuple[tuple[slice, slice], Floats, Floats, list[Floats]]:
-        """Region, heights, weights and terms of a field; weight zero where there is no data."""
-        corner = _corners(self._places[number])
-        between = _between(self._places[number])
-        rest = np.where(between, self._places[number] - corner, 0.0)
-        heights = np.asarray(self._surface.isel({FRAME: number}).values, np.float64)
-        check_values(heights, f"{WAVEFRONT.name} of frame {number}")
-        known = np.isfinite(heights)
-        weights = known.astype(np.float64)
-        if self._errors is not None:
-            sigma = np.asarray(self._errors.isel({FRAME: number}).values, np.float64)
-            known &= np.isfinite(sigma) & (sigma > 0)
-            weights = np.divide(1.0, sigma**2, out=np.zeros_like(sigma), where=known)
-        heights = np.where(known, heights, 0.0)
-        if between.any():
-            heights, weights = _moved(heights, weights, known, rest)
-        rows, columns = heights.shape
-        region = (slice(corner[0], corner[0] + rows), slice(corner[1], corner[1] + columns))
-        y = np.arange(region[0].start, region[0].stop) - self._shape[0] / 2
-        x = np.arange(region[1].start, region[1].stop) - self._shape[1] / 2
-        terms = [
-            np.ones(heights.shape),
-            np.broadcast_to(y[:, None], heights.shape),
-            np.broadcast_to(x, heights.shape),
+
+class _Tile(NamedTuple):
+    """A part of the joined map: the pieces of fields in it, which they are, and its places."""
+
+    pieces: list[Delayed]
+    parts: list[Part]
+    places: Places
+
+
+def _joined(
+    wf: xr.Dataset, surface: xr.DataArray, places: Floats, shape: tuple[int, int]
+) -> _Joined:
+    """Build the graph: fields, sums over parts of the map, levels, parts, and their plane."""
+    fields, regions = _placed_fields(wf, surface, places)
+    check_joined(
+        np.array([[shared_region(a, b) is not None for a in regions] for b in regions], np.bool_)
+    )
+    count = len(fields)
+    # Numbers about 1 keep the equations well conditioned.
+    half = max(shape) / 2
+    axes = [np.asarray((np.arange(size) - size / 2) / half) for size in shape]
+    grid = [_cuts(size) for size in shape]
+    cuts: list[Region] = [(rows, columns) for rows, columns in product(*grid)]
+    tiles = [_tile(fields, regions, axes, cut) for cut in cuts]
+    levels = delayed(solved_levels)([delayed(sums_of)(*tile) for tile in tiles], count)
+    joined = [delayed(joined_part)(*tile, levels) for tile in tiles]
+    misfits = [
+        delayed(misfit_of)(field, levels, number, *_tile(joined, cuts, axes, region))
+        for number, (field, region) in enumerate(zip(fields, regions, strict=True))
+    ]
+    plane = delayed(plane_of)(
+        [delayed(plane_sums)(part, tile.places) for part, tile in zip(joined, tiles, strict=True)]
+    )
+    finished = [
+        delayed(finished_part)(part, tile.places, plane, misfits)
+        for part, tile in zip(joined, tiles, strict=True)
+    ]
+    flat, whole = (_map_of(parts, layers, grid) for parts, layers in ((finished, 2), (joined, 4)))
+    terms = da.from_delayed(levels.terms, (count, TERMS), np.float64)
+    rows = [da.from_delayed(misfit, (2,), np.float64) for misfit in misfits]
+    return _Joined(
+        flat[0],
+        flat[1],
+        whole[3].astype(np.int32),
+        terms / np.array([1.0, half, half]),
+        da.stack(rows)[:, 0],
+    )
+
+
+def _placed_fields(
+    wf: xr.Dataset, surface: xr.DataArray, places: Floats
+) -> tuple[list[Delayed], list[Region]]:
+    """Put each field on pixels of the joined map; return the fields, and where they lie."""
+    heights = _by_frame(surface)
+    sigma: list[Any] = [None] * len(heights)
+    if WAVEFRONT_UNCERTAINTY.name in wf:
+        sigma = _by_frame(surface_of(wf, WAVEFRONT_UNCERTAINTY.name))
+    fields, regions = [], []
+    for number, place in enumerate(places):
+        corner = _corners(place)
+        rest = np.where(_between(place), place - corner, 0.0)
+        name = f"{WAVEFRONT.name} of frame {number}"
+        fields.append(delayed(placed)(heights[number], sigma[number], rest, name))
+        sides = [
+            slice(int(first), int(first) + size + int(part > 0))
+            for first, size, part in zip(corner, surface.shape[-2:], rest, strict=True)
         ]
-        return region, heights, weights, terms
+        regions.append((sides[0], sides[1]))
+    return fields, regions
 
-    def levels(self) -> tuple[Floats, Floats]:
-        """Piston and tilts of each field, per pixel, and their covariance."""
-        total = np.zeros(self._shape)
-        for number in range(self.count):
-            region, _, weights, _ = self.field(number)
-            total[region] += weights
-        size = TERMS * self.count
-        normal, right = np.zeros((size, size)), np.zeros(size)
-        whole = [self.field(number) for number in range(self.count)]
-        for i, (region, heights, weights, terms) in enumerate(whole):
-            own = slice(TERMS * i, TERMS * (i + 1))
-            stacked = np.stack([term.ravel() for term in terms])
-            weighted = stacked * weights.ravel()
-            normal[own, own] += weighted @ stacked.T
-            right[own] += weighted @ heights.ravel()
-            for j, other in enumerate(whole):
-                shared = _shared(region, other[0])
-                if shared is None:
-                    continue
-                mine, theirs = shared
-                both = weights[mine] * other[2][theirs]
-                all_of_them = total[region][mine]
-                both = np.divide(both, all_of_them, out=np.zeros_like(both), where=all_of_them > 0)
-                left = np.stack([term[mine].ravel() for term in terms]) * both.ravel()
-                normal[own, TERMS * j : TERMS * (j + 1)] -= (
-                    left @ np.stack([term[theirs].ravel() for term in other[3]]).T
-                )
-                right[own] -= left @ other[1][theirs].ravel()
-        self._check_joined(normal)
-        # The joint piston and tilt of all fields are free: the smallest solution has none.
-        scale = 1 / np.sqrt(np.maximum(np.diag(normal), np.finfo(float).tiny))
-        inverse = np.linalg.pinv(normal * np.outer(scale, scale), rcond=1e-10, hermitian=True)
-        covariance = inverse * np.outer(scale, scale)
-        return (covariance @ right).reshape(self.count, TERMS), covariance
 
-    def _check_joined(self, normal: Floats) -> None:
-        """Refuse fields that are not all connected by overlaps."""
-        links = np.abs(normal[::TERMS, ::TERMS]) > 0
-        pieces, labels = _connected(links)
-        if pieces > 1:
-            apart = [int(np.flatnonzero(labels == piece)[0]) for piece in range(pieces)]
-            raise InputError(
-                f"the fields lie in {pieces} pieces that do not overlap, the first fields of which "
-                f"are {', '.join(map(str, apart))}",
-                "Check the motors, their units and signs, or join each piece by itself.",
-            )
+def _by_frame(maps: xr.DataArray) -> list[Any]:
+    """Take maps apart into one for each frame, of which Dask makes one task each."""
+    data = maps.transpose(FRAME, Y, X).data
+    if maps.chunks is None:
+        return list(data)
+    # Optimised one by one, maps that come from the same task would make it twice.
+    return [delayed(getitem)(one, 0) for one in data.to_delayed(optimize_graph=False)[:, 0, 0]]
 
-    def joined(
-        self, terms: Floats, covariance: Floats
-    ) -> tuple[Floats, Floats | None, npt.NDArray[np.int32], Floats]:
-        """Return the joined map without plane, its error, fields per pixel, misfit per field."""
-        total, top = np.zeros(self._shape), np.zeros(self._shape)
-        coverage = np.zeros(self._shape, np.int32)
-        for number in range(self.count):
-            region, heights, weights, basis = self.field(number)
-            level = sum(c * term for c, term in zip(terms[number], basis, strict=True))
-            total[region] += weights
-            top[region] += weights * (heights - level)
-            coverage[region] += weights > 0
-        surface = np.divide(top, total, out=np.full(self._shape, np.nan), where=total > 0)
-        misfit, areas = np.full(self.count, np.nan), [1.0]
-        variance = np.divide(1.0, total, out=np.full(self._shape, np.nan), where=total > 0)
-        spread = np.zeros(self._shape)
-        for number in range(self.count):
-            region, heights, weights, basis = self.field(number)
-            level = sum(c * term for c, term in zip(terms[number], basis, strict=True))
-            left = heights - level - surface[region]
-            over = (weights > 0) & (coverage[region] > 1)
-            if over.any():
-                misfit[number] = np.sqrt(np.mean(left[over] ** 2))
-                areas.append(_correlated_pixels(left, over))
-            own = slice(TERMS * number, TERMS * (number + 1))
-            share = np.divide(weights, total[region], out=np.zeros_like(weights), where=weights > 0)
-            stacked = np.stack(basis)
-            spread[region] += share * np.einsum(
-                "iyx,ij,jyx->yx", stacked, covariance[own, own], stacked
-            )
-        # Noise of an integrated wavefront is correlated over many pixels, and does not average out
-        # in a piston as white noise would.
-        variance += np.max(areas) * spread
-        flat = _flat(surface)
-        error = np.sqrt(variance) if self._errors is not None else None
-        return flat, error, coverage, misfit
+
+def _cuts(size: int) -> list[slice]:
+    """Cut an axis of the joined map into parts."""
+    return [slice(start, min(start + TILE, size)) for start in range(0, size, TILE)]
+
+
+def _tile(
+    maps: Sequence[Delayed], regions: Sequence[Region], axes: Sequence[Floats], tile: Region
+) -> _Tile:
+    """Collect the pieces of maps that lie in a part of the joined map."""
+    pieces, parts = [], []
+    for number, (one, region) in enumerate(zip(maps, regions, strict=True)):
+        found = shared_region(region, tile)
+        if found is not None:
+            mine, inside, _ = found
+            pieces.append(delayed(getitem)(one, (slice(None), *mine)))
+            parts.append(Part(number, inside))
+    return _Tile(pieces, parts, (axes[0][tile[0]], axes[1][tile[1]]))
+
+
+def _map_of(parts: Sequence[Delayed], layers: int, grid: Sequence[Sequence[slice]]) -> da.Array:
+    """Join parts of the map, row by row, to an array of several layers."""
+    each = iter(parts)
+    heights, widths = ([cut.stop - cut.start for cut in cuts] for cuts in grid)
+    array: da.Array = da.block(
+        [
+            [da.from_delayed(next(each), (layers, height, width), np.float64) for width in widths]
+            for height in heights
+        ]
+    )
+    return array
 
 
 def _corners(places: Floats) -> npt.NDArray[np.int_]:
@@ -332,74 +341,3 @@ def _corners(places: Floats) -> npt.NDArray[np.int_]:
 def _between(places: Floats) -> npt.NDArray[np.bool_]:
     """Whether fields lie between the pixels of the joined map."""
     return np.asarray(np.abs(places - np.round(places)) > SAME, np.bool_)
-
-
-def _moved(
-    heights: Floats, weights: Floats, known: npt.NDArray[np.bool_], rest: Floats
-) -> tuple[Floats, Floats]:
-    """Move a field by a part of a pixel toward larger numbers; it grows by a row or column."""
-    grown = [(0, int(part > 0)) for part in rest]
-    rows, columns = heights.shape
-    if not known.all() and known.any():
-        # Gaps hold the nearest height, so that they do not ring in the spline.
-        nearest = ndimage.distance_transform_edt(
-            ~known, return_distances=False, return_indices=True
-        )
-        heights = heights[tuple(nearest)]
-    degrees = min(CUBIC, rows - 1), min(CUBIC, columns - 1)
-    spline = interpolate.RectBivariateSpline(
-        np.arange(rows), np.arange(columns), heights, kx=degrees[0], ky=degrees[1]
-    )
-    y, x = (
-        np.arange(size + more) - part
-        for size, (_, more), part in zip(heights.shape, grown, rest, strict=True)
-    )
-    moved = spline(y, x)
-    # A pixel is known where all that it lies between is.
-    there = ndimage.shift(np.pad(known.astype(np.float64), grown), rest, order=1, mode="constant")
-    weight = ndimage.shift(np.pad(weights, grown), rest, order=1, mode="constant")
-    return np.asarray(moved), np.where(there > 1 - SAME, weight, 0.0)
-
-
-def _shared(
-    one: tuple[slice, slice], other: tuple[slice, slice]
-) -> tuple[tuple[slice, slice], tuple[slice, slice]] | None:
-    """Region that two fields share, in pixels of each."""
-    mine, theirs = [], []
-    for a, b in zip(one, other, strict=True):
-        start, stop = max(a.start, b.start), min(a.stop, b.stop)
-        if start >= stop:
-            return None
-        mine.append(slice(start - a.start, stop - a.start))
-        theirs.append(slice(start - b.start, stop - b.start))
-    return (mine[0], mine[1]), (theirs[0], theirs[1])
-
-
-def _connected(links: npt.NDArray[np.bool_]) -> tuple[int, npt.NDArray[np.int32]]:
-    """Count the pieces of a graph, and label its nodes."""
-    count, labels = csgraph.connected_components(
-        csr_array(links.astype(np.float64)), directed=False
-    )
-    return int(count), labels
-
-
-def _correlated_pixels(left: Floats, over: npt.NDArray[np.bool_]) -> float:
-    """Estimate how many pixels of a residual share one error, by the scatter of block means."""
-    rows, columns = np.nonzero(over)
-    side = int(np.sqrt(rows.size / BLOCKS))
-    if side < 2:
-        return 1.0
-    block = (rows // side) * (columns.max() // side + 1) + columns // side
-    count = np.bincount(block)
-    sums = np.bincount(block, weights=left[over])
-    full = count > side * side / 2
-    scatter = float(np.var(left[over]))
-    if full.sum() < LEAST_BLOCKS or not scatter:
-        return 1.0
-    means = sums[full] / count[full]
-    return max(1.0, float(np.var(means)) / scatter * float(np.mean(count[full])))
-
-
-def _flat(surface: Floats) -> Floats:
-    rows, columns = surface.shape
-    return without_plane(surface, np.arange(float(rows)), np.arange(float(columns)))

@@ -8,7 +8,7 @@ import xarray as xr
 
 from wavedask.conventions import METRE, UNITS, WAVEFRONT, X, Y
 from wavedask.errors import InputError
-from wavedask.units import one_chunk_per_map
+from wavedask.maps import one_chunk_per_map
 
 Floats = npt.NDArray[np.float64]
 

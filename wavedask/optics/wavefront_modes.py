@@ -33,6 +33,7 @@ from wavedask.conventions import (
 )
 from wavedask.errors import InputError
 from wavedask.kernels.surface import mean_window
+from wavedask.maps import MAP, Output, map_by_map
 from wavedask.optics.mode_names import legendre_name, rim_value, zernike_name
 from wavedask.optics.modes import Basis, evaluate_modes, gradient_modes, mode_orders
 from wavedask.optics.pieces import numbered_pieces
@@ -261,17 +262,12 @@ def fitted_modes(wf: xr.Dataset, modes: Modes, *, strict: bool = False) -> xr.Da
     names = [*NEEDED, *(STATED if all(part.name in wf for part in STATED) else ())]
     arrays = [surface_of(wf, part.name) for part in names]
     count = len(modes.orders)
-    numbers, residual = xr.apply_ufunc(
+    numbers, residual = map_by_map(
         _fit_map,
         *arrays,
-        kwargs={**places, "modes": modes, "strict": strict and arrays[0].ndim == 2},
-        input_core_dims=[[Y, X]] * len(arrays),
-        output_core_dims=[[NUMBERS], [Y, X]],
-        vectorize=True,
-        dask="parallelized",
-        output_dtypes=[np.float64, arrays[0].dtype],
-        dask_gufunc_kwargs={"output_sizes": {NUMBERS: count + 2 * count**2 + 1}},
-        keep_attrs="override",
+        settings={**places, "modes": modes, "strict": strict and arrays[0].ndim == 2},
+        outputs=[Output((NUMBERS,)), Output(MAP, arrays[0].dtype)],
+        sizes={NUMBERS: count + 2 * count**2 + 1},
     )
     residual = residual.assign_coords({dim: wf[dim] for dim in (Y, X)})
     return _labelled_fit(numbers, residual, modes, wf.attrs).assign_attrs(

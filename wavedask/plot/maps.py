@@ -40,7 +40,7 @@ from wavedask.conventions import (
     Y,
 )
 from wavedask.errors import InputError
-from wavedask.prefixes import prefixed
+from wavedask.prefixes import prefixed_values
 
 SIGNED: Final = frozenset(
     quantity.name
@@ -135,17 +135,17 @@ def plot_map(
     values = np.asarray(image.values, np.float64)
     values = np.where(np.isfinite(values), values, np.nan)
     unit = str(image.attrs.get(UNITS, ""))
-    scale, label = prefixed(_largest(values), unit)
-    low, high = _limits(values * scale)
+    values, label, _ = prefixed_values(values, unit)
+    low, high = _limits(values)
     if field.name in SIGNED if signed is None else signed:
         bound = max(abs(low), abs(high)) or 1.0
         low, high, colours = -bound, bound, "RdBu_r"
     else:
         colours = "viridis"
     extent, unit_y, unit_x = edges_of(image)
-    drawn = axes.imshow(values * scale, cmap=colours, vmin=low, vmax=high, extent=extent)
+    drawn = axes.imshow(values, cmap=colours, vmin=low, vmax=high, extent=extent)
     if contours and high > low:
-        _draw_contours(axes, values * scale, extent, (low, high))
+        _draw_contours(axes, values, extent, (low, high))
     name = str(image.attrs.get(LONG_NAME, field.name))
     axes.set_facecolor(NO_DATA)
     axes.set_title(name, fontsize="medium")
@@ -258,11 +258,6 @@ def _draw_contours(
     )
 
 
-def _largest(values: NDArray[np.float64]) -> float:
-    known = np.abs(values[np.isfinite(values)])
-    return float(known.max()) if known.size else 0.0
-
-
 def _limits(values: NDArray[np.float64]) -> tuple[float, float]:
     known = values[np.isfinite(values)]
     if not known.size:
@@ -299,8 +294,8 @@ def edges_of(image: xr.DataArray) -> tuple[tuple[float, float, float, float], st
         if dim in image.coords:
             positions = np.asarray(image[dim].values, np.float64)
             unit = str(image[dim].attrs.get(UNITS, PIXEL))
-        scale, unit = prefixed(_largest(positions), unit)
-        first, last = positions[0] * scale, positions[-1] * scale
+        positions, unit, _ = prefixed_values(positions, unit)
+        first, last = positions[0], positions[-1]
         # A single pixel has no step.
         half = (last - first) / (2 * (size - 1)) if size > 1 else 0.5
         edges.append((float(first - half), float(last + half)))

@@ -1,5 +1,6 @@
 """Pictures of what was fitted to a wavefront: modes, caustic, profile of a mirror."""
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -21,6 +22,7 @@ from wavedask.conventions import (
     FOCUS_DISTANCE_Y,
     FOCUS_FWHM_X,
     FOCUS_FWHM_Y,
+    FOCUSING_MODES,
     HEIGHT_ERROR,
     HEIGHT_ERROR_RMS,
     METRE,
@@ -31,19 +33,17 @@ from wavedask.conventions import (
     SLOPE_ERROR,
     SLOPE_ERROR_RMS,
     SLOPE_ERROR_UNCERTAINTY,
+    TILT_MODES,
     Quantity,
     X,
     Y,
 )
 from wavedask.errors import InputError
 from wavedask.plot.maps import Picture
-from wavedask.prefixes import prefixed
+from wavedask.prefixes import prefixed_values
 
 Floats = NDArray[np.float64]
 
-TILTS: Final = ("tilt x", "tilt y")
-FOCUSING: Final = ("defocus", "curvature y", "curvature x")
-"""Modes that are usually far larger than the others."""
 MOST_BARS: Final = 24
 """Modes of a picture; of more, the strongest ones are drawn."""
 WIDTHS: Final = 10
@@ -89,19 +89,17 @@ def plot_modes(fit: xr.Dataset) -> Figure:
     errors = np.full(values.size, np.nan)
     if COEFFICIENT_UNCERTAINTY.name in fit:
         errors = np.asarray(fit[COEFFICIENT_UNCERTAINTY.name].values, np.float64)
-    kept = [place for place, name in enumerate(names) if name not in TILTS]
+    kept = [place for place, name in enumerate(names) if name not in TILT_MODES]
     groups = [
-        [place for place in kept if names[place] in FOCUSING],
-        _strongest([place for place in kept if names[place] not in FOCUSING], values),
+        [place for place in kept if names[place] in FOCUSING_MODES],
+        _strongest([place for place in kept if names[place] not in FOCUSING_MODES], values),
     ]
     groups = [group for group in groups if group] or [list(range(len(names)))]
-    figure = Picture(figsize=(8.2, 3.6), layout="constrained")
-    shares = [len(group) + 1 for group in groups]
-    parts = figure.add_gridspec(1, len(groups), width_ratios=shares)
-    for part, group in enumerate(groups):
-        axes = figure.add_subplot(parts[part])
+    figure, panels = _panels(
+        [len(group) + 1 for group in groups], title="modes of the wavefront, with standard errors"
+    )
+    for axes, group in zip(panels, groups, strict=True):
         _draw_bars(axes, [names[place] for place in group], values[group], errors[group])
-    figure.suptitle("modes of the wavefront, with standard errors", fontsize="medium")
     return figure
 
 
@@ -112,8 +110,7 @@ def _strongest(places: list[int], values: Floats) -> list[int]:
 
 
 def _draw_bars(axes: Axes, names: list[str], values: Floats, errors: Floats) -> None:
-    ends = np.abs(values) + np.nan_to_num(errors)
-    scale, unit = prefixed(float(np.nanmax(ends, initial=0.0)), METRE)
+    _, unit, scale = prefixed_values(np.abs(values) + np.nan_to_num(errors), METRE)
     bars = scale * errors if np.isfinite(errors).any() else None
     axes.bar(names, values * scale, yerr=bars, color="#56b4e9", edgecolor="0.2", capsize=3)
     axes.axhline(0.0, color="0.2", linewidth=0.8)
@@ -152,13 +149,12 @@ def plot_caustic(focus: xr.Dataset) -> Figure:
     ['along y', 'along x']
     """
     _check(focus, (CAUSTIC_Y, CAUSTIC_X), "find_focus")
-    figure = Picture(figsize=(8.2, 3.6), layout="constrained")
+    figure, panels = _panels([1, 1], title="caustic: power near the focus")
     sides = (
         (Y, CAUSTIC_Y, CAUSTIC_DISTANCE_Y, CAUSTIC_POSITION_Y, FOCUS_DISTANCE_Y, FOCUS_FWHM_Y),
         (X, CAUSTIC_X, CAUSTIC_DISTANCE_X, CAUSTIC_POSITION_X, FOCUS_DISTANCE_X, FOCUS_FWHM_X),
     )
-    for place, (dim, caustic, distance, position, best, width) in enumerate(sides, 1):
-        axes = figure.add_subplot(1, 2, place)
+    for axes, (dim, caustic, distance, position, best, width) in zip(panels, sides, strict=True):
         z, across = (
             np.asarray(focus[part.name].values, np.float64) for part in (distance, position)
         )
@@ -171,19 +167,19 @@ def plot_caustic(focus: xr.Dataset) -> Figure:
             near = np.abs(across) <= WIDTHS * float(focus[width.name])
             if near.sum() > 8:
                 across, power = across[near], power[:, near]
-        along, unit_z = prefixed(float(np.abs(z).max()), METRE)
-        scale, unit = prefixed(float(np.abs(across).max()), METRE)
-        axes.pcolormesh(z * along, across * scale, power.T, cmap="viridis", rasterized=True)
+        along, beside = prefixed_values(z, METRE), prefixed_values(across, METRE)
+        axes.pcolormesh(along.values, beside.values, power.T, cmap="viridis", rasterized=True)
         title = f"along {dim}"
         if best.name in focus:
-            axes.axvline(float(focus[best.name]) * along, color="white", linewidth=0.8, ls="--")
+            axes.axvline(
+                float(focus[best.name]) * along.scale, color="white", linewidth=0.8, ls="--"
+            )
         if known:
-            size, unit_size = prefixed(float(focus[width.name]), METRE)
-            title += f": {float(focus[width.name]) * size:.3g} {unit_size} FWHM"
+            size = prefixed_values(focus[width.name], METRE)
+            title += f": {size.values:.3g} {size.unit} FWHM"
         axes.set_title(title, fontsize="medium")
-        axes.set_xlabel(f"distance behind the detector [{unit_z}]")
-        axes.set_ylabel(f"{dim} [{unit}]")
-    figure.suptitle("caustic: power near the focus", fontsize="medium")
+        axes.set_xlabel(f"distance behind the detector [{along.unit}]")
+        axes.set_ylabel(f"{dim} [{beside.unit}]")
     return figure
 
 
@@ -214,29 +210,39 @@ def plot_mirror(found: xr.Dataset) -> Figure:
     ['slope_error [nrad]', 'height_error [nm]']
     """
     _check(found, (SLOPE_ERROR, HEIGHT_ERROR), "mirror")
-    place = np.asarray(found[MIRROR_POSITION.name].values, np.float64)
-    along, unit_along = prefixed(float(np.nanmax(np.abs(place), initial=0.0)), METRE)
-    figure = Picture(figsize=(8.2, 4.2), layout="constrained")
-    pair = figure.subplots(2, 1, sharex=True)
+    along = prefixed_values(found[MIRROR_POSITION.name], METRE)
+    figure, pair = _panels([1, 1], stacked=True)
     for axes, error, rms in zip(
         pair, (SLOPE_ERROR, HEIGHT_ERROR), (SLOPE_ERROR_RMS, HEIGHT_ERROR_RMS), strict=True
     ):
-        values = np.asarray(found[error.name].values, np.float64)
-        scale, unit = prefixed(float(np.nanmax(np.abs(values), initial=0.0)), error.units)
-        axes.plot(place * along, values * scale, color="#0072b2")
+        values, unit, scale = prefixed_values(found[error.name], error.units)
+        axes.plot(along.values, values, color="#0072b2")
         if error is SLOPE_ERROR and SLOPE_ERROR_UNCERTAINTY.name in found:
-            sigma = np.asarray(found[SLOPE_ERROR_UNCERTAINTY.name].values, np.float64)
+            sigma = scale * np.asarray(found[SLOPE_ERROR_UNCERTAINTY.name].values, np.float64)
             if np.isfinite(sigma).any():
-                low, high = (values - sigma) * scale, (values + sigma) * scale
-                axes.fill_between(place * along, low, high, color="#0072b2", alpha=0.25, lw=0)
+                band = values - sigma, values + sigma
+                axes.fill_between(along.values, *band, color="#0072b2", alpha=0.25, lw=0)
         axes.axhline(0.0, color="0.2", linewidth=0.8)
         axes.set_ylabel(f"{error.name} [{unit}]")
         axes.grid(alpha=0.3)
         if rms.name in found:
             size = f"{float(found[rms.name]) * scale:.3g} {unit}"
             axes.set_title(f"{error.long_name}: {size} rms", fontsize="medium")
-    pair[1].set_xlabel(f"position along the mirror [{unit_along}]")
+    pair[1].set_xlabel(f"position along the mirror [{along.unit}]")
     return figure
+
+
+def _panels(
+    shares: Sequence[int], *, stacked: bool = False, title: str | None = None
+) -> tuple[Figure, list[Axes]]:
+    """Make a figure of the width of a page with axes side by side, or stacked with one x axis."""
+    figure = Picture(figsize=(8.2, 4.2 if stacked else 3.6), layout="constrained")
+    if title is not None:
+        figure.suptitle(title, fontsize="medium")
+    if stacked:
+        return figure, list(figure.subplots(len(shares), height_ratios=shares, sharex=True))
+    axes = figure.subplots(1, len(shares), width_ratios=shares, squeeze=False)
+    return figure, list(axes.flat)
 
 
 PICTURES: Final = {"modes": plot_modes, "mirror": plot_mirror, "focus": plot_caustic}

@@ -47,7 +47,7 @@ from wavedask.errors import InputError
 from wavedask.plot.maps import Picture, plot_calibration, plot_maps
 from wavedask.plot.optics import NEEDED as NEEDED_OF_OPTICS
 from wavedask.plot.optics import PICTURES
-from wavedask.prefixes import prefixed
+from wavedask.prefixes import prefixed_values
 from wavedask.scalars import mode_scalars
 
 CALIBRATION: Final = "calibration"
@@ -223,11 +223,10 @@ def _series(dataset: xr.Dataset, against: str | None) -> Figure:
     for number, variable in enumerate(drawn, 1):
         axes = figure.add_subplot(rows, columns, number)
         values = np.asarray(variable.values, np.float64)[order]
-        known = np.abs(values[np.isfinite(values)])
-        scale, unit = prefixed(float(known.max(initial=0.0)), str(variable.attrs.get(UNITS, "")))
+        values, unit, scale = prefixed_values(values, str(variable.attrs.get(UNITS, "")))
         error = errors.get(str(variable.name))
         bars = None if error is None else scale * np.asarray(dataset[error].values)[order]
-        axes.errorbar(places[order], values * scale, bars, fmt="o-", markersize=4, capsize=3)
+        axes.errorbar(places[order], values, bars, fmt="o-", markersize=4, capsize=3)
         axes.set_ylabel(_label(variable.assign_attrs({UNITS: unit or UNKNOWN_UNIT})))
         axes.set_title(str(variable.attrs.get(LONG_NAME, variable.name)), fontsize="medium")
         axes.ticklabel_format(axis=Y, useOffset=False)

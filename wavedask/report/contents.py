@@ -15,6 +15,7 @@ from wavedask.conventions import (
     MATCHED,
     MOTOR,
     ROLE,
+    UNCERTAINTY,
     UNITS,
     UNKNOWN_UNIT,
     X,
@@ -22,7 +23,7 @@ from wavedask.conventions import (
     uncertainty_name,
 )
 from wavedask.errors import WavedaskError
-from wavedask.prefixes import prefixed
+from wavedask.prefixes import prefixed, prefixed_values
 from wavedask.report.summary import chosen_frames, headlines, summary_rows
 from wavedask.store import CREATED, RUNS, SETTINGS, VERSIONS
 from wavedask.tables import Rows
@@ -92,15 +93,10 @@ def setup_rows(result: xr.Dataset) -> Rows:
     ]
     for dim in (Y, X):
         if dim in result.coords:
-            values = np.asarray(result[dim].values, np.float64)
             unit = str(result[dim].attrs.get(UNITS, UNKNOWN_UNIT))
-            scale, unit = prefixed(float(np.abs(values).max()), unit)
-            rows.append(
-                (
-                    f"axis {dim}",
-                    f"{values[0] * scale:.4g} to {values[-1] * scale:.4g} {unit}, {values.size} px",
-                )
-            )
+            line = prefixed_values(result[dim], unit)
+            ends = f"{line.values[0]:.4g} to {line.values[-1]:.4g} {line.unit}"
+            rows.append((f"axis {dim}", f"{ends}, {line.values.size} px"))
     for name, coord in result.coords.items():
         if coord.attrs.get(ROLE) == MOTOR and coord.dtype.kind in "fiu":
             rows.append((f"motor {name}", _range(coord)))
@@ -187,13 +183,11 @@ def frame_table(
     columns += [(name, numbers[name]) for name in map(str, ordered)]
     scaled = []
     for name, array in columns:
-        values = np.asarray(array.values, np.float64)
-        finite = np.abs(values[np.isfinite(values)])
-        scale, unit = prefixed(float(finite.max(initial=0.0)), _unit(array))
+        values, unit, _ = prefixed_values(array, _unit(array))
         if name == MATCHED.name:
-            scale, unit = 100.0, "%"
+            values, unit = 100 * values, "%"
         label = f"{name} [{unit}]" if unit else name
-        scaled.append((label, str(array.attrs.get(LONG_NAME, name)), values * scale))
+        scaled.append((label, str(array.attrs.get(LONG_NAME, name)), values))
     head = [(FRAME, "number of the frame"), *((label, meaning) for label, meaning, _ in scaled)]
     rows: list[Cells] = []
     for place in chosen_frames(len(known), MOST_ROWS):
@@ -211,17 +205,26 @@ def narrow_tables(
 ) -> list[tuple[list[str], list[list[str]]]]:
     """Divide a wide table into tables that fit on a printed page, each with the first column.
 
+    A number and its standard error stay together.
+
     Examples
     --------
     >>> head = [(name, "") for name in ("frame", "a", "b", "c")]
     >>> rows = [[("0", 0.0), ("1", 1.0), ("2", 2.0), ("3", 3.0)]]
     >>> narrow_tables(head, rows, columns=2)
     [(['frame', 'a', 'b'], [['0', '1', '2']]), (['frame', 'c'], [['0', '3']])]
+    >>> head[3] = ("b_uncertainty", "")
+    >>> [names for names, rows in narrow_tables(head, rows, columns=2)]
+    [['frame', 'a'], ['frame', 'b', 'b_uncertainty']]
     """
-    groups = [
-        [0, *range(start, min(start + columns, len(head)))]
-        for start in range(1, len(head), columns)
-    ]
+    groups: list[list[int]] = []
+    start = 1
+    while start < len(head):
+        stop = min(start + columns, len(head))
+        if stop < len(head) and stop > start + 1 and UNCERTAINTY in head[stop][0]:
+            stop -= 1
+        groups.append([0, *range(start, stop)])
+        start = stop
     return [
         ([head[place][0] for place in group], [[row[place][0] for place in group] for row in rows])
         for group in groups

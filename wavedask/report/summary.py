@@ -38,6 +38,7 @@ from wavedask.conventions import (
     RESIDUAL_RMS,
     SLOPE_ERROR_RMS,
     STREHL,
+    TILT_MODES,
     UNCERTAINTY,
     VERDICT,
     WAVEFRONT_PV,
@@ -67,8 +68,7 @@ DOUBTS: Final = {
     "not_fitted": "there is no fit",
 }
 """What the summary says of a verdict, by its name in the flags of the variable."""
-TILTS: Final = tuple(map(scalar_name, ("tilt x", "tilt y")))
-"""Modes that are a matter of the set-up, and no aberration."""
+TILTS: Final = tuple(map(scalar_name, TILT_MODES))
 
 
 class Headline(NamedTuple):

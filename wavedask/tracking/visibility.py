@@ -19,7 +19,8 @@ from wavedask.conventions import (
 from wavedask.errors import InputError
 from wavedask.frames import image_of
 from wavedask.kernels.visibility import visibility_errors
-from wavedask.units import one_chunk_per_map, relabelled
+from wavedask.maps import one_chunk_per_map
+from wavedask.units import relabelled
 
 
 def visibility_uncertainty(tracking: xr.Dataset, sample: xr.DataArray | xr.Dataset) -> xr.Dataset:

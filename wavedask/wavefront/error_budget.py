@@ -27,7 +27,7 @@ from wavedask.errors import InputError
 from wavedask.geometry import Errors, Geometry, radius_effects
 from wavedask.kernels.surface import mean_window, surface_noise
 from wavedask.optics import fitted_lens
-from wavedask.prefixes import prefixed
+from wavedask.prefixes import prefixed, prefixed_values
 from wavedask.tables import html_table, text_table
 from wavedask.units import (
     DISTANCE,
@@ -115,17 +115,20 @@ class Budget:
 
     @property
     def _headline(self) -> str:
+        height = prefixed_values(self.wavefront_rms, METRE)
         return (
             f"radius of curvature {self.radius_of_curvature_y:.5g} m (y), "
-            f"{self.radius_of_curvature_x:.5g} m (x); wavefront {1e9 * self.wavefront_rms:.4g} nm"
-            " rms"
+            f"{self.radius_of_curvature_x:.5g} m (x); wavefront {height.values:.4g} "
+            f"{height.unit} rms"
         )
 
     @property
     def _table(self) -> list[tuple[str, ...]]:
+        parts = (*self.contributions, self.total)
+        _, unit, scale = prefixed_values([part.wavefront for part in parts], METRE)
         return [
-            ("source of error", "size", "radius y [%]", "radius x [%]", "wavefront [nm]"),
-            *(_cells(part) for part in (*self.contributions, self.total)),
+            ("source of error", "size", "radius y [%]", "radius x [%]", f"wavefront [{unit}]"),
+            *(_cells(part, scale) for part in parts),
         ]
 
     @property
@@ -147,7 +150,7 @@ class Budget:
         return html_table(self._table, title=self._headline, header=True) + below
 
 
-def _cells(part: Contribution) -> tuple[str, ...]:
+def _cells(part: Contribution, height_scale: float) -> tuple[str, ...]:
     """Format the cells of one row."""
     size = ""
     if part.unit:
@@ -157,7 +160,7 @@ def _cells(part: Contribution) -> tuple[str, ...]:
         part.source + ("" if part.given else " *"),
         size,
         *(f"{100 * value:.3f}" for value in (part.radius_y, part.radius_x)),
-        f"{1e9 * part.wavefront:.3g}",
+        f"{part.wavefront * height_scale:.3g}",
     )
 
 

@@ -11,7 +11,7 @@ import xarray as xr
 from wavedask.conventions import WAVEFRONT_UNCERTAINTY, X, Y, labelled
 from wavedask.errors import InputError
 from wavedask.kernels.surface import surface_uncertainty as uncertainty_of_map
-from wavedask.units import one_chunk_per_map
+from wavedask.maps import one_chunk_per_map
 from wavedask.wavefront.integration import checked_spacing, surface_unit
 
 Array = npt.NDArray[Any] | da.Array

@@ -34,6 +34,7 @@ from wavedask.facts import (
     with_energy,
 )
 from wavedask.geometry import each, errors_of, geometry
+from wavedask.maps import one_chunk_per_map
 from wavedask.tracking import check_scale, registration_of
 from wavedask.units import (
     DISTANCE,
@@ -43,7 +44,6 @@ from wavedask.units import (
     PIXEL_SIZE,
     SOURCE_DISTANCE,
     in_metres,
-    one_chunk_per_map,
     relabelled,
 )
 from wavedask.wavefront.absolute import absolute_slopes

@@ -21,7 +21,8 @@ from wavedask.conventions import (
 from wavedask.errors import InputError
 from wavedask.frames import common_pixels
 from wavedask.kernels.fields import Reason
-from wavedask.units import one_chunk_per_map, pixel_numbers
+from wavedask.maps import one_chunk_per_map
+from wavedask.units import pixel_numbers
 
 Roi = tuple[slice, slice]
 Circle = tuple[float, float, float]
