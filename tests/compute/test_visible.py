@@ -1,5 +1,7 @@
 """Workers without the memory or the files of a run are told before it starts."""
 
+import errno
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from wavedask.compute.visible import (
     check_url,
     needed,
 )
-from wavedask.errors import ClusterError
+from wavedask.errors import ClusterError, FileError
 from wavedask.store import place_of
 
 
@@ -79,6 +81,18 @@ def test_a_folder_that_may_not_be_written(
 ) -> None:
     monkeypatch.setattr("os.access", lambda *_: False)
     with pytest.raises(ClusterError, match=f"{tmp_path} cannot be written"):
+        check_paths(client, outputs=[tmp_path / "results.zarr"])
+
+
+def test_a_folder_that_this_process_may_not_write(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: Any, **__: Any) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    # The superuser may write everywhere.
+    monkeypatch.setattr(Path, "write_text", refused)
+    with pytest.raises(FileError, match=f"folder {tmp_path} cannot be written: Permission denied"):
         check_paths(client, outputs=[tmp_path / "results.zarr"])
 
 

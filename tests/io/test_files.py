@@ -138,3 +138,11 @@ def test_a_pipe_as_a_table_of_motors(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "motors.csv")
     with pytest.raises(FileError, match="pipe"):
         open_scan(tmp_path / "0.tif", motors=tmp_path / "motors.csv")
+
+
+def test_a_file_that_is_named_twice_is_refused(tmp_path: Path) -> None:
+    for name in ("a_1.edf", "a_2.edf"):
+        (tmp_path / name).write_bytes(b"{}")
+    for twice in ([tmp_path / "a_1.edf"] * 2, [tmp_path / "a_*.edf", tmp_path / "a_1.edf"]):
+        with pytest.raises(InputError, match=r"a_1\.edf is given 2 times"):
+            find_files(twice)

@@ -106,3 +106,17 @@ def test_the_module_and_the_public_names() -> None:
     assert wd.plot.plot_dataset is plot_dataset
     assert set(dir(wd)) == {*wd.__all__, "__version__"}
     assert all(hasattr(wd, name) for name in dir(wd))
+
+
+def test_a_wrong_frame_or_kind_is_named_in_a_short_message() -> None:
+    names = [f"map{number}" for number in range(100)]
+    many = xr.Dataset({name: (("frame", "y", "x"), np.ones((1, 4, 4))) for name in names})
+    with pytest.raises(InputError, match=r"map7, 92 more\. Kinds") as caught:
+        plot_dataset(many.rename(map0="wavefront"), kind="nonsense")
+    assert "map8" not in str(caught.value)
+    one = many.rename(map0="wavefront")[["wavefront"]]
+    for frame in ("a", None, 1.5, 1):
+        with pytest.raises(InputError, match=f"frame is {frame!r}.*frames 0 to 0"):
+            plot_dataset(one, frame=frame)
+    with pytest.raises(InputError, match="the dataset has no frames"):
+        plot_dataset(one.isel(frame=[]))

@@ -13,7 +13,7 @@ from dask.utils import format_bytes
 from wavedask.compute.environment import SHOWN
 from wavedask.compute.lost import asking
 from wavedask.compute.memory import LIBRARIES
-from wavedask.errors import ClusterError, WavedaskError
+from wavedask.errors import ClusterError, FileError, WavedaskError
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -136,6 +136,8 @@ def check_paths(
     ------
     ClusterError
         A path that a worker does not see, sees with another content, or cannot write.
+    FileError
+        A folder of the output that this process cannot write.
 
     Examples
     --------
@@ -245,7 +247,13 @@ def invisible(
     try:
         for folder in {_existing(path) for path in outputs}:
             mark = folder / f"{MARK}{uuid.uuid4().hex}"
-            mark.write_text(mark.name)
+            try:
+                mark.write_text(mark.name)
+            except OSError as error:
+                raise FileError(
+                    f"folder {folder} cannot be written: {error.strerror}",
+                    "Check permissions, free space and quota, or give another output.",
+                ) from error
             marks[str(mark)] = mark.name
         answers = _answers(client, asked, _look, expected, marks)
     finally:

@@ -4,6 +4,7 @@ import glob
 import os
 import re
 import stat
+from collections import Counter
 from collections.abc import Iterable, Sequence, Set
 from enum import Enum
 from pathlib import Path
@@ -67,13 +68,16 @@ def find_files(source: Source) -> tuple[list[Path], Format]:
     FileError
         If nothing is there, or something of no known format or of several formats.
     InputError
-        If `source` is an empty list, or something in it is no path.
+        If `source` is an empty list, names a file twice, or something in it is no path.
     """
     checked = checked_source(source)
     sources = [checked] if isinstance(checked, str | os.PathLike) else checked
     files = [path for item in sources for path in _expand(expanded(item))]
     for path in files:
         check_regular(path)
+    (often, count), *_ = Counter(files).most_common(1)
+    if count > 1:
+        raise InputError(f"{often} is given {count} times", "Name every file once.")
     return files, _common_format(files)
 
 

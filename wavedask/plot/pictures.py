@@ -72,6 +72,8 @@ MAPS: Final[Mapping[str, tuple[Quantity, ...]]] = {
 }
 """Maps of each kind of picture, of which those that a dataset has are drawn."""
 SERIES: Final = "series"
+LISTED: Final = 8
+"""Variables that a message names."""
 KINDS: Final = (CALIBRATION, *MAPS, *PICTURES, SERIES)
 """Kinds of pictures, the most telling first."""
 NEEDED: Final[Mapping[str, tuple[Quantity, ...]]] = {
@@ -136,8 +138,11 @@ def plot_dataset(
     chosen = next(iter(fitting), "") if kind is None else kind
     if chosen not in fitting:
         wanted = "there is nothing to draw" if kind is None else f"kind is {kind!r}"
+        names = [*map(str, dataset.data_vars)]
+        if len(names) > LISTED:
+            names[LISTED:] = [f"{len(names) - LISTED} more"]
         raise InputError(
-            f"{wanted}: the dataset has {', '.join(map(str, dataset.data_vars)) or 'no variables'}",
+            f"{wanted}: the dataset has {', '.join(names) or 'no variables'}",
             f"Kinds that fit it: {', '.join(fitting) or 'none'}. All kinds: {', '.join(KINDS)}.",
         )
     if chosen == CALIBRATION:
@@ -145,8 +150,12 @@ def plot_dataset(
     if chosen == SERIES:
         return _series(dataset, against)
     frames = dataset.sizes.get(FRAME)
-    if frames is not None and not -frames <= frame < frames:
-        raise InputError(f"frame is {frame}", f"The dataset has the frames 0 to {frames - 1}.")
+    if frames == 0:
+        raise InputError("there is nothing to draw: the dataset has no frames", "Select others.")
+    if frames is not None and not (
+        isinstance(frame, int | np.integer) and -frames <= frame < frames
+    ):
+        raise InputError(f"frame is {frame!r}", f"The dataset has the frames 0 to {frames - 1}.")
     single = dataset if frames is None else dataset.isel({FRAME: frame})
     if chosen in PICTURES:
         return PICTURES[chosen](single)

@@ -44,15 +44,14 @@ def read_files(
     FrameMismatchError
         If the files have different cameras, or frames of different shape or type.
     InputError
-        If a file or a scan is given twice, and as of `read_hdf5`.
+        If a scan is given twice, and as of `read_hdf5`.
     FileError
         As of `read_hdf5`.
     """
     names = [scan and scan.strip("/") for scan in scans]
-    for given, noun in ((files, "file"), (names, "scan")):
-        (often, count), *_ = Counter(given).most_common(1)
-        if count > 1:
-            raise InputError(f"{often} is given {count} times", f"Name every {noun} once.")
+    (often, count), *_ = Counter(names).most_common(1)
+    if count > 1:
+        raise InputError(f"{often} is given {count} times", "Name every scan once.")
     found: list[tuple[Path, Hdf5Scan]] = []
     errors: list[tuple[Path, WavedaskError]] = []
     with progress_bar("reading headers", len(scans) * len(files), show=progress) as advance:
