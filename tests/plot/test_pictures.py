@@ -115,7 +115,8 @@ def test_a_wrong_frame_or_kind_is_named_in_a_short_message() -> None:
         plot_dataset(many.rename(map0="wavefront"), kind="nonsense")
     assert "map8" not in str(caught.value)
     one = many.rename(map0="wavefront")[["wavefront"]]
-    for frame in ("a", None, 1.5, 1):
+    wrong: list[Any] = ["a", None, 1.5, 1]
+    for frame in wrong:
         with pytest.raises(InputError, match=f"frame is {frame!r}.*frames 0 to 0"):
             plot_dataset(one, frame=frame)
     with pytest.raises(InputError, match="the dataset has no frames"):

@@ -49,6 +49,7 @@ from wavedask.plot.optics import NEEDED as NEEDED_OF_OPTICS
 from wavedask.plot.optics import PICTURES
 from wavedask.prefixes import prefixed_values
 from wavedask.scalars import mode_scalars
+from wavedask.units import whole_number
 
 CALIBRATION: Final = "calibration"
 QUALITY: Final = "quality"
@@ -152,10 +153,11 @@ def plot_dataset(
     frames = dataset.sizes.get(FRAME)
     if frames == 0:
         raise InputError("there is nothing to draw: the dataset has no frames", "Select others.")
-    if frames is not None and not (
-        isinstance(frame, int | np.integer) and -frames <= frame < frames
-    ):
-        raise InputError(f"frame is {frame!r}", f"The dataset has the frames 0 to {frames - 1}.")
+    if frames is not None:
+        remedy = f"The dataset has the frames 0 to {frames - 1}."
+        frame = whole_number(FRAME, frame, remedy=remedy)
+        if not -frames <= frame < frames:
+            raise InputError(f"frame is {frame}", remedy)
     single = dataset if frames is None else dataset.isel({FRAME: frame})
     if chosen in PICTURES:
         return PICTURES[chosen](single)
