@@ -1,6 +1,7 @@
 """Repeat a result from the record in its store: settings, folder and inputs of every run."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -107,7 +108,7 @@ def _is_same(one: Place, other: Place) -> bool:
     return os.path.realpath(one.path) == os.path.realpath(other.path)
 
 
-def check_inputs(store: str | Path, inputs: tuple[Path, ...]) -> None:
+def check_inputs(store: str | Path, inputs: Sequence[Path]) -> None:
     """Raise an error for inputs that the store does not know, such as new files of a glob.
 
     Raises

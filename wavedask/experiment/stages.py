@@ -1,6 +1,6 @@
 """The lazy stages of an experiment, from its files to the result that a store will hold."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from wavedask.experiment.naming import naming
 from wavedask.experiment.pupils import pupil_mask
 from wavedask.experiment.sections import Detector, Frames
 from wavedask.frames import Sources, select_roles, sources_of, stack_coordinates
-from wavedask.io import input_files, open_scan, read_mask, split_mask
+from wavedask.io import input_files, open_scan, packed, read_mask, split_mask
 from wavedask.store import METADATA, open_store
 from wavedask.tracking import register, self_reference, track, track_scan
 from wavedask.units import pixel_numbers
@@ -55,7 +55,7 @@ class Stages:
         of a train is a string, such as ``"first"``.
     result : xarray.Dataset
         The complete content of the store.
-    inputs : tuple of Path
+    inputs : sequence of Path
         Input files.
     blind : tuple of xarray.DataArray
         Masks of the pixels whose flat is not above their dark; empty without a flat.
@@ -70,7 +70,7 @@ class Stages:
     image: xr.DataArray
     reference: xr.DataArray | str
     result: xr.Dataset
-    inputs: tuple[Path, ...]
+    inputs: Sequence[Path]
     blind: tuple[xr.DataArray, ...]
     grow: tuple[str, ...] | None
     shared: Sources
@@ -118,7 +118,8 @@ def stages_of(experiment: Experiment, *, progress: bool | None = None) -> Stages
         recorded.image,
         recorded.target,
         result,
-        (*recorded.inputs, *mask_files),
+        # A path of Python takes as much memory as all else that is known of a file.
+        packed([*recorded.inputs, *mask_files]),
         recorded.blind,
         None if mean else _choosing(experiment, own_references=own),
         {**recorded.shared, **({} if own else recorded.references)},

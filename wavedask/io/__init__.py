@@ -7,6 +7,7 @@ from wavedask.io.hdf5 import UNFINISHED, ScanSummary, list_scans
 from wavedask.io.hdf5.access import files_behind_each
 from wavedask.io.maskfile import read_mask, split_mask
 from wavedask.io.motors import Motors, mesh
+from wavedask.io.packed import packed
 from wavedask.io.scan import input_files, open_scan, refresh
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "list_scans",
     "mesh",
     "open_scan",
+    "packed",
     "read_mask",
     "refresh",
     "split_mask",
