@@ -33,7 +33,9 @@ def test_it_finds_the_lens(demo: tuple[Path, DemoReport]) -> None:
     assert report.points == SIDE**2
     assert report.radius_true == 50e-6
     assert report.radius_found == pytest.approx(report.radius_true, rel=0.01)
-    assert 0 < report.radius_error < 0.005 * report.radius_true
+    assert report.radius_here == pytest.approx(report.radius_true, rel=0.01)
+    assert abs(report.radius_found - report.radius_here) < 4 * report.radius_error
+    assert 0 < report.radius_error < 0.0005 * report.radius_true
     assert 0 < report.error_rms < 2e-3 * report.wavefront_range
     assert 0 < report.marked < 0.3
     assert report.run.store.written == POSITIONS

@@ -261,7 +261,7 @@ def test_roles_of_one_scan_give_what_files_of_their_own_give(tmp_path: Path) -> 
     headers = set(common.image.coords) - set(own.image.coords)
     assert headers <= {"prefix"}
     xr.testing.assert_identical(common.image.drop_vars(headers).compute(), own.image.compute())
-    assert common.inputs == tuple(dict.fromkeys(common.inputs))
+    assert list(common.inputs) == list(dict.fromkeys(common.inputs))
     assert set(common.inputs) == set(own.inputs)
     # YAML takes 1e-3 for a text; here it is a number.
     file = write(folder, whole)

@@ -67,11 +67,15 @@ def demo(output: Path, side: int, positions: int, where: Where) -> None:
             f"{100 * report.marked:.1f} % (borders, whose speckle the reference does not hold)",
         ),
         ("flat pixels without beam", f"{report.run.blind_pixels}"),
-        ("lens radius, true", f"{report.radius_true * 1e6:.3f} µm"),
+        (
+            "lens radius, true",
+            f"{report.radius_true * 1e6:.3f} µm (with its figure error, where it is seen: "
+            f"{value_text(report.radius_here, METRE, digits=report.radius_error)})",
+        ),
         (
             "lens radius, recovered",
-            f"{report.radius_found * 1e6:.3f} ± {report.radius_error * 1e6:.3f} µm "
-            f"({100 * (report.radius_found / report.radius_true - 1):+.2f} %)",
+            f"{value_text(report.radius_found, METRE, error=report.radius_error)} "
+            f"({100 * (report.radius_found / report.radius_here - 1):+.3f} %)",
         ),
         (
             "rms wavefront error",

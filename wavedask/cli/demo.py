@@ -83,9 +83,11 @@ class DemoReport:
         Number of tracked points per frame.
     radius_true, radius_found : float
         Apex radius of the lens in m: simulated, and fitted (mean over the frames).
+    radius_here : float
+        What the same fit gives for the true wavefront, m: with the figure error of the lens in the
+        part of it that is seen.
     radius_error : float
-        Standard error of the mean over the frames, m: from their scatter, or of a single frame that
-        of its fit.
+        Standard error of the mean over the frames, m, from those of the fits.
     error_rms : float
         Wavefront, measured minus true, rms over the valid pixels of all frames, m.
     wavefront_range : float
@@ -101,6 +103,7 @@ class DemoReport:
     points: int
     radius_true: float
     radius_found: float
+    radius_here: float
     radius_error: float
     error_rms: float
     wavefront_range: float
@@ -252,11 +255,22 @@ def run_demo(
     report = run(experiment, prepared=prepared, progress=progress)
     stored = open_store(report.store.path)
     found = stored[WAVEFRONT.name].compute()
-    truth = np.stack([campaign.truth(frame).wavefront for frame in range(found.sizes[FRAME])])
+    truths = [campaign.truth(frame) for frame in range(found.sizes[FRAME])]
+    truth = np.stack([one.wavefront for one in truths])
     deviation = found - truth
     error = labelled((deviation - deviation.mean((Y, X))).values, ERROR, coords=found.coords)
     wanted = [RADIUS.name, RADIUS_UNCERTAINTY.name, FIGURE_ERROR.name]
     lens = fit_lens(stored, material=MATERIAL)[wanted].compute()
+    perfect = xr.Dataset(
+        {
+            quantity.name: stored[quantity.name]
+            .copy(data=np.stack([getattr(one, quantity.name) for one in truths]))
+            .where(found.notnull())
+            for quantity in (WAVEFRONT, SLOPE_Y, SLOPE_X)
+        },
+        attrs=stored.attrs,
+    )
+    of_truth = fit_lens(perfect, material=MATERIAL)[RADIUS.name].compute()
     picture = target / PICTURE
     _draw(prepared, stored, error, lens[FIGURE_ERROR.name], picture)
     radii = lens[RADIUS.name].values
@@ -268,10 +282,10 @@ def run_demo(
         points=int(np.prod([-(-length // step) for length in campaign.shape])),
         radius_true=campaign.lens.radius,
         radius_found=float(radii.mean()),
-        radius_error=(
-            float(radii.std(ddof=1) / np.sqrt(radii.size))
-            if radii.size > 1
-            else float(lens[RADIUS_UNCERTAINTY.name][0])
+        radius_here=float(of_truth.mean()),
+        # Half of the variance is that of the reference, which is the same for all frames.
+        radius_error=float(
+            np.sqrt(np.square(lens[RADIUS_UNCERTAINTY.name]).mean() * (1 + 1 / radii.size) / 2)
         ),
         error_rms=float(np.sqrt(np.mean(np.square(error.values[valid])))),
         wavefront_range=float(truth.max() - truth.min()),
