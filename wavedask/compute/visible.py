@@ -185,10 +185,11 @@ def check_url(
 
     Examples
     --------
+    >>> import tempfile
     >>> from wavedask.compute import local_client
     >>> from wavedask.store import place_of
-    >>> with local_client(1) as client:
-    ...     check_url(client, "file:///tmp/results.zarr", opener=place_of)
+    >>> with tempfile.TemporaryDirectory() as folder, local_client(1) as client:
+    ...     check_url(client, f"file://{folder}/results.zarr", opener=place_of)
     """
     given = dict(options or {})
     if opener(url, given).conditional:

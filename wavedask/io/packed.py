@@ -1,5 +1,6 @@
 """Long lists of numbers, texts, paths and small objects, held in few bytes."""
 
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from itertools import accumulate, pairwise
@@ -24,8 +25,8 @@ class _Packed(Sequence[T]):
 
     __slots__ = ()
 
-    def _item(self, place: int) -> T:
-        raise NotImplementedError
+    @abstractmethod
+    def _item(self, place: int) -> T: ...
 
     @overload
     def __getitem__(self, index: int) -> T: ...
